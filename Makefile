@@ -1,0 +1,220 @@
+# One Makefile, no recursion. `make help` lists the targets.
+#
+# Objects lie in $(B)/<variant>/, programs in $(B)/, whatever the variant: whoever switches MODE,
+# SAN or CC has the programs linked anew (see the stamps below). Source lists are wildcards, so a
+# new file needs no line here.
+
+VERSION := 0.1.0
+
+B      ?= build
+MODE   ?= release
+SAN    ?=
+T      ?=
+PREFIX ?= /usr/local
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+ifeq ($(filter $(MODE),release debug),)
+$(error MODE is release or debug)
+endif
+ifneq ($(filter-out address undefined thread,$(SAN)),)
+$(error SAN is address, undefined or thread)
+endif
+
+# ---- flags ----
+
+V := $(MODE)$(addprefix -,$(SAN))
+O := $(B)/$(V)
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
+OPT_release := -O2 -g -DSHOAL_DEBUG=0
+OPT_debug   := -O0 -g3 -DSHOAL_DEBUG=1
+SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all)
+
+# An empty _GNU_SOURCE, so that a file that defines it itself does not define it differently.
+# CFLAGS and LDFLAGS are the caller's and come last.
+SH_CPPFLAGS := -I. -D_GNU_SOURCE= -DSHOAL_VERSION='"$(VERSION)"'
+SH_CFLAGS   := -std=gnu11 $(WARN) $(OPT_$(MODE)) $(SANFLAGS) -fno-omit-frame-pointer -pthread
+SH_LDFLAGS  := $(SANFLAGS) -pthread -Wl,--as-needed
+MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -Icore
+
+# A goroutine may come back from a call in another process: the callers in worker/ may not know
+# which registers a callee leaves alone. clang has no such optimization, and no such flag.
+NO_IPA_RA := $(shell $(CC) -Werror -fno-ipa-ra -x c -c /dev/null -o /dev/null 2>/dev/null && echo -fno-ipa-ra)
+
+# ---- sources ----
+
+ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+foreign := $(foreach a,$(filter-out $(ARCH),x86_64 aarch64 riscv64),%_$a.c %_$a.S)
+sources  = $(sort $(filter-out $(foreign),$(wildcard $1)))
+objects  = $(addprefix $1/,$(addsuffix .o,$(basename $2)))
+
+SHM     := $(call sources,shm/*.c shm/*.S)
+CORE    := $(call sources,core/*.c core/*.S)
+WORKER  := $(call sources,worker/*.c worker/*.S)
+SUPER   := $(call sources,supervisor/*.c supervisor/*.S)
+CLI     := $(call sources,tools/shoal/*.c)
+DAEMON  := $(SHM) $(CORE) $(WORKER) $(SUPER)
+
+STRESS  := $(call sources,tests/unit/*_stress.c)
+# Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
+UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
+SIM     := $(call sources,tests/sim/*.c)
+PROC    := $(call sources,tests/proc/*.c)
+BENCH   := $(wildcard tests/bench/main.c)
+
+EXAMPLES  := $(patsubst tools/examples/%.c,$(B)/examples/%.so,$(call sources,tools/examples/*.c))
+TEST_MODS := $(patsubst tests/modules/%.c,$(B)/tests/modules/%.so,$(call sources,tests/modules/*.c))
+BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH),$(call sources,tests/bench/*.c)))
+
+# A program is built as soon as it has sources.
+PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
+TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) \
+             $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald)
+
+.PHONY: all help test test-programs lint demo bench bench-programs install clean FORCE
+
+all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
+
+# ---- stamps: rewritten only when what they hold changes ----
+
+stamp = @mkdir -p $(@D); printf '%s\n' $1 | cmp -s - $@ || printf '%s\n' $1 >$@
+quote = '$(subst ','\'',$1)'
+COMPILE_ID := $(CC) $(SH_CPPFLAGS) $(SH_CFLAGS) $(NO_IPA_RA) $(CPPFLAGS) $(CFLAGS)
+
+$(O)/.flags $(O)-kill/.flags $(O)-sim/.flags: FORCE
+	$(call stamp,$(call quote,$(COMPILE_ID)))
+$(B)/.modflags: FORCE
+	$(call stamp,$(call quote,$(CC) $(MODFLAGS) $(CFLAGS)))
+# Also lists the sources: a program is linked anew when a file of it goes away.
+$(B)/.link: FORCE
+	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC)))
+
+# ---- objects ----
+
+compile = @mkdir -p $(@D); echo "  CC    $@"; \
+	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(O)-kill/%.o: %.c $(O)-kill/.flags
+	$(call compile,-DSHOAL_KILL_POINTS)
+$(O)-kill/%.o: %.S $(O)-kill/.flags
+	$(call compile,-DSHOAL_KILL_POINTS)
+$(O)-sim/%.o: %.c $(O)-sim/.flags
+	$(call compile,-DSHOAL_SIM)
+$(O)-sim/%.o: %.S $(O)-sim/.flags
+	$(call compile,-DSHOAL_SIM)
+$(O)/%.o: %.c $(O)/.flags
+	$(call compile)
+$(O)/%.o: %.S $(O)/.flags
+	$(call compile)
+
+# Programs other than shoald take from shm and core only what they need.
+$(O)/libshoal.a: $(call objects,$(O),$(SHM) $(CORE)) $(B)/.link
+	@mkdir -p $(@D); rm -f $@; ar rcs $@ $(filter %.o,$^)
+
+# ---- programs ----
+
+link = @mkdir -p $(@D); echo "  LD    $@"; \
+	$(CC) $(SH_LDFLAGS) $1 $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $2
+
+# Modules see shoal_*, sh_* and the libc names that we stand in for; nothing else of shoald can
+# take the place of a function of the same name in a module.
+INTERPOSED := tests/lint/interposed.txt
+$(B)/exports.list: $(INTERPOSED)
+	@mkdir -p $(@D); { echo '{ shoal_*; sh_*;'; sed -e 's/#.*//' -e '/^ *$$/d' -e 's/ *$$/;/' $<; echo '};'; } >$@
+
+# jemalloc is linked as a shared library: worker/malloc.c defines malloc and its kin and calls
+# mallocx, rallocx, dallocx, sallocx, which only jemalloc has.
+DAEMON_LD   = -Wl,--dynamic-list=$(B)/exports.list
+DAEMON_LIBS = -ljansson -luv -ljemalloc -ldw -lelf -lpthread -ldl -lm
+
+$(B)/shoald: $(call objects,$(O),$(DAEMON)) $(B)/.link $(B)/exports.list
+	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
+$(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.list
+	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
+$(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-ljansson -luv -ldw -lelf -lpthread -ldl -lm)
+$(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lcriterion -lpthread -ldl -lm)
+$(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link
+	$(call link,,-lpthread -ldl -lm)
+$(B)/tests/sim: $(call objects,$(O)-sim,$(SHM) $(CORE) $(SIM)) $(B)/.link
+	$(call link,,-lcriterion -lpthread -ldl -lm)
+$(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lcriterion -luv -lpthread -ldl -lm)
+$(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-luv -lpthread -ldl -lm)
+.SECONDARY:
+
+# ---- modules: compiled as a user would ----
+
+module = @mkdir -p $(@D); echo "  SO    $@"; $(CC) $(MODFLAGS) $1 $(CFLAGS) -MMD -MP -MF $(@:.so=.d) -o $@ $<
+
+$(B)/examples/%.so: tools/examples/%.c $(B)/.modflags
+	$(call module)
+$(B)/tests/modules/%.so: tests/modules/%.c $(B)/.modflags
+	$(call module,-I.)
+$(B)/bench.d/%.so: tests/bench/%.c $(B)/.modflags
+	$(call module,-I.)
+
+-include $(wildcard $(O)/*/*.d $(O)/*/*/*.d $(O)-kill/*/*.d $(O)-sim/*/*.d $(O)-sim/*/*/*.d \
+	$(B)/examples/*.d $(B)/tests/modules/*.d $(B)/bench.d/*.d)
+
+# ---- what to run ----
+
+# Inside a recipe: as many jobs as there are processors, unless the caller chose.
+submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
+
+test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
+bench-programs: all $(if $(BENCH),$(B)/bench) $(BENCH_MODS)
+
+test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
+	@tools/deps.sh
+	$(submake) test-programs || { echo '0 passed, 1 failed'; exit 1; }
+	@CC='$(CC)' SHOAL_BUILD='$(B)' tests/run $(T)
+
+lint:	## layers, headers, symbols, style
+	$(submake) all
+	@CC='$(CC)' SHOAL_BUILD='$(B)' tests/lint/lint
+
+demo:	## installs what is missing, builds, shows what it can do
+	@tools/deps.sh
+	$(submake) all $(EXAMPLES) $(TEST_MODS)
+	@SHOAL_BUILD='$(B)' tools/demo.sh
+
+bench:	## builds and runs the benchmarks
+	@tools/deps.sh
+	$(submake) bench-programs
+	@SHOAL_BUILD='$(B)' $(B)/bench $(BENCH_ARGS)
+
+$(B)/shoal.pc: Makefile FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: shoal' \
+		'Description: goroutines across processes; modules link nothing, their symbols are bound when loaded' \
+		'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs:' >$@
+
+D := $(DESTDIR)$(PREFIX)
+install: all $(B)/shoal.pc	## DESTDIR= PREFIX=/usr/local
+	install -d $(D)/bin $(D)/include $(D)/lib/pkgconfig
+	install -m 755 $(B)/shoal $(B)/shoald $(D)/bin
+	install -m 644 core/shoal.h $(D)/include
+	install -m 644 $(B)/shoal.pc $(D)/lib/pkgconfig
+	@for page in $(wildcard tools/man/*.[1-9]); do \
+		dir=$(D)/share/man/man$${page##*.}; \
+		echo "install -m 644 $$page $$dir"; \
+		install -d "$$dir" && install -m 644 "$$page" "$$dir" || exit 1; \
+	done
+
+clean:	## removes build/
+	rm -rf $(B)
+
+help:	## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@echo '  MODE=release|debug  SAN=address|undefined|thread  CC=gcc|clang  B=build (where all results go)'

@@ -1,0 +1,60 @@
+/*
+ * api.c - the calls of shoal.h about goroutines.
+ */
+#include "core/sync.h"
+
+#include <errno.h>
+
+shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size)
+{
+	struct g *self = api_enter("shoal_go");
+	int err;
+
+	if (!newproc(self->task, o, fn, arg, size, NULL, &err)) {
+		errno = err;
+		return 0;
+	}
+	return getm->note.gid; /* the new one may have ended by now, its number is what it was */
+}
+
+shoal_gid shoal_go(void (*fn)(void *), const void *arg, size_t size)
+{
+	return shoal_go_with(NULL, fn, arg, size);
+}
+
+shoal_gid shoal_self(void)
+{
+	return getm && getg() ? getg()->gid : 0;
+}
+
+void shoal_yield(void)
+{
+	api_enter("shoal_yield");
+	goyield();
+}
+
+void shoal_exit(void)
+{
+	api_enter("shoal_exit");
+	goexit();
+}
+
+int shoal_sleep(int64_t ns)
+{
+	struct g *g = api_enter("shoal_sleep");
+
+	if (ns == 0)
+		return 0;
+	gopark(NULL, WAIT_SLEEP, deadline(ns));
+	return g->flags & GF_CANCELLED ? -ECANCELED : 0;
+}
+
+int64_t shoal_now(void)
+{
+	return host_now();
+}
+
+int shoal_worker(void)
+{
+	return getm ? getm->seat : -1;
+}

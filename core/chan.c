@@ -1,0 +1,407 @@
+/*
+ * chan.c - channels, with Go's semantics (chan.go).
+ *
+ * Values are copied through the segment: a waiting receiver's value goes to its sudog's slot (or a
+ * block of the heap), never to its stack, which may be anywhere.
+ *
+ * LOCK   c->lock guards all of it
+ * ORDER  sendx and recvx only grow; the value is in the ring before sendx passes it
+ * DEATH  note.chan, note.sg and note.sg_mark say what is under way. The queue chains are whole by
+ *        next after every store. A waiter taken off its queue that was not told goes back to the
+ *        head (it never happened), one that was told is made runnable. See chan_repair().
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct shoal_chan {
+	struct sh_lock lock;
+	uint32_t magic;
+	_Atomic uint32_t closed;
+	uint64_t elem, cap;
+	_Atomic uint64_t sendx, recvx;
+	struct waitq recvq, sendq;
+	struct task *task;
+	_Alignas(16) char buf[];
+};
+#define CHAN_MAGIC 0x6e616863u
+#define SLOT(c, x) ((c)->buf + ((x) % (c)->cap) * (c)->elem)
+
+struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
+{
+	struct g *g = api_enter("shoal_chan_new");
+	struct shoal_chan *c;
+	size_t bytes;
+
+	if (elem > UINT32_MAX || __builtin_mul_overflow(elem, cap, &bytes) || bytes > SH_HEAP_SIZE) {
+		errno = EINVAL;
+		return NULL;
+	}
+	c = g_alloc(g, sizeof *c + bytes);
+	if (!c) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	memset(c, 0, sizeof *c);
+	c->lock.kind = SH_LOCK_CHAN;
+	c->magic = CHAN_MAGIC;
+	c->elem = elem;
+	c->cap = cap;
+	c->task = g->task;
+	return c;
+}
+
+static struct shoal_chan *known(struct shoal_chan *c, const char *call)
+{
+	if (!sh_heap_owns(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+		host_misuse(call);
+	return c;
+}
+
+void shoal_chan_free(struct shoal_chan *c)
+{
+	struct g *g = api_enter("shoal_chan_free");
+
+	if (!c)
+		return;
+	known(c, "shoal_chan_free: not a channel");
+	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	c->magic = 0;
+	sh_lock_drop(&c->lock, (unsigned)getm->seat);
+	g_free(g, c);
+}
+
+size_t shoal_chan_len(struct shoal_chan *c)
+{
+	return c ? atomic_load(&c->sendx) - atomic_load(&c->recvx) : 0;
+}
+
+size_t shoal_chan_cap(struct shoal_chan *c)
+{
+	return c ? c->cap : 0;
+}
+
+static void copy_value(void *to, const void *from, size_t n)
+{
+	if (n == 8)
+		memcpy(to, from, 8);
+	else if (n)
+		memcpy(to, from, n);
+}
+
+/* Tells the waiter in note.sg: its wait is over. Holds: c->lock; drops it. */
+static void tell(struct shoal_chan *c, struct sudog *sg, uint32_t how)
+{
+	struct m *m = getm;
+	uint32_t seq = sg->seq;
+	struct g *g = sg->g;
+
+	atomic_store_explicit(&sg->state, how, memory_order_release);
+	KILL_POINT("chan.tell.delivered");
+	sh_lock_drop(&c->lock, (unsigned)m->seat);
+	goready(g, seq);
+	m->note.sg = NULL;
+}
+
+/* Takes the first waiter off a queue, noted. */
+static struct sudog *take_first(struct waitq *q)
+{
+	struct m *m = getm;
+	struct sudog *sg = q->first;
+
+	if (!sg)
+		return NULL;
+	m->note.sg_seq = sg->seq;
+	m->note.sg_mark = 0;
+	m->note.sg = sg;
+	KILL_POINT("chan.take.noted");
+	waitq_pop(q);
+	return sg;
+}
+
+/* Waits in q; 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks. */
+static int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g, int64_t timeout, enum waitreason why)
+{
+	struct sudog *sg = &g->sudog;
+	int how;
+
+	sg->g = g;
+	sg->seq = g_next_seq(g);
+	sg->queue = c;
+	sg->n = q == &c->sendq ? SHOAL_SEND : SHOAL_RECV;
+	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
+	g->waiting = sg;
+	waitq_push(q, sg);
+	KILL_POINT("chan.wait.queued");
+	gopark(&c->lock, why, deadline(timeout));
+	g->waiting = NULL;
+	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
+	if (how == SG_QUEUED) { /* a timer or a cancellation: but a partner may come right now */
+		sh_lock_take(&c->lock, (unsigned)getm->seat);
+		how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
+		if (how == SG_QUEUED)
+			waitq_remove(q, sg);
+		sh_lock_drop(&c->lock, (unsigned)getm->seat);
+	}
+	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
+	sg->queue = NULL;
+	if (how == SG_DELIVERED)
+		return 0;
+	if (how == SG_CLOSED)
+		return -EPIPE;
+	return g->flags & GF_CANCELLED ? -ECANCELED : -ETIMEDOUT;
+}
+
+static int slot_for(struct g *g, size_t n)
+{
+	struct sudog *sg = &g->sudog;
+
+	sg->size = (uint32_t)n;
+	sg->elem = sg->slot;
+	if (n <= SLOT_INLINE)
+		return 0;
+	sg->elem = g_alloc(g, n);
+	return sg->elem ? 0 : -ENOMEM;
+}
+
+static void slot_done(struct g *g)
+{
+	if (g->sudog.elem && g->sudog.elem != g->sudog.slot)
+		g_free(g, g->sudog.elem);
+	g->sudog.elem = NULL;
+}
+
+static int block_forever(struct g *g, int64_t timeout, enum waitreason why)
+{
+	if (timeout == 0)
+		return -EAGAIN;
+	gopark(NULL, why, deadline(timeout));
+	return g->flags & GF_CANCELLED ? -ECANCELED : -ETIMEDOUT;
+}
+
+int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_send");
+	unsigned seat = (unsigned)getm->seat;
+	struct sudog *sg;
+	uint64_t x;
+	int r;
+
+	if (!c)
+		return block_forever(g, timeout, WAIT_SEND_NIL);
+	known(c, "shoal_send: not a channel");
+	if (c->elem > SLOT_INLINE && slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	sh_lock_take(&c->lock, seat);
+	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+		sh_lock_drop(&c->lock, seat);
+		r = -EPIPE;
+		goto out;
+	}
+	if ((sg = take_first(&c->recvq))) {
+		copy_value(sg->elem, value, c->elem);
+		tell(c, sg, SG_DELIVERED);
+		r = 0;
+		goto out;
+	}
+	x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
+	if (x - atomic_load_explicit(&c->recvx, memory_order_relaxed) < c->cap) {
+		copy_value(SLOT(c, x), value, c->elem);
+		KILL_POINT("chan.send.slot");
+		atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
+		KILL_POINT("chan.send.stored");
+		sh_lock_drop(&c->lock, seat);
+		r = 0;
+		goto out;
+	}
+	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
+		sh_lock_drop(&c->lock, seat);
+		r = timeout == 0 ? -EAGAIN : -ECANCELED;
+		goto out;
+	}
+	if (c->elem <= SLOT_INLINE)
+		slot_for(g, c->elem);
+	copy_value(g->sudog.elem, value, c->elem);
+	r = wait_in(c, &c->sendq, g, timeout, WAIT_SEND);
+out:
+	if (c->elem > SLOT_INLINE)
+		slot_done(g);
+	return r;
+}
+
+/* A full buffer and a blocked sender: its value goes to the tail that has just become free. */
+static void refill_from_sender(struct shoal_chan *c, struct sudog *sg)
+{
+	uint64_t x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
+
+	getm->note.sg_mark = x + 1; /* once sendx is there, its value is in */
+	copy_value(SLOT(c, x), sg->elem, c->elem);
+	KILL_POINT("chan.refill.slot");
+	atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
+	KILL_POINT("chan.refill.stored");
+}
+
+/* 1 done, 0 closed and drained, -EAGAIN nothing there. Holds: c->lock; drops it unless -EAGAIN. */
+static int take_ready(struct shoal_chan *c, void *value)
+{
+	unsigned seat = (unsigned)getm->seat;
+	uint64_t x = atomic_load_explicit(&c->recvx, memory_order_relaxed);
+	struct sudog *sg;
+
+	if (atomic_load_explicit(&c->sendx, memory_order_relaxed) != x) {
+		if (value)
+			copy_value(value, SLOT(c, x), c->elem);
+		atomic_store_explicit(&c->recvx, x + 1, memory_order_release);
+		KILL_POINT("chan.recv.taken");
+		if ((sg = take_first(&c->sendq))) {
+			refill_from_sender(c, sg);
+			tell(c, sg, SG_DELIVERED);
+		} else {
+			sh_lock_drop(&c->lock, seat);
+		}
+		return 1;
+	}
+	if ((sg = take_first(&c->sendq))) { /* unbuffered: straight from the sender's slot */
+		if (value)
+			copy_value(value, sg->elem, c->elem);
+		tell(c, sg, SG_DELIVERED);
+		return 1;
+	}
+	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+		sh_lock_drop(&c->lock, seat);
+		if (value)
+			memset(value, 0, c->elem);
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_recv");
+	unsigned seat = (unsigned)getm->seat;
+	int r;
+
+	if (!c)
+		return block_forever(g, timeout, WAIT_RECV_NIL);
+	known(c, "shoal_recv: not a channel");
+	if (c->elem > SLOT_INLINE && slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	sh_lock_take(&c->lock, seat);
+	r = take_ready(c, value);
+	if (r != -EAGAIN)
+		goto out;
+	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
+		sh_lock_drop(&c->lock, seat);
+		r = timeout == 0 ? -EAGAIN : -ECANCELED;
+		goto out;
+	}
+	if (c->elem <= SLOT_INLINE)
+		slot_for(g, c->elem);
+	r = wait_in(c, &c->recvq, g, timeout, WAIT_RECV);
+	if (r == 0) {
+		if (value)
+			copy_value(value, g->sudog.elem, c->elem);
+		r = 1;
+	} else if (r == -EPIPE) {
+		if (value)
+			memset(value, 0, c->elem);
+		r = 0;
+	}
+out:
+	if (c->elem > SLOT_INLINE)
+		slot_done(g);
+	return r;
+}
+
+int shoal_send(struct shoal_chan *c, const void *value)
+{
+	return shoal_send_timed(c, value, SHOAL_FOREVER);
+}
+
+int shoal_recv(struct shoal_chan *c, void *value)
+{
+	return shoal_recv_timed(c, value, SHOAL_FOREVER);
+}
+
+int shoal_close(struct shoal_chan *c)
+{
+	unsigned seat;
+	struct sudog *sg;
+
+	api_enter("shoal_close");
+	seat = (unsigned)getm->seat;
+	if (!c)
+		host_misuse("shoal_close: close of nil channel");
+	known(c, "shoal_close: not a channel");
+	sh_lock_take(&c->lock, seat);
+	if (atomic_load(&c->closed)) {
+		sh_lock_drop(&c->lock, seat);
+		return -EPIPE;
+	}
+	atomic_store(&c->closed, 1);
+	KILL_POINT("chan.close.closed");
+	while ((sg = take_first(&c->recvq)) || (sg = take_first(&c->sendq))) {
+		tell(c, sg, SG_CLOSED);
+		sh_lock_take(&c->lock, seat);
+	}
+	sh_lock_drop(&c->lock, seat);
+	return 0;
+}
+
+/* Holds: the lock, in the dead seat's name. Makes the channel whole. */
+void chan_repair(struct sh_lock *l, const struct note *n)
+{
+	struct shoal_chan *c = (struct shoal_chan *)l;
+	struct sudog *sg = n->sg;
+
+	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+		return;
+	waitq_mend(&c->recvq);
+	waitq_mend(&c->sendq);
+	if (sg && sg->queue == c && atomic_load(&sg->state) == SG_QUEUED) {
+		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
+			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
+		else if (!waitq_has(&c->recvq, sg) && !waitq_has(&c->sendq, sg) && !atomic_load(&c->closed))
+			waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+		KILL_POINT("chan.repair.waiter");
+	}
+	/* What a closer did not come to. */
+	if (atomic_load(&c->closed)) {
+		if (sg && sg->queue == c && atomic_load(&sg->state) == SG_QUEUED && !waitq_has(&c->recvq, sg) &&
+		    !waitq_has(&c->sendq, sg)) {
+			atomic_store(&sg->state, SG_CLOSED);
+			goready(sg->g, sg->seq);
+		}
+		while ((sg = c->recvq.first) || (sg = c->sendq.first)) {
+			atomic_store(&sg->state, SG_CLOSED);
+			KILL_POINT("chan.repair.closed");
+			waitq_pop(sg == c->recvq.first ? &c->recvq : &c->sendq);
+			goready(sg->g, sg->seq);
+		}
+		return;
+	}
+	/* A buffer with room and a blocked sender: a receiver died between the two. */
+	while ((sg = c->sendq.first) && c->cap && atomic_load(&c->sendx) - atomic_load(&c->recvx) < c->cap) {
+		uint64_t x = atomic_load(&c->sendx);
+
+		getm->note.sg_seq = sg->seq;
+		getm->note.sg_mark = x + 1;
+		getm->note.sg = sg;
+		memcpy(SLOT(c, x), sg->elem, c->elem);
+		atomic_store(&c->sendx, x + 1);
+		KILL_POINT("chan.repair.stored");
+		atomic_store(&sg->state, SG_DELIVERED);
+		waitq_pop(&c->sendq);
+		goready(sg->g, sg->seq);
+		getm->note.sg = NULL;
+	}
+}

@@ -1,0 +1,420 @@
+/*
+ * g.c - status words, free lists, numbers. See g.h.
+ */
+#include "core/g.h"
+#include "core/sched.h"
+#include "shm/heap.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <string.h>
+
+const char *const waitreason_name[WAIT_REASONS] = {
+	[WAIT_ZERO] = "",
+	[WAIT_IO] = "IO wait",
+	[WAIT_SLEEP] = "sleep",
+	[WAIT_RECV_NIL] = "chan receive (nil chan)",
+	[WAIT_SEND_NIL] = "chan send (nil chan)",
+	[WAIT_SELECT_EMPTY] = "select (no cases)",
+	[WAIT_SELECT] = "select",
+	[WAIT_RECV] = "chan receive",
+	[WAIT_SEND] = "chan send",
+	[WAIT_COND] = "sync.Cond.Wait",
+	[WAIT_MUTEX] = "sync.Mutex.Lock",
+	[WAIT_RW_RLOCK] = "sync.RWMutex.RLock",
+	[WAIT_RW_LOCK] = "sync.RWMutex.Lock",
+	[WAIT_WG] = "sync.WaitGroup.Wait",
+	[WAIT_SEM] = "semacquire",
+	[WAIT_JOIN] = "join",
+	[WAIT_ONCE] = "sync.Once.Do",
+	[WAIT_PREEMPTED] = "preempted",
+	[WAIT_STOPTHEWORLD] = "stopping the world",
+};
+
+const char *g_status_name(unsigned status)
+{
+	static const char *const name[] = {"idle", "runnable", "running", "syscall", "waiting",
+					   "?5",   "dead",     "?7",	  "copystack", "preempted"};
+
+	return status < sizeof name / sizeof *name ? name[status] : "?";
+}
+
+/* From -> to that are legal: the table of core/LIFE_OF_A_G.md. */
+#define BIT(s) (1u << (s))
+static const uint16_t legal[16] = {
+	[G_IDLE] = BIT(G_DEAD),
+	[G_RUNNABLE] = BIT(G_RUNNING) | BIT(G_DEAD),
+	[G_RUNNING] = BIT(G_RUNNABLE) | BIT(G_WAITING) | BIT(G_SYSCALL) | BIT(G_DEAD) | BIT(G_COPYSTACK) | BIT(G_PREEMPTED),
+	[G_SYSCALL] = BIT(G_RUNNING) | BIT(G_RUNNABLE),
+	[G_WAITING] = BIT(G_RUNNABLE) | BIT(G_RUNNING) | BIT(G_DEAD),
+	[G_DEAD] = BIT(G_RUNNABLE),
+	[G_COPYSTACK] = BIT(G_RUNNING),
+	[G_PREEMPTED] = BIT(G_WAITING),
+};
+
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+	KILL_POINT("g.scan.wait");
+}
+
+/* Who runs it is named in the word while it runs. */
+static inline uint64_t owner_bits(unsigned state)
+{
+	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
+}
+
+void casgstatus(struct g *g, unsigned from, unsigned to)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
+
+	sh_check(legal[from] & BIT(to));
+	for (;;) {
+		if (s & G_SCAN) {
+			pause_cpu();
+			s = atomic_load_explicit(&g->status, memory_order_relaxed);
+			continue;
+		}
+		sh_check((s & G_STATE) == from);
+		n = (s & G_SEQ_MASK) | owner_bits(to) | to;
+		if (to == G_WAITING && from == G_RUNNING)
+			n += 1ull << 32;
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
+			break;
+	}
+	KILL_POINT("g.status.changed");
+}
+
+bool g_claim(struct g *g)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
+
+	/* First the note: the medic asks the status word whether the claim was made. */
+	atomic_store_explicit(&getm->curg, g, memory_order_relaxed);
+	KILL_POINT("g.claim.noted");
+	for (;;) {
+		if ((s & G_STATE) != G_RUNNABLE) {
+			atomic_store_explicit(&getm->curg, NULL, memory_order_relaxed);
+			return false;
+		}
+		if (s & G_SCAN) {
+			pause_cpu();
+			s = atomic_load_explicit(&g->status, memory_order_relaxed);
+			continue;
+		}
+		n = (s & G_SEQ_MASK) | G_OWNER(getm->seat) | G_RUNNING;
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
+			break;
+	}
+	KILL_POINT("g.claim.made");
+	return true;
+}
+
+bool g_rouse(struct g *g, uint32_t seq)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
+
+	for (;;) {
+		if ((s & G_STATE) != G_WAITING || G_SEQ(s) != seq)
+			return false;
+		if (s & G_SCAN) {
+			pause_cpu();
+			s = atomic_load_explicit(&g->status, memory_order_relaxed);
+			continue;
+		}
+		n = G_MAKE(G_RUNNABLE, seq);
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
+			break;
+	}
+	KILL_POINT("g.rouse.made");
+	return true;
+}
+
+bool g_scan_lock(struct g *g)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
+	unsigned state;
+
+	getm->note.scan = g;
+	KILL_POINT("g.scan.noted");
+	for (;;) {
+		state = s & G_STATE;
+		if (state != G_WAITING && state != G_RUNNABLE) {
+			getm->note.scan = NULL;
+			return false;
+		}
+		if (s & G_SCAN) {
+			pause_cpu();
+			s = atomic_load_explicit(&g->status, memory_order_relaxed);
+			continue;
+		}
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, s | G_SCAN | G_OWNER(getm->seat),
+							  memory_order_acq_rel, memory_order_relaxed))
+			break;
+	}
+	KILL_POINT("g.scan.locked");
+	return true;
+}
+
+void g_scan_unlock(struct g *g)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
+
+	/* Nobody else changes the word while the bit is up. */
+	sh_check((s & G_SCAN) && G_OWNER_SEAT(s) == getm->seat);
+	atomic_store_explicit(&g->status, s & ~(G_SCAN | G_OWNER_MASK), memory_order_release);
+	KILL_POINT("g.scan.freed");
+	getm->note.scan = NULL;
+}
+
+struct g *g_find(uint64_t gid, bool *ended)
+{
+	uint64_t i = gid & (GID_STEP - 1);
+	struct g *g;
+	uint64_t now;
+
+	if (i == 0 || i >= atomic_load(&sched.ngs) || i >= G_MAX)
+		return NULL;
+	g = allg(i);
+	now = *(volatile uint64_t *)&g->gid;
+	if (gid > now || (gid == now && g_state(g) == G_DEAD))
+		return NULL; /* this number is yet to come */
+	*ended = gid < now;
+	return g;
+}
+
+#define G_BATCH (256u << 10) /* bytes of Gs faulted in at once */
+
+static struct g *make_g(void)
+{
+	uint64_t i = atomic_fetch_add(&sched.ngs, 1);
+	struct g *g;
+	size_t at;
+
+	if (i >= G_MAX) {
+		atomic_fetch_sub(&sched.ngs, 1);
+		return NULL;
+	}
+	g = allg(i);
+	at = (uintptr_t)g & (G_BATCH - 1);
+	if (at < sizeof *g || i == 1)
+		sh_populate((void *)((uintptr_t)g & ~(uintptr_t)(G_BATCH - 1)), G_BATCH + (i == 1 ? 0 : sizeof *g));
+	g->idx = (int32_t)i;
+	g->gid = i;
+	g->win = WIN_NONE;
+	atomic_store_explicit(&g->res, RES_NONE, memory_order_relaxed);
+	atomic_store_explicit(&g->m, NOSEAT, memory_order_relaxed);
+	g->join_lock.kind = SH_LOCK_JOIN;
+	g->sudog.g = g;
+	getm->note.gid = i;
+	getm->note.g = g;
+	KILL_POINT("g.make.noted");
+	atomic_store_explicit(&g->status, G_MAKE(G_DEAD, 0), memory_order_release);
+	KILL_POINT("g.make.dead");
+	return g;
+}
+
+/* Takes up to n Gs from the global list onto p's; returns false when there are none. */
+static bool refill(struct p *p, unsigned n)
+{
+	struct m *m = getm;
+	struct g *g;
+
+	sh_lock_take(&sched.lock, (unsigned)m->seat);
+	while (n-- > 0 && (g = sched.gfree)) {
+		m->note.gid = g->gid;
+		m->note.g = g;
+		KILL_POINT("g.refill.noted");
+		sched.gfree = g->schedlink;
+		KILL_POINT("g.refill.taken");
+		atomic_fetch_sub(&sched.ngfree, 1);
+		g->schedlink = p->gfree;
+		p->gfree = g;
+		KILL_POINT("g.refill.put");
+		p->ngfree++;
+	}
+	m->note.g = NULL;
+	sh_lock_drop(&sched.lock, (unsigned)m->seat);
+	return p->gfree != NULL;
+}
+
+/* One G off the global list, for an M without P. */
+static struct g *take_global(void)
+{
+	struct m *m = getm;
+	struct g *g;
+
+	sh_lock_take(&sched.lock, (unsigned)m->seat);
+	g = sched.gfree;
+	if (g) {
+		m->note.gid = g->gid;
+		m->note.g = g;
+		sched.gfree = g->schedlink;
+		KILL_POINT("g.take.global");
+		atomic_fetch_sub(&sched.ngfree, 1);
+	}
+	sh_lock_drop(&sched.lock, (unsigned)m->seat);
+	return g;
+}
+
+struct g *gfget(void)
+{
+	struct p *p = getp();
+	struct g *g;
+
+	if (!p) {
+		g = take_global();
+		return g ? g : make_g();
+	}
+	g = p->gfree;
+	if (__builtin_expect(!g, 0)) {
+		if (atomic_load_explicit(&sched.ngfree, memory_order_relaxed) == 0 || !refill(p, GFREE_LOW))
+			return make_g();
+		g = p->gfree;
+	}
+	getm->note.gid = g->gid;
+	getm->note.g = g;
+	KILL_POINT("g.get.noted");
+	p->gfree = g->schedlink;
+	KILL_POINT("g.get.taken");
+	p->ngfree--;
+	return g;
+}
+
+static void put_global(struct g *g)
+{
+	unsigned seat = (unsigned)getm->seat;
+
+	sh_lock_take(&sched.lock, seat);
+	g->schedlink = sched.gfree;
+	sched.gfree = g;
+	KILL_POINT("g.put.global");
+	atomic_fetch_add(&sched.ngfree, 1);
+	getm->note.g = NULL; /* under the lock, or a later head of the list would look as if g were not on it */
+	sh_lock_drop(&sched.lock, seat);
+}
+
+void gfput(struct g *g)
+{
+	struct p *p = getp();
+	struct m *m = getm;
+
+	sh_check(g_state(g) == G_DEAD);
+	m->note.gid = g->gid;
+	m->note.g = g;
+	KILL_POINT("g.put.noted");
+	if (!p) {
+		put_global(g);
+		m->note.g = NULL;
+		return;
+	}
+	g->schedlink = p->gfree;
+	p->gfree = g;
+	KILL_POINT("g.put.done");
+	m->note.g = NULL;
+	if (++p->ngfree < GFREE_MAX)
+		return;
+	while (p->ngfree > GFREE_LOW) {
+		g = p->gfree;
+		m->note.gid = g->gid;
+		m->note.g = g;
+		p->gfree = g->schedlink;
+		KILL_POINT("g.put.spill");
+		p->ngfree--;
+		put_global(g);
+		m->note.g = NULL;
+	}
+}
+
+void g_end_tell(struct g *g)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct p *p = getp();
+	struct sudog *sg;
+
+	if (atomic_load(&g->joined)) {
+		sh_lock_take(&g->join_lock, seat);
+		while ((sg = g->joiners)) {
+			getm->note.sg = sg;
+			getm->note.sg_seq = sg->seq;
+			atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
+			KILL_POINT("g.end.delivered");
+			g->joiners = sg->next;
+			goready(sg->g, getm->note.sg_seq);
+			getm->note.sg = NULL;
+		}
+		atomic_store(&g->joined, 0);
+		sh_lock_drop(&g->join_lock, seat);
+	}
+	g->task->per_p[p ? p->id : P_MAX - 1].ended++;
+	if (p)
+		p->ended++;
+}
+
+static void free_block(void *b)
+{
+	if (b && sh_heap_usable(sh_root->arena, b))
+		sh_heap_free(sh_root->arena, (unsigned)getm->seat, getp() ? getp()->id : SH_HEAP_NOCPU, b);
+}
+
+void g_end(struct g *g, int how, int signal, void *address)
+{
+	struct m *m = getm;
+	struct task *t = g->task;
+	bool root = (g->flags & GF_ROOT) != 0;
+	void *block;
+
+	m->note.cleared_gid = g->gid;
+	m->note.cleared_how = how;
+	m->note.cleared_signal = signal;
+	m->note.cleared_address = address;
+	m->note.cleared = g;
+	KILL_POINT("g.end.noted");
+	if (g->mutexes)
+		mutexes_abandon(g);
+	if (g->wg)
+		wg_leave(g);
+	if (how != SHOAL_DONE)
+		task_tombstone(t, g->gid, how, signal, address, g->attempt);
+	stack_free(g);
+	if (g->arg_size > G_ARG_INLINE && (block = g->arg)) {
+		g->arg_size = 0;
+		g->arg = NULL;
+		KILL_POINT("g.end.arg");
+		free_block(block);
+	}
+	if ((block = g->name)) {
+		g->name = NULL;
+		KILL_POINT("g.end.name");
+		free_block(block);
+	}
+	g->part = NULL; /* flushed by itself, or lost with it; its memory is the task's */
+	g->locked = 0;
+	g->wake_at = 0;
+	atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+	g->gid += GID_STEP; /* whoever asks for the old number learns that it has ended */
+	KILL_POINT("g.end.gid");
+	casgstatus(g, G_RUNNING, G_DEAD);
+	g_end_tell(g);
+	gfput(g);
+	m->note.cleared = NULL;
+	if (root && how == SHOAL_DONE)
+		atomic_store(&t->root_left, 1);
+	if (atomic_load_explicit(&t->root_left, memory_order_relaxed) && task_goroutines(t) == 0)
+		task_end(t, TASK_DONE, 0, 0);
+}
+
+void g_restart(struct g *g)
+{
+	if (g->mutexes)
+		mutexes_abandon(g);
+	stack_free(g);
+	g->attempt++;
+	g->locked = 0;
+	g->wake_at = 0;
+	KILL_POINT("g.restart.fresh");
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	gogive(g);
+}

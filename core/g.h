@@ -1,0 +1,158 @@
+/*
+ * g.h - the goroutine.
+ *
+ * A G is data in the segment; it never moves and is never freed, only used again with a new gid.
+ * Its status word is the truth about it. Queues hold hints: an entry says that the G may be
+ * runnable, and who takes it must win the claim (runnable -> running, one compare-and-swap on
+ * status) before it may run it. An entry that is one too many is therefore harmless, and repair
+ * may always add one; what must hold is that every runnable G has at least one.
+ *
+ * status, 64 bits: bits 0-11 the state, bit 12 the scan bit, bits 16-31 the seat + 1 of the worker
+ * that runs it or of who holds the scan bit, bits 32-63 the park sequence, raised at each park. A waker names the sequence it
+ * means, so a stale waker (a timer that lost, a dead worker's note) can wake nobody else.
+ */
+#ifndef CORE_G_H
+#define CORE_G_H
+
+#include "shm/segment.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum g_status { G_IDLE, G_RUNNABLE, G_RUNNING, G_SYSCALL, G_WAITING, G_DEAD = 6, G_COPYSTACK = 8, G_PREEMPTED = 9 };
+#define G_STATE 0xfffull
+#define G_SCAN 0x1000ull
+#define G_OWNER(seat) ((uint64_t)((seat) + 1) << 16)
+#define G_OWNER_MASK 0xffff0000ull
+#define G_OWNER_SEAT(s) ((int)((s) >> 16 & 0xffff) - 1)
+#define G_SEQ_MASK 0xffffffff00000000ull
+#define G_SEQ(s) ((uint32_t)((s) >> 32))
+#define G_MAKE(state, seq) ((uint64_t)(seq) << 32 | (state))
+
+enum waitreason {
+	WAIT_ZERO, WAIT_IO, WAIT_SLEEP, WAIT_RECV_NIL, WAIT_SEND_NIL, WAIT_SELECT_EMPTY, WAIT_SELECT,
+	WAIT_RECV, WAIT_SEND, WAIT_COND, WAIT_MUTEX, WAIT_RW_RLOCK, WAIT_RW_LOCK, WAIT_WG, WAIT_SEM,
+	WAIT_JOIN, WAIT_ONCE, WAIT_PREEMPTED, WAIT_STOPTHEWORLD, WAIT_REASONS
+};
+extern const char *const waitreason_name[WAIT_REASONS];
+const char *g_status_name(unsigned status);
+
+#define G_MAX (1u << 23)	/* Gs in the segment at most */
+#define GID_STEP (1ull << 24)	/* gid: index in the low 24 bits, incarnation above */
+#define G_ARG_INLINE 32
+#define SLOT_INLINE 32
+#define NOSEAT (-1)
+#define g_next_seq(g) (G_SEQ(atomic_load_explicit(&(g)->status, memory_order_relaxed)) + 1) /* of the park to come; for the running G */
+
+enum { RES_NONE = -2, RES_IMAGE = -1 }; /* g->res: no frames yet; frames in the image; else the seat whose window has them */
+
+struct g;
+struct task;
+struct chan;
+
+enum sudog_state { SG_IDLE, SG_QUEUED, SG_DELIVERED, SG_CLOSED };
+/*
+ * A G in a wait queue. One is inside each G; a select takes more from the task's heap.
+ * LOCK   the lock of the queue it is in
+ * ORDER  state is stored with release after the slot was written: a waker's commit
+ * DEATH  the chain by next is the truth, prev and last are rebuilt from it
+ */
+struct sudog {
+	struct g *g;
+	struct sudog *next, *prev;
+	void *queue;		    /* the waitq it is in, NULL when in none */
+	uint32_t seq;		    /* park sequence of the wait it belongs to */
+	_Atomic uint32_t state;	    /* enum sudog_state */
+	uint32_t n;		    /* select: index of the case; semaphore: units */
+	uint32_t size;		    /* of the value */
+	void *elem;		    /* where the value is: slot, or a block of the task's heap */
+	char slot[SLOT_INLINE];
+};
+
+enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_CANCELLED = 4, GF_JOINED = 8, GF_PINNED = 16 };
+
+/*
+ * A goroutine.
+ * OWNER  by status: runnable and waiting nobody (who claims or wakes it wins a compare-and-swap);
+ *        running, copystack: the worker m; dead: who took it off a free list
+ * LOCK   the scan bit guards the stack of a G that is not running: who displaces or reads it holds it
+ * ORDER  status is stored with release and loaded with acquire
+ * DEATH  worker dies in running: if the worker had not jumped to it yet (m->oncpu 0 and the frames
+ *        whole) it is runnable again; else it is lost, and g_lost() tells who waits for it
+ */
+struct g {
+	_Atomic uint64_t status;
+	char *sp;		 /* while not running: the frames are [sp, top of its window) */
+	uint32_t win;		 /* window it is bound to for life; WIN_NONE before the first run */
+	_Atomic int32_t res;	 /* where the frames are: RES_NONE, RES_IMAGE, or a seat */
+	char *image;		 /* block of the task's heap that holds the frames when displaced */
+	uint32_t image_cap;
+	uint8_t waitreason, flags;
+	_Atomic uint8_t preempt; /* asked to give way */
+	uint8_t locked;		 /* pin depth */
+	_Atomic int32_t m;	 /* seat that runs it, NOSEAT */
+	uint32_t stack_max;
+	uint64_t gid;
+
+	void (*fn)(void *);
+	struct task *task;
+	void *arg;		/* arg_inline or a block of the task's heap: kept for another attempt */
+	uint32_t arg_size;
+	uint16_t attempts, attempt;
+	_Alignas(16) char arg_inline[G_ARG_INLINE];
+
+	struct g *schedlink;	/* free lists */
+	uint64_t parent;
+	int64_t wait_since;	/* ns; 0 unless waiting or runnable */
+	char *name;		/* block of the task's heap, or NULL */
+	void *gopc;		/* who started it */
+	struct shoal_wg *wg; /* wait group it leaves at its end, or NULL */
+	struct sudog *waiting;	/* sudogs of the wait in hand */
+	void *mutexes;		/* struct shoal_mutex it holds, a list */
+	struct sudog *joiners;	/* guarded by join_lock */
+	struct sh_lock join_lock;
+	_Atomic uint32_t joined; /* somebody waits for its end: ask joiners */
+	int32_t idx;
+	uint32_t migrations, grows;
+	struct outpart *part;	/* lines it has begun to write, kept while it is parked */
+	int64_t wake_at;	/* while waiting: a timer wakes it then; 0: none */
+	struct sudog sudog;
+};
+
+/* All Gs: allg(i) for i in [1, sched.ngs). */
+#define allg(i) ((struct g *)(SH_BASE + SH_OFF_GS) + (i))
+#define gtask_slot ((_Atomic uint32_t *)(SH_BASE + SH_OFF_GTASK))
+static inline uint32_t g_index(const struct g *g)
+{
+	return (uint32_t)(g - allg(0));
+}
+static inline unsigned g_state(const struct g *g)
+{
+	return atomic_load_explicit(&((struct g *)g)->status, memory_order_acquire) & G_STATE;
+}
+
+/* The G with this gid if it still lives or has ended and was not used again; *ended tells. NULL if the number was never issued. */
+struct g *g_find(uint64_t gid, bool *ended);
+
+/* Status changes. A G's owner: casgstatus. Waits while the scan bit is up. Checks that the change is legal. */
+void casgstatus(struct g *, unsigned from, unsigned to);
+bool g_claim(struct g *);		    /* runnable -> running; false: not runnable (a stale hint) */
+bool g_rouse(struct g *, uint32_t seq);	    /* waiting -> runnable if the sequence is the one meant */
+bool g_scan_lock(struct g *);		    /* takes the scan bit of a waiting or runnable G; false: it is neither */
+void g_scan_unlock(struct g *);
+
+/*
+ * Its end, whoever brings it: mutexes it holds are marked, its wait group counts it out, joiners
+ * are told, stack and blocks are freed, and it goes to a free list. Status running (claimed by the
+ * caller). May be done again after a death half-way: note.cleared names it.
+ */
+void g_end(struct g *, int how, int signal, void *address);
+void g_end_tell(struct g *); /* the part after status dead: joiners, lists */
+void g_restart(struct g *);  /* a lost one has attempts left: runnable from its entry */
+
+struct g *gfget(void);	       /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
+void gfput(struct g *);	       /* a dead G back on the P's list */
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * host.h - what a process lends the core. Bound at link time: the worker implements it with real
+ * stacks, signals and libuv; the simulation with a seeded scheduler in one process.
+ */
+#ifndef CORE_HOST_H
+#define CORE_HOST_H
+
+#include "core/sched.h"
+
+/* Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0. Returns when the G is resumed. */
+void host_mcall(void (*fn)(struct g *));
+/* Jumps to g, whose frames are in its window on this worker. */
+_Noreturn void host_gogo(struct g *);
+/* First run: a fresh stack at the top of its window, start(g) as its first function. */
+_Noreturn void host_start(struct g *, void (*start)(struct g *));
+
+char *host_window(uint32_t win);			/* lowest address of the window, as goroutines see it */
+char *host_region(unsigned seat, uint32_t win);		/* the same memory of any seat, as every process sees it */
+size_t host_window_size(uint32_t win);
+void host_window_guard(uint32_t win, size_t stack_max);	/* the page below the limit faults from now on */
+
+int64_t host_now(void);
+/* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
+void host_idle(int64_t until);
+void host_wake(unsigned seat);		/* makes host_idle of that worker return */
+void host_poll(void);			/* non-blocking netpoll: readies what is ready */
+void host_bell(void);			/* wakes the medic */
+void host_kick(unsigned seat);		/* preemption signal */
+void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
+void host_switch_task(struct task *);	/* environ, working directory, output */
+void host_before_park(struct g *);	/* flushes what must not stay in the process */
+bool host_must_leave(struct task *);	/* this process is too old for the task (module loaded later) or asked to go */
+_Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
+void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
+void host_file_close(int fd);
+_Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
+int *host_errno(void);
+
+#endif

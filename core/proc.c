@@ -1,0 +1,713 @@
+/*
+ * proc.c - the scheduler loop: schedule, findrunnable, park, ready, and the death of a goroutine.
+ *
+ * Everything that leaves a goroutine does so on g0, where its frames are complete: host_mcall
+ * saves it, m->oncpu falls to 0, and from then on a death of this worker loses nothing of it.
+ * The names and the order of things are Go's (proc.go).
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct m *getm;
+
+#define SPIN_NS 20000 /* an idle worker looks around this long before it sleeps: a wake-up costs 25 us */
+#define MBIT(seat) (1ull << (unsigned)(seat))
+
+void schedinit(unsigned procs)
+{
+	sh_check(procs >= 1 && procs <= P_MAX);
+	for (unsigned i = 0; i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		p->id = i;
+		atomic_store(&p->m, NOSEAT);
+		atomic_store(&p->status, i < procs ? P_IDLE : P_DEAD);
+		p->timers_lock.kind = SH_LOCK_TIMERS;
+	}
+	for (unsigned i = 0; i < SH_SEATS; i++) {
+		struct m *m = allm(i);
+
+		m->seat = (int32_t)i;
+		atomic_store(&m->p, -1);
+		m->rng = 0x9e3779b97f4a7c15u * (i + 1);
+	}
+	sched.lock.kind = SH_LOCK_SCHED;
+	atomic_store(&sched.poller, NOSEAT);
+	atomic_store(&sched.ngs, 1); /* 0 is no goroutine */
+	atomic_store(&sched.procs, procs);
+	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
+	sched.system_heap = sh_heap_new(sh_root->arena, 0);
+	sh_check(sched.system_heap);
+}
+
+void acquirem(void)
+{
+	getm->locks++;
+}
+
+void releasem(void)
+{
+	sh_check(getm->locks > 0);
+	getm->locks--;
+}
+
+static uint32_t cheaprand(struct m *m)
+{
+	m->rng ^= m->rng << 13;
+	m->rng ^= m->rng >> 7;
+	m->rng ^= m->rng << 17;
+	return (uint32_t)(m->rng >> 16);
+}
+
+/* ---- Ps and Ms ---- */
+
+/*
+ * Takes an idle P for the seat. The compare-and-swap on p->m is the commit; the bit is a hint,
+ * cleared first, so that who puts the P back later sets it after us.
+ */
+static struct p *pidleget(int seat)
+{
+	uint64_t idle;
+
+	while ((idle = atomic_load(&sched.pidle)) != 0) {
+		unsigned id = (unsigned)__builtin_ctzll(idle);
+		struct p *p = allp(id);
+		int32_t none = NOSEAT;
+
+		if (!(atomic_fetch_and(&sched.pidle, ~(1ull << id)) & (1ull << id)))
+			continue;
+		KILL_POINT("p.idle.unmarked");
+		if (atomic_load(&p->status) == P_DEAD)
+			continue;
+		if (atomic_compare_exchange_strong(&p->m, &none, seat)) {
+			KILL_POINT("p.idle.taken");
+			return p;
+		}
+	}
+	return NULL;
+}
+
+static void pidleput(struct p *p)
+{
+	atomic_store(&p->status, P_IDLE);
+	KILL_POINT("p.put.idle");
+	atomic_store(&p->m, NOSEAT);
+	KILL_POINT("p.put.free");
+	atomic_fetch_or(&sched.pidle, 1ull << p->id);
+	KILL_POINT("p.put.marked");
+}
+
+static void acquirep(struct p *p)
+{
+	struct m *m = getm;
+
+	sh_check(atomic_load(&p->m) == m->seat && atomic_load(&m->p) == -1);
+	atomic_store(&m->p, (int32_t)p->id);
+	KILL_POINT("p.acquire.wired");
+	atomic_store(&p->status, P_RUNNING);
+}
+
+static struct p *releasep(void)
+{
+	struct p *p = getp();
+
+	sh_check(p && atomic_load(&p->m) == getm->seat);
+	atomic_store(&getm->p, -1);
+	KILL_POINT("p.release.unwired");
+	return p;
+}
+
+static bool spinning(const struct m *m)
+{
+	return (atomic_load_explicit(&sched.mspinning, memory_order_relaxed) & MBIT(m->seat)) != 0;
+}
+
+/* Wakes an idle worker and hands it a P that is already its own in p->m. */
+static bool wake_worker(bool spin)
+{
+	uint64_t idle;
+
+	while ((idle = atomic_load(&sched.midle)) != 0) {
+		int seat = __builtin_ctzll(idle);
+		struct p *p;
+
+		if (!(atomic_fetch_and(&sched.midle, ~MBIT(seat)) & MBIT(seat)))
+			continue;
+		KILL_POINT("m.wake.unmarked");
+		p = pidleget(seat);
+		if (!p) {
+			atomic_fetch_or(&sched.midle, MBIT(seat));
+			return false;
+		}
+		if (spin)
+			atomic_fetch_or(&sched.mspinning, MBIT(seat));
+		KILL_POINT("m.wake.given");
+		host_wake((unsigned)seat);
+		return true;
+	}
+	return false;
+}
+
+void wakep(void)
+{
+	/* One searcher at a time: it starts the next when it finds work. */
+	if (atomic_load_explicit(&sched.pidle, memory_order_relaxed) == 0 ||
+	    atomic_load_explicit(&sched.mspinning, memory_order_relaxed) != 0)
+		return;
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with findrunnable: queue first, then look for searchers */
+	if (atomic_load(&sched.mspinning) != 0)
+		return;
+	wake_worker(true);
+}
+
+void handoffp(struct p *p)
+{
+	pidleput(p);
+	wake_worker(true);
+}
+
+static void resetspinning(struct m *m)
+{
+	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+	KILL_POINT("m.spinning.off");
+	wakep();
+}
+
+/* ---- making runnable ---- */
+
+void gogive(struct g *g)
+{
+	globrunqput(g);
+	wakep();
+}
+
+void ready(struct g *g)
+{
+	struct p *p = getp();
+
+	if (!p) {
+		gogive(g);
+		return;
+	}
+	runqput(p, g, true);
+	wakep();
+}
+
+void goready(struct g *g, uint32_t seq)
+{
+	getm->note.ready = g;
+	KILL_POINT("g.ready.noted");
+	if (g_rouse(g, seq))
+		ready(g);
+	getm->note.ready = NULL;
+}
+
+/* ---- leaving a goroutine, on g0 ---- */
+
+static void left_cpu(struct m *m)
+{
+	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
+	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
+	KILL_POINT("g.left.cpu");
+}
+
+static void dropg(struct m *m)
+{
+	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
+}
+
+static void park_m(struct g *g)
+{
+	struct m *m = getm;
+	bool again;
+
+	left_cpu(m);
+	host_before_park(g);
+	stack_fit(g);
+	g->wake_at = m->park_when;
+	casgstatus(g, G_RUNNING, G_WAITING);
+	if (m->park_when) {
+		timer_add(getp(), m->park_when, g, G_SEQ(atomic_load(&g->status)));
+		KILL_POINT("g.park.timed");
+	}
+	if (m->park_lock) {
+		sh_lock_drop(m->park_lock, (unsigned)m->seat);
+		KILL_POINT("g.park.unlocked");
+	}
+	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
+	m->parking = 0;
+	KILL_POINT("g.park.done");
+	dropg(m);
+	if (again)
+		goready(g, G_SEQ(atomic_load(&g->status)));
+	schedule();
+}
+
+void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
+{
+	struct m *m = getm;
+	struct g *g = getg();
+	int err = *host_errno();
+
+	sh_check(g && m->locks == 0);
+	g->waitreason = (uint8_t)why;
+	m->park_lock = lock;
+	m->park_unlockf = NULL;
+	m->park_when = when;
+	m->parking = 1;
+	host_mcall(park_m);
+	*host_errno() = err;
+}
+
+static void goyield_m(struct g *g)
+{
+	struct m *m = getm;
+
+	left_cpu(m);
+	if (atomic_load_explicit(&g->preempt, memory_order_relaxed))
+		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+	host_before_park(g);
+	stack_fit(g);
+	m->note.ready = g;
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	/* The local tail, not Go's global queue: no lock, and a thief finds it as well. */
+	runqput(getp(), g, false);
+	dropg(m);
+	schedule();
+}
+
+void goyield(void)
+{
+	int err = *host_errno();
+
+	host_mcall(goyield_m);
+	*host_errno() = err;
+}
+
+static void goexit0(struct g *g)
+{
+	struct m *m = getm;
+
+	left_cpu(m);
+	g_end(g, SHOAL_DONE, 0, NULL);
+	dropg(m);
+	schedule();
+}
+
+void goexit(void)
+{
+	struct g *g = getg();
+
+	host_g_end(g);
+	host_mcall(goexit0);
+	__builtin_unreachable();
+}
+
+/* ---- starting one ---- */
+
+static void gmain(struct g *g)
+{
+	void *arg = NULL;
+
+	if (g->arg_size) { /* its own copy; the first one is kept for another attempt */
+		arg = __builtin_alloca(g->arg_size);
+		memcpy(arg, g->arg, g->arg_size);
+	}
+	g->fn(arg);
+	goexit();
+}
+
+static int copy_extras(struct g *g, struct task *t, const struct shoal_go_opts *o, const void *arg, size_t size)
+{
+	unsigned seat = (unsigned)getm->seat, cpu = getp() ? getp()->id : SH_HEAP_NOCPU;
+
+	g->arg = g->arg_inline;
+	if (size > G_ARG_INLINE) {
+		g->arg = sh_heap_alloc(t->heap, seat, cpu, size, 16, false);
+		if (!g->arg)
+			return ENOMEM;
+	}
+	if (size)
+		memcpy(g->arg, arg, size);
+	if (o && o->name && o->name[0]) {
+		size_t n = strnlen(o->name, 31);
+
+		g->name = sh_heap_alloc(t->heap, seat, cpu, n + 1, 0, false);
+		if (!g->name) {
+			if (g->arg != g->arg_inline)
+				sh_heap_free(sh_root->arena, seat, cpu, g->arg);
+			return ENOMEM;
+		}
+		memcpy(g->name, o->name, n);
+		g->name[n] = 0;
+	}
+	return 0;
+}
+
+static void set_options(struct g *g, const struct task *t, const struct shoal_go_opts *o)
+{
+	g->stack_max = WIN_SIZE;
+	g->attempts = (uint16_t)(t->attempts ? t->attempts : 1);
+	g->flags = 0;
+	if (!o)
+		return;
+	if (o->stack_max)
+		g->stack_max = (uint32_t)((o->stack_max + 4095) & ~4095ul);
+	if (o->attempts > 0)
+		g->attempts = (uint16_t)(o->attempts < 65535 ? o->attempts : 65535);
+	if (o->flags & SHOAL_ISOLATED)
+		g->flags |= GF_ISOLATED;
+	if (o->flags & SHOAL_PINNED)
+		g->flags |= GF_PINNED;
+}
+
+struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size,
+		  struct shoal_wg *wg, int *err)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	struct g *g, *self = getg();
+
+	*err = 0;
+	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
+	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 || (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED))))) {
+		*err = EINVAL;
+		return NULL;
+	}
+	g = gfget();
+	if (!g) {
+		*err = EAGAIN;
+		return NULL;
+	}
+	g->task = t;
+	g->name = NULL;
+	g->arg_size = (uint32_t)size;
+	if (__builtin_expect(size > 0 || o, 0) || size) {
+		*err = copy_extras(g, t, o, arg, size);
+		if (*err) {
+			gfput(g);
+			return NULL;
+		}
+	} else {
+		g->arg = g->arg_inline;
+	}
+	set_options(g, t, o);
+	g->fn = fn;
+	g->parent = self ? self->gid : 0;
+	g->gopc = NULL;
+	g->attempt = 1;
+	g->wg = wg;
+	if (atomic_load_explicit(&gtask_slot[g->idx], memory_order_relaxed) != t->slot + 1)
+		atomic_store_explicit(&gtask_slot[g->idx], t->slot + 1, memory_order_relaxed);
+	t->per_p[p ? p->id : P_MAX - 1].created++;
+	if (p)
+		p->created++;
+	m->note.ready = g;
+	KILL_POINT("g.new.noted");
+	casgstatus(g, G_DEAD, G_RUNNABLE);
+	m->note.g = NULL;
+	ready(g);
+	m->note.ready = NULL;
+	return g;
+}
+
+/* ---- the loop ---- */
+
+/* Takes hints until one can be claimed. */
+static struct g *claimed(struct g *g)
+{
+	bool mine;
+
+	if (!g)
+		return NULL;
+	mine = g_claim(g);
+	getm->note.ready = NULL;
+	return mine ? g : NULL;
+}
+
+static struct g *from_local(struct p *p, bool *inherit)
+{
+	struct g *g;
+
+	while ((g = runqget(p, inherit)))
+		if (claimed(g))
+			return g;
+	return NULL;
+}
+
+static struct g *from_global(struct p *p, unsigned max)
+{
+	struct g *g;
+
+	while (atomic_load_explicit(&sched.grunq_head, memory_order_relaxed) !=
+	       atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed)) {
+		g = globrunqget(p, max);
+		if (!g)
+			return NULL;
+		if (claimed(g))
+			return g;
+	}
+	return NULL;
+}
+
+static unsigned gcd(unsigned a, unsigned b)
+{
+	while (b) {
+		unsigned r = a % b;
+
+		a = b;
+		b = r;
+	}
+	return a;
+}
+
+static struct g *stealwork(struct m *m, struct p *p, int64_t now)
+{
+	unsigned n = atomic_load(&sched.procs);
+
+	for (unsigned round = 0; round < STEAL_ROUNDS; round++) {
+		bool last = round == STEAL_ROUNDS - 1;
+		unsigned r = cheaprand(m), at = r % n, step = n > 1 ? 1 + (r >> 8) % (n - 1) : 1;
+		bool inherit;
+		struct g *g;
+
+		while (gcd(step, n) != 1)
+			step++;
+		for (unsigned i = 0; i < n; i++, at = (at + step) % n) {
+			struct p *victim = allp(at);
+
+			if (victim == p)
+				continue;
+			if (last && timers_run(victim, now) && (g = from_local(p, &inherit)))
+				return g;
+			if (!(atomic_load_explicit(&sched.pidle, memory_order_relaxed) & (1ull << at)))
+				while (runqsteal(p, victim, last, &g))
+					if (claimed(g))
+						return g;
+		}
+	}
+	return NULL;
+}
+
+/* Work that an M without P can see: it must take a P before it may have it. */
+static bool work_in_sight(void)
+{
+	unsigned n = atomic_load(&sched.procs);
+	int64_t when;
+
+	if (atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail))
+		return true;
+	for (unsigned i = 0; i < n; i++)
+		if (!runqempty(allp(i)))
+			return true;
+	when = timers_next();
+	return when && when <= host_now();
+}
+
+static struct p *given_p(struct m *m)
+{
+	for (unsigned i = 0; i < P_MAX; i++)
+		if (atomic_load_explicit(&allp(i)->m, memory_order_acquire) == m->seat)
+			return allp(i);
+	return NULL;
+}
+
+/* Sleeps until somebody gives us a P. */
+static void stopm(struct m *m)
+{
+	struct p *p;
+
+	for (;;) {
+		int64_t until = 0, when;
+		int32_t none = NOSEAT;
+		bool poller;
+
+		atomic_store(&m->blocked, 1);
+		KILL_POINT("m.stop.blocked");
+		atomic_fetch_or(&sched.midle, MBIT(m->seat));
+		KILL_POINT("m.stop.marked");
+		p = given_p(m);
+		if (!p && host_must_leave(NULL)) {
+			atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
+			if (!(p = given_p(m)))
+				host_leave();
+		}
+		/* One of those who sleep watches the clock for all. */
+		poller = atomic_compare_exchange_strong(&sched.poller, &none, m->seat) || none == m->seat;
+		if (poller) {
+			atomic_store(&sched.poll_until, INT64_MAX);
+			when = timers_next();
+			if (when) {
+				until = when;
+				atomic_store(&sched.poll_until, when);
+				when = timers_next(); /* one that came before poll_until was there to be seen */
+				if (when && when < until)
+					until = when;
+			}
+		}
+		if (!p && !(until && until <= host_now()))
+			host_idle(until);
+		if (poller)
+			atomic_store(&sched.poller, NOSEAT);
+		KILL_POINT("m.stop.woken");
+		if (!p)
+			p = given_p(m);
+		/* Only who takes its own mark off may help itself: else somebody is about to give us one. */
+		if (!p && work_in_sight() && (atomic_fetch_and(&sched.midle, ~MBIT(m->seat)) & MBIT(m->seat)) &&
+		    (p = pidleget(m->seat)))
+			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		if (!p)
+			continue;
+		atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
+		atomic_store(&m->blocked, 0);
+		acquirep(p);
+		return;
+	}
+}
+
+static struct g *findrunnable(bool *inherit)
+{
+	struct m *m = getm;
+	struct p *p;
+	struct g *g;
+	int64_t now, spin_until = 0;
+
+top:
+	p = getp();
+	*inherit = false;
+	now = 0;
+	if (atomic_load_explicit(&p->timer_when, memory_order_relaxed)) {
+		now = host_now();
+		if (timers_run(p, now) > 1)
+			wakep();
+	}
+	if (atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0 && (g = from_global(p, 1)))
+		return g;
+	if ((g = from_local(p, inherit)) || (g = from_global(p, RUNQ_SIZE / 2)))
+		return g;
+	host_poll();
+	if ((g = from_local(p, inherit)))
+		return g;
+	now = host_now();
+	if (spinning(m) || 2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) <
+				  atomic_load(&sched.procs) - (unsigned)__builtin_popcountll(atomic_load(&sched.pidle))) {
+		if (!spinning(m))
+			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		KILL_POINT("m.spinning.on");
+		if ((g = stealwork(m, p, now)))
+			return g;
+		if (!spin_until)
+			spin_until = now + SPIN_NS;
+		if (now < spin_until && !host_must_leave(NULL)) {
+#if defined(__x86_64__)
+			for (int i = 0; i < 20; i++)
+				__builtin_ia32_pause();
+#endif
+			goto top;
+		}
+	}
+	/* Nothing. The P goes first, then spinning, then another look: see Go's "delicate dance". */
+	pidleput(releasep());
+	if (spinning(m)) {
+		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+		KILL_POINT("m.idle.nospin");
+	}
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with wakep */
+	if (work_in_sight() && (p = pidleget(m->seat))) {
+		atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		acquirep(p);
+		goto top;
+	}
+	stopm(m);
+	spin_until = 0;
+	goto top;
+}
+
+/* The process is too old for the task's module, or asked to go: the G waits for another worker. */
+static _Noreturn void leave_with(struct g *g)
+{
+	struct m *m = getm;
+	struct p *p;
+
+	if (g) {
+		m->note.ready = g;
+		casgstatus(g, G_RUNNING, G_RUNNABLE);
+		globrunqput(g);
+		m->note.ready = NULL;
+		dropg(m);
+	}
+	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+	p = releasep();
+	handoffp(p);
+	host_leave();
+}
+
+static _Noreturn void execute(struct g *g, bool inherit)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+
+	if (__builtin_expect(host_must_leave(g->task), 0))
+		leave_with(g);
+	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
+		casgstatus(g, G_RUNNING, G_WAITING); /* its task is over: the medic ends it when none of the task runs */
+		dropg(m);
+		schedule();
+	}
+	if (!inherit)
+		atomic_store_explicit(&p->schedtick, atomic_load_explicit(&p->schedtick, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+	stack_enter(g);
+	host_switch_task(g->task);
+	m->park_lock = NULL;
+	if (atomic_load_explicit(&g->res, memory_order_relaxed) == RES_NONE) {
+		atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
+		KILL_POINT("g.execute.first");
+		atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
+		atomic_signal_fence(memory_order_seq_cst);
+		host_start(g, gmain);
+	}
+	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses it */
+	KILL_POINT("g.execute.oncpu");
+	host_gogo(g);
+}
+
+void schedule(void)
+{
+	struct m *m = getm;
+	bool inherit = false;
+	struct g *g;
+
+	sh_check(m->locks == 0 && !getg());
+	if (__builtin_expect(host_must_leave(NULL), 0) && getp())
+		leave_with(NULL);
+	if (!getp())
+		stopm(m);
+	g = findrunnable(&inherit);
+	if (spinning(m))
+		resetspinning(m);
+	execute(g, inherit);
+}
+
+void mstart(unsigned seat)
+{
+	struct p *p;
+
+	getm = allm(seat);
+	windows_init(getm);
+	p = given_p(getm);
+	if (!p)
+		p = pidleget((int)seat);
+	if (p) {
+		atomic_fetch_or(&sched.mspinning, MBIT(seat));
+		acquirep(p);
+	}
+	schedule();
+}

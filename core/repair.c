@@ -1,0 +1,277 @@
+/*
+ * repair.c - what the medic does for a dead worker. Pure code over the segment.
+ *
+ * Every step looks at the facts again and may be done twice: the medic itself may be killed
+ * between any two instructions, and its successor begins anew. Nothing in the seat is trusted: an
+ * index or pointer that points nowhere is passed over.
+ *
+ * The order: the goroutine that ran there, then what it held in its hands (the notes), then locks,
+ * then the P. Only the P's next owner uses the ring, so what lies behind its tail must be read first.
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <signal.h>
+#include <string.h>
+
+static struct g *valid(struct g *g)
+{
+	uintptr_t at = (uintptr_t)g - (uintptr_t)allg(0);
+
+	if (!g || at % sizeof *g || at / sizeof *g == 0 || at / sizeof *g >= atomic_load(&sched.ngs) ||
+	    at / sizeof *g >= G_MAX)
+		return NULL;
+	return g;
+}
+
+/* One more hint for a G that may be on no queue. */
+static void hint(struct g *g)
+{
+	if (valid(g) && g_state(g) == G_RUNNABLE)
+		gogive(g);
+}
+
+static void lost(struct m *m, struct g *g)
+{
+	struct crash *c = &m->crash;
+	bool crashed = atomic_load(&c->valid) && c->gid == g->gid;
+	int how = crashed ? SHOAL_CRASHED : SHOAL_LOST, sig = crashed ? c->signal : SIGKILL;
+	struct task *t = g->task;
+	bool root = (g->flags & GF_ROOT) != 0, isolated = (g->flags & GF_ISOLATED) != 0;
+
+	if (atomic_load(&t->state) != TASK_RUNNING) {
+		/* The task is on its way out: as waiting it is ended with the rest. */
+		casgstatus(g, G_RUNNING, G_WAITING);
+		return;
+	}
+	if (!root && g->attempt < g->attempts) {
+		g_restart(g);
+		return;
+	}
+	if (root && atomic_load(&t->attempt) < t->attempts) {
+		casgstatus(g, G_RUNNING, G_WAITING);
+		atomic_store(&t->again, 1);
+		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
+		return;
+	}
+	sh_format(t->message, sizeof t->message, crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
+		  (unsigned long)g->gid, c->message[0] ? c->message : "signal");
+	if (!isolated || root) {
+		casgstatus(g, G_RUNNING, G_WAITING);
+		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
+		return;
+	}
+	g_end(g, how, sig, crashed ? c->address : NULL);
+}
+
+static void repair_curg(struct m *m, struct g *g, unsigned seat)
+{
+	uint64_t s = atomic_load(&g->status);
+	unsigned state = s & G_STATE;
+
+	if (state == G_RUNNABLE) {
+		gogive(g);
+		return;
+	}
+	if (state == G_WAITING && m->parking && g->wake_at) { /* it may not have come to its timer */
+		timer_add(allp(0), g->wake_at, g, G_SEQ(s));
+		return;
+	}
+	if (state == G_DEAD && m->note.cleared == g) {
+		g_end_tell(g);
+		return; /* note.g says whether it is on a list */
+	}
+	if ((state != G_RUNNING && state != G_COPYSTACK) || G_OWNER_SEAT(s) != (int)seat)
+		return; /* claimed by somebody else: we only meant to */
+	if (state == G_COPYSTACK)
+		casgstatus(g, G_COPYSTACK, G_RUNNING);
+	else /* in our own name from here on */
+		atomic_store(&g->status, (s & G_SEQ_MASK) | G_OWNER(getm->seat) | G_RUNNING);
+	atomic_store(&getm->curg, g);
+	KILL_POINT("repair.curg.taken");
+	if (atomic_load(&m->oncpu)) {
+		lost(m, g);
+	} else if (m->note.cleared == g && m->note.cleared_gid == g->gid) {
+		g_end(g, m->note.cleared_how, m->note.cleared_signal, m->note.cleared_address);
+	} else if (m->note.cleared == g && m->note.cleared_gid + GID_STEP == g->gid) {
+		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
+		g_end_tell(g);
+		gfput(g);
+	} else if (m->parking && g->sp) {
+		stack_fit(g);
+		g->wake_at = m->park_when;
+		casgstatus(g, G_RUNNING, G_WAITING);
+		if (g->wake_at)
+			timer_add(allp(0), g->wake_at, g, G_SEQ(atomic_load(&g->status)));
+	} else { /* it had not been entered, or was giving way */
+		if (!g->sp)
+			atomic_store(&g->res, RES_NONE);
+		else
+			stack_fit(g);
+		casgstatus(g, G_RUNNING, G_RUNNABLE);
+		gogive(g);
+	}
+	atomic_store(&getm->curg, NULL);
+	KILL_POINT("repair.curg.done");
+}
+
+/* A G that was in the hands of the dead: on a free list, or nowhere. */
+static void repair_free(struct m *m, struct p *p)
+{
+	struct g *g = valid(m->note.g);
+	uint64_t s;
+
+	if (!g || g->gid != m->note.gid)
+		return;
+	s = atomic_load(&g->status);
+	if ((s & G_STATE) == G_IDLE)
+		casgstatus(g, G_IDLE, G_DEAD);
+	else if ((s & G_STATE) != G_DEAD)
+		return;
+	if ((p && p->gfree == g) || sched.gfree == g)
+		return;
+	gfput(g);
+	KILL_POINT("repair.free.put");
+}
+
+static void free_scan(struct m *m, unsigned seat)
+{
+	struct g *g = valid(m->note.scan);
+	uint64_t s;
+
+	if (!g)
+		return;
+	s = atomic_load(&g->status);
+	if ((s & G_SCAN) && G_OWNER_SEAT(s) == (int)seat)
+		atomic_store(&g->status, s & ~(G_SCAN | G_OWNER_MASK));
+	KILL_POINT("repair.scan.freed");
+}
+
+static void repair_locks(struct m *m, unsigned seat)
+{
+	struct sh_held *h = sh_seat_held(seat);
+
+	for (unsigned i = SH_HELD_MAX; i-- > 0;) {
+		struct sh_lock *l = h->lock[i];
+
+		if (!l || !sh_in_segment(l) || atomic_load(&l->owner) != seat + 1) {
+			h->lock[i] = NULL;
+			continue;
+		}
+		switch (l->kind) {
+		case SH_LOCK_CHAN:
+			chan_repair(l, &m->note);
+			break;
+		case SH_LOCK_WAITQ:
+			sync_repair(l);
+			break;
+		case SH_LOCK_HEAP:
+			continue; /* sh_heap_repair frees it */
+		default: /* timers are mended with their P; the others are whole after each store */
+			break;
+		}
+		if (l->kind == SH_LOCK_TIMERS)
+			continue;
+		atomic_store(&l->owner, 0);
+		KILL_POINT("repair.lock.freed");
+		h->lock[i] = NULL;
+	}
+}
+
+static void repair_timers(unsigned seat)
+{
+	for (unsigned i = 0; i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		if (atomic_load(&p->timers_lock.owner) != seat + 1)
+			continue;
+		if (p->timers_dirty)
+			timers_rebuild(p);
+		atomic_store(&p->timers_lock.owner, 0);
+		KILL_POINT("repair.timers.freed");
+	}
+}
+
+static void repair_notes(struct m *m, struct p *p)
+{
+	struct note *n = &m->note;
+	struct sudog *sg = n->sg;
+
+	hint(n->ready);
+	hint(n->kicked);
+	if (p && n->grab_n && n->grab_n <= RUNQ_SIZE / 2)
+		for (uint32_t i = 0; i < n->grab_n; i++)
+			hint(atomic_load(&p->runq[(n->grab_at + i) % RUNQ_SIZE]));
+	KILL_POINT("repair.notes.hints");
+	/* Told that its wait is over, but perhaps not woken. A wake-up too many finds another sequence. */
+	if (sg && sh_in_segment(sg) && valid(sg->g)) {
+		uint32_t how = atomic_load(&sg->state);
+
+		if (how == SG_DELIVERED || how == SG_CLOSED)
+			goready(sg->g, n->sg_seq);
+		hint(sg->g);
+	}
+}
+
+static void free_p(unsigned seat)
+{
+	uint64_t none = 0;
+
+	for (unsigned i = 0; i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		if (atomic_load(&p->m) != (int32_t)seat)
+			continue;
+		atomic_store(&p->status, P_IDLE);
+		atomic_store(&p->m, NOSEAT);
+		KILL_POINT("repair.p.free");
+	}
+	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
+		if (atomic_load(&allp(i)->m) == NOSEAT)
+			none |= 1ull << i;
+	atomic_fetch_or(&sched.pidle, none);
+	KILL_POINT("repair.p.marked");
+}
+
+void repair_seat(unsigned seat)
+{
+	struct m *m = allm(seat);
+	int32_t id = atomic_load(&m->p), mine = (int32_t)seat;
+	struct p *p = id >= 0 && id < P_MAX && atomic_load(&allp(id)->m) == mine ? allp(id) : NULL;
+	struct g *g = valid(atomic_load(&m->curg));
+
+	free_scan(m, seat);
+	if (g)
+		repair_curg(m, g, seat);
+	repair_notes(m, p);
+	repair_locks(m, seat);
+	repair_notes(m, p); /* once more: mending a channel may have told somebody */
+	repair_timers(seat);
+	repair_free(m, p);
+	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
+	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
+	free_p(seat);
+	if (seat < WORKERS_MAX) {
+		atomic_fetch_and(&sched.mspinning, ~(1ull << seat));
+		atomic_fetch_and(&sched.midle, ~(1ull << seat));
+	}
+	atomic_compare_exchange_strong(&sched.poller, &mine, NOSEAT);
+	KILL_POINT("repair.masks");
+	atomic_store(&m->p, -1);
+	atomic_store(&m->curg, NULL);
+	atomic_store(&m->oncpu, 0);
+	atomic_store(&m->blocked, 0);
+	m->parking = 0;
+	m->locks = 0;
+	m->lockedg = NULL;
+	memset(&m->note, 0, sizeof m->note);
+	KILL_POINT("repair.seat.clear");
+	/* A waker may have died between taking a sleeper's mark and waking it: they look for themselves. */
+	for (unsigned i = 1; i < WORKERS_MAX; i++)
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && atomic_load(&allm(i)->blocked))
+			host_wake(i);
+}

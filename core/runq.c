@@ -1,0 +1,264 @@
+/*
+ * runq.c - local and global run queues.
+ *
+ * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap, runnext
+ * beside it. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
+ * a G into its new place before it leaves the old one, or notes it.
+ *
+ * OWNER  the M of the P puts; anybody takes
+ * DEATH  runqput: the G is in note.ready until it is in the ring. A G kicked out of runnext is in
+ *        note.kicked. A thief's catch lies in its own ring behind tail, counted by note.grab_n.
+ *        A batch from the global queue is in the ring before the global head moves.
+ */
+#include "core/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#define RING(i) ((i) % RUNQ_SIZE)
+#define GRING(i) ((i) % GRUNQ_SIZE)
+#define grunq ((_Atomic(struct g *) *)(SH_BASE + SH_OFF_RUNQ))
+
+void globrunqput_locked(struct g *g)
+{
+	uint64_t t = atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed);
+	uint64_t h = atomic_load_explicit(&sched.grunq_head, memory_order_relaxed);
+
+	sh_check(sh_lock_held(&sched.lock, (unsigned)getm->seat));
+	sh_check(t - h < GRUNQ_SIZE);
+	atomic_store_explicit(&grunq[GRING(t)], g, memory_order_relaxed);
+	KILL_POINT("runq.global.slot");
+	atomic_store_explicit(&sched.grunq_tail, t + 1, memory_order_release);
+	KILL_POINT("runq.global.tail");
+}
+
+void globrunqput(struct g *g)
+{
+	unsigned seat = (unsigned)getm->seat;
+
+	sh_lock_take(&sched.lock, seat);
+	globrunqput_locked(g);
+	sh_lock_drop(&sched.lock, seat);
+}
+
+struct g *globrunqget(struct p *p, unsigned max)
+{
+	unsigned seat = (unsigned)getm->seat, procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+	struct g *g = NULL;
+	uint64_t h, n;
+	uint32_t t;
+
+	sh_lock_take(&sched.lock, seat);
+	h = atomic_load_explicit(&sched.grunq_head, memory_order_relaxed);
+	n = atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed) - h;
+	if (n > 0) {
+		uint64_t share = n / procs + 1;
+
+		if (n > share)
+			n = share;
+		if (n > max)
+			n = max;
+		g = atomic_load_explicit(&grunq[GRING(h)], memory_order_relaxed);
+		t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+		for (uint64_t i = 1; i < n; i++) {
+			struct g *more = atomic_load_explicit(&grunq[GRING(h + i)], memory_order_relaxed);
+
+			if (t - atomic_load_explicit(&p->runqhead, memory_order_acquire) >= RUNQ_SIZE) {
+				n = i;
+				break;
+			}
+			atomic_store_explicit(&p->runq[RING(t)], more, memory_order_relaxed);
+			KILL_POINT("runq.batch.slot");
+			atomic_store_explicit(&p->runqtail, ++t, memory_order_release);
+			KILL_POINT("runq.batch.tail");
+		}
+		getm->note.ready = g;
+		KILL_POINT("runq.batch.noted");
+		atomic_store_explicit(&sched.grunq_head, h + n, memory_order_release);
+		KILL_POINT("runq.batch.head");
+	}
+	sh_lock_drop(&sched.lock, seat);
+	return g;
+}
+
+/* The ring is full: half of it and g go to the global queue. False: a thief was faster, try again. */
+static bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
+{
+	unsigned seat = (unsigned)getm->seat, n = (t - h) / 2;
+	struct g *batch[RUNQ_SIZE / 2];
+
+	sh_check(n == RUNQ_SIZE / 2);
+	for (unsigned i = 0; i < n; i++)
+		batch[i] = atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed);
+	/* Into the global queue first: dead after that, some are in both, which is harmless. */
+	sh_lock_take(&sched.lock, seat);
+	if (atomic_load_explicit(&p->runqhead, memory_order_acquire) != h) {
+		sh_lock_drop(&sched.lock, seat);
+		return false;
+	}
+	for (unsigned i = 0; i < n; i++)
+		globrunqput_locked(batch[i]);
+	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release, memory_order_relaxed))
+		globrunqput_locked(g);
+	else /* a thief has some of them: take our tail back, nobody has seen it under the lock */
+		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release), g = NULL;
+	KILL_POINT("runq.spill.done");
+	sh_lock_drop(&sched.lock, seat);
+	return g != NULL;
+}
+
+/* Holds: note.ready or note.kicked names g. */
+static void runqput_ring(struct p *p, struct g *g)
+{
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with runqget, runqgrab */
+		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+
+		if (t - h < RUNQ_SIZE) {
+			atomic_store_explicit(&p->runq[RING(t)], g, memory_order_relaxed);
+			KILL_POINT("runq.put.slot");
+			atomic_store_explicit(&p->runqtail, t + 1, memory_order_release);
+			KILL_POINT("runq.put.tail");
+			return;
+		}
+		if (runqputslow(p, g, h, t))
+			return;
+	}
+}
+
+void runqput(struct p *p, struct g *g, bool next)
+{
+	struct m *m = getm;
+
+	m->note.ready = g;
+	KILL_POINT("runq.put.noted");
+	if (next) {
+		struct g *old = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+
+		do {
+			m->note.kicked = old;
+			KILL_POINT("runq.next.noted");
+		} while (!atomic_compare_exchange_weak_explicit(&p->runnext, &old, g, memory_order_acq_rel,
+								 memory_order_relaxed));
+		KILL_POINT("runq.next.set");
+		if (!old) {
+			m->note.ready = NULL;
+			return;
+		}
+		g = old;
+	}
+	runqput_ring(p, g);
+	m->note.ready = m->note.kicked = NULL;
+}
+
+/* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
+struct g *runqget(struct p *p, bool *inherit)
+{
+	struct m *m = getm;
+	struct g *g = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+
+	if (g) {
+		m->note.ready = g;
+		KILL_POINT("runq.get.next.noted");
+		/* Only we set it to non-NULL, a thief only to NULL: if this fails it is gone. */
+		if (atomic_compare_exchange_strong_explicit(&p->runnext, &g, NULL, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.get.next.taken");
+			*inherit = true;
+			return g;
+		}
+	}
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
+		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+
+		if (h == t) {
+			m->note.ready = NULL;
+			return NULL;
+		}
+		g = atomic_load_explicit(&p->runq[RING(h)], memory_order_relaxed);
+		m->note.ready = g;
+		KILL_POINT("runq.get.noted");
+		if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + 1, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.get.taken");
+			*inherit = false;
+			return g;
+		}
+	}
+}
+
+bool runqempty(struct p *p)
+{
+	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
+		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
+		struct g *next = atomic_load(&p->runnext);
+
+		if (t == atomic_load(&p->runqtail))
+			return h == t && !next;
+	}
+}
+
+static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at, bool steal_next)
+{
+	struct m *m = getm;
+
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&victim->runqhead, memory_order_acquire);
+		uint32_t t = atomic_load_explicit(&victim->runqtail, memory_order_acquire);
+		uint32_t n = t - h;
+		struct g *next;
+
+		n = n - n / 2;
+		if (n == 0) {
+			if (!steal_next || !(next = atomic_load_explicit(&victim->runnext, memory_order_acquire)))
+				return 0;
+			atomic_store_explicit(&p->runq[RING(at)], next, memory_order_relaxed);
+			m->note.grab_at = at;
+			m->note.grab_n = 1;
+			KILL_POINT("runq.steal.next.noted");
+			if (!atomic_compare_exchange_strong_explicit(&victim->runnext, &next, NULL, memory_order_acq_rel,
+								     memory_order_relaxed)) {
+				m->note.grab_n = 0;
+				continue;
+			}
+			KILL_POINT("runq.steal.next.taken");
+			return 1;
+		}
+		if (n > RUNQ_SIZE / 2) /* head and tail were read at different times */
+			continue;
+		for (uint32_t i = 0; i < n; i++)
+			atomic_store_explicit(&p->runq[RING(at + i)],
+					      atomic_load_explicit(&victim->runq[RING(h + i)], memory_order_relaxed),
+					      memory_order_relaxed);
+		m->note.grab_at = at;
+		m->note.grab_n = n;
+		KILL_POINT("runq.steal.noted");
+		if (atomic_compare_exchange_strong_explicit(&victim->runqhead, &h, h + n, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.steal.taken");
+			return n;
+		}
+		m->note.grab_n = 0;
+	}
+}
+
+/* Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at once. */
+unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
+{
+	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+	unsigned n = runqgrab(p, victim, t, steal_next);
+
+	if (n == 0)
+		return 0;
+	*out = atomic_load_explicit(&p->runq[RING(t + n - 1)], memory_order_relaxed);
+	getm->note.ready = *out;
+	KILL_POINT("runq.steal.first");
+	if (n > 1) {
+		sh_check(t - atomic_load(&p->runqhead) + n - 1 < RUNQ_SIZE);
+		atomic_store_explicit(&p->runqtail, t + n - 1, memory_order_release);
+		KILL_POINT("runq.steal.tail");
+	}
+	getm->note.grab_n = 0;
+	p->steals += n;
+	return n;
+}

@@ -1,0 +1,247 @@
+/*
+ * sched.h - P, M and sched.
+ *
+ * P  a place to run Gs: local queue, runnext, free Gs, timers. At most one M has it.
+ * M  a worker: a seat and the process in it (struct m is the core's half of the seat).
+ * sched (Go's schedt)  what all share: global queue, idle Ps and Ms, free Gs.
+ */
+#ifndef CORE_SCHED_H
+#define CORE_SCHED_H
+
+#include "core/g.h"
+
+#define P_MAX 64
+#define RUNQ_SIZE 256
+#define WORKERS_MAX 64 /* seats 1..63: one bit each in the masks of sched */
+#define GRUNQ_SIZE (2 * G_MAX) /* global queue: power of two */
+#define STEAL_ROUNDS 4
+#define SCHEDTICK_GLOBAL 61
+#define GFREE_MAX 64
+#define GFREE_LOW 32
+
+enum p_status { P_IDLE, P_RUNNING, P_SYSCALL_UNUSED, P_GCSTOP, P_DEAD };
+
+/* An entry of a timer heap: a hint, as in a run queue; g and seq say whom it wakes. */
+struct timer_entry {
+	int64_t when;
+	struct g *g;
+	uint32_t seq, pad;
+};
+#define TIMERS_MAX (1u << 22) /* a P; sparse */
+
+/*
+ * OWNER  the M that has it (p->m); thieves take from runq by CAS on head and runnext by CAS
+ * LOCK   timers_lock: the timer heap
+ * ORDER  runqtail is stored with release by the owner, runqhead moved by CAS with release
+ * DEATH  an entry of the ring is there once tail is past it; what a thief has in hand is in its
+ *        seat's note. p->m names the dead M: the P is taken from it and given to another
+ */
+struct p {
+	_Atomic uint32_t status;
+	_Atomic int32_t m; /* seat, NOSEAT */
+	uint32_t id;
+	_Atomic uint32_t schedtick, syscalltick;
+	_Atomic(struct g *) runnext;
+	struct g *gfree;
+	uint32_t ngfree;
+	uint64_t created, ended, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
+	_Alignas(64) _Atomic uint32_t runqhead;
+	_Alignas(64) _Atomic uint32_t runqtail;
+	_Atomic(struct g *) runq[RUNQ_SIZE];
+	_Alignas(64) struct sh_lock timers_lock;
+	_Atomic uint32_t ntimers;
+	uint32_t timers_dirty;		/* a change of the heap is under way: after a death, rebuild */
+	_Atomic int64_t timer_when;	/* of the earliest, 0 if none */
+	uint32_t timers_compact;	/* at this many entries those that wake nobody are thrown out */
+	uint32_t sysmon_tick;
+	int64_t sysmon_when;
+} __attribute__((aligned(128)));
+
+#define p_timers(p) ((struct timer_entry *)(SH_BASE + SH_OFF_TIMERS + (uint64_t)(p)->id * TIMERS_MAX * sizeof(struct timer_entry)))
+
+/*
+ * What a worker has in hand, written before each commit; read by the medic only. A note may name
+ * what was done already or never begun: repair looks at the facts again.
+ */
+struct note {
+	struct g *g;	     /* taken off a free list, or being put on one */
+	uint64_t gid;
+	struct g *ready;     /* being made runnable and queued */
+	struct g *kicked;    /* leaves runnext for the ring */
+	struct g *scan;	     /* its scan bit is ours */
+	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
+	void *chan;	     /* channel or sync object under way, with its lock held */
+	struct sudog *sg;    /* taken off its queue, to be told and readied */
+	uint32_t sg_seq, op;
+	uint64_t sg_mark;    /* chan->sendx before its value is put */
+	struct g *cleared;   /* a G being ended, with its gid and how */
+	uint64_t cleared_gid;
+	int32_t cleared_how, cleared_signal;
+	void *cleared_address;
+};
+
+enum crash_kind { CRASH_SIGNAL = 1, CRASH_CHECK, CRASH_MISUSE, CRASH_OVERFLOW };
+#define CRASH_FRAMES 64
+struct crash {
+	_Atomic uint32_t valid;
+	int32_t kind, signal, code;
+	void *address;
+	uint64_t gid, task;
+	int64_t when; /* CLOCK_REALTIME ns */
+	int32_t pid, worker;
+	uint64_t regs[23]; /* gregs of the ucontext */
+	char message[256];
+	int32_t nframes;
+	void *frame[CRASH_FRAMES];
+};
+
+/* What the running G has written to stdout and stderr and not yet given to the file. */
+#define OUT_SIZE 4096
+struct outbuf {
+	_Atomic uint32_t len; /* stored after the bytes */
+	int32_t fd;
+	uint64_t gid;
+	char buf[OUT_SIZE];
+};
+
+#define WIN_COUNT 1024u
+#define WIN_SIZE (1ul << 20)
+#define WIN_LARGE_COUNT 16u
+#define WIN_LARGE_SIZE (64ul << 20)
+#define WIN_ALL (WIN_COUNT + WIN_LARGE_COUNT)
+#define WIN_NONE 0xffffffffu
+
+/*
+ * OWNER  the process in the seat
+ * DEATH  the medic reads all of it, trusts none of it, and clears it
+ */
+struct m {
+	int32_t seat;
+	_Atomic int32_t p;	  /* id of its P, -1 */
+	_Atomic(struct g *) curg; /* claimed by this M */
+	_Atomic uint32_t oncpu;	  /* 1: has jumped to curg, whose frames are being changed */
+	_Atomic uint32_t blocked; /* idle: sleeps or is about to */
+	uint32_t parking;	  /* curg is on its way to waiting: the medic finishes that */
+	struct sh_lock *park_lock; /* dropped once it waits */
+	bool (*park_unlockf)(struct g *, void *);
+	void *park_arg;
+	int64_t park_when;	  /* it is woken at this time; 0: no timer */
+	struct g *lockedg;
+	uint32_t locks;		  /* acquirem depth */
+	uint32_t nwfree;	  /* free windows, the last freed on top; rebuilt from occ by a new process */
+	uint16_t wfree[1040];
+	uint32_t whand;		  /* next window to displace */
+	uint64_t rng;
+	struct note note;
+	struct g *occ[WIN_ALL];	  /* whose frames are in each window, if that G says so too (g->res, g->win) */
+	struct crash crash;
+	struct outbuf out[2];
+} __attribute__((aligned(128)));
+
+struct schedt {
+	struct sh_lock lock; /* global queue, idle lists, free Gs, allp size */
+	_Atomic uint64_t grunq_head, grunq_tail; /* positions, modulo GRUNQ_SIZE */
+	/*
+	 * One bit a P or seat, where Go has lists and counts: each change is one atomic operation, so
+	 * there is no moment at which a death leaves list and count apart. pidle and midle are hints:
+	 * p->m says who has a P.
+	 */
+	_Atomic uint64_t pidle, midle, mspinning;
+	_Atomic uint32_t needspinning;
+	_Atomic int32_t poller;	      /* seat that sleeps until the next timer, NOSEAT */
+	_Atomic int64_t poll_until;
+	_Atomic uint32_t procs; /* Ps in use: allp[0..procs) */
+	_Atomic uint32_t gcwaiting;
+	_Atomic uint64_t ngs; /* Gs made so far + 1 */
+	struct g *gfree;
+	_Atomic uint32_t ngfree;
+	struct sh_heap *system_heap;
+	_Atomic uint32_t draining;
+	uint64_t deaths, tasks_done, tasks_crashed;
+};
+
+#include "core/task.h"
+
+#define CRASH_KEPT 1000
+struct shoal_root {
+	struct sh_segment sh;
+	struct schedt schedt;
+	struct p ps[P_MAX];
+	struct m ms[SH_SEATS];
+	struct task_table tasks;
+	_Atomic uint64_t ncrashes; /* written so far; crash[n % CRASH_KEPT] */
+	struct crash crash[CRASH_KEPT];
+	char audit[4096]; /* answer of the last audit the medic made */
+	_Atomic uint32_t audit_asked, audit_done;
+};
+#define rt ((struct shoal_root *)SH_BASE)
+#define sched (rt->schedt)
+#define allp(i) (&rt->ps[i])
+#define allm(i) (&rt->ms[i])
+
+extern struct m *getm; /* the M this process is; the medic is one without a P */
+#define getg() (atomic_load_explicit(&getm->curg, memory_order_relaxed))
+static inline struct p *getp(void)
+{
+	int id = atomic_load_explicit(&getm->p, memory_order_relaxed);
+	return id < 0 ? NULL : allp(id);
+}
+
+/* Lays out an empty runtime in a fresh segment: procs Ps, all idle. */
+void schedinit(unsigned procs);
+
+/* ---- run queues (runq.c) ---- */
+void runqput(struct p *, struct g *, bool next);
+struct g *runqget(struct p *, bool *inherit);
+bool runqempty(struct p *);
+unsigned runqsteal(struct p *, struct p *victim, bool steal_next, struct g **out);
+void globrunqput(struct g *);		     /* takes sched.lock */
+void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
+struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */
+
+/* ---- the scheduler (proc.c) ---- */
+_Noreturn void schedule(void);		     /* on g0, for ever */
+/*
+ * Running -> waiting. Parks. lock (or NULL) is held and is dropped once the G waits; when: it is
+ * woken at that time (monotonic ns), 0 for never. Who called looks at its sudog to see why it woke.
+ */
+void gopark(struct sh_lock *lock, enum waitreason, int64_t when);
+void goready(struct g *, uint32_t seq);	     /* wakes if the sequence is the one meant; to runnext */
+void ready(struct g *);			     /* just made runnable by us: queue it */
+void wakep(void);
+void goyield(void);			     /* Parks. */
+_Noreturn void goexit(void);
+struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
+		  struct shoal_wg *wg, int *err);
+void mstart(unsigned seat);		     /* the worker's entry to the scheduler: takes a P or idles. Does not return */
+void handoffp(struct p *);
+void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P: repair, tasks */
+
+/* ---- timers (timer.c) ---- */
+void timer_add(struct p *, int64_t when, struct g *, uint32_t seq);
+unsigned timers_run(struct p *, int64_t now); /* readies what is due; how many */
+int64_t timers_next(void);	     /* earliest of all Ps, 0 if none */
+void timers_rebuild(struct p *);     /* medic. Holds: timers_lock */
+
+/* ---- stacks (stack.c) ---- */
+void stack_enter(struct g *);	     /* its frames are in its window here when this returns */
+void stack_fit(struct g *);	     /* its block is large enough for its frames: copystack */
+void stack_free(struct g *);	     /* at its death */
+void windows_init(struct m *);	     /* free windows from occ */
+char *stack_top(uint32_t win);
+
+/* ---- channels and sync objects: what repair needs ---- */
+void chan_repair(struct sh_lock *, const struct note *);
+void waitq_rebuild(struct sudog **first, struct sudog **last);
+void sync_repair(struct sh_lock *);
+void mutexes_abandon(struct g *); /* at its end: the next holder is told */
+void wg_leave(struct g *);
+
+/* ---- repair and audit ---- */
+void repair_seat(unsigned seat);	     /* medic: all that the dead process in the seat held */
+int audit(char *msg, size_t n);		     /* 0 clean, else the number of faults; the first in msg */
+
+void acquirem(void); /* no preemption between these: the worker must not change under the caller */
+void releasem(void);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * shoal.h - goroutines across processes: the interface for tasks.
+ *
+ * Functions return 0 (or a count) on success and -errno on failure. Durations are nanoseconds;
+ * SHOAL_FOREVER waits without limit, 0 does not wait. Sync objects are ready when zero; they live
+ * in module globals or on the heap, never on a goroutine's stack. A function that can park says
+ * "Parks.": after it the goroutine may run in another process, where everything but
+ * _Thread_local variables is as it was.
+ */
+#ifndef SHOAL_H
+#define SHOAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SHOAL_FOREVER ((int64_t)-1)
+
+int shoal_main(int argc, char **argv); /* the default entry of a module: you write it */
+
+/* ---- goroutines ---- */
+typedef uint64_t shoal_gid; /* never reused; 0 is no goroutine */
+
+#define SHOAL_PINNED 1u	  /* stays on the worker that first runs it */
+#define SHOAL_ISOLATED 2u /* its crash ends it alone, not the task */
+
+struct shoal_go_opts {
+	const char *name; /* shown by ps, dump, life; copied, 31 bytes are kept */
+	size_t stack_max; /* bytes; 0: 1 MiB; up to 64 MiB */
+	int attempts;	  /* runs it may have when its worker dies under it or it crashes; 0: the task's */
+	unsigned flags;
+};
+
+/* Starts fn as a goroutine; size bytes at arg are copied, fn gets its own copy (16-byte aligned), NULL if size is 0. */
+shoal_gid shoal_go(void (*fn)(void *), const void *arg, size_t size);
+shoal_gid shoal_go_with(const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size);
+shoal_gid shoal_self(void);
+void shoal_yield(void);		  /* Parks. */
+_Noreturn void shoal_exit(void);  /* ends this goroutine */
+int shoal_sleep(int64_t ns);	  /* Parks. 0 or -ECANCELED */
+int64_t shoal_now(void);	  /* monotonic ns */
+
+enum { SHOAL_DONE, SHOAL_CRASHED, SHOAL_LOST, SHOAL_CANCELLED };
+struct shoal_end {
+	int how; /* SHOAL_DONE ... SHOAL_CANCELLED */
+	int signal;
+	void *address;
+	int attempts;
+};
+int shoal_join(shoal_gid, struct shoal_end *); /* Parks. 0, -ESRCH, -EDEADLK (itself), -ECANCELED */
+int shoal_worker(void);
+
+/* ---- channels ---- */
+struct shoal_chan;
+struct shoal_chan *shoal_chan_new(size_t elem_size, size_t capacity); /* NULL and errno: EINVAL, ENOMEM */
+void shoal_chan_free(struct shoal_chan *);
+int shoal_send(struct shoal_chan *, const void *); /* Parks. 0, -EPIPE, -ECANCELED */
+int shoal_recv(struct shoal_chan *, void *);	   /* Parks. 1, 0 closed and drained, -ECANCELED */
+int shoal_send_timed(struct shoal_chan *, const void *, int64_t timeout);
+int shoal_recv_timed(struct shoal_chan *, void *, int64_t timeout);
+int shoal_close(struct shoal_chan *); /* 0, -EPIPE when closed already */
+size_t shoal_chan_len(struct shoal_chan *);
+size_t shoal_chan_cap(struct shoal_chan *);
+
+enum { SHOAL_SEND, SHOAL_RECV };
+
+/* ---- sync ---- */
+struct shoal_waitq_ { /* internal */
+	_Atomic uint32_t lock;
+	uint32_t kind;
+	void *first, *last;
+};
+struct shoal_mutex {
+	_Atomic uint64_t owner;
+	_Atomic uint32_t waiters;
+	uint32_t state;
+	struct shoal_waitq_ q;
+	struct shoal_mutex *next, *prev;
+};
+int shoal_mutex_lock(struct shoal_mutex *);    /* Parks. 0 or -EOWNERDEAD: taken, its last holder died */
+int shoal_mutex_trylock(struct shoal_mutex *); /* 0, -EBUSY, -EOWNERDEAD */
+int shoal_mutex_unlock(struct shoal_mutex *);
+
+struct shoal_wg {
+	struct shoal_waitq_ q;
+	_Atomic int64_t count;
+};
+int shoal_wg_add(struct shoal_wg *, int n);
+int shoal_wg_done(struct shoal_wg *);
+int shoal_wg_wait(struct shoal_wg *); /* Parks. 0 or -ECANCELED */
+shoal_gid shoal_wg_go(struct shoal_wg *, void (*fn)(void *), const void *arg, size_t size);
+shoal_gid shoal_wg_go_with(struct shoal_wg *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

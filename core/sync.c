@@ -1,0 +1,426 @@
+/*
+ * sync.c - wait queues, mutex, wait group, join.
+ *
+ * Zero is ready for use; the objects lie in the task's memory. Waiters are sudogs in the segment,
+ * so an object may be used from every worker.
+ *
+ * DEATH  mutex: owner names the holder's gid, and each G lists what it holds, so the next holder
+ *        can be told. Wait group: the count changes by one store under the lock; a member's g->wg
+ *        is cleared after it, and note.sg_mark tells whether it was counted.
+ */
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#define MUTEX_DEAD (1ull << 63) /* in owner: free, but its last holder died with it */
+#define STARVING_NS 1000000
+
+void waitq_push(struct waitq *q, struct sudog *sg)
+{
+	sg->next = NULL;
+	sg->prev = q->last;
+	KILL_POINT("waitq.push.linked");
+	if (q->last)
+		q->last->next = sg;
+	else
+		q->first = sg;
+	KILL_POINT("waitq.push.done");
+	q->last = sg;
+	KILL_POINT("waitq.push.last");
+}
+
+void waitq_pop(struct waitq *q)
+{
+	struct sudog *next = q->first->next;
+
+	q->first = next;
+	KILL_POINT("waitq.pop.done");
+	if (next)
+		next->prev = NULL;
+	else
+		q->last = NULL;
+	KILL_POINT("waitq.pop.last");
+}
+
+void waitq_unpop(struct waitq *q, struct sudog *sg)
+{
+	sg->next = q->first;
+	sg->prev = NULL;
+	if (q->first)
+		q->first->prev = sg;
+	else
+		q->last = sg;
+	q->first = sg;
+	KILL_POINT("waitq.unpop.done");
+}
+
+void waitq_remove(struct waitq *q, struct sudog *sg)
+{
+	if (sg->prev)
+		sg->prev->next = sg->next;
+	else
+		q->first = sg->next;
+	KILL_POINT("waitq.remove.done");
+	if (sg->next)
+		sg->next->prev = sg->prev;
+	else
+		q->last = sg->prev;
+	KILL_POINT("waitq.remove.last");
+}
+
+void waitq_mend(struct waitq *q)
+{
+	struct sudog *prev = NULL;
+
+	for (struct sudog *sg = q->first; sg; sg = sg->next) {
+		sg->prev = prev;
+		prev = sg;
+	}
+	q->last = prev;
+	KILL_POINT("waitq.mend.done");
+}
+
+bool waitq_has(const struct waitq *q, const struct sudog *sg)
+{
+	for (const struct sudog *s = q->first; s; s = s->next)
+		if (s == sg)
+			return true;
+	return false;
+}
+
+struct g *api_enter(const char *call)
+{
+	struct m *m = getm;
+	struct g *g = m ? getg() : NULL;
+
+	if (__builtin_expect(!g, 0))
+		host_misuse(call);
+	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
+		goyield();
+	return g;
+}
+
+void api_shared(const void *object, const char *call)
+{
+	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;
+
+	if (__builtin_expect(at < SH_REGION, 0))
+		host_misuse(call);
+}
+
+static struct sh_lock *lock_of(struct shoal_waitq_ *q)
+{
+	struct sh_lock *l = (struct sh_lock *)q;
+
+	l->kind = SH_LOCK_WAITQ;
+	return l;
+}
+
+static struct waitq *queue_of(struct shoal_waitq_ *q)
+{
+	return (struct waitq *)&q->first;
+}
+_Static_assert(offsetof(struct shoal_waitq_, first) == sizeof(struct sh_lock), "a waitq begins with its lock");
+
+/* Waits in q. Holds: its lock; drops it. Parks. 0 delivered, -ECANCELED. */
+static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
+{
+	struct sudog *sg = &g->sudog;
+	struct sh_lock *l = lock_of(q);
+	unsigned how;
+
+	sg->g = g;
+	sg->seq = g_next_seq(g);
+	sg->queue = q;
+	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
+	waitq_push(queue_of(q), sg);
+	gopark(l, why, 0);
+	how = atomic_load_explicit(&sg->state, memory_order_acquire);
+	if (how == SG_QUEUED) {
+		sh_lock_take(l, (unsigned)getm->seat);
+		how = atomic_load_explicit(&sg->state, memory_order_acquire);
+		if (how == SG_QUEUED)
+			waitq_remove(queue_of(q), sg);
+		sh_lock_drop(l, (unsigned)getm->seat);
+	}
+	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
+	sg->queue = NULL;
+	return how == SG_QUEUED ? -ECANCELED : 0;
+}
+
+/* Tells the first waiter. Holds: the lock. */
+static void tell_first(struct shoal_waitq_ *q)
+{
+	struct sudog *sg = queue_of(q)->first;
+	uint32_t seq = sg->seq;
+	struct g *g = sg->g;
+
+	getm->note.sg_seq = seq;
+	getm->note.sg = sg;
+	KILL_POINT("sync.tell.noted");
+	atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
+	KILL_POINT("sync.tell.delivered");
+	waitq_pop(queue_of(q));
+	goready(g, seq);
+	getm->note.sg = NULL;
+}
+
+/* ---- mutex ---- */
+
+static void now_mine(struct shoal_mutex *mu, struct g *g)
+{
+	struct shoal_mutex *head = g->mutexes;
+
+	mu->prev = NULL;
+	mu->next = head;
+	if (head)
+		head->prev = mu;
+	g->mutexes = mu;
+	KILL_POINT("mutex.listed");
+}
+
+static void not_mine(struct shoal_mutex *mu, struct g *g)
+{
+	if (mu->prev)
+		mu->prev->next = mu->next;
+	else
+		g->mutexes = mu->next;
+	if (mu->next)
+		mu->next->prev = mu->prev;
+	KILL_POINT("mutex.unlisted");
+}
+
+static bool take_mutex(struct shoal_mutex *mu, struct g *g, int *r)
+{
+	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+
+	if (owner != 0 && owner != MUTEX_DEAD)
+		return false;
+	/* Listed first: a holder that dies between is found by its list, and owner says whether it held it. */
+	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid, memory_order_acquire,
+						     memory_order_relaxed))
+		return false;
+	KILL_POINT("mutex.taken");
+	now_mine(mu, g);
+	*r = owner == MUTEX_DEAD ? -EOWNERDEAD : 0;
+	return true;
+}
+
+int shoal_mutex_trylock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_trylock");
+	int r;
+
+	api_shared(mu, "shoal_mutex_trylock: a mutex on a goroutine's stack; put it in a global or on the heap");
+	return take_mutex(mu, g, &r) ? r : -EBUSY;
+}
+
+int shoal_mutex_lock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_lock");
+	struct sh_lock *l;
+	int r;
+
+	api_shared(mu, "shoal_mutex_lock: a mutex on a goroutine's stack; put it in a global or on the heap");
+	if (__builtin_expect(take_mutex(mu, g, &r), 1))
+		return r;
+	l = lock_of(&mu->q);
+	for (;;) {
+		sh_lock_take(l, (unsigned)getm->seat);
+		atomic_fetch_add(&mu->waiters, 1); /* before the last try: pairs with unlock */
+		KILL_POINT("mutex.waiter.counted");
+		if (take_mutex(mu, g, &r)) {
+			atomic_fetch_sub(&mu->waiters, 1);
+			sh_lock_drop(l, (unsigned)getm->seat);
+			return r;
+		}
+		wait_on(&mu->q, g, WAIT_MUTEX); /* whoever wakes us has counted us out */
+		if (take_mutex(mu, g, &r))
+			return r;
+	}
+}
+
+static void wake_one(struct shoal_mutex *mu)
+{
+	struct sh_lock *l = lock_of(&mu->q);
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	if (queue_of(&mu->q)->first) {
+		atomic_fetch_sub(&mu->waiters, 1);
+		tell_first(&mu->q);
+	}
+	sh_lock_drop(l, (unsigned)getm->seat);
+}
+
+int shoal_mutex_unlock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_unlock");
+
+	if (atomic_load_explicit(&mu->owner, memory_order_relaxed) != g->gid)
+		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
+	not_mine(mu, g);
+	atomic_exchange(&mu->owner, 0);
+	KILL_POINT("mutex.freed");
+	if (atomic_load(&mu->waiters))
+		wake_one(mu);
+	return 0;
+}
+
+void mutexes_abandon(struct g *g)
+{
+	struct shoal_mutex *mu;
+
+	for (unsigned n = 0; (mu = g->mutexes) && n < 1000000; n++) {
+		if (!sh_in_segment(mu) && !mu)
+			break;
+		g->mutexes = mu->next;
+		if (atomic_load(&mu->owner) == g->gid) {
+			atomic_store(&mu->owner, MUTEX_DEAD);
+			KILL_POINT("mutex.abandoned");
+			if (atomic_load(&mu->waiters))
+				wake_one(mu);
+		}
+	}
+	g->mutexes = NULL;
+}
+
+/* ---- wait group ---- */
+
+static int wg_change(struct shoal_wg *wg, int64_t by, struct g *member)
+{
+	struct sh_lock *l = lock_of(&wg->q);
+	struct m *m = getm;
+	int64_t n;
+
+	sh_lock_take(l, (unsigned)m->seat);
+	n = atomic_load_explicit(&wg->count, memory_order_relaxed) + by;
+	if (n < 0) {
+		sh_lock_drop(l, (unsigned)m->seat);
+		return -EINVAL;
+	}
+	if (member)
+		member->wg = NULL; /* it would be counted out twice otherwise; undone by the medic if not counted */
+	m->note.op = member != NULL;
+	KILL_POINT("wg.change.noted");
+	atomic_store_explicit(&wg->count, n, memory_order_release);
+	KILL_POINT("wg.change.counted");
+	if (n == 0)
+		while (queue_of(&wg->q)->first)
+			tell_first(&wg->q);
+	sh_lock_drop(l, (unsigned)m->seat);
+	return 0;
+}
+
+int shoal_wg_add(struct shoal_wg *wg, int n)
+{
+	api_enter("shoal_wg_add");
+	api_shared(wg, "shoal_wg_add: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, n, NULL) < 0)
+		host_misuse("shoal_wg_add: negative wait group counter");
+	return 0;
+}
+
+int shoal_wg_done(struct shoal_wg *wg)
+{
+	api_enter("shoal_wg_done");
+	api_shared(wg, "shoal_wg_done: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, -1, NULL) < 0)
+		host_misuse("shoal_wg_done: negative wait group counter");
+	return 0;
+}
+
+void wg_leave(struct g *g)
+{
+	wg_change(g->wg, -1, g);
+}
+
+int shoal_wg_wait(struct shoal_wg *wg)
+{
+	struct g *g = api_enter("shoal_wg_wait");
+	struct sh_lock *l = lock_of(&wg->q);
+
+	api_shared(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
+	sh_lock_take(l, (unsigned)getm->seat);
+	if (atomic_load_explicit(&wg->count, memory_order_relaxed) == 0) {
+		sh_lock_drop(l, (unsigned)getm->seat);
+		return 0;
+	}
+	return wait_on(&wg->q, g, WAIT_WG);
+}
+
+shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
+			   size_t size)
+{
+	struct g *self = api_enter("shoal_wg_go"), *g;
+	int err;
+
+	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
+	wg_change(wg, 1, NULL);
+	g = newproc(self->task, o, fn, arg, size, wg, &err);
+	if (!g) {
+		wg_change(wg, -1, NULL);
+		errno = err;
+		return 0;
+	}
+	return getm->note.gid;
+}
+
+shoal_gid shoal_wg_go(struct shoal_wg *wg, void (*fn)(void *), const void *arg, size_t size)
+{
+	return shoal_wg_go_with(wg, NULL, fn, arg, size);
+}
+
+/* ---- join ---- */
+
+int shoal_join(shoal_gid gid, struct shoal_end *end)
+{
+	struct g *self = api_enter("shoal_join"), *g;
+	struct shoal_end how = {SHOAL_DONE, 0, NULL, 1};
+	struct sudog *sg = &self->sudog;
+	bool ended = false;
+
+	if (gid == self->gid)
+		return -EDEADLK;
+	g = g_find(gid, &ended);
+	if (!g)
+		return -ESRCH;
+	while (!ended) {
+		sh_lock_take(&g->join_lock, (unsigned)getm->seat);
+		atomic_store(&g->joined, 1); /* seq_cst: pairs with g_end, which raises gid and then looks here */
+		if (*(volatile uint64_t *)&g->gid != gid) {
+			sh_lock_drop(&g->join_lock, (unsigned)getm->seat);
+			break;
+		}
+		sg->g = self;
+		sg->seq = g_next_seq(self);
+		sg->queue = g;
+		sg->next = g->joiners;
+		atomic_store(&sg->state, SG_QUEUED);
+		g->joiners = sg;
+		KILL_POINT("join.queued");
+		gopark(&g->join_lock, WAIT_JOIN, 0);
+		ended = atomic_load(&sg->state) == SG_DELIVERED;
+		atomic_store(&sg->state, SG_IDLE);
+		sg->queue = NULL;
+	}
+	task_told(self->task, gid, &how);
+	if (end)
+		*end = how;
+	return 0;
+}
+
+void sync_repair(struct sh_lock *l)
+{
+	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
+	struct sudog *sg;
+
+	waitq_mend(queue_of(q));
+	/* Told, but not taken off. */
+	while ((sg = queue_of(q)->first) && atomic_load(&sg->state) == SG_DELIVERED) {
+		waitq_pop(queue_of(q));
+		goready(sg->g, sg->seq);
+	}
+}

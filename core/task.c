@@ -1,0 +1,234 @@
+/*
+ * task.c - the life of a task, as the medic and its goroutines bring it about. See task.h.
+ *
+ * DEATH  task_start: a heap and a root are made once each; half done, it is done again. task_reap:
+ *        first nothing of the task runs, then its Gs are ended one by one, then the heap goes.
+ */
+#include "core/task.h"
+#include "core/host.h"
+#include "core/sched.h"
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
+
+uint64_t task_goroutines(const struct task *t)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < P_MAX; i++)
+		n += t->per_p[i].created - t->per_p[i].ended;
+	return (int64_t)n > 0 ? n : 0;
+}
+
+void task_end(struct task *t, enum task_how how, int exit_code, int sig)
+{
+	uint32_t running = TASK_RUNNING;
+	int32_t none = -1;
+
+	/* exit_code is the vote: who writes it first says how the task ended. */
+	if (!atomic_compare_exchange_strong(&t->exit_code, &none, exit_code))
+		return;
+	t->signal = sig;
+	atomic_store(&t->how, how);
+	KILL_POINT("task.end.how");
+	atomic_compare_exchange_strong(&t->state, &running, TASK_ENDING);
+	KILL_POINT("task.end.ending");
+	host_bell();
+}
+
+static void root_main(void *unused)
+{
+	struct task *t = getg()->task;
+	int code;
+
+	(void)unused;
+	host_switch_task(t);
+	code = t->entry(t->argc, t->argv);
+	host_g_end(getg());
+	task_end(t, TASK_DONE, code & 0xff, 0);
+	goexit();
+}
+
+static char **strings(struct task *t, char *from, int n)
+{
+	char **v = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, (size_t)(n + 1) * sizeof *v, 0, true);
+
+	for (int i = 0; v && i < n; i++) {
+		v[i] = from;
+		from += strlen(from) + 1;
+	}
+	return v;
+}
+
+void task_start(struct task *t)
+{
+	struct shoal_go_opts o = {.name = "main", .attempts = 1}; /* the task's attempts are counted in the task */
+	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
+	char *blob, *env;
+	int err;
+
+	if (t->heap)
+		sh_heap_release(t->heap, (unsigned)getm->seat);
+	t->heap = sh_heap_new(sh_root->arena, 0);
+	if (!t->heap)
+		return; /* tried again at the next bell */
+	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);
+	if (blob) {
+		memcpy(blob, task_args(t), len);
+		blob[len] = 0;
+		env = blob;
+		for (int i = 0; i < t->argc; i++)
+			env += strlen(env) + 1;
+		t->argv = strings(t, blob, t->argc);
+		t->envp = strings(t, env, t->nenv);
+	}
+	t->tombstones = NULL;
+	t->lock.kind = SH_LOCK_TASK;
+	atomic_store(&t->root_left, 0);
+	t->kicks = 0;
+	memset(t->per_p, 0, sizeof t->per_p);
+	atomic_store(&t->exit_code, -1);
+	atomic_fetch_add(&t->attempt, 1);
+	atomic_store(&t->again, 0);
+	t->message[0] = 0;
+	t->root = NULL;
+	KILL_POINT("task.start.ready");
+	atomic_store(&t->state, TASK_RUNNING);
+	KILL_POINT("task.start.running");
+	if (blob && t->argv && t->envp)
+		t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
+	if (!t->root) {
+		sh_format(t->message, sizeof t->message, "no memory to start the task");
+		task_end(t, TASK_CRASHED, 125, 0);
+		return;
+	}
+	t->root_gid = getm->note.gid;
+	t->root->flags |= GF_ROOT;
+}
+
+/* Each G that belongs to the task and is not dead. */
+#define FOR_GS_OF(t, g) \
+	for (uint64_t i_ = 1, n_ = atomic_load(&sched.ngs); i_ < n_ && i_ < G_MAX; i_++) \
+		if (atomic_load_explicit(&gtask_slot[i_], memory_order_relaxed) == (t)->slot + 1 && \
+		    ((g) = allg(i_))->task == (t) && g_state(g) != G_DEAD && g_state(g) != G_IDLE)
+
+bool task_alone(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF (t, g)
+		return false;
+	return true;
+}
+
+static bool still_runs(struct task *t)
+{
+	bool some = false;
+	struct g *g;
+
+	FOR_GS_OF (t, g) {
+		uint64_t s = atomic_load(&g->status);
+		unsigned state = s & G_STATE;
+		int seat = G_OWNER_SEAT(s);
+
+		if (state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL)
+			continue;
+		if (seat <= 0 || seat >= SH_SEATS)
+			continue;
+		some = true;
+		atomic_store(&g->preempt, 1);
+		host_kick((unsigned)seat);
+		if (t->kicks > KICKS_BEFORE_KILL)
+			host_kill((unsigned)seat);
+	}
+	if (some)
+		t->kicks++;
+	return some;
+}
+
+bool task_reap(struct task *t)
+{
+	uint32_t left = 0;
+	struct g *g;
+
+	if (still_runs(t))
+		return false;
+	FOR_GS_OF (t, g) {
+		uint64_t s = atomic_load(&g->status);
+
+		if ((s & G_STATE) == G_WAITING)
+			g_rouse(g, G_SEQ(s));
+		g->wg = NULL;
+		g->mutexes = NULL;
+		if (!g_claim(g)) {
+			left++;
+			continue;
+		}
+		g_end(g, SHOAL_CANCELLED, 0, NULL);
+		atomic_store(&getm->curg, NULL);
+	}
+	if (left)
+		return false;
+	t->memory_used = t->heap ? sh_heap_used(t->heap) : 0;
+	t->gs = 0;
+	for (unsigned i = 0; i < P_MAX; i++)
+		t->gs += t->per_p[i].created;
+	if (t->heap)
+		sh_heap_release(t->heap, (unsigned)getm->seat);
+	KILL_POINT("task.reap.released");
+	t->heap = NULL;
+	t->tombstones = NULL;
+	t->root = NULL;
+	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
+	if (atomic_load(&t->again))
+		;
+	else if (atomic_load(&t->how) == TASK_DONE)
+		sched.tasks_done++;
+	else if (atomic_load(&t->how) == TASK_CRASHED)
+		sched.tasks_crashed++;
+	atomic_store(&t->state, TASK_ENDED);
+	KILL_POINT("task.reap.ended");
+	return true;
+}
+
+void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *address, int attempts)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct tombstone *s;
+
+	if (!t->heap || atomic_load(&t->state) != TASK_RUNNING)
+		return;
+	s = sh_heap_alloc(t->heap, seat, getp() ? getp()->id : SH_HEAP_NOCPU, sizeof *s, 0, false);
+	if (!s)
+		s = sh_heap_alloc(sched.system_heap, seat, SH_HEAP_NOCPU, sizeof *s, 0, false);
+	if (!s)
+		return;
+	*s = (struct tombstone){NULL, gid, {how, sig, address, attempts}};
+	sh_lock_take(&t->lock, seat);
+	s->next = t->tombstones;
+	t->tombstones = s;
+	KILL_POINT("task.tombstone.listed");
+	sh_lock_drop(&t->lock, seat);
+}
+
+bool task_told(struct task *t, uint64_t gid, struct shoal_end *end)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct tombstone *s;
+
+	if (!t->tombstones)
+		return false;
+	sh_lock_take(&t->lock, seat);
+	for (s = t->tombstones; s && s->gid != gid; s = s->next)
+		;
+	if (s)
+		*end = s->end;
+	sh_lock_drop(&t->lock, seat);
+	return s != NULL;
+}

@@ -1,0 +1,97 @@
+/*
+ * task.h - what a user submits, and its record.
+ *
+ * OWNER  by state: FREE, QUEUED: the supervisor fills it; STARTING on: the runtime, until ENDED;
+ *        ENDED: the supervisor, which answers for it and may use the slot again
+ * DEATH  state is the commit of each step; every step may be done again
+ *
+ *   FREE -> QUEUED (supervisor, after loading the module, then sh_bell()) -> RUNNING (medic: heap
+ *   and root G made) -> ENDING (whoever ended it: exit code and how are written before) ->
+ *   ENDED (medic: all Gs dead, memory back). The supervisor sees ENDED and tells who waits; or, if
+ *   again is set (the root died and has attempts left), resets the module's globals and stores
+ *   QUEUED once more.
+ */
+#ifndef CORE_TASK_H
+#define CORE_TASK_H
+
+#include "shm/segment.h"
+#include "core/shoal.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define TASK_SLOTS 16384
+#define TASK_ARGS_SIZE (1ul << 20)
+
+enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED };
+enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT };
+
+/* How a G of the task ended that did not end well: remembered until the task ends. Block of the task's heap. */
+struct tombstone {
+	struct tombstone *next;
+	uint64_t gid;
+	struct shoal_end end;
+};
+
+struct task_p { /* counters of a task on one P: written by the P's M only */
+	uint64_t created, ended;
+};
+
+struct task {
+	uint64_t id;
+	_Atomic uint32_t state;
+	_Atomic uint32_t how;	 /* enum task_how, from ENDING on */
+	_Atomic int32_t exit_code; /* from ENDING on */
+	int32_t signal;		 /* when crashed */
+	uint32_t slot;
+	uint32_t attempts;	 /* allowed */
+	_Atomic uint32_t attempt; /* runs of the root so far; the supervisor stores 0 before the first */
+	uint32_t instance;	 /* of the module: supervisor's number */
+	uint64_t load_gen;	 /* workers older than this cannot run it */
+	/* text ranges of the module: asynchronous preemption only there. Filled by the zygote. */
+	uintptr_t text_start, text_end;
+	int (*entry)(int, char **);
+	int32_t fd_out, fd_err, fd_cwd; /* in the workers' descriptor table; -1 */
+	int32_t argc;		 /* strings at task_args(): argc arguments, then nenv of K=V, each ended by 0 */
+	int32_t nenv;
+	uint32_t args_len;
+	_Atomic uint32_t cancel; /* 1: asked to end as cancelled; 2: as timeout. Supervisor sets, rings */
+	int64_t queued_ns, started_ns, ended_ns; /* CLOCK_REALTIME */
+	char name[64], module[256], entry_name[64];
+	char message[256];	 /* one line on why it failed, or empty */
+
+	struct sh_heap *heap;
+	char **argv, **envp;	 /* in the heap */
+	struct g *root;
+	uint64_t root_gid;
+	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
+	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */
+	uint32_t kicks;
+	struct sh_lock lock;	 /* tombstones */
+	struct tombstone *tombstones;
+	_Atomic uint64_t memory_used; /* at the end: what it had */
+	uint64_t gs;		 /* at the end: goroutines it had */
+	_Alignas(64) struct task_p per_p[64];
+};
+
+struct task_table {
+	struct task slot[TASK_SLOTS];
+};
+
+#define task_at(slot_) (&rt->tasks.slot[slot_])
+static inline char *task_args(const struct task *t)
+{
+	return (char *)SH_BASE + SH_OFF_ARGS + (uint64_t)t->slot * TASK_ARGS_SIZE;
+}
+uint64_t task_goroutines(const struct task *); /* alive now, about */
+
+/* The current task is to end: exit code and how are recorded, the medic is rung. First caller wins. */
+void task_end(struct task *, enum task_how, int exit_code, int sig);
+/* Medic: makes the heap and the root G of a QUEUED task; ends what is ENDING. Restartable. */
+void task_start(struct task *);
+bool task_reap(struct task *);	   /* false: some of it still runs, call again */
+bool task_alone(struct task *);    /* exact: no G of it lives */
+void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
+bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * timer.c - the timer heaps of the Ps.
+ *
+ * A 4-ary heap of (when, G, park sequence), as in Go's time.go. An entry is a hint: firing it
+ * wakes the G only if it still is in the wait that the entry was made for. So nothing is ever
+ * taken out of the middle; entries that wake nobody are thrown out when they have become many.
+ *
+ * LOCK   p->timers_lock
+ * DEATH  timers_dirty is set while entries are on the move: the heap is then made anew from the
+ *        waiting Gs, each of which knows when it wants to be woken. A G is roused before its
+ *        entry goes, so none is missed.
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#define COMPACT_MIN 256u
+
+static void sift_up(struct timer_entry *t, uint32_t i)
+{
+	struct timer_entry e = t[i];
+
+	while (i > 0) {
+		uint32_t up = (i - 1) / 4;
+
+		if (t[up].when <= e.when)
+			break;
+		t[i] = t[up];
+		KILL_POINT("timer.sift.up");
+		i = up;
+	}
+	t[i] = e;
+}
+
+static void sift_down(struct timer_entry *t, uint32_t n, uint32_t i)
+{
+	struct timer_entry e = t[i];
+
+	for (;;) {
+		uint32_t first = i * 4 + 1, least = first;
+
+		if (first >= n)
+			break;
+		for (uint32_t c = first + 1; c < n && c < first + 4; c++)
+			if (t[c].when < t[least].when)
+				least = c;
+		if (e.when <= t[least].when)
+			break;
+		t[i] = t[least];
+		KILL_POINT("timer.sift.down");
+		i = least;
+	}
+	t[i] = e;
+}
+
+static void publish(struct p *p, const struct timer_entry *t, uint32_t n)
+{
+	atomic_store_explicit(&p->ntimers, n, memory_order_relaxed);
+	KILL_POINT("timer.publish.count");
+	atomic_store_explicit(&p->timer_when, n ? t[0].when : 0, memory_order_release);
+}
+
+static bool wakes_somebody(const struct timer_entry *e)
+{
+	uint64_t s = atomic_load_explicit(&e->g->status, memory_order_relaxed);
+
+	return G_SEQ(s) == e->seq && (s & G_STATE) == G_WAITING;
+}
+
+static uint32_t throw_out(struct timer_entry *t, uint32_t n)
+{
+	uint32_t k = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (wakes_somebody(&t[i]))
+			t[k++] = t[i];
+	for (uint32_t i = k / 4 + 1; i-- > 0;)
+		if (i < k)
+			sift_down(t, k, i);
+	return k;
+}
+
+/* The wait is over for those who sleep in a loop until a later time. */
+static void hurry_poller(int64_t when)
+{
+	int seat = atomic_load(&sched.poller);
+
+	if (seat != NOSEAT && when < atomic_load(&sched.poll_until))
+		host_wake((unsigned)seat);
+}
+
+void timer_add(struct p *p, int64_t when, struct g *g, uint32_t seq)
+{
+	struct timer_entry *t = p_timers(p);
+	unsigned seat = (unsigned)getm->seat;
+	int64_t first;
+	uint32_t n;
+
+	sh_check(when > 0);
+	sh_lock_take(&p->timers_lock, seat);
+	n = atomic_load_explicit(&p->ntimers, memory_order_relaxed);
+	first = atomic_load_explicit(&p->timer_when, memory_order_relaxed);
+	p->timers_dirty = 1;
+	KILL_POINT("timer.add.dirty");
+	if (n >= (p->timers_compact > COMPACT_MIN ? p->timers_compact : COMPACT_MIN)) {
+		n = throw_out(t, n);
+		p->timers_compact = 2 * n;
+	}
+	sh_check(n < TIMERS_MAX);
+	t[n] = (struct timer_entry){when, g, seq, 0};
+	KILL_POINT("timer.add.slot");
+	sift_up(t, n);
+	publish(p, t, n + 1);
+	p->timers_dirty = 0;
+	KILL_POINT("timer.add.clean");
+	sh_lock_drop(&p->timers_lock, seat);
+	if (first == 0 || when < first)
+		hurry_poller(when);
+}
+
+unsigned timers_run(struct p *p, int64_t now)
+{
+	struct timer_entry *t = p_timers(p);
+	unsigned seat = (unsigned)getm->seat, woken = 0;
+	int64_t when = atomic_load_explicit(&p->timer_when, memory_order_acquire);
+
+	if (when == 0 || when > now || !sh_lock_try(&p->timers_lock, seat))
+		return 0;
+	for (;;) {
+		uint32_t n = atomic_load_explicit(&p->ntimers, memory_order_relaxed);
+		struct g *g;
+
+		if (n == 0 || t[0].when > now)
+			break;
+		g = t[0].g;
+		getm->note.ready = g;
+		KILL_POINT("timer.run.noted");
+		if (g_rouse(g, t[0].seq)) {
+			runqput(getp(), g, false);
+			woken++;
+		}
+		getm->note.ready = NULL;
+		p->timers_dirty = 1;
+		KILL_POINT("timer.run.dirty");
+		t[0] = t[n - 1];
+		if (n > 2)
+			sift_down(t, n - 1, 0);
+		publish(p, t, n - 1);
+		p->timers_dirty = 0;
+		KILL_POINT("timer.run.clean");
+	}
+	sh_lock_drop(&p->timers_lock, seat);
+	return woken;
+}
+
+int64_t timers_next(void)
+{
+	unsigned procs = P_MAX; /* also those of Ps that are out of use */
+	int64_t least = 0;
+
+	for (unsigned i = 0; i < procs; i++) {
+		int64_t when = atomic_load_explicit(&allp(i)->timer_when, memory_order_acquire);
+
+		if (when && (!least || when < least))
+			least = when;
+	}
+	return least;
+}
+
+void timers_rebuild(struct p *p)
+{
+	struct timer_entry *t = p_timers(p);
+	uint64_t ngs = atomic_load(&sched.ngs);
+	uint32_t n = 0;
+
+	for (uint64_t i = 1; i < ngs && i < G_MAX && n < TIMERS_MAX; i++) {
+		struct g *g = allg(i);
+		uint64_t s = atomic_load(&g->status);
+
+		if ((s & G_STATE) == G_WAITING && g->wake_at > 0) /* some may be in another P's heap as well */
+			t[n++] = (struct timer_entry){g->wake_at, g, G_SEQ(s), 0};
+	}
+	for (uint32_t i = n / 4 + 1; i-- > 0;)
+		if (i < n)
+			sift_down(t, n, i);
+	publish(p, t, n);
+	p->timers_dirty = 0;
+	KILL_POINT("timer.rebuild.clean");
+}

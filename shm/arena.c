@@ -1,0 +1,216 @@
+/*
+ * arena.c - lays out the arena; makes and releases heaps and caches. See heap_int.h.
+ *
+ * OWNER  a heap belongs to its task, a cache to its (heap, cpu)
+ * LOCK   arena->lock
+ * DEATH  a heap is there when its state says LIVE, a cache when its heap's cache[cpu] names it;
+ *        the lists of free ones are rebuilt from that. A release that was cut short is called
+ *        again and goes on; one that was complete is not undone by being called again, because a
+ *        heap rests among HEAPS_REST free ones before it is somebody else's
+ */
+#include "shm/check.h"
+#include "shm/heap_int.h"
+#include "shm/kill.h"
+
+#include <string.h>
+
+#define MAGIC 0x70616568736c6873ul
+#define SLACK_BYTES (64ul << 20)
+#define RELEASE_STEP 64 /* spans freed in one hold of the lock */
+#define HEAPS_REST 64	/* a freed heap is used again only when so many are free */
+
+#define EIGHT(k, X) \
+	X((128ul << k) + (16ul << k)), X((128ul << k) + (32ul << k)), X((128ul << k) + (48ul << k)), \
+		X((128ul << k) + (64ul << k)), X((128ul << k) + (80ul << k)), X((128ul << k) + (96ul << k)), \
+		X((128ul << k) + (112ul << k)), X((128ul << k) + (128ul << k))
+#define ALL_CLASSES(X) \
+	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), EIGHT(0, X), EIGHT(1, X), EIGHT(2, X), EIGHT(3, X), \
+		EIGHT(4, X), EIGHT(5, X), EIGHT(6, X), EIGHT(7, X)
+#define UNITS(x) (uint16_t)((x) / 16)
+#define RECIP(x) (uint32_t)(0xffffffffu / (x) + 1)
+
+const uint16_t sh_class_units[CLASSES] = {ALL_CLASSES(UNITS)};
+const uint32_t sh_class_recip[CLASSES] = {ALL_CLASSES(RECIP)};
+
+/* ---- the arena ---- */
+
+/* Pages for a span of the class, if it may have up to max: the most that wastes at most a 16th. */
+static uint8_t pick_pages(unsigned class, unsigned max)
+{
+	size_t size = class_bytes(class);
+	unsigned n;
+
+	for (n = max; n > 0; n--)
+		if (n * PAGE_BYTES >= size && (n * PAGE_BYTES % size) * 16 <= n * PAGE_BYTES)
+			return (uint8_t)n;
+	for (n = 1; n < SPAN_PAGES_MAX; n++)
+		if (n * PAGE_BYTES >= size && (n * PAGE_BYTES % size) * 8 <= n * PAGE_BYTES)
+			break;
+	return (uint8_t)n;
+}
+
+static size_t clamp(size_t n, size_t low, size_t high)
+{
+	return n < low ? low : n > high ? high : n;
+}
+
+/* Cuts n elements off the range that starts at *at. */
+static void *carve(uintptr_t *at, size_t n, size_t bytes)
+{
+	void *p = (void *)*at;
+
+	*at += (n * bytes + 4095) & ~4095ul;
+	return p;
+}
+
+struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
+{
+	struct sh_arena *a = base;
+	uintptr_t at = (uintptr_t)base + ((sizeof *a + 4095) & ~4095ul);
+	uint32_t pages = (uint32_t)(size >> PAGE_SHIFT);
+
+	sh_check((uintptr_t)base % (4ul << 20) == 0);
+	if (size < (2ul << 20) || size > (64ul << 30))
+		return NULL;
+	a->size = size;
+	a->end = pages;
+	a->heaps = (uint32_t)clamp(pages / 8, 64, 65536);
+	a->caches = (uint32_t)clamp(pages / 8, 128, 1ul << 20);
+	a->limit = limit / PAGE_BYTES;
+	a->slack = clamp(a->limit / 4, (1ul << 20) / PAGE_BYTES, SLACK_BYTES / PAGE_BYTES);
+	a->heap = carve(&at, a->heaps, sizeof *a->heap);
+	a->cache = carve(&at, a->caches, sizeof *a->cache);
+	a->head = carve(&at, pages / 64 + 1, 8);
+	a->dirty = carve(&at, pages / 64 + 1, 8);
+	a->map = carve(&at, pages, 4);
+	a->span = carve(&at, (size_t)pages + 1, sizeof *a->span);
+	a->abits = carve(&at, pages, PAGE_WORDS * 8);
+	a->rbits = carve(&at, pages, PAGE_WORDS * 8);
+	a->first = a->top = (uint32_t)((at - (uintptr_t)base + PAGE_BYTES - 1) >> PAGE_SHIFT);
+	if (a->first >= a->end)
+		return NULL;
+	a->cache_top = 1; /* 0 means none */
+	for (unsigned c = 0; c < CLASSES; c++)
+		for (unsigned s = 0; s < STEPS; s++)
+			a->pages[c][s] = pick_pages(c, (class_bytes(c) > 4096 ? 2u : 1u) << s);
+	a->lock.kind = SH_LOCK_HEAP;
+	a->magic = MAGIC;
+	return a;
+}
+
+/* ---- heaps ---- */
+
+static struct sh_heap *take_heap(struct sh_arena *a)
+{
+	struct sh_heap *h;
+
+	if (a->heap_first && (a->heap_nfree >= HEAPS_REST || a->heap_top == a->heaps)) {
+		h = &a->heap[a->heap_first - 1];
+		a->heap_first = h->next;
+		a->heap_nfree--;
+	} else if (a->heap_top < a->heaps) {
+		h = &a->heap[a->heap_top];
+		h->index = a->heap_top;
+		h->arena = a;
+		KILL_POINT("heap.new.written");
+		a->heap_top++;
+	} else {
+		return NULL;
+	}
+	return h;
+}
+
+struct sh_heap *sh_heap_new_by(struct sh_arena *a, unsigned seat, size_t limit)
+{
+	struct sh_heap *h;
+
+	sh_check(a->magic == MAGIC && seat < HEAP_SEATS);
+	sh_lock_take(&a->lock, seat);
+	h = take_heap(a);
+	if (h) {
+		KILL_POINT("heap.new.taken");
+		h->limit = limit ? (limit + PAGE_BYTES - 1) / PAGE_BYTES : a->limit;
+		atomic_store_explicit(&h->state, HEAP_LIVE, memory_order_release);
+		KILL_POINT("heap.new.live");
+	}
+	sh_lock_drop(&a->lock, seat);
+	return h;
+}
+
+struct sh_heap *sh_heap_new(struct sh_arena *a, size_t limit)
+{
+	return sh_heap_new_by(a, 0, limit);
+}
+
+struct sh_cache *sh_cache_new(struct sh_heap *h, unsigned cpu)
+{
+	struct sh_arena *a = h->arena;
+	uint32_t c = a->cache_first;
+
+	if (c) {
+		a->cache_first = a->cache[c].next;
+		a->cache[c].next = 0;
+	} else if (a->cache_top < a->caches) {
+		c = a->cache_top++;
+	} else {
+		return NULL;
+	}
+	KILL_POINT("heap.cache.taken");
+	a->cache[c].heap = h->index;
+	a->cache[c].cpu = cpu;
+	a->cache[c].deaths = atomic_load(&a->deaths);
+	h->cache[cpu] = c;
+	KILL_POINT("heap.cache.set");
+	return &a->cache[c];
+}
+
+void sh_cache_free(struct sh_arena *a, uint32_t c)
+{
+	struct sh_cache *k = &a->cache[c];
+
+	memset(k, 0, sizeof *k);
+	KILL_POINT("heap.cache.cleared");
+	k->next = a->cache_first;
+	a->cache_first = c;
+}
+
+void sh_heap_release(struct sh_heap *h, unsigned seat)
+{
+	struct sh_arena *a = h->arena;
+	unsigned n = 0;
+
+	sh_lock_take(&a->lock, seat);
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_FREE) { /* by who died before he could say so */
+		sh_lock_drop(&a->lock, seat);
+		return;
+	}
+	atomic_store_explicit(&h->state, HEAP_RELEASING, memory_order_relaxed);
+	KILL_POINT("heap.release.begun");
+	while (h->spans) {
+		sh_span_free(a, h->spans);
+		if (++n % RELEASE_STEP == 0) {
+			sh_lock_drop(&a->lock, seat);
+			sh_lock_take(&a->lock, seat);
+		}
+	}
+	for (unsigned cpu = 0; cpu <= SH_HEAP_CPUS; cpu++) {
+		uint32_t c = h->cache[cpu];
+
+		if (!c)
+			continue;
+		h->cache[cpu] = 0;
+		KILL_POINT("heap.release.cache");
+		sh_cache_free(a, c);
+	}
+	memset(h->partial, 0, sizeof h->partial);
+	atomic_store_explicit(&h->state, HEAP_FREE, memory_order_release);
+	KILL_POINT("heap.release.free");
+	h->next = 0;
+	if (a->heap_nfree++ == 0)
+		a->heap_first = h->index + 1;
+	else
+		a->heap[a->heap_last - 1].next = h->index + 1;
+	a->heap_last = h->index + 1;
+	sh_lock_drop(&a->lock, seat);
+	sh_arena_purge(a, seat, 0);
+}

@@ -1,0 +1,747 @@
+/*
+ * heap.c - malloc for goroutines: blocks of size classes, caches, large blocks. See heap.h
+ * for the contract and heap_int.h for the structures.
+ *
+ * OWNER  a (heap, cpu) allocates from its cache without lock: from the current word of each slot,
+ *        then the other words of the slot's CURRENT span, then its list, then what others queued
+ *        on its remote stack, and only then, under the lock, from a partial or a new span. Who
+ *        frees a block is its span's owner or not; the owner writes plainly, all others by one
+ *        atomic xor. SH_HEAP_NOCPU is an owner too, one that holds the arena's lock
+ * LOCK   arena->lock, see span.c
+ * DEATH  a block is allocated or free by its two bits, so every operation has one commit. What
+ *        a death can spoil is the way to free blocks: a cache found busy is rebuilt by its next
+ *        user, and each cache once after any death before it takes more pages
+ */
+#include "shm/check.h"
+#include "shm/heap_int.h"
+#include "shm/kill.h"
+
+#include <string.h>
+
+#define POPULATE_MAX (1ul << 20 >> PAGE_SHIFT) /* larger blocks may be meant to stay sparse */
+
+/* Two words are stored in this order, should the process end between them. */
+#define in_order() atomic_signal_fence(memory_order_seq_cst)
+
+/* ---- where a pointer leads ---- */
+
+struct place {
+	uint64_t desc;
+	uint32_t page; /* first of the span */
+	uint32_t word; /* of the block, in abits */
+	unsigned bit;
+};
+
+/* Whether a live block starts at p. */
+static inline __attribute__((always_inline)) bool locate(struct sh_arena *a, const void *p, struct place *at)
+{
+	size_t off = (uintptr_t)p - (uintptr_t)a, in;
+	uint32_t page = (uint32_t)(off >> PAGE_SHIFT), first;
+	unsigned class, i;
+	uint64_t d;
+
+	if (off >= a->size || page < a->first || off % 16)
+		return false;
+	first = atomic_load_explicit(&a->map[page], memory_order_relaxed);
+	if (first > page || first < a->first)
+		return false;
+	d = span_desc(a, first);
+	if (page - first >= desc_pages(d))
+		return false;
+	at->desc = d;
+	at->page = first;
+	in = off - ((size_t)first << PAGE_SHIFT);
+	if (desc_state(d) != RUN_SMALL)
+		return desc_state(d) == RUN_LARGE && in == 0;
+	class = desc_class(d);
+	i = (unsigned)(in * sh_class_recip[class] >> 32);
+	if (i * class_bytes(class) != in || i >= a->span[first].blocks)
+		return false;
+	at->word = first * PAGE_WORDS + i / 64;
+	at->bit = i % 64;
+	return (word_live(a, at->word) >> at->bit & 1) != 0;
+}
+
+size_t sh_heap_usable(struct sh_arena *a, const void *p)
+{
+	struct place at;
+
+	if (!locate(a, p, &at))
+		return 0;
+	return desc_state(at.desc) == RUN_SMALL ? class_bytes(desc_class(at.desc)) :
+						  (size_t)desc_pages(at.desc) << PAGE_SHIFT;
+}
+
+bool sh_heap_owns(const struct sh_arena *a, const void *p)
+{
+	size_t meta = (size_t)a->first << PAGE_SHIFT;
+
+	return (uintptr_t)p - (uintptr_t)a - meta < a->size - meta;
+}
+
+struct sh_heap *sh_heap_of(struct sh_arena *a, const void *p)
+{
+	struct place at;
+
+	return locate(a, p, &at) ? &a->heap[desc_heap(at.desc)] : NULL;
+}
+
+/* ---- the list of a slot ---- */
+
+void sh_cache_list(struct sh_arena *a, struct sh_slot *s, uint32_t p)
+{
+	struct sh_span *n = &a->span[p];
+
+	n->lprev = 0;
+	n->lnext = s->list;
+	if (s->list)
+		a->span[s->list].lprev = p;
+	s->list = p;
+	KILL_POINT("heap.list.linked");
+	atomic_store_explicit(&n->mark, MARK_LISTED, memory_order_release);
+	KILL_POINT("heap.list.marked");
+}
+
+static void unlist(struct sh_arena *a, struct sh_slot *s, uint32_t p)
+{
+	struct sh_span *n = &a->span[p];
+
+	if (n->lnext)
+		a->span[n->lnext].lprev = n->lprev;
+	KILL_POINT("heap.unlist.half");
+	if (n->lprev) {
+		a->span[n->lprev].lnext = n->lnext;
+	} else {
+		sh_check(s->list == p);
+		s->list = n->lnext;
+	}
+}
+
+static inline void set_busy(struct sh_cache *k)
+{
+	k->busy = 1;
+	in_order();
+	KILL_POINT("heap.cache.busy");
+}
+
+static inline void clear_busy(struct sh_cache *k)
+{
+	in_order();
+	k->busy = 0;
+}
+
+/* Aims the slot at a word. Its avail is 0, and set last. */
+static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
+{
+	struct sh_slot *s = &k->slot[class];
+	uint64_t block0 = ((uint64_t)p << (PAGE_SHIFT - 4)) + (uint64_t)w * 64 * sh_class_units[class];
+	unsigned left = a->span[p].blocks - w * 64, last = left >= 64 ? 63 : left - 1;
+
+	s->id = class | (k->cpu + 1) << 8;
+	in_order();
+	s->at = (p * PAGE_WORDS + w) | (uint64_t)last << 26 | block0 << 32;
+	in_order();
+	KILL_POINT("heap.aim.at");
+	s->avail = avail;
+	KILL_POINT("heap.aim.avail");
+}
+
+/* An empty span leaves its (heap, cpu). Takes the lock unless it is held already. */
+static void give_back(struct sh_arena *a, struct sh_slot *s, unsigned seat, bool locked, uint32_t p)
+{
+	if (at_word(s->at) - p * PAGE_WORDS < span_words(&a->span[p])) {
+		s->avail = 0;
+		in_order();
+		s->at = 0;
+	}
+	if (!locked)
+		sh_lock_take(&a->lock, seat);
+	sh_span_free(a, p);
+	if (!locked)
+		sh_lock_drop(&a->lock, seat);
+}
+
+/* ---- refill ---- */
+
+/* Looks for a free block in the words [w, end) of the slot's CURRENT span. */
+static bool scan(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned w, unsigned end)
+{
+	uint32_t p = k->slot[class].span;
+
+	for (; w < end; w++) {
+		uint64_t avail = ~word_live(a, (size_t)p * PAGE_WORDS + w);
+
+		if (avail) {
+			aim(a, k, class, p, w, avail);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool scan_current(struct sh_arena *a, struct sh_cache *k, unsigned class)
+{
+	struct sh_slot *s = &k->slot[class];
+	struct sh_span *sp = &a->span[s->span];
+	unsigned n = span_words(sp), from = at_word(s->at) - s->span * PAGE_WORDS + 1;
+	uint32_t full = MARK_FULL;
+
+	if (scan(a, k, class, from <= n ? from : 0, n))
+		return true;
+	/* From now on who frees here makes it known; what was freed before, this finds. Pairs with free_remote. */
+	atomic_exchange(&sp->mark, MARK_FULL);
+	KILL_POINT("heap.scan.full");
+	if (scan(a, k, class, 0, n)) {
+		/* Where a freer was faster, the span is queued as well: no harm. */
+		if (atomic_compare_exchange_strong(&sp->mark, &full, MARK_CURRENT))
+			return true;
+		s->span = 0;
+		return true;
+	}
+	s->span = 0;
+	KILL_POINT("heap.scan.left");
+	return false;
+}
+
+/* The first span of the list becomes CURRENT. */
+static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
+{
+	struct sh_slot *s = &k->slot[class];
+	uint32_t p = s->list;
+	uint64_t d = span_desc(a, p);
+
+	sh_check(desc_state(d) == RUN_SMALL && desc_class(d) == class && desc_heap(d) == k->heap && desc_owner(d) == k->cpu);
+	unlist(a, s, p);
+	KILL_POINT("heap.pop.unlisted");
+	atomic_store_explicit(&a->span[p].mark, MARK_CURRENT, memory_order_release);
+	if (k->spare[class] && span_empty(a, p))
+		k->spare[class] = 0;
+	s->span = p;
+	KILL_POINT("heap.pop.current");
+}
+
+/* What others queued goes to the list; of empty spans the first is kept. */
+static void drain(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
+{
+	struct sh_slot *s = &k->slot[class];
+	uint32_t p = atomic_exchange(&s->remote, 0), next;
+
+	KILL_POINT("heap.drain.taken");
+	for (; p; p = next) {
+		next = atomic_load_explicit(&a->span[p].rnext, memory_order_relaxed);
+		if (span_empty(a, p) && s->span != p) {
+			if (k->spare[class]) {
+				give_back(a, s, seat, locked, p);
+				continue;
+			}
+			k->spare[class] = 1;
+		}
+		sh_cache_list(a, s, p);
+	}
+}
+
+/* Holds: arena. A span of the heap that has no owner. */
+static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class)
+{
+	uint32_t p = h->partial[class];
+
+	if (p) {
+		uint64_t d = span_desc(a, p);
+
+		h->partial[class] = a->span[p].lnext;
+		KILL_POINT("heap.partial.unlinked");
+		sh_check(desc_state(d) == RUN_SMALL && desc_owner(d) == OWNER_NONE);
+		atomic_store_explicit(&a->span[p].desc, desc_make(RUN_SMALL, class, h->index, k->cpu, desc_pages(d)),
+				      memory_order_release);
+		KILL_POINT("heap.partial.owned");
+	}
+	return p;
+}
+
+/* Holds: arena. A new span, as large as the slot has earned and the limits allow. */
+static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
+{
+	for (unsigned step = k->step[class] + 1u; step-- > 0;) {
+		uint32_t n = a->pages[class][step], p;
+		unsigned blocks = (unsigned)(n * PAGE_BYTES / class_bytes(class)), words = (blocks + 63) / 64;
+
+		if (!sh_span_allowed(h, n) || !(p = sh_run_take(a, n, PAGE_BYTES)))
+			continue;
+		*dirty = sh_pages_dirty(a, p, n);
+		a->span[p].blocks = blocks;
+		atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
+		for (unsigned w = 0; w < words; w++) {
+			atomic_store_explicit(&a->abits[p * PAGE_WORDS + w], word_empty(&a->span[p], w), memory_order_relaxed);
+			atomic_store_explicit(&a->rbits[p * PAGE_WORDS + w], 0, memory_order_relaxed);
+		}
+		for (uint32_t i = 0; i < n; i++)
+			atomic_store_explicit(&a->map[p + i], p, memory_order_relaxed);
+		KILL_POINT("heap.span.written");
+		sh_span_commit(a, p, desc_make(RUN_SMALL, class, h->index, k->cpu, n));
+		if (k->step[class] < STEPS - 1)
+			k->step[class]++;
+		return p;
+	}
+	return 0;
+}
+
+/* Empty spans of all classes go back, because a limit is reached. */
+static bool reclaim(struct sh_arena *a, struct sh_cache *k, unsigned seat, bool locked)
+{
+	bool some = false;
+
+	for (unsigned c = 0; c < CLASSES; c++) {
+		struct sh_slot *s = &k->slot[c];
+
+		if (atomic_load_explicit(&s->remote, memory_order_relaxed))
+			drain(a, k, c, seat, locked);
+		for (uint32_t p = s->list, next; p; p = next) {
+			next = a->span[p].lnext;
+			if (!span_empty(a, p))
+				continue;
+			unlist(a, s, p);
+			give_back(a, s, seat, locked, p);
+			some = true;
+		}
+		k->spare[c] = 0;
+		if (s->span && span_empty(a, s->span)) {
+			uint32_t p = s->span;
+
+			s->span = 0;
+			give_back(a, s, seat, locked, p);
+			some = true;
+		}
+	}
+	return some;
+}
+
+/* A span with free blocks comes on the slot's list, if the limits allow. */
+static bool grow(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
+{
+	struct sh_arena *a = h->arena;
+	uint32_t p, dirty = 0, deaths = atomic_load(&a->deaths);
+	bool fresh = false;
+
+	if (!locked)
+		sh_lock_take(&a->lock, seat);
+	if (k->deaths != deaths) { /* a dead seat may have left free blocks where nobody finds them */
+		sh_cache_rebuild(a, h, k->cpu);
+		if (k->slot[class].list) {
+			if (!locked)
+				sh_lock_drop(&a->lock, seat);
+			return true;
+		}
+	}
+	p = take_partial(a, h, k, class);
+	if (!p) {
+		p = new_span(a, h, k, class, &dirty);
+		fresh = true;
+	}
+	if (!locked)
+		sh_lock_drop(&a->lock, seat);
+	KILL_POINT("heap.grow.got");
+	if (!p)
+		return reclaim(a, k, seat, locked);
+	if (fresh)
+		sh_span_populate(a, p, desc_pages(span_desc(a, p)), dirty);
+	sh_cache_list(a, &k->slot[class], p);
+	return true;
+}
+
+/* Sees to it that the slot has an available block. false: a limit is reached. */
+static bool refill(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
+{
+	struct sh_arena *a = h->arena;
+	struct sh_slot *s = &k->slot[class];
+
+	if (k->busy) { /* its last user died here */
+		if (!locked)
+			sh_lock_take(&a->lock, seat);
+		sh_cache_rebuild(a, h, k->cpu);
+		if (!locked)
+			sh_lock_drop(&a->lock, seat);
+	}
+	set_busy(k);
+	for (;;) {
+		if (s->span) {
+			if (scan_current(a, k, class))
+				break;
+		} else if (s->list) {
+			pop_list(a, k, class);
+		} else if (atomic_load_explicit(&s->remote, memory_order_relaxed)) {
+			drain(a, k, class, seat, locked);
+		} else if (!grow(h, k, class, seat, locked)) {
+			break;
+		}
+	}
+	clear_busy(k);
+	return s->avail != 0;
+}
+
+/* ---- alloc ---- */
+
+/* The first available block of the slot. */
+static inline void *take_block(struct sh_arena *a, struct sh_slot *s, unsigned class)
+{
+	uint64_t avail = s->avail, at = s->at;
+	unsigned b = (unsigned)__builtin_ctzl(avail);
+	_Atomic uint64_t *word = &a->abits[at_word(at)];
+
+	s->avail = avail & (avail - 1);
+	in_order();
+	KILL_POINT("heap.alloc.left");
+	atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << b, memory_order_relaxed);
+	KILL_POINT("heap.alloc.committed");
+	return (char *)a + (((at >> 32) + (uint64_t)b * sh_class_units[class]) << 4);
+}
+
+static __attribute__((noinline)) void *alloc_small(struct sh_heap *h, unsigned seat, unsigned cpu, unsigned class)
+{
+	struct sh_arena *a = h->arena;
+	uint32_t c = h->cache[cpu];
+	struct sh_cache *k = c ? &a->cache[c] : NULL;
+	bool locked = cpu == SH_HEAP_NOCPU;
+	void *p = NULL;
+
+	if (!k || locked) {
+		sh_lock_take(&a->lock, seat);
+		if (h->cache[cpu])
+			k = &a->cache[h->cache[cpu]];
+		else
+			k = sh_cache_new(h, cpu);
+		if (!k && !locked) { /* no caches left: shares the one of those without a cpu */
+			sh_lock_drop(&a->lock, seat);
+			return alloc_small(h, seat, SH_HEAP_NOCPU, class);
+		}
+		if (!locked)
+			sh_lock_drop(&a->lock, seat);
+	}
+	if (k && (k->slot[class].avail || refill(h, k, class, seat, locked)))
+		p = take_block(a, &k->slot[class], class);
+	if (locked)
+		sh_lock_drop(&a->lock, seat);
+	return p;
+}
+
+/* Pages that held something before are cleared, the others are zero. */
+static void clear_pages(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	for (uint32_t q = p; q < p + n; q++)
+		if (sh_page_dirty(a, q))
+			memset(page_at(a, q), 0, PAGE_BYTES);
+}
+
+static void *alloc_large(struct sh_heap *h, unsigned seat, size_t size, size_t align, bool zero)
+{
+	struct sh_arena *a = h->arena;
+	uint32_t n, p = 0, dirty = 0;
+
+	if (size > a->size || align > a->size)
+		return NULL;
+	n = (uint32_t)((size + PAGE_BYTES - 1) >> PAGE_SHIFT);
+	sh_lock_take(&a->lock, seat);
+	if (sh_span_allowed(h, n))
+		p = sh_run_take(a, n, align > PAGE_BYTES ? align : PAGE_BYTES);
+	if (p) {
+		dirty = sh_pages_dirty(a, p, n);
+		atomic_store_explicit(&a->map[p], p, memory_order_relaxed);
+		sh_span_commit(a, p, desc_make(RUN_LARGE, 0, h->index, OWNER_NONE, n));
+	}
+	sh_lock_drop(&a->lock, seat);
+	if (!p)
+		return NULL;
+	if (n <= POPULATE_MAX)
+		sh_span_populate(a, p, n, dirty);
+	if (zero && dirty)
+		clear_pages(a, p, n);
+	return page_at(a, p);
+}
+
+/* The smallest class of at least size whose blocks all have the alignment, which is at most a page. */
+static unsigned aligned_class(size_t size, size_t align)
+{
+	unsigned class = class_of(size < align ? align : size);
+
+	while (class < CLASSES && class_bytes(class) % align)
+		class ++;
+	return class;
+}
+
+/* All that the first lines of sh_heap_alloc cannot do. */
+static __attribute__((noinline)) void *alloc_slowly(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size, size_t align,
+	bool zero)
+{
+	void *p;
+
+	sh_check(cpu <= SH_HEAP_NOCPU && seat < HEAP_SEATS && (align & (align - 1)) == 0);
+	size += size == 0;
+	if (size > SMALL_MAX || align > PAGE_BYTES)
+		return alloc_large(h, seat, size, align, zero);
+	p = alloc_small(h, seat, cpu, align > 16 ? aligned_class(size, align) : class_of(size));
+	if (p && zero)
+		memset(p, 0, size);
+	return p;
+}
+
+void *sh_heap_alloc(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size, size_t align, bool zero)
+{
+	struct sh_arena *a = h->arena;
+
+	if (__builtin_expect(size - 1 < SMALL_MAX && align <= 16 && cpu < SH_HEAP_CPUS, 1)) {
+		unsigned class = class_of(size);
+		struct sh_slot *s = &a->cache[h->cache[cpu]].slot[class]; /* cache 0 is empty */
+
+		if (__builtin_expect(s->avail != 0, 1)) {
+			void *p = take_block(a, s, class);
+
+			a->recent[cpu].slot = s;
+			return __builtin_expect(zero, 0) ? memset(p, 0, size) : p;
+		}
+	}
+	return alloc_slowly(h, seat, cpu, size, align, zero);
+}
+
+/* ---- free ---- */
+
+/* A block of the caller's own span p is free; finds the way for later allocations to it. */
+static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned seat)
+{
+	struct sh_slot *s = &k->slot[class];
+	struct sh_span *sp = &a->span[p];
+	uint32_t full = MARK_FULL;
+
+	if (k->busy)
+		return; /* the next refill rebuilds all */
+	if (atomic_load_explicit(&sp->mark, memory_order_relaxed) == MARK_FULL) {
+		set_busy(k);
+		if (atomic_compare_exchange_strong(&sp->mark, &full, MARK_LISTED))
+			sh_cache_list(a, s, p);
+		clear_busy(k);
+	}
+	if (atomic_load_explicit(&sp->mark, memory_order_relaxed) != MARK_LISTED || !span_empty(a, p))
+		return;
+	if (!k->spare[class]) {
+		k->spare[class] = 1;
+		return;
+	}
+	set_busy(k);
+	unlist(a, s, p);
+	give_back(a, s, seat, false, p);
+	clear_busy(k);
+	sh_arena_purge(a, seat, 0);
+}
+
+static inline void free_local(struct sh_arena *a, const struct place *at, unsigned seat, unsigned cpu)
+{
+	_Atomic uint64_t *word = &a->abits[at->word];
+	unsigned class = desc_class(at->desc);
+	struct sh_cache *k = &a->cache[a->heap[desc_heap(at->desc)].cache[cpu]];
+	struct sh_slot *s = &k->slot[class];
+	uint64_t now = atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << at->bit;
+
+	atomic_store_explicit(word, now, memory_order_relaxed);
+	in_order();
+	KILL_POINT("heap.free.committed");
+	if (at_word(s->at) == at->word) {
+		s->avail |= 1ul << at->bit;
+		KILL_POINT("heap.free.avail");
+	} else if (!s->avail) { /* the hottest place to go on */
+		aim(a, k, class, at->page, at->word - at->page * PAGE_WORDS,
+		    ~(now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_acquire)));
+	} else if (atomic_load_explicit(&a->span[at->page].mark, memory_order_relaxed) == MARK_FULL ||
+		   (now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_relaxed)) ==
+			   word_empty(&a->span[at->page], at->word - at->page * PAGE_WORDS)) {
+		relist(a, k, class, at->page, seat);
+	}
+}
+
+/* Puts a QUEUED span on its owner's remote stack. */
+static void push_remote(struct sh_arena *a, uint32_t p)
+{
+	uint64_t d = span_desc(a, p); /* does not change while the span is QUEUED */
+	struct sh_heap *h = &a->heap[desc_heap(d)];
+	struct sh_slot *s = &a->cache[h->cache[desc_owner(d)]].slot[desc_class(d)];
+	uint32_t top = atomic_load_explicit(&s->remote, memory_order_relaxed);
+
+	sh_check(desc_state(d) == RUN_SMALL && desc_owner(d) <= SH_HEAP_NOCPU && h->cache[desc_owner(d)]);
+	do {
+		atomic_store_explicit(&a->span[p].rnext, top, memory_order_relaxed);
+		KILL_POINT("heap.queue.linked");
+	} while (!atomic_compare_exchange_weak(&s->remote, &top, p));
+	KILL_POINT("heap.queue.pushed");
+}
+
+/* A block of a FULL span was freed: makes it known to the owner, unless another does. */
+static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p, unsigned seat)
+{
+	uint32_t full = MARK_FULL;
+
+	atomic_store(&a->note[seat].queue, p);
+	KILL_POINT("heap.queue.noted");
+	if (atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_QUEUED)) {
+		KILL_POINT("heap.queue.marked");
+		push_remote(a, p);
+	}
+	atomic_store_explicit(&a->note[seat].queue, 0, memory_order_release);
+	KILL_POINT("heap.queue.done");
+}
+
+static inline void free_remote(struct sh_arena *a, const struct place *at, unsigned seat)
+{
+	/* Before the xor: after it the owner may allocate the block again. */
+	uint64_t allocated = atomic_load_explicit(&a->abits[at->word], memory_order_relaxed) >> at->bit & 1;
+	uint64_t was = atomic_fetch_xor(&a->rbits[at->word], 1ul << at->bit) & 1ul << at->bit;
+
+	KILL_POINT("heap.free.remote");
+	sh_check((was != 0) != allocated); /* two free one block at once: the second finds it free */
+	/* Pairs with scan_current: either we see FULL or it sees our bit. */
+	if (atomic_load(&a->span[at->page].mark) == MARK_FULL)
+		queue_span(a, at->page, seat);
+}
+
+static __attribute__((noinline)) void free_large(struct sh_arena *a, uint32_t p, unsigned seat)
+{
+	uint32_t n;
+
+	sh_lock_take(&a->lock, seat);
+	n = desc_pages(span_desc(a, p));
+	sh_check(desc_state(span_desc(a, p)) == RUN_LARGE); /* not freed by another in the meantime */
+	sh_span_free(a, p);
+	sh_lock_drop(&a->lock, seat);
+	sh_arena_purge(a, seat, n);
+}
+
+/*
+ * Frees a block of the word that the cpu last allocated from, without a look at the page map: the
+ * path from one allocation to the next is then short. false: it is no such block, or not live.
+ * at before id: a slot that has the cpu's id now had it all the while, because only the user of
+ * the cpu, we, can make it the cpu's.
+ */
+static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
+{
+	struct sh_slot *s = a->recent[cpu].slot;
+	uint64_t at, off, units, i, now;
+	_Atomic uint64_t *word;
+	uint32_t id;
+
+	if (!s)
+		return false;
+	at = __atomic_load_n(&s->at, __ATOMIC_ACQUIRE);
+	id = __atomic_load_n(&s->id, __ATOMIC_RELAXED);
+	off = (uintptr_t)p - (uintptr_t)a - ((at >> 32) << 4);
+	units = sh_class_units[id & 127];
+	if (id >> 8 != cpu + 1 || off >= 64 * units * 16)
+		return false;
+	i = off * sh_class_recip[id & 127] >> 32;
+	word = &a->abits[at_word(at)];
+	now = atomic_load_explicit(word, memory_order_relaxed);
+	if (i * units * 16 != off || i > at_last(at) ||
+	    !((now ^ atomic_load_explicit(&a->rbits[at_word(at)], memory_order_relaxed)) >> i & 1))
+		return false;
+	atomic_store_explicit(word, now ^ 1ul << i, memory_order_relaxed);
+	in_order();
+	KILL_POINT("heap.free.recent");
+	s->avail |= 1ul << i;
+	KILL_POINT("heap.free.again");
+	return true;
+}
+
+void sh_heap_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
+{
+	struct place at = {0};
+
+	if (cpu < SH_HEAP_CPUS && free_recent(a, cpu, p))
+		return;
+	if (__builtin_expect(!locate(a, p, &at), 0))
+		sh_check(!"free of what is no live block");
+	if (__builtin_expect(desc_owner(at.desc) == cpu && cpu < SH_HEAP_CPUS, 1)) /* never of a LARGE */
+		free_local(a, &at, seat, cpu);
+	else if (desc_state(at.desc) == RUN_LARGE)
+		free_large(a, at.page, seat);
+	else
+		free_remote(a, &at, seat);
+}
+
+bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, size_t size)
+{
+	struct place at;
+	uint32_t n, old;
+	bool done;
+
+	(void)cpu;
+	sh_check(locate(a, p, &at));
+	size += size == 0;
+	if (desc_state(at.desc) == RUN_SMALL) {
+		size_t have = class_bytes(desc_class(at.desc));
+
+		return size <= have && (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
+	}
+	if (size > a->size)
+		return false;
+	n = (uint32_t)((size + PAGE_BYTES - 1) >> PAGE_SHIFT);
+	old = desc_pages(at.desc);
+	if (n == old)
+		return true;
+	if (n < old && size <= SMALL_MAX / 2)
+		return false; /* belongs in a class */
+	sh_lock_take(&a->lock, seat);
+	done = sh_span_resize(a, at.page, n);
+	sh_lock_drop(&a->lock, seat);
+	if (done && n < old)
+		sh_arena_purge(a, seat, old - n);
+	return done;
+}
+
+/* ---- flush ---- */
+
+/* Holds: arena, and the cpu. The span goes to the heap, or to nobody if it is empty. */
+static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
+{
+	uint64_t d = span_desc(a, p);
+
+	if (span_empty(a, p)) {
+		sh_span_free(a, p);
+		return;
+	}
+	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_release);
+	KILL_POINT("heap.flush.marked");
+	atomic_store_explicit(&a->span[p].desc, desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
+			      memory_order_release);
+	KILL_POINT("heap.flush.left");
+	a->span[p].lnext = h->partial[desc_class(d)];
+	h->partial[desc_class(d)] = p;
+}
+
+void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
+{
+	struct sh_arena *a = h->arena;
+	struct sh_cache *k;
+	uint32_t p, next;
+
+	sh_check(cpu < SH_HEAP_CPUS);
+	sh_lock_take(&a->lock, seat);
+	if (h->cache[cpu]) {
+		k = &a->cache[h->cache[cpu]];
+		sh_cache_rebuild(a, h, cpu);
+		for (unsigned c = 0; c < CLASSES; c++)
+			drain(a, k, c, seat, true);
+		KILL_POINT("heap.flush.drained");
+		for (unsigned c = 0; c < CLASSES; c++)
+			k->slot[c].list = 0;
+		for (p = h->spans; p; p = next) {
+			uint64_t d = span_desc(a, p);
+			uint32_t mark = atomic_load(&a->span[p].mark), full = MARK_FULL;
+
+			next = a->span[p].next;
+			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
+				continue;
+			if (mark == MARK_FULL && !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
+				continue; /* queued just now: stays the cpu's */
+			give_to_heap(a, h, p);
+		}
+		memset(k->spare, 0, sizeof k->spare);
+		clear_busy(k);
+	}
+	sh_lock_drop(&a->lock, seat);
+	sh_arena_purge(a, seat, 0);
+}

@@ -1,0 +1,88 @@
+/*
+ * heap.h - the segment heap: malloc for goroutines.
+ *
+ * Go's shape: an arena of 8 KiB pages; spans of one size class; a cache per (task, P) that
+ * allocates without lock or atomic read-modify-write; central structures under one lock; a page
+ * map from address to span. All metadata lies in the segment, apart from the memory handed out,
+ * so that a module that writes past its block cannot break it.
+ *
+ * OWNER  a small span belongs to one (heap, cpu) or to the heap's partial list. Who owns it
+ *        allocates from its bitmap with plain stores; who frees a block of a span of another owner
+ *        sets a bit in the span's remote-free bitmap with one atomic or.
+ * LOCK   arena->lock guards the page bitmap, the span table and the lists.
+ * DEATH  every change is committed by one store: an allocation by its bit, a span by its
+ *        page-map entry. A block allocated by a dead worker and not yet handed out is the task's
+ *        until the task ends. sh_heap_repair() rebuilds what the lock protects from the span
+ *        table, and must itself be restartable at any instruction.
+ *
+ * A heap (struct sh_heap) belongs to a task; heap 0 is the system's own. sh_heap_release() gives
+ * back all spans of a heap at once, however the task ended.
+ */
+#ifndef SHM_HEAP_H
+#define SHM_HEAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sh_arena; /* one per segment, at the start of the range given to sh_arena_init */
+struct sh_heap;	 /* in the arena's metadata, taken from a table */
+
+#define SH_HEAP_CPUS 64	     /* caches per heap: one for each P */
+#define SH_HEAP_NOCPU SH_HEAP_CPUS /* caller has no P: works on no cache, takes the lock */
+
+/*
+ * Lays an empty arena over [base, base+size), which must be zero, 4 MiB aligned and at the same
+ * address in every process. limit: bytes that may be in use at once (the supervisor's --memory).
+ */
+struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit);
+
+/* A new heap with its own limit (0: only the arena's). NULL when the table (65,536 heaps) is full. */
+struct sh_heap *sh_heap_new(struct sh_arena *, size_t limit);		     /* by seat 0 */
+struct sh_heap *sh_heap_new_by(struct sh_arena *, unsigned seat, size_t limit); /* notes its locks in the caller's seat */
+
+/*
+ * size bytes (0 counts as 1), aligned to at least 16 and to align (a power of two, or 0).
+ * cpu: the P whose cache is used; the caller must be the only one that uses that cpu now.
+ * Memory is NOT zeroed unless zero is set (fresh pages are known to be zero and not cleared twice).
+ * NULL when a limit is reached. Never parks. seat: the caller's seat, noted as owner of locks.
+ */
+void *sh_heap_alloc(struct sh_heap *, unsigned seat, unsigned cpu, size_t size, size_t align, bool zero);
+
+/* Gives a block back, from any P, any seat, any heap. Checks that p is the start of a live block. */
+void sh_heap_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p);
+
+/* Grows or shrinks in place if it can; true: done (same address), false: nothing changed. */
+bool sh_heap_resize(struct sh_arena *, unsigned seat, unsigned cpu, void *p, size_t size);
+
+size_t sh_heap_usable(struct sh_arena *, const void *p); /* bytes the block at p holds; 0: no live block starts there */
+bool sh_heap_owns(const struct sh_arena *, const void *p); /* p lies in the arena's block range: two compares */
+struct sh_heap *sh_heap_of(struct sh_arena *, const void *p); /* the heap that the block belongs to, or NULL */
+
+/* All blocks of the heap and the heap itself are gone. Nobody may use it any more. Restartable. */
+void sh_heap_release(struct sh_heap *, unsigned seat);
+
+/* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap. */
+void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
+
+/*
+ * seat is dead (its process runs no more). If it held the arena's lock or was in the middle of an
+ * operation, makes everything whole and frees the lock. Safe while other seats go on allocating
+ * (they wait on the lock at most). May be called again after it was itself killed half-way:
+ * medic: the seat that repairs.
+ */
+void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
+
+struct sh_heap_stats {
+	size_t used;	  /* bytes in blocks handed out, size classes rounded up */
+	size_t committed; /* bytes of pages touched */
+	size_t limit;
+};
+void sh_arena_stats(struct sh_arena *, struct sh_heap_stats *); /* by seat 0; counts all blocks */
+void sh_arena_stats_by(struct sh_arena *, unsigned seat, struct sh_heap_stats *);
+size_t sh_heap_used(struct sh_heap *); /* bytes of spans this heap holds: cheap, exact to the span */
+
+/* Every invariant of the arena. Safe under load (takes the lock for short pieces). 0, or -1 with what is wrong in msg. */
+int sh_heap_audit(struct sh_arena *, unsigned seat, char *msg, size_t n);
+
+#endif

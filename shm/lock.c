@@ -1,0 +1,103 @@
+/*
+ * lock.c - locks that know their owner. See lock.h.
+ *
+ * DEATH  between noting the lock in the seat and taking it: the word names somebody else or
+ *        nobody, the note means nothing. Between freeing and un-noting: the same.
+ */
+#include "shm/lock.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPINS 200
+#define YIELDS 50
+#define NAP_NS 50000
+
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
+static inline bool grab(struct sh_lock *l, unsigned seat)
+{
+	uint32_t none = 0;
+
+	return atomic_load_explicit(&l->owner, memory_order_relaxed) == 0 &&
+	       atomic_compare_exchange_strong_explicit(&l->owner, &none, seat + 1, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
+{
+	for (unsigned n = 0;; n++) {
+		if (grab(l, seat))
+			return;
+		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
+		if (n < SPINS)
+			pause_cpu();
+		else if (n < SPINS + YIELDS)
+			syscall(SYS_sched_yield); /* not the libc calls: on a goroutine those park */
+		else
+			syscall(SYS_nanosleep, &(struct timespec){0, NAP_NS}, NULL);
+		KILL_POINT("lock.wait");
+	}
+}
+
+static inline unsigned note_lock(struct sh_held *h, struct sh_lock *l)
+{
+	unsigned i = 0;
+
+	while (h->lock[i]) {
+		i++;
+		sh_check(i < SH_HELD_MAX);
+	}
+	h->lock[i] = l;
+	atomic_signal_fence(memory_order_seq_cst); /* the note is there before the word: x86 keeps stores in order */
+	return i;
+}
+
+void sh_lock_take(struct sh_lock *l, unsigned seat)
+{
+	note_lock(sh_seat_held(seat), l);
+	KILL_POINT("lock.take.noted");
+	if (!grab(l, seat))
+		wait_for(l, seat);
+	KILL_POINT("lock.take.taken");
+}
+
+bool sh_lock_try(struct sh_lock *l, unsigned seat)
+{
+	struct sh_held *h = sh_seat_held(seat);
+	unsigned i = note_lock(h, l);
+
+	KILL_POINT("lock.try.noted");
+	if (grab(l, seat))
+		return true;
+	h->lock[i] = NULL;
+	return false;
+}
+
+void sh_lock_drop(struct sh_lock *l, unsigned seat)
+{
+	struct sh_held *h = sh_seat_held(seat);
+
+	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
+	atomic_store_explicit(&l->owner, 0, memory_order_release);
+	KILL_POINT("lock.drop.freed");
+	for (unsigned i = SH_HELD_MAX; i-- > 0;)
+		if (h->lock[i] == l) {
+			h->lock[i] = NULL;
+			return;
+		}
+	sh_check(!"lock dropped that its seat does not list");
+}
+
+bool sh_lock_held(const struct sh_lock *l, unsigned seat)
+{
+	return atomic_load_explicit(&((struct sh_lock *)l)->owner, memory_order_relaxed) == seat + 1;
+}

@@ -1,0 +1,182 @@
+/*
+ * segment.c - makes and maps the segment, and takes seats in it. See segment.h.
+ */
+#include "shm/segment.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+void (*sh_check_hook)(const char *, int, const char *);
+
+void sh_check_failed(const char *file, int line, const char *what)
+{
+	dprintf(2, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line, what);
+	if (sh_check_hook)
+		sh_check_hook(file, line, what);
+	abort();
+}
+
+static int map_at(int fd)
+{
+	void *at = mmap((void *)SH_BASE, SH_SIZE, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, 0);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	if (at != (void *)SH_BASE) {
+		munmap(at, SH_SIZE);
+		return -EEXIST;
+	}
+	madvise(at, SH_SIZE, MADV_DONTDUMP);
+	return 0;
+}
+
+int sh_segment_create(size_t memory_limit)
+{
+	int fd = memfd_create("shoal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, SH_SIZE) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	err = map_at(fd);
+	if (err < 0) {
+		close(fd);
+		return err;
+	}
+	for (unsigned i = 0; i < SH_SEATS; i++) {
+		struct sh_seat *s = &sh_root->seat[i];
+
+		atomic_store(&s->wake_fd, -1);
+		for (unsigned k = 0; k < 8; k++)
+			s->own_fds[k] = -1;
+	}
+	sh_root->memory_limit = memory_limit;
+	sh_root->started_ns = sh_now();
+	sh_root->arena = sh_arena_init(sh_at(SH_OFF_HEAP), SH_HEAP_SIZE, memory_limit ? memory_limit : SH_HEAP_SIZE);
+	if (!sh_root->arena) {
+		sh_segment_detach();
+		close(fd);
+		return -ENOMEM;
+	}
+	sh_root->version = SH_VERSION;
+	sh_root->magic = SH_MAGIC;
+	return fd;
+}
+
+int sh_segment_attach(int fd)
+{
+	int err = map_at(fd);
+
+	if (err < 0)
+		return err;
+	if (sh_root->magic != SH_MAGIC || sh_root->version != SH_VERSION) {
+		sh_segment_detach();
+		return -EINVAL;
+	}
+	return 0;
+}
+
+void sh_segment_detach(void)
+{
+	munmap((void *)SH_BASE, SH_SIZE);
+}
+
+struct sh_held *sh_seat_held(unsigned seat)
+{
+	return &sh_root->seat[seat].held;
+}
+
+/*
+ * The robust list of a seat's process: one entry, the liveness word. The entry must not lie in
+ * memory that is used for anything else later; it is private to the process and static.
+ */
+static struct {
+	struct robust_list_head head;
+	struct robust_list entry;
+} robust;
+
+void sh_seat_take(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	uint32_t tid = (uint32_t)syscall(SYS_gettid);
+
+	robust.head.list.next = &robust.entry;
+	robust.entry.next = &robust.head.list;
+	robust.head.futex_offset = (long)((char *)&s->liveness - (char *)&robust.entry);
+	robust.head.list_op_pending = NULL;
+	sh_check(syscall(SYS_set_robust_list, &robust.head, sizeof robust.head) == 0);
+	atomic_store(&s->pid, (int32_t)getpid());
+	s->generation++;
+	s->started_ns = sh_now();
+	atomic_store(&s->left, 0);
+	/* With FUTEX_WAITERS set the kernel wakes a waiter when it marks the word. */
+	atomic_store(&s->liveness, tid | FUTEX_WAITERS);
+	KILL_POINT("seat.take.alive");
+}
+
+int sh_seat_dead(unsigned seat)
+{
+	return (atomic_load(&sh_root->seat[seat].liveness) & FUTEX_OWNER_DIED) != 0;
+}
+
+void sh_seat_wake(unsigned seat)
+{
+	int fd = atomic_load(&sh_root->seat[seat].wake_fd);
+	uint64_t one = 1;
+
+	if (fd >= 0)
+		while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+			;
+}
+
+void sh_bell(void)
+{
+	atomic_fetch_add(&sh_root->bell, 1);
+	syscall(SYS_futex, &sh_root->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+uint64_t sh_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+const char *sh_format(char *buf, size_t n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(buf, n, fmt, ap);
+	va_end(ap);
+	return buf;
+}
+
+void sh_populate(void *at, size_t n)
+{
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+	uintptr_t from = (uintptr_t)at & ~4095ul, to = ((uintptr_t)at + n + 4095) & ~4095ul;
+
+	madvise((void *)from, to - from, MADV_POPULATE_WRITE); /* only an optimisation: a failure shows at the store */
+}

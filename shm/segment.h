@@ -1,0 +1,110 @@
+/*
+ * segment.h - the shared memory and the seats in it.
+ *
+ * One memfd, mapped MAP_SHARED at SH_BASE in every process of a runtime; pointers into it are
+ * plain pointers. The file is sparse: a range costs nothing until it is touched.
+ *
+ * Sealed SHRINK|GROW|SEAL. Not FUTURE_WRITE: under it the kernel refuses MADV_REMOVE (EPERM,
+ * measured on 6.18), and memory once touched could never go back to the system.
+ */
+#ifndef SHM_SEGMENT_H
+#define SHM_SEGMENT_H
+
+#include "shm/lock.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SH_GiB (1ul << 30)
+#define SH_BASE 0x200000000000ul
+#define SH_WIN_BASE 0x300000000000ul /* windows: the same addresses in every worker */
+
+/* Ranges, as offsets from SH_BASE. */
+#define SH_OFF_ROOT 0ul			 /* struct sh_segment, core's root: sched, Ps, Ms, tasks */
+#define SH_OFF_GTASK (1 * SH_GiB)	 /* task slot of each G, for scans */
+#define SH_OFF_GS (2 * SH_GiB)		 /* Gs */
+#define SH_OFF_RUNQ (8 * SH_GiB)	 /* the global run queue */
+#define SH_OFF_TIMERS (9 * SH_GiB)	 /* timer heaps of the Ps */
+#define SH_OFF_ARGS (32 * SH_GiB)	 /* arguments and environment of tasks, 1 MiB a slot */
+#define SH_OFF_HEAP (64 * SH_GiB)	 /* the arena */
+#define SH_HEAP_SIZE (64 * SH_GiB)
+#define SH_OFF_WINDOWS (128 * SH_GiB)	 /* region i: the memory behind the windows of seat i */
+#define SH_REGION (2 * SH_GiB)
+#define SH_SEATS 96
+#define SH_SIZE (SH_OFF_WINDOWS + SH_SEATS * SH_REGION)
+
+#define SH_SEAT_MEDIC 0	 /* the medic sits here; workers from 1 */
+#define SH_MAGIC 0x4c414f4853ul
+#define SH_VERSION 1
+
+enum sh_seat_state {
+	SEAT_EMPTY,    /* nobody, nothing to do */
+	SEAT_STARTING, /* cloned, not yet in its loop */
+	SEAT_LIVE,
+	SEAT_DEAD,     /* its process is gone, repair has begun */
+	SEAT_VACANT    /* repaired (or left in good order): a new process may be cloned into it */
+};
+
+/*
+ * A worker's slot. It outlives the process.
+ * OWNER  the process in it; state is moved EMPTY/VACANT->STARTING by the supervisor, ->LIVE by
+ *        the worker, ->DEAD->VACANT by the medic
+ * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes
+ */
+struct sh_seat {
+	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
+	_Atomic uint32_t state;
+	_Atomic int32_t pid;
+	uint32_t generation;	    /* processes that sat here so far */
+	uint64_t load_gen;	    /* modules it was cloned with: see sh_root.load_gen */
+	_Atomic uint32_t left;	    /* it went in good order (renewal, stop): 1 */
+	_Atomic uint32_t asleep;    /* 1: in its loop's poll; who sets 1->0 writes to wake_fd */
+	_Atomic int32_t wake_fd;    /* eventfd, in the workers' descriptor table; -1 */
+	int32_t own_fds[8];	    /* descriptors of its loop, to be closed after its death; -1 */
+	uint64_t started_ns;
+	_Atomic uint32_t restarts;  /* deaths so far; renewals do not count */
+	_Atomic uint32_t leave;	    /* asked to go at its next safe point; another takes the seat */
+	struct sh_held held;
+} __attribute__((aligned(128)));
+
+struct sh_segment {
+	uint64_t magic, version;
+	int32_t supervisor, zygote; /* pids */
+	uint64_t memory_limit;
+	uint64_t started_ns; /* monotonic */
+	_Atomic uint64_t load_gen;  /* raised by the zygote after each load: workers cloned later have it */
+	_Atomic uint32_t bell;	    /* futex: rung for the medic */
+	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point + 1 */
+	_Atomic int32_t kill_countdown;
+	_Atomic uint64_t kill_done;  /* kills made */
+	struct sh_arena *arena;
+	struct sh_seat seat[SH_SEATS];
+};
+
+#define sh_root ((struct sh_segment *)SH_BASE)
+#define sh_at(off) ((void *)(SH_BASE + (off)))
+
+/* Creates, maps and seals the segment; memory_limit in bytes. Returns the descriptor, or -errno. */
+int sh_segment_create(size_t memory_limit);
+/* Maps a segment that another process made. 0 or -errno. */
+int sh_segment_attach(int fd);
+void sh_segment_detach(void);
+static inline int sh_in_segment(const void *p)
+{
+	return (uintptr_t)p - SH_BASE < SH_SIZE;
+}
+
+/* Called by a process that takes a seat: its robust list gets the seat's liveness word. */
+void sh_seat_take(unsigned seat);
+/* Whether the process in the seat is known dead (kernel has marked the word). */
+int sh_seat_dead(unsigned seat);
+/* Wakes a worker that sleeps in its loop. From a process of the workers' descriptor table. */
+void sh_seat_wake(unsigned seat);
+/* Rings the medic. From any process. */
+void sh_bell(void);
+
+uint64_t sh_now(void); /* monotonic ns */
+void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the price of one by one */
+const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

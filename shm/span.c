@@ -1,0 +1,564 @@
+/*
+ * span.c - the arena's pages: runs, bins, and memory taken from and given back to the system.
+ * See heap_int.h for what a run is.
+ *
+ * OWNER  everything here belongs to who holds arena->lock, apart from the memory of runs that
+ *        are in use or in PURGE
+ * LOCK   arena->lock. System calls are made outside it
+ * DEATH  runs are split and joined by one store of a desc each, after the desc of the part that
+ *        comes to be was written where nobody looks yet. Bins, head bits, back lengths and
+ *        counters follow from the descs; the lock was held, and sh_runs_rebuild makes them anew.
+ *        A seat that dies in a purge has the run in its note; the medic purges it again
+ */
+#include "shm/check.h"
+#include "shm/heap_int.h"
+#include "shm/kill.h"
+
+#include <sys/mman.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages given back in one go: half a millisecond */
+#define BIN_TRIES 16
+
+/* ---- bits ---- */
+
+static inline void set_head(struct sh_arena *a, uint32_t p)
+{
+	atomic_store_explicit(&a->head[p / 64], atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) | 1ul << p % 64,
+			      memory_order_relaxed);
+}
+
+static inline void clear_head(struct sh_arena *a, uint32_t p)
+{
+	atomic_store_explicit(&a->head[p / 64], atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) & ~(1ul << p % 64),
+			      memory_order_relaxed);
+}
+
+static inline bool is_head(struct sh_arena *a, uint32_t p)
+{
+	return atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) >> p % 64 & 1;
+}
+
+/* The bits of [p, p+n) that lie in the word of p. */
+static inline uint64_t range_mask(uint32_t p, uint32_t n)
+{
+	uint32_t left = 64 - p % 64;
+
+	return (n >= left ? ~0ul : (1ul << n) - 1) << p % 64;
+}
+
+static void set_dirty(struct sh_arena *a, uint32_t p, uint32_t n, bool dirty)
+{
+	for (uint32_t end = p + n; p < end; p = (p | 63) + 1) {
+		uint64_t was = atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed);
+		uint64_t mask = range_mask(p, end - p);
+
+		atomic_store_explicit(&a->dirty[p / 64], dirty ? was | mask : was & ~mask, memory_order_relaxed);
+	}
+}
+
+uint32_t sh_pages_dirty(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	uint32_t sum = 0;
+
+	for (uint32_t end = p + n; p < end; p = (p | 63) + 1)
+		sum += (uint32_t)__builtin_popcountl(atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) &
+						     range_mask(p, end - p));
+	return sum;
+}
+
+bool sh_page_dirty(struct sh_arena *a, uint32_t p)
+{
+	return atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) >> p % 64 & 1;
+}
+
+uint32_t sh_run_head(struct sh_arena *a, uint32_t p)
+{
+	uint32_t w = p / 64;
+	uint64_t bits = atomic_load_explicit(&a->head[w], memory_order_relaxed) & (~0ul >> (63 - p % 64));
+
+	while (!bits) {
+		sh_check(w > a->first / 64);
+		bits = atomic_load_explicit(&a->head[--w], memory_order_relaxed);
+	}
+	return w * 64 + 63 - (uint32_t)__builtin_clzl(bits);
+}
+
+/* ---- bins of free runs ---- */
+
+/* One bin for each length up to 64, then four to each doubling. */
+static unsigned bin_of(uint32_t n)
+{
+	unsigned k;
+
+	if (n <= 64)
+		return n - 1;
+	k = 31 - (unsigned)__builtin_clz(n); /* 6 for 65..127 */
+	return 64 + (k - 6) * 4 + (n >> (k - 2) & 3);
+}
+
+static void bin_put(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	unsigned b = bin_of(n);
+	struct sh_span *s = &a->span[p];
+
+	s->prev = 0;
+	s->next = a->bin[b];
+	if (s->next)
+		a->span[s->next].prev = p;
+	a->bin[b] = p;
+	a->binmap[b / 64] |= 1ul << b % 64;
+	a->span[p + n - 1].back = n;
+}
+
+static void bin_drop(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	unsigned b = bin_of(n);
+	struct sh_span *s = &a->span[p];
+
+	if (s->next)
+		a->span[s->next].prev = s->prev;
+	if (s->prev) {
+		a->span[s->prev].next = s->next;
+	} else {
+		sh_check(a->bin[b] == p);
+		a->bin[b] = s->next;
+		if (!s->next)
+			a->binmap[b / 64] &= ~(1ul << b % 64);
+	}
+}
+
+/* Room in a free run at p for n pages with that alignment: the page where they start, or 0. */
+static uint32_t fit(struct sh_arena *a, uint32_t p, uint32_t len, uint32_t n, size_t align)
+{
+	uintptr_t at = ((uintptr_t)page_at(a, p) + align - 1) & ~(align - 1);
+	uint64_t from = (at - (uintptr_t)a) >> PAGE_SHIFT;
+
+	return from + n <= (uint64_t)p + len ? (uint32_t)from : 0;
+}
+
+/* The smallest free run that will do, or nearly. */
+static uint32_t find_run(struct sh_arena *a, uint32_t n, size_t align)
+{
+	unsigned b = bin_of(n);
+
+	for (unsigned w = b / 64; w < 3; w++) {
+		uint64_t map = a->binmap[w] & (w == b / 64 ? ~0ul << b % 64 : ~0ul);
+
+		for (; map; map &= map - 1) {
+			uint32_t p = a->bin[w * 64 + (unsigned)__builtin_ctzl(map)];
+
+			for (unsigned t = 0; p && t < BIN_TRIES; t++, p = a->span[p].next) {
+				uint32_t len = desc_pages(span_desc(a, p));
+
+				if (len >= n && fit(a, p, len, n, align))
+					return p;
+			}
+		}
+	}
+	return 0;
+}
+
+/* ---- runs ---- */
+
+static inline void set_desc(struct sh_arena *a, uint32_t p, uint64_t d)
+{
+	atomic_store_explicit(&a->span[p].desc, d, memory_order_release);
+}
+
+static inline uint64_t free_desc(uint32_t n)
+{
+	return desc_make(RUN_FREE, 0, 0, 0, n);
+}
+
+/* A run from above top, where nothing was ever used. */
+static uint32_t take_top(struct sh_arena *a, uint32_t n, size_t align)
+{
+	uint32_t old = a->top, p = fit(a, old, a->end - old, n, align);
+
+	if (!p || a->end - old < n)
+		return 0;
+	if (p > old)
+		set_desc(a, old, free_desc(p - old));
+	set_desc(a, p, free_desc(n));
+	KILL_POINT("heap.top.written");
+	a->top = p + n;
+	KILL_POINT("heap.top.moved");
+	if (p > old) {
+		set_head(a, old);
+		bin_put(a, old, p - old);
+	}
+	set_head(a, p);
+	return p;
+}
+
+uint32_t sh_run_take(struct sh_arena *a, uint32_t n, size_t align)
+{
+	uint32_t q = find_run(a, n, align), p, len;
+
+	if (!q)
+		return take_top(a, n, align);
+	len = desc_pages(span_desc(a, q));
+	sh_check(desc_state(span_desc(a, q)) == RUN_FREE && q + len <= a->top);
+	p = fit(a, q, len, n, align);
+	bin_drop(a, q, len);
+	KILL_POINT("heap.take.unbinned");
+	if (q + len > p + n) { /* the rest behind */
+		set_desc(a, p + n, free_desc(q + len - p - n));
+		set_head(a, p + n);
+		KILL_POINT("heap.take.rest");
+		bin_put(a, p + n, q + len - p - n);
+	}
+	if (p > q) { /* the rest before */
+		set_desc(a, p, free_desc(n));
+		set_head(a, p);
+		KILL_POINT("heap.take.middle");
+		set_desc(a, q, free_desc(p - q));
+		bin_put(a, q, p - q);
+	} else {
+		set_desc(a, p, free_desc(n));
+	}
+	KILL_POINT("heap.take.split");
+	return p;
+}
+
+static void link_span(struct sh_arena *a, struct sh_heap *h, uint32_t p)
+{
+	struct sh_span *s = &a->span[p];
+
+	s->prev = 0;
+	s->next = h->spans;
+	if (s->next)
+		a->span[s->next].prev = p;
+	h->spans = p;
+}
+
+static void unlink_span(struct sh_arena *a, struct sh_heap *h, uint32_t p)
+{
+	struct sh_span *s = &a->span[p];
+
+	if (s->next)
+		a->span[s->next].prev = s->prev;
+	if (s->prev)
+		a->span[s->prev].next = s->next;
+	else {
+		sh_check(h->spans == p);
+		h->spans = s->next;
+	}
+}
+
+static inline void add_used(struct sh_arena *a, struct sh_heap *h, uint64_t n)
+{
+	atomic_store_explicit(&h->used, atomic_load_explicit(&h->used, memory_order_relaxed) + n, memory_order_relaxed);
+	a->used += n;
+	a->changes++;
+}
+
+bool sh_span_allowed(const struct sh_heap *h, uint32_t n)
+{
+	return h->arena->used + n <= h->arena->limit && h->used + n <= h->limit;
+}
+
+void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
+{
+	struct sh_heap *h = &a->heap[desc_heap(d)];
+
+	sh_check(desc_state(span_desc(a, p)) == RUN_FREE && desc_pages(span_desc(a, p)) == desc_pages(d));
+	set_desc(a, p, d);
+	KILL_POINT("heap.span.committed");
+	link_span(a, h, p);
+	add_used(a, h, desc_pages(d));
+	a->kept -= sh_pages_dirty(a, p, desc_pages(d));
+}
+
+/* A run is FREE: joins it with its neighbours and puts it in a bin. */
+static void join(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	uint32_t next = p + n, back = a->span[p - 1].back;
+	uint64_t d;
+
+	if (next < a->top && desc_state(d = span_desc(a, next)) == RUN_FREE) {
+		bin_drop(a, next, desc_pages(d));
+		n += desc_pages(d);
+		set_desc(a, p, free_desc(n));
+		clear_head(a, next);
+		KILL_POINT("heap.join.next");
+	}
+	/* back is stale unless a free run ends here: the run that it leads to decides. */
+	if (p > a->first && back && back <= p - a->first && is_head(a, p - back)) {
+		d = span_desc(a, p - back);
+		if (desc_state(d) == RUN_FREE && desc_pages(d) == back) {
+			bin_drop(a, p - back, back);
+			set_desc(a, p - back, free_desc(n + back));
+			clear_head(a, p);
+			KILL_POINT("heap.join.back");
+			p -= back;
+			n += back;
+		}
+	}
+	bin_put(a, p, n);
+}
+
+void sh_span_free(struct sh_arena *a, uint32_t p)
+{
+	uint64_t d = span_desc(a, p);
+	struct sh_heap *h = &a->heap[desc_heap(d)];
+	uint32_t n = desc_pages(d);
+
+	sh_check(desc_state(d) == RUN_SMALL || desc_state(d) == RUN_LARGE);
+	unlink_span(a, h, p);
+	add_used(a, h, -(uint64_t)n);
+	a->kept += n;
+	set_dirty(a, p, n, true); /* before it is free, or zeros would be promised */
+	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
+	KILL_POINT("heap.span.dirty");
+	set_desc(a, p, free_desc(n));
+	KILL_POINT("heap.span.freed");
+	join(a, p, n);
+}
+
+/* The free pages from next on that a growing span takes: its new end, or 0. */
+static bool absorb(struct sh_arena *a, uint32_t p, uint32_t old, uint32_t n)
+{
+	uint64_t d = span_desc(a, p), f;
+	uint32_t next = p + old, more = n - old, len;
+
+	if (next == a->top) {
+		if (a->end - next < more)
+			return false;
+		set_desc(a, next, free_desc(more));
+		KILL_POINT("heap.grow.top");
+		a->top = next + more;
+		len = more;
+	} else {
+		f = span_desc(a, next);
+		len = desc_pages(f);
+		if (desc_state(f) != RUN_FREE || len < more)
+			return false;
+		bin_drop(a, next, len);
+		clear_head(a, next);
+	}
+	a->kept -= sh_pages_dirty(a, next, more);
+	if (len > more) {
+		set_desc(a, next + more, free_desc(len - more));
+		set_head(a, next + more);
+		KILL_POINT("heap.grow.rest");
+		bin_put(a, next + more, len - more);
+	}
+	set_desc(a, p, desc_make(RUN_LARGE, 0, desc_heap(d), OWNER_NONE, n));
+	KILL_POINT("heap.grow.committed");
+	return true;
+}
+
+bool sh_span_resize(struct sh_arena *a, uint32_t p, uint32_t n)
+{
+	uint64_t d = span_desc(a, p);
+	struct sh_heap *h = &a->heap[desc_heap(d)];
+	uint32_t old = desc_pages(d);
+
+	sh_check(desc_state(d) == RUN_LARGE && n > 0);
+	if (n > old) {
+		if (!sh_span_allowed(h, n - old) || !absorb(a, p, old, n))
+			return false;
+		add_used(a, h, n - old);
+	} else if (n < old) {
+		set_dirty(a, p + n, old - n, true);
+		set_desc(a, p + n, free_desc(old - n));
+		KILL_POINT("heap.shrink.rest");
+		set_desc(a, p, desc_make(RUN_LARGE, 0, desc_heap(d), OWNER_NONE, n));
+		KILL_POINT("heap.shrink.committed");
+		set_head(a, p + n);
+		add_used(a, h, -(uint64_t)(old - n));
+		a->kept += old - n;
+		join(a, p + n, old - n);
+	}
+	return true;
+}
+
+/* ---- memory of the system ---- */
+
+/*
+ * Which pages this process has in its page tables. Private to the process, and only a hint: a
+ * page that another process has touched costs a fault of a microsecond here, each.
+ */
+static struct {
+	const void *arena;
+	_Atomic uint64_t has[(64ul << 30 >> PAGE_SHIFT) / 64];
+} mapped;
+
+void sh_span_populate(struct sh_arena *a, uint32_t p, uint32_t n, uint32_t dirty)
+{
+	bool known = dirty == n;
+
+	if (!mapped.arena)
+		mapped.arena = a;
+	if (mapped.arena == a && p + n <= 64 * sizeof mapped.has / sizeof mapped.has[0])
+		for (uint32_t q = p, end = p + n; q < end; q = (q | 63) + 1) {
+			uint64_t has = atomic_load_explicit(&mapped.has[q / 64], memory_order_relaxed);
+			uint64_t mask = range_mask(q, end - q);
+
+			if ((has & mask) != mask) {
+				known = false;
+				atomic_store_explicit(&mapped.has[q / 64], has | mask, memory_order_relaxed);
+			}
+		}
+	if (!known)
+		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_POPULATE_WRITE); /* fails: a fault shows it later */
+}
+
+/* Holds: arena. The purged run is free, its memory gone. */
+static void end_purge(struct sh_arena *a, uint32_t p)
+{
+	uint32_t n = desc_pages(span_desc(a, p));
+
+	set_dirty(a, p, n, false);
+	KILL_POINT("heap.purge.clean");
+	set_desc(a, p, free_desc(n));
+	KILL_POINT("heap.purge.free");
+	join(a, p, n);
+	a->changes++;
+}
+
+/* Holds: arena. The longest free run with memory in it, cut to about `want` pages; 0: none. */
+static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
+{
+	for (unsigned w = 3; w-- > 0;)
+		for (uint64_t map = a->binmap[w]; map;) {
+			unsigned b = 63 - (unsigned)__builtin_clzl(map);
+			uint32_t p = a->bin[w * 64 + b];
+
+			map &= ~(1ul << b);
+			for (unsigned t = 0; p && t < BIN_TRIES; t++, p = a->span[p].next) {
+				uint32_t n = desc_pages(span_desc(a, p)), dirty = sh_pages_dirty(a, p, n), from = p;
+
+				if (!dirty)
+					continue;
+				bin_drop(a, p, n);
+				while (!sh_page_dirty(a, from)) /* what comes before the first memory stays */
+					from++;
+				if (from > p) {
+					set_desc(a, from, free_desc(p + n - from));
+					set_head(a, from);
+					set_desc(a, p, free_desc(from - p));
+					bin_put(a, p, from - p);
+					n -= from - p;
+				}
+				if (n > want) {
+					set_desc(a, from + (uint32_t)want, free_desc(n - (uint32_t)want));
+					set_head(a, from + (uint32_t)want);
+					bin_put(a, from + (uint32_t)want, n - (uint32_t)want);
+					n = (uint32_t)want;
+				}
+				a->note[seat].purge = from;
+				KILL_POINT("heap.purge.noted");
+				a->kept -= sh_pages_dirty(a, from, n);
+				a->changes++;
+				set_desc(a, from, desc_make(RUN_PURGE, 0, seat, OWNER_NONE, n));
+				KILL_POINT("heap.purge.begun");
+				return from;
+			}
+		}
+	return 0;
+}
+
+void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
+{
+	if (pages < PURGE_STEP)
+		pages = PURGE_STEP;
+	while (pages > 0 && a->kept > a->slack) { /* read without the lock: a hint */
+		uint32_t p, n;
+
+		sh_lock_take(&a->lock, seat);
+		p = a->kept > a->slack ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
+		sh_lock_drop(&a->lock, seat);
+		if (!p)
+			return;
+		n = desc_pages(span_desc(a, p));
+		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_REMOVE);
+		KILL_POINT("heap.purge.removed");
+		sh_lock_take(&a->lock, seat);
+		end_purge(a, p);
+		a->note[seat].purge = 0;
+		sh_lock_drop(&a->lock, seat);
+		pages -= n < pages ? n : pages;
+	}
+}
+
+void sh_purge_finish(struct sh_arena *a, uint32_t p, unsigned dead, unsigned medic)
+{
+	uint64_t d = span_desc(a, p);
+
+	/* The seat is dead: nobody else changes a run that it purges. */
+	if (desc_state(d) != RUN_PURGE || desc_heap(d) != dead)
+		return;
+	madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
+	sh_lock_take(&a->lock, medic);
+	end_purge(a, p);
+	sh_lock_drop(&a->lock, medic);
+}
+
+/* ---- repair ---- */
+
+static void rebuild_run(struct sh_arena *a, uint32_t p, uint64_t d)
+{
+	uint32_t n = desc_pages(d);
+	struct sh_heap *h = &a->heap[desc_heap(d)];
+
+	set_head(a, p);
+	switch (desc_state(d)) {
+	case RUN_FREE:
+		a->kept += sh_pages_dirty(a, p, n);
+		bin_put(a, p, n);
+		break;
+	case RUN_SMALL:
+		if (desc_owner(d) == OWNER_NONE) {
+			a->span[p].lnext = h->partial[desc_class(d)];
+			h->partial[desc_class(d)] = p;
+		}
+		/* fall through */
+	case RUN_LARGE:
+		sh_check(desc_heap(d) < a->heap_top && atomic_load(&h->state) != HEAP_FREE);
+		link_span(a, h, p);
+		add_used(a, h, n);
+		break;
+	}
+}
+
+void sh_runs_rebuild(struct sh_arena *a)
+{
+	uint32_t p, n;
+	uint64_t d, f;
+
+	for (unsigned b = 0; b < BINS; b++)
+		a->bin[b] = 0;
+	a->binmap[0] = a->binmap[1] = a->binmap[2] = 0;
+	a->used = a->kept = 0;
+	for (uint32_t i = 0; i < a->heap_top; i++) {
+		struct sh_heap *h = &a->heap[i];
+
+		h->spans = 0;
+		h->used = 0;
+		for (unsigned c = 0; c < CLASSES; c++)
+			h->partial[c] = 0;
+	}
+	for (uint32_t w = a->first / 64; w <= a->top / 64; w++)
+		atomic_store_explicit(&a->head[w], 0, memory_order_relaxed);
+	KILL_POINT("heap.repair.cleared");
+	if (a->top < a->end)
+		set_desc(a, a->top, 0); /* was written, but top not moved */
+	for (p = a->first; p < a->top; p += n) {
+		d = span_desc(a, p);
+		n = desc_pages(d);
+		sh_check(n > 0 && n <= a->top - p);
+		while (desc_state(d) == RUN_FREE && p + n < a->top && desc_state(f = span_desc(a, p + n)) == RUN_FREE) {
+			sh_check(desc_pages(f) > 0 && desc_pages(f) <= a->top - p - n);
+			n += desc_pages(f);
+			set_desc(a, p, d = free_desc(n));
+		}
+		rebuild_run(a, p, d);
+		KILL_POINT("heap.repair.run");
+	}
+}

@@ -1,0 +1,51 @@
+#!/bin/bash
+# Installs the Debian packages that Shoal is built and tested with. Silent when nothing is missing.
+set -euo pipefail
+
+libraries=(libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev)
+commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git)
+
+missing=()
+if command -v dpkg-query >/dev/null; then
+	for package in "${libraries[@]}"; do
+		status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+		[[ $status == installed ]] || missing+=("$package")
+	done
+else
+	# Not Debian: the headers say it. The names printed are Debian's all the same.
+	for pair in uv.h:libuv1-dev jemalloc/jemalloc.h:libjemalloc-dev criterion/criterion.h:libcriterion-dev \
+		elfutils/libdwfl.h:libdw-dev libelf.h:libelf-dev jansson.h:libjansson-dev; do
+		echo "#include <${pair%%:*}>" | ${CC:-cc} -E -x c - >/dev/null 2>&1 || missing+=("${pair#*:}")
+	done
+fi
+for pair in "${commands[@]}"; do
+	command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+((${#missing[@]})) || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "missing, in Debian's names: ${missing[*]}" >&2
+	exit 1
+fi
+
+as_root=()
+if ((EUID != 0)); then
+	if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+		as_root=(sudo -n)
+	else
+		echo "packages are missing; run this as root and try again:" >&2
+		echo "apt-get update && apt-get install -y --no-install-recommends ${missing[*]}" >&2
+		exit 1
+	fi
+fi
+
+echo "installing ${missing[*]}" >&2
+install() {
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
+		install -y --no-install-recommends "${missing[@]}" </dev/null >&2
+}
+# The package lists of a fresh machine are often old, or not there at all.
+install 2>/dev/null || {
+	"${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update </dev/null >&2
+	install
+}
