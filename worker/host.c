@@ -1,0 +1,286 @@
+/*
+ * host.c - what a worker lends the core: stacks at fixed addresses, the switch, the loop it idles in.
+ * See core/host.h. All state here is private to the process and goes with it.
+ */
+#include "shm/check.h"
+#include "shm/kill.h"
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <uv.h>
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
+#define G0_STACK (256ul << 10)
+#define PAGE 4096ul
+
+static char *g0_top;
+static uint32_t guard_pages[WIN_ALL]; /* offset of the guard from the window's base, in pages + 1; 0: none yet */
+static struct task *current_task;
+static uv_loop_t loop;
+static uv_poll_t wake_poll;
+static uv_timer_t wake_timer;
+static bool loop_ready;
+
+/* ---- windows ---- */
+
+char *host_window(uint32_t w)
+{
+	if (w < WIN_COUNT)
+		return (char *)SH_WIN_BASE + (uint64_t)w * WIN_SIZE;
+	return (char *)SH_WIN_BASE + WIN_COUNT * WIN_SIZE + (uint64_t)(w - WIN_COUNT) * WIN_LARGE_SIZE;
+}
+
+size_t host_window_size(uint32_t w)
+{
+	return w < WIN_COUNT ? WIN_SIZE : WIN_LARGE_SIZE;
+}
+
+char *host_region(unsigned seat, uint32_t w)
+{
+	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + (host_window(w) - (char *)SH_WIN_BASE);
+}
+
+_Static_assert(WIN_COUNT * WIN_SIZE + WIN_LARGE_COUNT * WIN_LARGE_SIZE <= SH_REGION, "the windows fit a region");
+
+void windows_map(unsigned seat)
+{
+	/* An old size of 0 makes a second mapping of the same shared memory. */
+	void *at = mremap((char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION, 0, SH_REGION, MREMAP_MAYMOVE | MREMAP_FIXED,
+			  (void *)SH_WIN_BASE);
+
+	sh_check(at == (void *)SH_WIN_BASE);
+	memset(guard_pages, 0, sizeof guard_pages);
+}
+
+static void set_guard(char *at)
+{
+	if (madvise(at, PAGE, MADV_GUARD_INSTALL) < 0)
+		mprotect(at, PAGE, PROT_NONE);
+}
+
+static void clear_guard(char *at)
+{
+	if (madvise(at, PAGE, MADV_GUARD_REMOVE) < 0)
+		mprotect(at, PAGE, PROT_READ | PROT_WRITE);
+}
+
+void host_window_guard(uint32_t w, size_t stack_max)
+{
+	size_t size = host_window_size(w), off = stack_max + 2 * PAGE < size ? size - stack_max - 2 * PAGE : 0;
+	uint32_t want = (uint32_t)(off / PAGE) + 1;
+
+	if (__builtin_expect(guard_pages[w] == want, 1))
+		return;
+	if (guard_pages[w] > 1)
+		clear_guard(host_window(w) + (guard_pages[w] - 1) * PAGE);
+	if (!guard_pages[w])
+		set_guard(host_window(w));
+	if (want > 1)
+		set_guard(host_window(w) + off);
+	guard_pages[w] = want;
+}
+
+/* ---- the switch ---- */
+
+void host_mcall(void (*fn)(struct g *))
+{
+	struct g *g = getg();
+
+	sh_switch_out(&g->sp, g0_top, fn, g);
+}
+
+void host_gogo(struct g *g)
+{
+	sh_switch_in(g->sp);
+}
+
+void host_start(struct g *g, void (*start)(struct g *))
+{
+	sh_switch_start(stack_top(g->win), start, g);
+}
+
+int64_t host_now(void)
+{
+	return (int64_t)sh_now();
+}
+
+int *host_errno(void)
+{
+	return &errno;
+}
+
+/* ---- idling ---- */
+
+static void on_wake(uv_poll_t *h, int status, int events)
+{
+	uint64_t n;
+
+	(void)status;
+	(void)events;
+	if (read(*(int *)h->data, &n, sizeof n) < 0)
+		return; /* somebody else's wake-up was taken together with ours */
+}
+
+static void on_time(uv_timer_t *h)
+{
+	(void)h;
+}
+
+void loop_start(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	static int fd;
+
+	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	sh_check(fd >= 0);
+	s->own_fds[0] = fd;
+	KILL_POINT("worker.loop.eventfd");
+	sh_check(uv_loop_init(&loop) == 0);
+	s->own_fds[1] = uv_backend_fd(&loop);
+	s->own_fds[2] = loop.signal_pipefd[0];
+	s->own_fds[3] = loop.signal_pipefd[1];
+	s->own_fds[4] = loop.async_io_watcher.fd;
+	uv_poll_init(&loop, &wake_poll, fd);
+	wake_poll.data = &fd;
+	uv_poll_start(&wake_poll, UV_READABLE, on_wake);
+	uv_timer_init(&loop, &wake_timer);
+	atomic_store(&s->wake_fd, fd);
+	KILL_POINT("worker.loop.ready");
+	loop_ready = true;
+}
+
+void host_idle(int64_t until)
+{
+	int64_t now = host_now();
+
+	uv_update_time(&loop);
+	if (until) {
+		int64_t ms = until > now ? (until - now + 999999) / 1000000 : 0;
+
+		uv_timer_start(&wake_timer, on_time, (uint64_t)ms, 0);
+	}
+	uv_run(&loop, UV_RUN_ONCE);
+	uv_timer_stop(&wake_timer);
+}
+
+void host_wake(unsigned seat)
+{
+	sh_seat_wake(seat);
+}
+
+void host_poll(void)
+{
+	/* No goroutine waits for a descriptor yet: nothing can be ready. */
+}
+
+void host_bell(void)
+{
+	sh_bell();
+}
+
+static void send_signal(unsigned seat, int sig)
+{
+	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
+
+	if (seat > 0 && pid > 0 && !sh_seat_dead(seat))
+		kill(pid, sig);
+}
+
+void host_kick(unsigned seat)
+{
+	send_signal(seat, SIGURG);
+}
+
+void host_kill(unsigned seat)
+{
+	send_signal(seat, SIGKILL);
+}
+
+/* ---- tasks ---- */
+
+extern char **environ;
+
+void host_switch_task(struct task *t)
+{
+	if (__builtin_expect(t == current_task, 1))
+		return;
+	current_task = t;
+	environ = t->envp;
+	if (t->fd_cwd >= 0 && fchdir(t->fd_cwd) < 0)
+		return; /* the folder is gone; the task sees that for itself */
+}
+
+bool host_must_leave(struct task *t)
+{
+	struct sh_seat *s = &sh_root->seat[getm->seat];
+
+	if (t)
+		return t->load_gen > s->load_gen;
+	return atomic_load_explicit(&s->leave, memory_order_relaxed) ||
+	       atomic_load_explicit(&sh_root->load_gen, memory_order_relaxed) > s->load_gen;
+}
+
+void host_leave(void)
+{
+	struct sh_seat *s = &sh_root->seat[getm->seat];
+
+	atomic_store(&s->left, 1);
+	KILL_POINT("worker.leave");
+	_exit(0);
+}
+
+void host_before_park(struct g *g)
+{
+	struct m *m = getm;
+
+	if (__builtin_expect((atomic_load_explicit(&m->out[0].len, memory_order_relaxed) |
+			      atomic_load_explicit(&m->out[1].len, memory_order_relaxed)) != 0, 0))
+		output_flush(g, false);
+}
+
+void host_g_end(struct g *g)
+{
+	struct m *m = getm;
+
+	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].len, memory_order_relaxed) ||
+			     atomic_load_explicit(&m->out[1].len, memory_order_relaxed), 0))
+		output_flush(g, true);
+}
+
+/* ---- the worker ---- */
+
+static void on_g0(unsigned seat)
+{
+	mstart(seat);
+}
+
+void worker_main(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	char *stack;
+
+	sh_seat_take(seat);
+	getm = allm(seat);
+	atomic_store(&getm->curg, NULL);
+	s->load_gen = atomic_load(&sh_root->load_gen); /* the zygote raises it after a load, and clones between loads */
+	atomic_store(&s->leave, 0);
+	windows_map(seat);
+	signals_start();
+	loop_start(seat);
+	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	sh_check(stack != MAP_FAILED);
+	g0_top = stack + G0_STACK - 64;
+	atomic_store(&s->state, SEAT_LIVE);
+	KILL_POINT("worker.live");
+	sh_switch_stack(g0_top, on_g0, seat);
+}

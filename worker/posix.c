@@ -1,0 +1,143 @@
+/*
+ * posix.c - libc calls that mean something else on a goroutine.
+ *
+ * Off a goroutine (supervisor, zygote, libuv) each does what libc does.
+ */
+#include "core/sync.h"
+#include "worker/worker.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	if ((fd == 1 || fd == 2) && on_g()) {
+		output_append(fd - 1, p, n);
+		return (ssize_t)n;
+	}
+	return syscall(SYS_write, fd, p, n);
+}
+
+int vdprintf(int fd, const char *fmt, va_list ap)
+{
+	char small[512], *text = small;
+	va_list again;
+	ssize_t w;
+	int n;
+
+	va_copy(again, ap);
+	n = vsnprintf(small, sizeof small, fmt, ap);
+	if (n >= (int)sizeof small) {
+		text = malloc((size_t)n + 1);
+		if (!text) {
+			va_end(again);
+			return -1;
+		}
+		vsnprintf(text, (size_t)n + 1, fmt, again);
+	}
+	va_end(again);
+	w = n < 0 ? n : write(fd, text, (size_t)n);
+	if (text != small)
+		free(text);
+	return (int)w;
+}
+
+int dprintf(int fd, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vdprintf(fd, fmt, ap);
+	va_end(ap);
+	return n;
+}
+
+static _Noreturn void end_task(int code)
+{
+	struct g *g = getg();
+
+	host_g_end(g);
+	task_end(g->task, TASK_DONE, code & 0xff, 0);
+	for (;;)
+		gopark(NULL, WAIT_ZERO, 0);
+}
+
+void _exit(int code)
+{
+	if (on_g())
+		end_task(code);
+	for (;;)
+		syscall(SYS_exit_group, code);
+}
+
+void exit(int code)
+{
+	static void (*real)(int);
+
+	if (on_g())
+		end_task(code);
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "exit");
+	real(code);
+	abort();
+}
+
+pid_t fork(void)
+{
+	static pid_t (*real)(void);
+
+	if (on_g()) { /* the child would be a second copy of a worker */
+		errno = ENOTSUP;
+		return -1;
+	}
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "fork");
+	return real();
+}
+
+int nanosleep(const struct timespec *want, struct timespec *left)
+{
+	int r;
+
+	if (!on_g())
+		return (int)syscall(SYS_nanosleep, want, left);
+	if (want->tv_sec < 0 || want->tv_nsec < 0 || want->tv_nsec > 999999999) {
+		errno = EINVAL;
+		return -1;
+	}
+	r = shoal_sleep(want->tv_sec * 1000000000l + want->tv_nsec);
+	if (r < 0) {
+		errno = -r;
+		return -1;
+	}
+	return 0;
+}
+
+int usleep(useconds_t us)
+{
+	return nanosleep(&(struct timespec){us / 1000000, (long)(us % 1000000) * 1000}, NULL);
+}
+
+unsigned sleep(unsigned s)
+{
+	nanosleep(&(struct timespec){s, 0}, NULL);
+	return 0;
+}
+
+int sched_yield(void)
+{
+	if (on_g()) {
+		shoal_yield();
+		return 0;
+	}
+	return (int)syscall(SYS_sched_yield);
+}

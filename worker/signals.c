@@ -1,0 +1,196 @@
+/*
+ * signals.c - crashes and preemption.
+ *
+ * A crash writes its record to the seat and ends the process: nothing in it is trusted any more.
+ * The preemption signal switches away only out of module code, where no lock is held and the
+ * runtime is not in the middle of anything; the signal frame stays on the goroutine's stack and
+ * goes with it, so rt_sigreturn may run in another worker.
+ */
+#include "core/sync.h"
+#include "shm/check.h"
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define ALT_STACK (64ul << 10)
+
+static int64_t wall_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * 1000000000l + t.tv_nsec;
+}
+
+static _Noreturn void die(void)
+{
+	for (;;) {
+		syscall(SYS_kill, getpid(), SIGKILL);
+		pause();
+	}
+}
+
+static const char *name_of(int sig)
+{
+	switch (sig) {
+	case SIGSEGV:
+		return "SIGSEGV";
+	case SIGBUS:
+		return "SIGBUS";
+	case SIGFPE:
+		return "SIGFPE";
+	case SIGILL:
+		return "SIGILL";
+	case SIGABRT:
+		return "SIGABRT";
+	default:
+		return "signal";
+	}
+}
+
+/* Return addresses by frame pointers, as far as they stay within the window. */
+static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t bp)
+{
+	uintptr_t low = (uintptr_t)host_window(g->win), top = (uintptr_t)stack_top(g->win);
+
+	c->frame[0] = (void *)pc;
+	c->nframes = 1;
+	while (c->nframes < CRASH_FRAMES && bp >= low + 4096 && bp + 16 <= top && bp % 8 == 0) {
+		uintptr_t *f = (uintptr_t *)bp;
+
+		if (!f[1] || f[0] <= bp)
+			break;
+		c->frame[c->nframes++] = (void *)f[1];
+		bp = f[0];
+	}
+}
+
+static void begin_record(struct crash *c, int kind, int sig)
+{
+	struct g *g = getg();
+
+	atomic_store(&c->valid, 0);
+	c->kind = kind;
+	c->signal = sig;
+	c->code = 0;
+	c->address = NULL;
+	c->nframes = 0;
+	c->message[0] = 0;
+	c->gid = g && atomic_load(&getm->oncpu) ? g->gid : 0;
+	c->task = c->gid ? g->task->id : 0;
+	c->when = wall_clock();
+	c->pid = getpid();
+	c->worker = getm->seat;
+}
+
+static void on_crash(int sig, siginfo_t *si, void *ucp)
+{
+	const greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
+	struct crash *c = &getm->crash;
+	struct g *g = getg();
+	uintptr_t at = (uintptr_t)si->si_addr, low, guard;
+
+	if (c->kind == CRASH_MISUSE && sig == SIGABRT) /* host_misuse has written it */
+		die();
+	begin_record(c, CRASH_SIGNAL, sig);
+	c->code = si->si_code;
+	c->address = sig == SIGABRT ? NULL : si->si_addr;
+	for (int i = 0; i < 23; i++)
+		c->regs[i] = (uint64_t)r[i];
+	sh_format(c->message, sizeof c->message, "%s at address %p", name_of(sig), c->address);
+	if (c->gid) {
+		low = (uintptr_t)host_window(g->win);
+		guard = low + host_window_size(g->win) - g->stack_max - 8192;
+		if (guard < low || g->stack_max >= host_window_size(g->win))
+			guard = low;
+		if ((sig == SIGSEGV || sig == SIGBUS) && at >= low && at < guard + 4096) {
+			c->kind = CRASH_OVERFLOW;
+			sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %u-byte limit",
+				  g->stack_max);
+		}
+		walk(c, g, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RBP]);
+	} else {
+		c->frame[0] = (void *)r[REG_RIP];
+		c->nframes = 1;
+	}
+	atomic_store(&c->valid, 1);
+	die();
+}
+
+void host_misuse(const char *what)
+{
+	struct crash *c;
+
+	if (!on_g()) {
+		sh_check_failed("shoal.h", 0, what);
+	}
+	c = &getm->crash;
+	begin_record(c, CRASH_MISUSE, SIGABRT);
+	sh_format(c->message, sizeof c->message, "%s", what);
+	c->frame[0] = __builtin_return_address(0);
+	c->nframes = 1;
+	output_append(1, "shoal: ", 7);
+	output_append(1, what, strlen(what));
+	output_append(1, "\n", 1);
+	atomic_store(&c->valid, 1);
+	die();
+}
+
+static void on_check(const char *file, int line, const char *what)
+{
+	struct crash *c = &getm->crash;
+
+	begin_record(c, CRASH_CHECK, SIGABRT);
+	sh_format(c->message, sizeof c->message, "check failed: %s:%d: %s", file, line, what);
+	atomic_store(&c->valid, 1);
+	die();
+}
+
+static void on_preempt(int sig, siginfo_t *si, void *ucp)
+{
+	uintptr_t pc = (uintptr_t)((ucontext_t *)ucp)->uc_mcontext.gregs[REG_RIP];
+	struct m *m = getm;
+	struct g *g = getg();
+	int err = errno;
+
+	(void)sig;
+	(void)si;
+	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed))
+		return;
+	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end) {
+		atomic_store_explicit(&g->preempt, 1, memory_order_relaxed); /* met at the next call of the runtime */
+		return;
+	}
+	getp()->preemptions++;
+	goyield();
+	errno = err;
+}
+
+void signals_start(void)
+{
+	static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	stack_t alt = {.ss_size = ALT_STACK};
+	struct sigaction a = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+	sigset_t none;
+
+	alt.ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	sh_check(alt.ss_sp != MAP_FAILED && sigaltstack(&alt, NULL) == 0);
+	for (unsigned i = 0; i < sizeof crashes / sizeof *crashes; i++)
+		sigaction(crashes[i], &a, NULL);
+	a.sa_sigaction = on_preempt;
+	a.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER; /* on the goroutine's own stack */
+	sigaction(SIGURG, &a, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	getm->crash.kind = 0;
+	atomic_store(&getm->crash.valid, 0);
+	sh_check_hook = on_check;
+}

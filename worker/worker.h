@@ -1,0 +1,35 @@
+/*
+ * worker.h - what the files of the worker share.
+ */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include "core/host.h"
+#include "core/sched.h"
+
+void sh_switch_out(char **sp, char *g0_sp, void (*fn)(struct g *), struct g *);
+_Noreturn void sh_switch_in(char *sp);
+_Noreturn void sh_switch_start(char *top, void (*fn)(struct g *), struct g *);
+_Noreturn void sh_switch_stack(char *top, void (*fn)(unsigned), unsigned arg);
+
+_Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
+void windows_map(unsigned seat);
+void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
+void signals_start(void);
+void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
+void output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G */
+void output_flush(struct g *, bool all);
+void output_flush_seat(unsigned seat); /* medic: what a dead worker had not given to the file */
+
+/*
+ * The goroutine we stand on, NULL on g0, in the zygote, the supervisor. On a goroutine memory comes
+ * from the segment and calls that block park.
+ */
+static inline struct g *on_g(void)
+{
+	return getm && atomic_load_explicit(&getm->oncpu, memory_order_relaxed) ? getg() : NULL;
+}
+
+extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
+
+#endif
