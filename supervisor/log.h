@@ -1,0 +1,13 @@
+/*
+ * log.h - one line to the log, from the supervisor, the zygote and the medic.
+ */
+#ifndef SUPERVISOR_LOG_H
+#define SUPERVISOR_LOG_H
+
+/* Writes "time pid text\n" to descriptor 2 with one write. Allocates nothing; keeps errno. */
+void sh_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "SIGSEGV" for 11; a number as text for those without a name. Static. */
+const char *sh_signal_name(int sig);
+
+#endif

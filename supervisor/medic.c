@@ -1,0 +1,283 @@
+/*
+ * medic.c - the process that sees deaths, repairs, starts and ends tasks, and keeps time.
+ *
+ * It sits in seat 0 and is cloned by the zygote like a worker, so it has the workers' descriptor
+ * table and may be killed like one: its successor begins by repairing seat 0. The supervisor never
+ * takes a lock that a worker can hold; whatever needs one is done here.
+ *
+ * It sleeps in futex_waitv on the bell and on the liveness word of every seat: a death is seen
+ * 20-40 us after it, long before SIGCHLD.
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "supervisor/zygote.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Lent by the worker's half of the binary. */
+void output_flush_seat(unsigned seat);
+
+#define TICK_NS 5000000	       /* while something runs */
+#define PREEMPT_NS 10000000
+#define IDLE_NS 200000000
+#define STUCK_NS 1000000       /* between two looks at a task that does not end */
+
+static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
+static unsigned nactive;
+static uint64_t next_id = 1;
+
+static void tell_supervisor(void)
+{
+	uint64_t one = 1;
+
+	while (write(sh_medic_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- deaths ---- */
+
+static void keep_crash(unsigned seat)
+{
+	struct crash *c = &allm(seat)->crash;
+
+	if (!atomic_load(&c->valid))
+		return;
+	rt->crash[atomic_load(&rt->ncrashes) % CRASH_KEPT] = *c;
+	atomic_fetch_add(&rt->ncrashes, 1);
+}
+
+static void close_own(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	atomic_store(&s->wake_fd, -1);
+	for (unsigned i = 0; i < 8; i++) {
+		int fd = s->own_fds[i];
+
+		s->own_fds[i] = -1;
+		if (fd > ZFD_FIRST_FREE)
+			close(fd);
+	}
+}
+
+static void mend_seat(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	atomic_store(&s->state, SEAT_DEAD);
+	repair_seat(seat);
+	output_flush_seat(seat);
+	keep_crash(seat);
+	atomic_store(&allm(seat)->crash.valid, 0);
+	close_own(seat);
+	if (!atomic_load(&s->left)) {
+		atomic_fetch_add(&s->restarts, 1);
+		sched.deaths++;
+	}
+	atomic_store(&s->state, SEAT_VACANT);
+	wakep();
+	tell_supervisor();
+}
+
+static void look_at_seats(void)
+{
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		uint32_t state = atomic_load(&sh_root->seat[i].state);
+
+		if (state == SEAT_DEAD || ((state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(i)))
+			mend_seat(i);
+	}
+}
+
+/* ---- tasks ---- */
+
+static bool step_task(struct task *t)
+{
+	uint32_t asked = atomic_load(&t->cancel);
+
+	switch (atomic_load(&t->state)) {
+	case TASK_QUEUED:
+		task_start(t);
+		tell_supervisor();
+		return true;
+	case TASK_RUNNING:
+		if (asked)
+			task_end(t, asked == 2 ? TASK_TIMEOUT : TASK_CANCELLED, asked == 2 ? 124 : 130, 0);
+		else if (atomic_load(&t->root_left) && task_alone(t))
+			task_end(t, TASK_DONE, 0, 0);
+		return true;
+	case TASK_ENDING:
+		if (!task_reap(t))
+			return true;
+		tell_supervisor();
+		return atomic_load(&t->again) != 0;
+	case TASK_ENDED:
+		return atomic_load(&t->again) != 0;
+	default:
+		return false;
+	}
+}
+
+static void find_new(void)
+{
+	for (unsigned ahead = 0; ahead < 64 && nactive < TASK_SLOTS; ahead++) {
+		struct task *t = task_at((next_id + ahead) % TASK_SLOTS);
+
+		if (t->id != next_id + ahead || atomic_load(&t->state) != TASK_QUEUED)
+			continue;
+		active[nactive++] = (uint32_t)(t - task_at(0));
+		next_id = t->id + 1;
+		ahead = (unsigned)-1;
+	}
+}
+
+/* True: some task is on its way out and wants another look soon. */
+static bool look_at_tasks(void)
+{
+	bool soon = false;
+	unsigned kept = 0;
+
+	find_new();
+	for (unsigned i = 0; i < nactive; i++) {
+		struct task *t = task_at(active[i]);
+
+		if (step_task(t))
+			active[kept++] = active[i];
+		soon |= atomic_load(&t->state) == TASK_ENDING;
+	}
+	nactive = kept;
+	return soon;
+}
+
+/* After the death of a medic: all slots are looked at once. */
+static void find_all(void)
+{
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		struct task *t = task_at(i);
+		uint32_t state = atomic_load(&t->state);
+
+		if (state == TASK_FREE)
+			continue;
+		if (t->id >= next_id)
+			next_id = t->id + 1;
+		if (state != TASK_ENDED || atomic_load(&t->again))
+			active[nactive++] = i;
+	}
+}
+
+/* ---- sysmon ---- */
+
+static bool others_wait(struct p *p, int64_t now)
+{
+	int64_t when = atomic_load(&p->timer_when);
+
+	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) ||
+	       (when && when <= now);
+}
+
+/* Who has run one G for 10 ms while others wait is asked to give way. */
+static void sysmon(int64_t now)
+{
+	for (unsigned i = 0; i < atomic_load(&sched.procs); i++) {
+		struct p *p = allp(i);
+		int seat = atomic_load(&p->m);
+		uint32_t tick = atomic_load(&p->schedtick);
+		struct sh_seat *s;
+
+		if (seat <= 0 || seat >= SH_SEATS)
+			continue;
+		s = &sh_root->seat[seat];
+		if (tick != p->sysmon_tick || p->sysmon_when == 0) {
+			p->sysmon_tick = tick;
+			p->sysmon_when = now;
+		} else if (now - p->sysmon_when >= PREEMPT_NS && atomic_load(&allm(seat)->oncpu) &&
+			   (others_wait(p, now) || atomic_load(&s->leave) ||
+			    s->load_gen < atomic_load(&sh_root->load_gen))) {
+			p->sysmon_when = now;
+			host_kick((unsigned)seat);
+		}
+	}
+	/* A timer that is due and nobody awake to see it. */
+	if (atomic_load(&sched.pidle) && timers_next() && timers_next() <= now)
+		wakep();
+}
+
+/* ---- the loop ---- */
+
+static void audit_if_asked(void)
+{
+	uint32_t asked = atomic_load(&rt->audit_asked);
+
+	if (asked == atomic_load(&rt->audit_done))
+		return;
+	audit(rt->audit, sizeof rt->audit);
+	atomic_store(&rt->audit_done, asked);
+	tell_supervisor();
+}
+
+static void wait_on(struct futex_waitv *w, unsigned *n, _Atomic uint32_t *word, uint32_t val)
+{
+	w[(*n)++] = (struct futex_waitv){.val = val, .uaddr = (uintptr_t)word, .flags = FUTEX_32};
+}
+
+static void sleep_for(uint32_t bell, int64_t ns)
+{
+	struct futex_waitv w[SH_SEATS];
+	struct timespec until;
+	unsigned n = 0;
+
+	wait_on(w, &n, &sh_root->bell, bell);
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		uint32_t state = atomic_load(&sh_root->seat[i].state), live;
+
+		if (state != SEAT_LIVE && state != SEAT_STARTING)
+			continue;
+		live = atomic_load(&sh_root->seat[i].liveness);
+		if (live & FUTEX_OWNER_DIED)
+			return;
+		wait_on(w, &n, &sh_root->seat[i].liveness, live);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns += until.tv_nsec;
+	until.tv_sec += ns / 1000000000;
+	until.tv_nsec = ns % 1000000000;
+	syscall(SYS_futex_waitv, w, n, 0, &until, CLOCK_MONOTONIC);
+}
+
+static void begin(void)
+{
+	uint32_t state = atomic_load(&sh_root->seat[SH_SEAT_MEDIC].state);
+
+	sh_seat_take(SH_SEAT_MEDIC);
+	getm = allm(SH_SEAT_MEDIC);
+	signal(SIGPIPE, SIG_IGN);
+	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
+		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
+	(void)state;
+	find_all();
+	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
+}
+
+void medic_main(void)
+{
+	begin();
+	for (;;) {
+		uint32_t bell = atomic_load(&sh_root->bell);
+		bool soon, busy;
+
+		look_at_seats();
+		soon = look_at_tasks();
+		audit_if_asked();
+		sysmon((int64_t)sh_now());
+		busy = (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) < atomic_load(&sched.procs);
+		sleep_for(bell, soon ? STUCK_NS : busy ? TICK_NS : IDLE_NS);
+	}
+}

@@ -1,0 +1,318 @@
+/*
+ * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
+ * the log file, processors and memory it may use.
+ */
+#include "supervisor/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int lock_fd = -1;
+static char lock_path[PATH_MAX];
+
+const char *sh_default_socket(void)
+{
+	static char path[PATH_MAX];
+	const char *env = getenv("SHOAL_SOCKET"), *dir = getenv("XDG_RUNTIME_DIR");
+
+	if (env && *env)
+		return env;
+	if (dir && *dir)
+		snprintf(path, sizeof path, "%s/shoal/default.sock", dir);
+	else
+		snprintf(path, sizeof path, "/tmp/shoal-%u/default.sock", (unsigned)geteuid());
+	return path;
+}
+
+/* ---- the socket ---- */
+
+/* The folder of the socket is made if it is not there; one of somebody else in /tmp is not trusted. */
+static int make_folder(const char *path, char *error, size_t n)
+{
+	char copy[PATH_MAX], *dir;
+	struct stat st;
+
+	snprintf(copy, sizeof copy, "%s", path);
+	dir = dirname(copy);
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+		snprintf(error, n, "%s: %s", dir, strerror(errno));
+		return -1;
+	}
+	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		snprintf(error, n, "%s is no folder", dir);
+		return -1;
+	}
+	if (st.st_uid != geteuid() && st.st_uid != 0) {
+		snprintf(error, n, "%s belongs to somebody else", dir);
+		return -1;
+	}
+	return 0;
+}
+
+/* Held as long as we live. The file may be removed by who held it last, so it is looked at again. */
+static int take_lock(const char *path, char *error, size_t n)
+{
+	struct stat ours, there;
+	char pid[16];
+
+	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+	for (;;) {
+		lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (lock_fd < 0) {
+			snprintf(error, n, "%s: %s", lock_path, strerror(errno));
+			return -1;
+		}
+		if (flock(lock_fd, LOCK_EX | LOCK_NB) < 0) {
+			ssize_t k = read(lock_fd, pid, sizeof pid - 1);
+
+			pid[k > 0 ? k : 0] = '\0';
+			pid[strcspn(pid, "\n")] = '\0';
+			snprintf(error, n, "a supervisor runs on %s already%s%s", path, pid[0] ? ", pid " : "", pid);
+			close(lock_fd);
+			lock_fd = -1;
+			return -1;
+		}
+		if (fstat(lock_fd, &ours) == 0 && stat(lock_path, &there) == 0 && ours.st_ino == there.st_ino &&
+			ours.st_dev == there.st_dev)
+			break;
+		close(lock_fd);
+	}
+	if (ftruncate(lock_fd, 0) == 0)
+		dprintf(lock_fd, "%d\n", (int)getpid());
+	return 0;
+}
+
+/* With the lock in hand a socket that is there is stale, unless somebody else's program listens on it. */
+static int bind_socket(const char *path, char *error, size_t n)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct stat st;
+	int fd, probe;
+	mode_t mask;
+
+	memcpy(at.sun_path, path, strlen(path) + 1);
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode)) {
+			snprintf(error, n, "%s is there and no socket", path);
+			return -1;
+		}
+		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (probe >= 0 && (connect(probe, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN)) {
+			snprintf(error, n, "somebody listens on %s already", path);
+			close(probe);
+			return -1;
+		}
+		close(probe);
+		unlink(path);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mask = umask(0177);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 1024) < 0) {
+		snprintf(error, n, "%s: %s", path, strerror(errno));
+		umask(mask);
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	umask(mask);
+	return fd;
+}
+
+int sh_setup_socket(char *error, size_t n)
+{
+	const char *path = sh_options.socket;
+	int fd;
+
+	if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+		snprintf(error, n, "the socket's path is longer than %zu bytes",
+			sizeof((struct sockaddr_un *)NULL)->sun_path - 1);
+		return -1;
+	}
+	if (make_folder(path, error, n) < 0 || take_lock(path, error, n) < 0)
+		return -1;
+	fd = bind_socket(path, error, n);
+	if (fd < 0)
+		unlink(lock_path);
+	return fd;
+}
+
+void sh_setup_remove_socket(void)
+{
+	unlink(sh_options.socket);
+	if (lock_fd >= 0)
+		unlink(lock_path); /* while it is locked: who waits for it looks again */
+}
+
+int sh_setup_log(void)
+{
+	char path[PATH_MAX];
+	size_t n = (size_t)snprintf(path, sizeof path - 8, "%s", sh_options.socket);
+	int fd, null;
+
+	if (n > 5 && strcmp(path + n - 5, ".sock") == 0)
+		n -= 5;
+	memcpy(path + n, ".log", 5);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || null < 0)
+		return -errno;
+	dup2(null, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	close(fd);
+	close(null);
+	return 0;
+}
+
+/* ---- limits ---- */
+
+static long read_number(const char *path, int which)
+{
+	FILE *f = fopen(path, "re");
+	char first[32] = "", second[32] = "";
+	const char *word;
+	int n;
+
+	if (!f)
+		return -1;
+	n = fscanf(f, "%31s %31s", first, second);
+	fclose(f);
+	word = which ? second : first;
+	return n > which && word[0] >= '0' && word[0] <= '9' ? atol(word) : -1;
+}
+
+/*
+ * The smallest value of a limit on the way from our cgroup up to the root; -1 for none. Version 2,
+ * or the controller of version 1 mounted in its usual place.
+ */
+static void our_group(const char *controller, char *path, size_t n)
+{
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	char line[PATH_MAX], want[64];
+
+	path[0] = '\0';
+	snprintf(want, sizeof want, ":%s:", controller);
+	while (f && fgets(line, sizeof line, f)) {
+		char *at = strstr(line, want);
+
+		line[strcspn(line, "\n")] = '\0';
+		if (at)
+			snprintf(path, n, "%s", at + strlen(want));
+	}
+	if (f)
+		fclose(f);
+}
+
+static long smallest(const char *mount, const char *controller, const char *file, long (*value)(const char *dir, const char *file))
+{
+	char group[PATH_MAX], dir[PATH_MAX * 2];
+	long least = -1, v;
+
+	our_group(controller, group, sizeof group);
+	for (;;) {
+		char *slash;
+
+		snprintf(dir, sizeof dir, "%s%s", mount, group);
+		v = value(dir, file);
+		if (v > 0 && (least < 0 || v < least))
+			least = v;
+		slash = strrchr(group, '/');
+		if (!slash)
+			return least;
+		*slash = '\0';
+	}
+}
+
+static long plain_value(const char *dir, const char *file)
+{
+	char path[PATH_MAX * 2 + 64];
+
+	snprintf(path, sizeof path, "%s/%s", dir, file);
+	return read_number(path, 0);
+}
+
+/* Quota by period, rounded up. */
+static long cpu_value(const char *dir, const char *file)
+{
+	char path[PATH_MAX * 2 + 64];
+	long quota, period;
+
+	snprintf(path, sizeof path, "%s/%s", dir, file);
+	quota = read_number(path, 0);
+	if (strcmp(file, "cpu.max") == 0) {
+		period = read_number(path, 1);
+	} else {
+		snprintf(path, sizeof path, "%s/cpu.cfs_period_us", dir);
+		period = read_number(path, 0);
+	}
+	return quota > 0 && period > 0 ? (quota + period - 1) / period : -1;
+}
+
+unsigned sh_setup_cpus(void)
+{
+	cpu_set_t set;
+	long n = sysconf(_SC_NPROCESSORS_ONLN), limit;
+
+	if (sched_getaffinity(0, sizeof set, &set) == 0)
+		n = CPU_COUNT(&set);
+	limit = smallest("/sys/fs/cgroup", "", "cpu.max", cpu_value);
+	if (limit < 0)
+		limit = smallest("/sys/fs/cgroup/cpu", "cpu,cpuacct", "cpu.cfs_quota_us", cpu_value);
+	if (limit > 0 && limit < 2)
+		limit = 2; /* as Go does: one could not run while another is throttled */
+	if (limit > 0 && limit < n)
+		n = limit;
+	return n < 1 ? 1 : n > P_MAX ? P_MAX : (unsigned)n;
+}
+
+/* Three quarters of what there is. */
+size_t sh_setup_memory(void)
+{
+	size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+	long limit = smallest("/sys/fs/cgroup", "", "memory.max", plain_value);
+
+	if (limit < 0)
+		limit = smallest("/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes", plain_value);
+	if (limit > 0 && (size_t)limit < all)
+		all = (size_t)limit;
+	all = all / 4 * 3;
+	return all < SH_HEAP_SIZE ? all : SH_HEAP_SIZE;
+}
+
+bool sh_parse_size(const char *text, size_t *size)
+{
+	static const char units[] = "kmgt";
+	char *end;
+	unsigned long long n = strtoull(text, &end, 10);
+	const char *unit;
+	unsigned shift = 0;
+
+	if (end == text || text[0] == '-')
+		return false;
+	if (*end && *end != 'b' && *end != 'B') {
+		unit = strchr(units, *end | 0x20);
+		if (!unit)
+			return false;
+		shift = 10 * (unsigned)(unit - units + 1);
+		end++;
+		if (*end == 'i')
+			end++;
+	}
+	if (*end == 'b' || *end == 'B')
+		end++;
+	if (*end || n > (~0ull >> shift))
+		return false;
+	*size = (size_t)(n << shift);
+	return *size > 0;
+}

@@ -1,0 +1,449 @@
+/*
+ * tasks.c - tasks, from their submission to their end.
+ *
+ * A job finds its module, waits in the module's queue for an instance, has its descriptors put
+ * into the workers' table, and is then QUEUED in the segment, from where on the medic and the
+ * workers have it, until the medic says ENDED. It is accepted, which is a promise, as soon as its
+ * entry is known to be there and a number is free: before it has an instance, if others have
+ * shown that.
+ *
+ * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
+ * the slot, and so does its job.
+ */
+#include "supervisor/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct job *slots[TASK_SLOTS];
+static struct job *live[TASK_SLOTS];
+static unsigned nlive;
+static uint64_t last_id;
+
+static struct task *record(const struct job *j)
+{
+	return task_at(j->id % TASK_SLOTS);
+}
+
+static int64_t wall_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- ends ---- */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void free_timer(uv_handle_t *timer)
+{
+	free(timer);
+}
+
+static void stop_timer(struct job *j)
+{
+	if (j->timeout)
+		uv_close((uv_handle_t *)j->timeout, free_timer);
+	j->timeout = NULL;
+}
+
+static void free_job(struct job *j)
+{
+	stop_timer(j);
+	sh_output_drop(j);
+	close_fd(&j->cwd);
+	free(j->args);
+	free(j);
+}
+
+static void given_back(void *arg, const struct zrep *rep)
+{
+	sh_module_give_back(arg, rep->spent);
+}
+
+/* The zygote closes the task's descriptors and makes the instance's variables fresh. */
+static void release(struct job *j)
+{
+	struct zreq req = {.op = Z_END};
+
+	if (!j->instance)
+		return;
+	req.instance = j->instance->id;
+	memcpy(req.fd, j->zfd, sizeof req.fd);
+	sh_link_ask(&req, NULL, 0, given_back, j->instance);
+	j->instance = NULL;
+}
+
+void sh_job_refuse(struct job *j, const struct failure *why)
+{
+	release(j);
+	sh_answer_error(j->asker, why->code, why->detail, "%s", why->text);
+	free_job(j);
+}
+
+static void ended(struct job *j)
+{
+	struct task *t = record(j);
+	unsigned how = atomic_load(&t->how);
+
+	j->state = JOB_ENDED;
+	live[j->live] = live[--nlive];
+	live[j->live]->live = j->live;
+	stop_timer(j);
+	close_fd(&j->cwd);
+	free(j->args);
+	j->args = NULL;
+	sh_crashes_look();
+	if (how == TASK_CRASHED)
+		sh_module_crashed(j->module);
+	if (t->args_len)
+		madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
+	release(j);
+	sh_verbs_ended(j);
+	sh_output_keep(j);
+	sh_stop_look();
+}
+
+/* A task that has no instance needs nobody's help to end. */
+static void end_unbegun(struct job *j, unsigned how)
+{
+	struct task *t = record(j);
+
+	sh_module_dequeue(j->module, j);
+	atomic_store(&t->again, 0);
+	atomic_store(&t->how, how == 2 ? TASK_TIMEOUT : TASK_CANCELLED);
+	atomic_store(&t->exit_code, how == 2 ? 124 : 130);
+	t->ended_ns = wall_clock();
+	atomic_store_explicit(&t->state, TASK_ENDED, memory_order_release);
+	ended(j);
+}
+
+static void cleared(void *arg, const struct zrep *rep)
+{
+	struct job *j = arg;
+	struct modinstance *in = j->instance;
+
+	j->instance = NULL;
+	j->state = JOB_WAITING;
+	if (j->cancelled)
+		end_unbegun(j, (unsigned)j->cancelled);
+	else
+		sh_module_enqueue(j->module, j);
+	sh_module_give_back(in, rep->spent);
+}
+
+/* Its root died and has attempts left: once more, from a fresh instance. */
+static void run_again(struct job *j)
+{
+	struct zreq req = {.op = Z_END, .instance = j->instance->id};
+
+	j->state = JOB_AGAIN;
+	memcpy(req.fd, j->zfd, sizeof req.fd);
+	sh_link_ask(&req, NULL, 0, cleared, j);
+}
+
+static void look_at(struct job *j)
+{
+	struct task *t = record(j);
+
+	if (j->state != JOB_LIVE || atomic_load_explicit(&t->state, memory_order_acquire) != TASK_ENDED)
+		return;
+	if (atomic_load(&t->again) && j->cwd >= 0)
+		run_again(j);
+	else
+		ended(j);
+}
+
+void sh_jobs_look(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive)
+			look_at(live[i]);
+}
+
+void sh_job_cancel(struct job *j, unsigned how)
+{
+	if (j->state == JOB_ENDED || !j->accepted)
+		return;
+	if (!j->cancelled)
+		j->cancelled = (int)how;
+	if (j->state == JOB_WAITING) {
+		end_unbegun(j, how);
+	} else if (j->state == JOB_LIVE) {
+		atomic_store(&record(j)->cancel, (uint32_t)j->cancelled);
+		sh_bell();
+	} /* else: begun() does it */
+}
+
+void sh_jobs_abandon(const void *owner)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive && live[i]->owner == owner) {
+			live[i]->owner = NULL;
+			sh_job_cancel(live[i], 1);
+		}
+}
+
+void sh_jobs_cancel_all(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive)
+			sh_job_cancel(live[i], 1);
+}
+
+/* ---- acceptance ---- */
+
+static void on_timeout(uv_timer_t *timer)
+{
+	sh_job_cancel(timer->data, 2);
+}
+
+/* The next id whose slot is free; 0: none. */
+static uint64_t next_id(void)
+{
+	for (unsigned tries = 0; tries < TASK_SLOTS; tries++) {
+		struct job *old = slots[++last_id % TASK_SLOTS];
+
+		if (old && old->state != JOB_ENDED)
+			continue;
+		if (old)
+			free_job(old);
+		slots[last_id % TASK_SLOTS] = NULL;
+		return last_id;
+	}
+	return 0;
+}
+
+/* What is known before it has an instance. state stays FREE: the medic does not look at it. */
+static void fill_record(struct job *j)
+{
+	struct task *t = record(j);
+	size_t len = strlen(j->path), skip = len < sizeof t->module ? 0 : len - sizeof t->module + 1;
+
+	atomic_store_explicit(&t->state, TASK_FREE, memory_order_release);
+	memset(t, 0, sizeof *t);
+	t->id = j->id;
+	t->slot = (uint32_t)(j->id % TASK_SLOTS);
+	t->attempts = j->attempts;
+	t->fd_out = t->fd_err = t->fd_cwd = -1;
+	t->argc = j->argc;
+	t->nenv = j->nenv;
+	t->args_len = (uint32_t)j->args_len;
+	t->queued_ns = wall_clock();
+	t->lock.kind = SH_LOCK_TASK;
+	snprintf(t->name, sizeof t->name, "%s", j->name);
+	snprintf(t->module, sizeof t->module, "%s", j->path + skip);
+	snprintf(t->entry_name, sizeof t->entry_name, "%s", j->entry);
+}
+
+static void answer_accepted(struct job *j)
+{
+	json_t *reply = json_pack("{s:b, s:I}", "ok", 1, "id", (json_int_t)j->id);
+	int fds[2], n = 0;
+
+	if (j->run) {
+		fds[0] = sh_output_reader(j->out);
+		fds[1] = sh_output_reader(j->err);
+		n = fds[0] >= 0 && fds[1] >= 0 ? 2 : 0;
+	}
+	sh_answer(j->asker, reply, fds, n);
+	j->asker = NULL;
+	if (j->run) {
+		close_fd(&fds[0]);
+		close_fd(&fds[1]);
+	}
+}
+
+/* false: it was refused, and is gone. */
+static bool accept_job(struct job *j)
+{
+	struct failure why = {.code = CODE_SHOAL};
+
+	if (sh_stopping)
+		snprintf(why.text, sizeof why.text, "the supervisor is stopping");
+	else if (sh_output_open(j) < 0)
+		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
+	else if (sh_ask_gone(j->asker)) /* nobody was promised anything */
+		snprintf(why.text, sizeof why.text, "who asked is gone");
+	else if ((j->id = next_id()) == 0)
+		snprintf(why.text, sizeof why.text, "%d tasks are in hand already", TASK_SLOTS);
+	else
+		why.code = 0;
+	if (why.code) {
+		sh_job_refuse(j, &why);
+		return false;
+	}
+	j->accepted = true;
+	slots[j->id % TASK_SLOTS] = j;
+	j->live = nlive;
+	live[nlive++] = j;
+	fill_record(j);
+	if (j->run)
+		j->owner = sh_ask_conn(j->asker);
+	if (j->timeout_ns) {
+		j->timeout = malloc(sizeof *j->timeout);
+		if (!j->timeout)
+			abort();
+		uv_timer_init(sh_loop, j->timeout);
+		j->timeout->data = j;
+		uv_timer_start(j->timeout, on_timeout, (j->timeout_ns + 999999) / 1000000, 0);
+	}
+	answer_accepted(j);
+	return true;
+}
+
+/* ---- the way to the segment ---- */
+
+static void begun(void *arg, const struct zrep *rep)
+{
+	struct job *j = arg;
+	struct failure why = {.code = rep->code};
+	struct task *t;
+
+	memcpy(j->zfd, rep->code ? (int32_t[]){-1, -1, -1} : rep->fd, sizeof j->zfd);
+	if (rep->code && !j->accepted) {
+		snprintf(why.text, sizeof why.text, "%s", rep->message);
+		sh_job_refuse(j, &why);
+		return;
+	}
+	if (rep->code) { /* something is short for a while */
+		sh_log("task %lu waits: %s", (unsigned long)j->id, rep->message);
+		release(j);
+		j->state = JOB_WAITING;
+		if (j->cancelled)
+			end_unbegun(j, (unsigned)j->cancelled);
+		else
+			sh_module_enqueue_later(j->module, j);
+		return;
+	}
+	sh_module_learn(j->module, j->entry);
+	if (!j->accepted && !accept_job(j))
+		return;
+	if (j->attempts == 1)
+		close_fd(&j->cwd);
+	t = record(j);
+	if (j->args)
+		memcpy(task_args(t), j->args, j->args_len);
+	free(j->args);
+	j->args = NULL;
+	t->instance = j->instance->id;
+	t->load_gen = j->instance->load_gen;
+	t->text_start = j->instance->text_start;
+	t->text_end = j->instance->text_end;
+	t->entry = (int (*)(int, char **))rep->entry;
+	t->fd_out = rep->fd[0];
+	t->fd_err = rep->fd[1];
+	t->fd_cwd = rep->fd[2];
+	atomic_store(&t->cancel, (uint32_t)j->cancelled);
+	j->state = JOB_LIVE;
+	atomic_store_explicit(&t->state, TASK_QUEUED, memory_order_release);
+	sh_bell();
+}
+
+void sh_job_place(struct job *j, struct modinstance *in)
+{
+	struct zreq req = {.op = Z_BEGIN, .instance = in->id};
+	struct failure why = {.code = CODE_SHOAL};
+
+	j->instance = in;
+	j->state = JOB_BEGIN;
+	memcpy(j->zfd, (int32_t[]){-1, -1, -1}, sizeof j->zfd);
+	if (sh_output_open(j) < 0) {
+		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
+		if (!j->accepted) {
+			sh_job_refuse(j, &why);
+			return;
+		}
+		release(j);
+		j->state = JOB_WAITING;
+		sh_module_enqueue_later(j->module, j);
+		return;
+	}
+	snprintf(req.name, sizeof req.name, "%s", j->module->name);
+	memcpy(req.entry, j->entry, sizeof req.entry);
+	sh_link_ask(&req, (int[]){j->out, j->err, j->cwd}, 3, begun, j);
+}
+
+static void got_module(void *arg, struct module *m, const struct failure *why)
+{
+	struct job *j = arg;
+	struct failure no = {.code = CODE_QUARANTINED};
+	unsigned seconds;
+
+	if (!m) {
+		sh_job_refuse(j, why);
+		return;
+	}
+	j->module = m;
+	seconds = sh_module_quarantine(m);
+	if (seconds) {
+		snprintf(no.text, sizeof no.text, "%s is in quarantine after %d crashes: try again in %u s", m->name,
+			CRASHES_MAX, seconds);
+		sh_job_refuse(j, &no);
+		return;
+	}
+	j->state = JOB_WAITING;
+	if (sh_module_has(m, j->entry) && !accept_job(j))
+		return;
+	sh_module_enqueue(m, j);
+}
+
+void sh_job_submit(struct job *j, const char *module, const char *cc)
+{
+	j->state = JOB_MODULE;
+	snprintf(j->path, sizeof j->path, "%s", module);
+	sh_module_get(module, j->cwd, cc, got_module, j);
+}
+
+/* ---- questions ---- */
+
+struct job *sh_job_find(uint64_t id)
+{
+	struct job *j = slots[id % TASK_SLOTS];
+
+	return j && j->id == id ? j : NULL;
+}
+
+uint64_t sh_job_last(void)
+{
+	return last_id;
+}
+
+unsigned sh_jobs_live(void)
+{
+	return nlive;
+}
+
+struct job *sh_job_live(unsigned i)
+{
+	return live[i];
+}
+
+bool sh_job_ended(const struct job *j)
+{
+	return j->state == JOB_ENDED;
+}
+
+const char *sh_job_status(const struct job *j)
+{
+	static const char *const how[] = {"done", "crashed", "lost", "cancelled", "timeout"};
+	const struct task *t = record(j);
+	unsigned h = atomic_load(&((struct task *)t)->how);
+
+	if (j->state == JOB_ENDED)
+		return h < sizeof how / sizeof *how ? how[h] : "lost";
+	return j->state == JOB_LIVE && atomic_load(&((struct task *)t)->state) > TASK_QUEUED ? "running" : "queued";
+}

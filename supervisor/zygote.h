@@ -1,0 +1,86 @@
+/*
+ * zygote.h - the single-threaded process that has the modules loaded and clones the workers.
+ *
+ * The supervisor forks it before it has a thread and talks to it over a SOCK_SEQPACKET socketpair:
+ * one struct zreq each way in, one struct zrep out, in order; descriptors ride along. Everything
+ * it does is short; what may hang or crash (a constructor) is tried in a clone first, of which the
+ * supervisor keeps the time.
+ *
+ * OWNER  the zygote's tables are its own; each clone inherits a copy that nobody reads
+ * DEATH  the supervisor sees it with waitpid and ends: nobody else could clone a worker
+ */
+#ifndef SUPERVISOR_ZYGOTE_H
+#define SUPERVISOR_ZYGOTE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the clones run. worker/worker.h and supervisor/medic.c have them. */
+_Noreturn void worker_main(unsigned seat);
+_Noreturn void medic_main(void);
+void output_start(void); /* stdout and stderr of modules: worker/output.c */
+
+/*
+ * eventfd: each write to it makes the supervisor look at seats, tasks and audit again. Made before
+ * the zygote is forked; good in the supervisor, the zygote, the medic and the workers, under a
+ * number of its own in the supervisor.
+ */
+extern int sh_medic_fd;
+
+enum zygote_op {
+	Z_CLONE = 1, /* seat -> pid */
+	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */
+	Z_LOAD,	     /* descriptor: module; instance, name -> text range, load_gen */
+	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
+	Z_END,	     /* instance, fd -> spent: the instance is of no more use */
+	Z_WAKE	     /* seat: wakes a worker that sleeps in its loop */
+};
+
+#define Z_NAME 64
+
+struct zreq {
+	uint32_t op, serial, seat, instance;
+	int32_t fd[3];
+	char name[Z_NAME];  /* of the module, for messages */
+	char entry[Z_NAME];
+};
+
+struct zrep {
+	uint32_t serial;
+	int32_t code; /* 0, or the exit code of the failure, with message */
+	int32_t pid;
+	int32_t fd[3];
+	uint32_t spent;
+	uint64_t load_gen;
+	uintptr_t entry, base, text_start, text_end;
+	char message[512];
+};
+
+/* What a trial found. No struct at all: it crashed, hung or ended itself. */
+struct ztrial {
+	int32_t code;
+	char message[512];
+};
+
+/* The zygote's descriptors: the same numbers in every worker. */
+enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_FIRST_FREE = 5 };
+
+_Noreturn void sh_zygote_main(int sock);
+
+/* ---- instances (instance.c, in the zygote) ---- */
+
+/* One copy of a module at its own addresses. */
+struct instance;
+
+/*
+ * Loads a copy of the ELF file behind so_fd. trial: touches nothing that outlives the process.
+ * entry: must be there (127), NULL: any. Returns NULL and fills code and message.
+ */
+struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code,
+				  char *message, size_t n);
+uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* 0: it has no such function */
+void sh_instance_ranges(const struct instance *, uintptr_t *base, uintptr_t *start, uintptr_t *end);
+/* Its variables are as they were after loading. 0: done; 1: spent, its memory is given back. */
+int sh_instance_reset(struct instance *);
+
+#endif
