@@ -1,0 +1,312 @@
+/*
+ * conn.c - the socket of the supervisor: one JSON object a line each way; descriptors come along
+ * with the first byte of the line that they belong to.
+ */
+#include "tools/shoal/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HELLO_MS 5000
+#define HELLO_MAX 65536
+#define LINE_MAX_BYTES (1ul << 30)
+
+static char *chosen;
+
+void socket_use(char *other)
+{
+	chosen = other;
+}
+
+const char *socket_path(void)
+{
+	if (chosen)
+		return chosen;
+	const char *env = getenv("SHOAL_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
+	if (cli.socket)
+		chosen = absolute(cli.socket);
+	else if (env && *env)
+		chosen = absolute(env);
+	else if (run && *run)
+		chosen = format("%s/shoal/default.sock", run);
+	else {
+		/* Anybody can make a folder in /tmp: one that is not ours may hold a trap. */
+		char *folder = format("/tmp/shoal-%u", (unsigned)geteuid());
+		struct stat st;
+		if (lstat(folder, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)))
+			fail(EXIT_NOT_PERMITTED, "%s belongs to others, or others can write to it", folder);
+		chosen = format("%s/default.sock", folder);
+		free(folder);
+	}
+	return chosen;
+}
+
+/* A path too long for sun_path is reached by way of its folder. */
+static int connect_to(int fd, const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int folder = -1;
+	if (strlen(path) < sizeof(sa.sun_path)) {
+		strcpy(sa.sun_path, path);
+	} else {
+		const char *slash = strrchr(path, '/');
+		char *dir = format("%.*s", (int)(slash - path), path);
+		folder = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		free(dir);
+		if (folder < 0)
+			return -1;
+		int n = snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/%s", folder, slash + 1);
+		if (n >= (int)sizeof(sa.sun_path)) {
+			close(folder);
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+	}
+	int rc, tries = 0;
+	/* EAGAIN: its queue of callers is full. */
+	while ((rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa))) < 0 && (errno == EAGAIN || errno == EINTR) && tries++ < HELLO_MS / 10)
+		usleep(10000);
+	int e = errno;
+	if (folder >= 0)
+		close(folder);
+	errno = e;
+	return rc;
+}
+
+static void say_hello(struct conn *c, const char *path)
+{
+	conn_send(c, request("hello"), -1);
+	json_t *reply = conn_reply(c, HELLO_MS);
+	if (!reply && interrupted())
+		exit(EXIT_CANCELLED);
+	if (!reply)
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path,
+		     errno == ETIMEDOUT ? "it does not answer" : errno == EPIPE ? "it hangs up" : "what answers is something else");
+	if (json_object_get(reply, "error"))
+		reply_check(reply);
+	if (get_int(reply, "shoal", 0) != 1)
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: what answers is something else, or of another version", path);
+	c->pid = (pid_t)get_int(reply, "pid", 0);
+	json_decref(reply);
+}
+
+bool conn_try(struct conn *c, const char *path)
+{
+	memset(c, 0, sizeof(*c));
+	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (c->fd < 0)
+		fail(failure_code(), "cannot make a socket: %s", strerror(errno));
+	if (connect_to(c->fd, path) < 0) {
+		struct stat st;
+		int e = errno;
+		close(c->fd);
+		c->fd = -1;
+		bool no_socket = stat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+		if ((e == ENOENT || e == ENOTDIR || e == ECONNREFUSED) && !no_socket)
+			return false;
+		if (e == EACCES || e == EPERM)
+			fail(EXIT_NOT_PERMITTED, "%s: %s", path, strerror(e));
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path, no_socket ? "it is no socket" : strerror(e));
+	}
+	say_hello(c, path);
+	return true;
+}
+
+void conn_open(struct conn *c)
+{
+	if (!conn_try(c, socket_path()))
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s (shoal start begins one)", socket_path());
+}
+
+void conn_close(struct conn *c)
+{
+	while (c->nfds)
+		close(c->fds[--c->nfds]);
+	if (c->fd >= 0)
+		close(c->fd);
+	free(c->buf);
+	*c = (struct conn){.fd = -1};
+}
+
+static void attach(struct msghdr *m, char *control, int fd)
+{
+	m->msg_control = control;
+	m->msg_controllen = CMSG_SPACE(sizeof(int));
+	struct cmsghdr *h = CMSG_FIRSTHDR(m);
+	h->cmsg_level = SOL_SOCKET;
+	h->cmsg_type = SCM_RIGHTS;
+	h->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(h), &fd, sizeof(fd));
+}
+
+void conn_send(struct conn *c, json_t *object, int fd)
+{
+	char *text = must(json_dumps(object, JSON_COMPACT));
+	size_t len = strlen(text), at = 0;
+	json_decref(object);
+	text[len++] = '\n'; /* over the final 0: the length counts from here on */
+	while (at < len) {
+		char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(sizeof(size_t)))) = {0};
+		struct iovec part = {text + at, len - at};
+		struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+		if (at == 0 && fd >= 0)
+			attach(&m, control, fd);
+		ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+		if (n > 0) {
+			at += (size_t)n;
+		} else if (errno == EAGAIN) {
+			struct pollfd p = {.fd = c->fd, .events = POLLOUT};
+			poll(&p, 1, 1000);
+		} else if (errno != EINTR) {
+			/* It may have said why before it hung up: the reply will tell. */
+			break;
+		}
+		if (interrupted())
+			exit(EXIT_CANCELLED);
+	}
+	free(text);
+}
+
+static void keep_fds(struct conn *c, struct msghdr *m)
+{
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		int n = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (int i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(h) + sizeof(int) * (size_t)i, sizeof(fd));
+			if (c->nfds < (int)(sizeof(c->fds) / sizeof(c->fds[0])))
+				c->fds[c->nfds++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+/* Reads what is there. 1: something; 0: closed; -1 and errno. */
+static int fill(struct conn *c)
+{
+	if (c->cap - c->len < 65536)
+		c->buf = must(realloc(c->buf, c->cap = c->cap * 2 + 65536));
+	char control[CMSG_SPACE(sizeof(int) * 16)] __attribute__((aligned(sizeof(size_t))));
+	struct iovec part = {c->buf + c->len, c->cap - c->len};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
+	if (n <= 0)
+		return (int)n;
+	keep_fds(c, &m);
+	c->len += (size_t)n;
+	return 1;
+}
+
+/* The next line that has come whole. NULL and EAGAIN: none yet; EPROTO: no JSON object. */
+static json_t *next_line(struct conn *c)
+{
+	char *end = c->len > c->seen ? memchr(c->buf + c->seen, '\n', c->len - c->seen) : NULL;
+	if (!end) {
+		c->seen = c->len;
+		errno = c->len > (c->pid ? LINE_MAX_BYTES : HELLO_MAX) ? EPROTO : EAGAIN;
+		return NULL;
+	}
+	json_t *object = json_loadb(c->buf, (size_t)(end - c->buf), 0, NULL);
+	c->len -= (size_t)(end + 1 - c->buf);
+	memmove(c->buf, end + 1, c->len);
+	c->seen = 0;
+	if (json_is_object(object))
+		return object;
+	json_decref(object);
+	errno = EPROTO;
+	return NULL;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+json_t *conn_reply(struct conn *c, int ms)
+{
+	int64_t until = now_ms() + ms;
+	for (;;) {
+		json_t *object = next_line(c);
+		if (object || errno != EAGAIN)
+			return object;
+		int64_t left = ms < 0 ? -1 : until - now_ms();
+		struct pollfd p = {.fd = c->fd, .events = POLLIN};
+		int n = poll(&p, 1, ms < 0 ? -1 : left < 0 ? 0 : (int)left);
+		if (n == 0)
+			errno = ETIMEDOUT;
+		if (n <= 0)
+			return NULL;
+		n = fill(c);
+		if (n == 0)
+			errno = EPIPE;
+		if (n < 0 && errno == ECONNRESET)
+			errno = EPIPE;
+		if (n <= 0 && errno != EAGAIN)
+			return NULL;
+	}
+}
+
+void reply_check(json_t *reply)
+{
+	json_t *error = json_object_get(reply, "error");
+	if (!error)
+		return;
+	say("%s", json_is_string(error) ? json_string_value(error) : "the supervisor says no");
+	const char *detail = get_text(reply, "detail");
+	if (*detail)
+		say_block(detail);
+	int64_t code = get_int(reply, "code", failure_code());
+	exit(code > 0 && code < 256 ? (int)code : failure_code());
+}
+
+json_t *conn_call(struct conn *c, json_t *object, int fd)
+{
+	conn_send(c, object, fd);
+	json_t *reply;
+	while (!(reply = conn_reply(c, -1)) && errno == EINTR)
+		if (interrupted())
+			exit(EXIT_CANCELLED);
+	if (!reply && errno == EPROTO)
+		fail(failure_code(), "the supervisor's answer makes no sense");
+	if (!reply)
+		fail(failure_code(), "the supervisor hung up");
+	reply_check(reply);
+	return reply;
+}
+
+int conn_take_fd(struct conn *c)
+{
+	if (!c->nfds)
+		fail(failure_code(), "the supervisor sent too few descriptors");
+	int fd = c->fds[0];
+	memmove(c->fds, c->fds + 1, sizeof(int) * (size_t)--c->nfds);
+	return fd;
+}
+
+json_t *request(const char *verb)
+{
+	json_t *object = must(json_object());
+	put(object, "verb", json_string(verb));
+	return object;
+}
+
+void put(json_t *object, const char *key, json_t *value)
+{
+	must(value);
+	if (json_object_set_new(object, key, value) < 0)
+		must(NULL);
+}

@@ -1,0 +1,329 @@
+/*
+ * start.c - starts and stops supervisors.
+ *
+ * `start` leaves one behind in the background. `run` without one starts one of its own in a
+ * folder of its own; atexit stops it and removes the folder, and should we be killed outright
+ * the kernel sends it SIGINT.
+ */
+#include "tools/shoal/cli.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define READY_MS 30000
+#define READY_FD 3
+
+/* ---- finding shoald ---- */
+
+static char *if_program(char *path)
+{
+	struct stat st;
+	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0)
+		return path;
+	free(path);
+	return NULL;
+}
+
+static char *find_shoald(void)
+{
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[n > 0 ? n : 0] = 0;
+	char *slash = strrchr(self, '/'), *found = NULL;
+	if (slash)
+		*slash = 0;
+	if (slash && (found = if_program(format("%s/shoald", self))))
+		return found;
+	const char *path = getenv("PATH");
+	while (path && *path && !found) {
+		size_t len = strcspn(path, ":");
+		if (len && *path == '/')
+			found = if_program(format("%.*s/shoald", (int)len, path));
+		path += len + (path[len] == ':');
+	}
+	if (!found && slash)
+		found = if_program(format("%s/../libexec/shoald", self));
+	if (!found && slash)
+		found = if_program(format("%s/../libexec/shoal/shoald", self));
+	if (!found)
+		fail(failure_code(), "cannot find shoald: it is neither next to shoal nor in PATH");
+	return found;
+}
+
+/* ---- starting ---- */
+
+struct launch {
+	const char *socket;
+	char *log;
+	char *argv[16];
+	int argc;
+	bool bound; /* ends when we do */
+	pid_t pid;
+	int ready;
+};
+
+static void add_arg(struct launch *l, const char *name, const char *value)
+{
+	l->argv[l->argc++] = must(strdup(name));
+	if (value)
+		l->argv[l->argc++] = must(strdup(value));
+	l->argv[l->argc] = NULL;
+}
+
+static _Noreturn void become_shoald(struct launch *l, int ready, pid_t parent)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	/* Out of the terminal's reach: a Ctrl-C is for us, who cancel the task. */
+	setsid();
+	if (l->bound) {
+		prctl(PR_SET_PDEATHSIG, SIGINT);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	int log = open(l->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600), null = open("/dev/null", O_RDWR);
+	/* The log may have got the number of what we are about to replace. */
+	ready = fcntl(ready, F_DUPFD, 10);
+	log = log >= 0 ? fcntl(log, F_DUPFD, 10) : -1;
+	null = fcntl(null, F_DUPFD, 10);
+	if (ready < 0 || null < 0)
+		_exit(1);
+	dup2(null, 0);
+	dup2(null, 1);
+	dup2(log >= 0 ? log : null, 2);
+	dup2(ready, READY_FD);
+	syscall(SYS_close_range, READY_FD + 1, ~0u, 0);
+	if (chdir("/") < 0)
+		_exit(1);
+	execv(l->argv[0], l->argv);
+	dprintf(READY_FD, "cannot run %s: %s\n", l->argv[0], strerror(errno));
+	_exit(1);
+}
+
+static void launch(struct launch *l)
+{
+	int fds[2];
+	char number[16];
+	snprintf(number, sizeof(number), "%d", READY_FD);
+	add_arg(l, "--socket", l->socket);
+	add_arg(l, "--ready-fd", number);
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		fail(failure_code(), "cannot make a pipe: %s", strerror(errno));
+	pid_t parent = getpid();
+	fflush(NULL);
+	l->pid = fork();
+	if (l->pid < 0)
+		fail(failure_code(), "cannot start a process: %s", strerror(errno));
+	if (l->pid == 0)
+		become_shoald(l, fds[1], parent);
+	close(fds[1]);
+	l->ready = fds[0];
+}
+
+/* NULL: it takes tasks. Otherwise what it says, or what we have to say about it. */
+static char *wait_ready(struct launch *l)
+{
+	char line[1024];
+	size_t n = 0;
+	int64_t left = READY_MS;
+	while (n < sizeof(line) - 1 && !memchr(line, '\n', n)) {
+		struct pollfd p = {.fd = l->ready, .events = POLLIN};
+		int rc = poll(&p, 1, 20);
+		if (interrupted())
+			return must(strdup("interrupted"));
+		if (rc == 0 && (left -= 20) <= 0)
+			return format("it is not ready after %d seconds; see %s", READY_MS / 1000, l->log);
+		if (rc <= 0)
+			continue;
+		ssize_t got = read(l->ready, line + n, sizeof(line) - 1 - n);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		n += (size_t)got;
+	}
+	line[n] = 0;
+	if (strncmp(line, "ok\n", 3) == 0)
+		return NULL;
+	line[strcspn(line, "\n")] = 0;
+	if (*line)
+		return must(strdup(line));
+	char *last = tail_of(l->log);
+	return last ? format("it ended before it was ready: %s", last) : format("it ended before it was ready");
+}
+
+static char *log_beside(const char *socket)
+{
+	size_t n = strlen(socket);
+	bool suffix = n > 5 && strcmp(socket + n - 5, ".sock") == 0;
+	return format("%.*s.log", (int)(suffix ? n - 5 : n), socket);
+}
+
+/* Only the folder that we chose ourselves: one that the user named is the user's to make. */
+static void make_default_folder(const char *socket)
+{
+	if (cli.socket || (getenv("SHOAL_SOCKET") && *getenv("SHOAL_SOCKET")))
+		return;
+	char *folder = must(strdup(socket));
+	*strrchr(folder, '/') = 0;
+	if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+		fail(1, "cannot make %s: %s", folder, strerror(errno));
+	free(folder);
+}
+
+int verb_start(int argc, char **argv)
+{
+	int64_t procs = 0, spare = -1, memory = 0;
+	bool foreground = false;
+	const struct opt opts[] = {
+		{"procs", 'p', OPT_COUNT, &procs}, {"spare", 0, OPT_COUNT0, &spare}, {"memory", 'm', OPT_SIZE, &memory},
+		{"foreground", 'f', OPT_FLAG, &foreground}, {NULL, 0, OPT_FLAG, NULL},
+	};
+	if (parse_options(argc, argv, opts, false))
+		usage("'%s' is too much", argv[0]);
+	struct launch l = {.socket = socket_path()};
+	struct conn c;
+	if (conn_try(&c, l.socket))
+		fail(1, "a supervisor runs already at %s (pid %d)", l.socket, (int)c.pid);
+	make_default_folder(l.socket);
+	l.log = log_beside(l.socket);
+	add_arg(&l, find_shoald(), NULL);
+	if (procs)
+		add_arg(&l, "--procs", format("%lld", (long long)procs));
+	if (spare >= 0)
+		add_arg(&l, "--spare", format("%lld", (long long)spare));
+	if (memory)
+		add_arg(&l, "--memory", format("%lld", (long long)memory));
+	if (foreground) {
+		add_arg(&l, "--socket", l.socket);
+		execv(l.argv[0], l.argv);
+		fail(1, "cannot run %s: %s", l.argv[0], strerror(errno));
+	}
+	launch(&l);
+	char *error = wait_ready(&l);
+	if (error) {
+		/* Not ready in time, or on its way out: in both cases it shall not linger. */
+		kill(l.pid, SIGTERM);
+		fail(1, "%s", error);
+	}
+	say("supervisor %d takes tasks at %s", (int)l.pid, l.socket);
+	return 0;
+}
+
+/* ---- one for ourselves ---- */
+
+static struct {
+	char *folder, *log;
+	pid_t pid;
+} own;
+
+static void wait_for_child(pid_t pid, int ms)
+{
+	for (int waited = 0; waited < ms; waited++) {
+		pid_t got = waitpid(pid, NULL, WNOHANG);
+		if (got == pid || (got < 0 && errno != EINTR)) {
+			own.pid = 0;
+			return;
+		}
+		usleep(1000);
+	}
+}
+
+static void stop_private(void)
+{
+	if (own.pid > 0) {
+		kill(own.pid, SIGINT);
+		wait_for_child(own.pid, 5000);
+	}
+	if (own.pid > 0) {
+		kill(own.pid, SIGKILL);
+		wait_for_child(own.pid, 1000);
+	}
+	DIR *d = own.folder ? opendir(own.folder) : NULL;
+	struct dirent *e;
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
+	if (own.folder)
+		rmdir(own.folder);
+}
+
+const char *supervisor_private_log(void)
+{
+	return own.log;
+}
+
+bool supervisor_start_private(struct conn *c)
+{
+	const char *tmp = getenv("TMPDIR");
+	/* The path of a socket has a short limit. */
+	char *folder = format("%s/shoal-run-XXXXXX", tmp && *tmp == '/' && strlen(tmp) < 70 ? tmp : "/tmp");
+	char *shoald = find_shoald();
+	if (!mkdtemp(folder))
+		fail(failure_code(), "cannot make a folder in /tmp: %s", strerror(errno));
+	own.folder = folder;
+	atexit(stop_private);
+	char *socket = format("%s/sock", folder);
+	struct launch l = {.socket = socket, .log = format("%s/log", folder), .bound = true};
+	own.log = l.log;
+	add_arg(&l, shoald, NULL);
+	launch(&l);
+	own.pid = l.pid;
+	char *error = wait_ready(&l);
+	if (interrupted())
+		return false;
+	if (error)
+		fail(failure_code(), "cannot start a supervisor: %s", error);
+	close(l.ready);
+	socket_use(socket);
+	if (!conn_try(c, socket))
+		fail(failure_code(), "the supervisor went away");
+	return true;
+}
+
+/* ---- stop ---- */
+
+int verb_stop(int argc, char **argv)
+{
+	bool now = false;
+	const struct opt opts[] = {{"now", 0, OPT_FLAG, &now}, {NULL, 0, OPT_FLAG, NULL}};
+	if (parse_options(argc, argv, opts, false))
+		usage("'%s' is too much", argv[0]);
+	struct conn c;
+	conn_open(&c);
+	pid_t pid = c.pid;
+	int process = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	json_t *ask = request("stop");
+	put(ask, "now", json_boolean(now));
+	conn_send(&c, ask, -1);
+	json_t *reply = conn_reply(&c, -1);
+	if (!reply && errno != EPIPE)
+		fail(1, "the supervisor's answer makes no sense");
+	if (reply)
+		reply_check(reply);
+	json_decref(reply);
+	conn_close(&c);
+	/* So that a start right after this one finds its place empty. */
+	struct pollfd p = {.fd = process, .events = POLLIN};
+	if (process >= 0 && poll(&p, 1, 10000) == 0)
+		fail(1, "the supervisor (pid %d) has said that it stops, but is still there", (int)pid);
+	return 0;
+}
