@@ -78,9 +78,10 @@ PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald)
 
-.PHONY: all help test test-programs lint demo bench bench-programs install clean FORCE
+.PHONY: all help test test-programs lint demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
+	@:
 
 # ---- stamps: rewritten only when what they hold changes ----
 
@@ -172,20 +173,21 @@ $(B)/bench.d/%.so: tests/bench/%.c $(B)/.modflags
 submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
 test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
+demo-programs: all $(EXAMPLES) $(TEST_MODS)
 bench-programs: all $(if $(BENCH),$(B)/bench) $(BENCH_MODS)
 
 test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
 	@tools/deps.sh
 	$(submake) test-programs || { echo '0 passed, 1 failed'; exit 1; }
-	@CC='$(CC)' SHOAL_BUILD='$(B)' tests/run $(T)
+	@SAN='$(SAN)' SHOAL_BUILD='$(B)' tests/run $(T)
 
 lint:	## layers, headers, symbols, style
 	$(submake) all
-	@CC='$(CC)' SHOAL_BUILD='$(B)' tests/lint/lint
+	@SHOAL_BUILD='$(B)' tests/lint/lint
 
 demo:	## installs what is missing, builds, shows what it can do
 	@tools/deps.sh
-	$(submake) all $(EXAMPLES) $(TEST_MODS)
+	$(submake) demo-programs
 	@SHOAL_BUILD='$(B)' tools/demo.sh
 
 bench:	## builds and runs the benchmarks

@@ -19,6 +19,19 @@ char *host_region(unsigned seat, uint32_t win);		/* the same memory of any seat,
 size_t host_window_size(uint32_t win);
 void host_window_guard(uint32_t win, size_t stack_max);	/* the page below the limit faults from now on */
 
+/* Where the memory of a window address of this worker really is: there, but for simulated workers, who share a process. */
+#if defined(SHOAL_SIM)
+char *host_here(const void *at);
+extern uint32_t sim_windows; /* so few windows are used that Gs are in each other's way */
+#define HOST_WINDOWS sim_windows
+#else
+static inline char *host_here(const void *at)
+{
+	return (char *)at;
+}
+#define HOST_WINDOWS WIN_COUNT
+#endif
+
 int64_t host_now(void);
 /* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
 void host_idle(int64_t until);

@@ -363,6 +363,8 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 		g->attempts = (uint16_t)(o->attempts < 65535 ? o->attempts : 65535);
 	if (o->flags & SHOAL_ISOLATED)
 		g->flags |= GF_ISOLATED;
+	if (o->flags & GO_ROOT)
+		g->flags |= GF_ROOT;
 	if (o->flags & SHOAL_PINNED)
 		g->flags |= GF_PINNED;
 }
@@ -376,7 +378,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 
 	*err = 0;
 	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
-	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 || (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED))))) {
+	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 || (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
 		*err = EINVAL;
 		return NULL;
 	}

@@ -211,6 +211,7 @@ void ready(struct g *);			     /* just made runnable by us: queue it */
 void wakep(void);
 void goyield(void);			     /* Parks. */
 _Noreturn void goexit(void);
+#define GO_ROOT (1u << 31) /* in shoal_go_opts.flags: the root of its task. The medic's alone */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
 void mstart(unsigned seat);		     /* the worker's entry to the scheduler: takes a P or idles. Does not return */

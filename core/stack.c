@@ -43,7 +43,7 @@ static bool here(const struct m *m, const struct g *g, uint32_t win)
 void windows_init(struct m *m)
 {
 	m->nwfree = 0;
-	for (uint32_t w = WIN_COUNT; w-- > 0;)
+	for (uint32_t w = HOST_WINDOWS; w-- > 0;)
 		if (!here(m, m->occ[w], w)) {
 			m->occ[w] = NULL;
 			m->wfree[m->nwfree++] = (uint16_t)w;
@@ -65,7 +65,7 @@ static uint32_t pick_window(struct m *m, const struct g *g)
 		if (!here(m, m->occ[w], w))
 			return w;
 	}
-	return m->whand++ % WIN_COUNT;
+	return m->whand++ % HOST_WINDOWS;
 }
 
 /* Gets the frames of the window's occupant out of the way. */
@@ -76,7 +76,7 @@ static void displace(struct m *m, uint32_t win)
 	while (here(m, o, win)) {
 		if (g_scan_lock(o)) {
 			if (here(m, o, win) && o->sp) {
-				char *from = host_window(win) + (o->sp - host_window(win));
+				char *from = host_here(o->sp);
 				size_t used = (size_t)(stack_top(win) - o->sp);
 
 				sh_check(used <= o->image_cap);
@@ -130,7 +130,7 @@ void stack_enter(struct g *g)
 		g->migrations++;
 		getp()->migrations++;
 	}
-	memcpy(g->sp, from, used);
+	memcpy(host_here(g->sp), from, used);
 	KILL_POINT("stack.enter.copied");
 	atomic_store_explicit(&g->res, m->seat, memory_order_release);
 	KILL_POINT("stack.enter.here");

@@ -68,7 +68,7 @@ static char **strings(struct task *t, char *from, int n)
 
 void task_start(struct task *t)
 {
-	struct shoal_go_opts o = {.name = "main", .attempts = 1}; /* the task's attempts are counted in the task */
+	struct shoal_go_opts o = {.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
 	char *blob, *env;
 	int err;
@@ -92,6 +92,7 @@ void task_start(struct task *t)
 	t->lock.kind = SH_LOCK_TASK;
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
+	t->optind = 0; /* getopt begins anew, whatever ran in the worker before */
 	memset(t->per_p, 0, sizeof t->per_p);
 	atomic_store(&t->exit_code, -1);
 	atomic_fetch_add(&t->attempt, 1);
@@ -109,7 +110,6 @@ void task_start(struct task *t)
 		return;
 	}
 	t->root_gid = getm->note.gid;
-	t->root->flags |= GF_ROOT;
 }
 
 /* Each G that belongs to the task and is not dead. */

@@ -14,18 +14,18 @@
 
 #include <string.h>
 
-#define MAGIC 0x70616568736c6873ul
-#define SLACK_BYTES (64ul << 20)
+#define MAGIC	     0x70616568736c6873ul
+#define SLACK_BYTES  (64ul << 20)
 #define RELEASE_STEP 64 /* spans freed in one hold of the lock */
-#define HEAPS_REST 64	/* a freed heap is used again only when so many are free */
+#define HEAPS_REST   64 /* a freed heap is used again only when so many are free */
 
 #define EIGHT(k, X) \
 	X((128ul << k) + (16ul << k)), X((128ul << k) + (32ul << k)), X((128ul << k) + (48ul << k)), \
 		X((128ul << k) + (64ul << k)), X((128ul << k) + (80ul << k)), X((128ul << k) + (96ul << k)), \
 		X((128ul << k) + (112ul << k)), X((128ul << k) + (128ul << k))
 #define ALL_CLASSES(X) \
-	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), EIGHT(0, X), EIGHT(1, X), EIGHT(2, X), EIGHT(3, X), \
-		EIGHT(4, X), EIGHT(5, X), EIGHT(6, X), EIGHT(7, X)
+	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), EIGHT(0, X), EIGHT(1, X), EIGHT(2, X), \
+		EIGHT(3, X), EIGHT(4, X), EIGHT(5, X), EIGHT(6, X), EIGHT(7, X)
 #define UNITS(x) (uint16_t)((x) / 16)
 #define RECIP(x) (uint32_t)(0xffffffffu / (x) + 1)
 
@@ -180,7 +180,8 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 	unsigned n = 0;
 
 	sh_lock_take(&a->lock, seat);
-	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_FREE) { /* by who died before he could say so */
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) ==
+		HEAP_FREE) { /* by who died before he could say so */
 		sh_lock_drop(&a->lock, seat);
 		return;
 	}

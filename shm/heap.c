@@ -68,8 +68,8 @@ size_t sh_heap_usable(struct sh_arena *a, const void *p)
 
 	if (!locate(a, p, &at))
 		return 0;
-	return desc_state(at.desc) == RUN_SMALL ? class_bytes(desc_class(at.desc)) :
-						  (size_t)desc_pages(at.desc) << PAGE_SHIFT;
+	return desc_state(at.desc) == RUN_SMALL ? class_bytes(desc_class(at.desc))
+						: (size_t)desc_pages(at.desc) << PAGE_SHIFT;
 }
 
 bool sh_heap_owns(const struct sh_arena *a, const void *p)
@@ -131,7 +131,8 @@ static inline void clear_busy(struct sh_cache *k)
 }
 
 /* Aims the slot at a word. Its avail is 0, and set last. */
-static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
+static inline void aim(
+	struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
 {
 	struct sh_slot *s = &k->slot[class];
 	uint64_t block0 = ((uint64_t)p << (PAGE_SHIFT - 4)) + (uint64_t)w * 64 * sh_class_units[class];
@@ -210,7 +211,8 @@ static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
 	uint32_t p = s->list;
 	uint64_t d = span_desc(a, p);
 
-	sh_check(desc_state(d) == RUN_SMALL && desc_class(d) == class && desc_heap(d) == k->heap && desc_owner(d) == k->cpu);
+	sh_check(desc_state(d) == RUN_SMALL && desc_class(d) == class && desc_heap(d) == k->heap &&
+		 desc_owner(d) == k->cpu);
 	unlist(a, s, p);
 	KILL_POINT("heap.pop.unlisted");
 	atomic_store_explicit(&a->span[p].mark, MARK_CURRENT, memory_order_release);
@@ -251,15 +253,16 @@ static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_ca
 		h->partial[class] = a->span[p].lnext;
 		KILL_POINT("heap.partial.unlinked");
 		sh_check(desc_state(d) == RUN_SMALL && desc_owner(d) == OWNER_NONE);
-		atomic_store_explicit(&a->span[p].desc, desc_make(RUN_SMALL, class, h->index, k->cpu, desc_pages(d)),
-				      memory_order_release);
+		atomic_store_explicit(&a->span[p].desc,
+			desc_make(RUN_SMALL, class, h->index, k->cpu, desc_pages(d)), memory_order_release);
 		KILL_POINT("heap.partial.owned");
 	}
 	return p;
 }
 
 /* Holds: arena. A new span, as large as the slot has earned and the limits allow. */
-static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
+static uint32_t new_span(
+	struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
 {
 	for (unsigned step = k->step[class] + 1u; step-- > 0;) {
 		uint32_t n = a->pages[class][step], p;
@@ -271,7 +274,8 @@ static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache 
 		a->span[p].blocks = blocks;
 		atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 		for (unsigned w = 0; w < words; w++) {
-			atomic_store_explicit(&a->abits[p * PAGE_WORDS + w], word_empty(&a->span[p], w), memory_order_relaxed);
+			atomic_store_explicit(&a->abits[p * PAGE_WORDS + w], word_empty(&a->span[p], w),
+				memory_order_relaxed);
 			atomic_store_explicit(&a->rbits[p * PAGE_WORDS + w], 0, memory_order_relaxed);
 		}
 		for (uint32_t i = 0; i < n; i++)
@@ -390,12 +394,14 @@ static inline void *take_block(struct sh_arena *a, struct sh_slot *s, unsigned c
 	s->avail = avail & (avail - 1);
 	in_order();
 	KILL_POINT("heap.alloc.left");
-	atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << b, memory_order_relaxed);
+	atomic_store_explicit(
+		word, atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << b, memory_order_relaxed);
 	KILL_POINT("heap.alloc.committed");
 	return (char *)a + (((at >> 32) + (uint64_t)b * sh_class_units[class]) << 4);
 }
 
-static __attribute__((noinline)) void *alloc_small(struct sh_heap *h, unsigned seat, unsigned cpu, unsigned class)
+static __attribute__((noinline)) void *alloc_small(
+	struct sh_heap *h, unsigned seat, unsigned cpu, unsigned class)
 {
 	struct sh_arena *a = h->arena;
 	uint32_t c = h->cache[cpu];
@@ -468,8 +474,8 @@ static unsigned aligned_class(size_t size, size_t align)
 }
 
 /* All that the first lines of sh_heap_alloc cannot do. */
-static __attribute__((noinline)) void *alloc_slowly(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size, size_t align,
-	bool zero)
+static __attribute__((noinline)) void *alloc_slowly(
+	struct sh_heap *h, unsigned seat, unsigned cpu, size_t size, size_t align, bool zero)
 {
 	void *p;
 
@@ -504,7 +510,8 @@ void *sh_heap_alloc(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
 /* ---- free ---- */
 
 /* A block of the caller's own span p is free; finds the way for later allocations to it. */
-static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned seat)
+static __attribute__((noinline)) void relist(
+	struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned seat)
 {
 	struct sh_slot *s = &k->slot[class];
 	struct sh_span *sp = &a->span[p];
@@ -547,7 +554,7 @@ static inline void free_local(struct sh_arena *a, const struct place *at, unsign
 		KILL_POINT("heap.free.avail");
 	} else if (!s->avail) { /* the hottest place to go on */
 		aim(a, k, class, at->page, at->word - at->page * PAGE_WORDS,
-		    ~(now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_acquire)));
+			~(now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_acquire)));
 	} else if (atomic_load_explicit(&a->span[at->page].mark, memory_order_relaxed) == MARK_FULL ||
 		   (now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_relaxed)) ==
 			   word_empty(&a->span[at->page], at->word - at->page * PAGE_WORDS)) {
@@ -636,7 +643,7 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	word = &a->abits[at_word(at)];
 	now = atomic_load_explicit(word, memory_order_relaxed);
 	if (i * units * 16 != off || i > at_last(at) ||
-	    !((now ^ atomic_load_explicit(&a->rbits[at_word(at)], memory_order_relaxed)) >> i & 1))
+		!((now ^ atomic_load_explicit(&a->rbits[at_word(at)], memory_order_relaxed)) >> i & 1))
 		return false;
 	atomic_store_explicit(word, now ^ 1ul << i, memory_order_relaxed);
 	in_order();
@@ -674,7 +681,8 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 	if (desc_state(at.desc) == RUN_SMALL) {
 		size_t have = class_bytes(desc_class(at.desc));
 
-		return size <= have && (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
+		return size <= have &&
+		       (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
 	}
 	if (size > a->size)
 		return false;
@@ -705,8 +713,9 @@ static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 	}
 	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_release);
 	KILL_POINT("heap.flush.marked");
-	atomic_store_explicit(&a->span[p].desc, desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
-			      memory_order_release);
+	atomic_store_explicit(&a->span[p].desc,
+		desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
+		memory_order_release);
 	KILL_POINT("heap.flush.left");
 	a->span[p].lnext = h->partial[desc_class(d)];
 	h->partial[desc_class(d)] = p;
@@ -735,7 +744,8 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 			next = a->span[p].next;
 			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
 				continue;
-			if (mark == MARK_FULL && !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
+			if (mark == MARK_FULL &&
+				!atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
 				continue; /* queued just now: stays the cpu's */
 			give_to_heap(a, h, p);
 		}

@@ -6,14 +6,16 @@
  * map from address to span. All metadata lies in the segment, apart from the memory handed out,
  * so that a module that writes past its block cannot break it.
  *
- * OWNER  a small span belongs to one (heap, cpu) or to the heap's partial list. Who owns it
- *        allocates from its bitmap with plain stores; who frees a block of a span of another owner
- *        sets a bit in the span's remote-free bitmap with one atomic or.
- * LOCK   arena->lock guards the page bitmap, the span table and the lists.
- * DEATH  every change is committed by one store: an allocation by its bit, a span by its
- *        page-map entry. A block allocated by a dead worker and not yet handed out is the task's
- *        until the task ends. sh_heap_repair() rebuilds what the lock protects from the span
- *        table, and must itself be restartable at any instruction.
+ * OWNER  a small span belongs to one (heap, cpu), or is on the heap's partial list. Its owner
+ *        allocates and frees by plain stores to one bitmap; who else frees a block flips a bit of
+ *        another bitmap atomically. A block is live when its two bits differ.
+ * LOCK   arena->lock guards pages, bins and lists of spans, heaps and caches.
+ * DEATH  every change is committed by one store: a block by its bit, a span by its descriptor. A
+ *        block allocated by a dead worker and not yet handed out is the task's until the task
+ *        ends. sh_heap_repair() rebuilds what the lock protects from the descriptors, and is
+ *        restartable at any instruction. The next user of a dead worker's cpu goes on with its
+ *        caches: they are valid at any instruction, and what free blocks they lost sight of are
+ *        found again before the heap takes more pages.
  *
  * A heap (struct sh_heap) belongs to a task; heap 0 is the system's own. sh_heap_release() gives
  * back all spans of a heap at once, however the task ended.
@@ -37,7 +39,10 @@ struct sh_heap;	 /* in the arena's metadata, taken from a table */
  */
 struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit);
 
-/* A new heap with its own limit (0: only the arena's). NULL when the table (65,536 heaps) is full. */
+/*
+ * A new heap with its own limit (0: only the arena's). NULL when the table (65,536 heaps) is full.
+ * Two processes must not act for one seat at once: sh_heap_new is for the process in seat 0.
+ */
 struct sh_heap *sh_heap_new(struct sh_arena *, size_t limit);		     /* by seat 0 */
 struct sh_heap *sh_heap_new_by(struct sh_arena *, unsigned seat, size_t limit); /* notes its locks in the caller's seat */
 
@@ -59,7 +64,10 @@ size_t sh_heap_usable(struct sh_arena *, const void *p); /* bytes the block at p
 bool sh_heap_owns(const struct sh_arena *, const void *p); /* p lies in the arena's block range: two compares */
 struct sh_heap *sh_heap_of(struct sh_arena *, const void *p); /* the heap that the block belongs to, or NULL */
 
-/* All blocks of the heap and the heap itself are gone. Nobody may use it any more. Restartable. */
+/*
+ * All blocks of the heap and the heap itself are gone. Nobody may use it any more. Restartable:
+ * who was killed in it, or before he noted that it was done, calls it again.
+ */
 void sh_heap_release(struct sh_heap *, unsigned seat);
 
 /* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap. */

@@ -33,16 +33,16 @@
 
 #include <stdatomic.h>
 
-#define PAGE_SHIFT 13
-#define PAGE_BYTES (1ul << PAGE_SHIFT)
-#define CLASSES 72
-#define SMALL_MAX 32768ul
-#define STEPS 4		  /* span sizes of a class, from the first span to the largest */
+#define PAGE_SHIFT     13
+#define PAGE_BYTES     (1ul << PAGE_SHIFT)
+#define CLASSES	       72
+#define SMALL_MAX      32768ul
+#define STEPS	       4  /* span sizes of a class, from the first span to the largest */
 #define SPAN_PAGES_MAX 16 /* offsets in a span stay below 2^17: see block_index */
-#define PAGE_WORDS 8	  /* words of abits, and of rbits, for a page: 512 blocks of 16 bytes */
-#define BINS 136
-#define HEAP_SEATS 128
-#define OWNER_NONE (SH_HEAP_NOCPU + 1)
+#define PAGE_WORDS     8  /* words of abits, and of rbits, for a page: 512 blocks of 16 bytes */
+#define BINS	       136
+#define HEAP_SEATS     128
+#define OWNER_NONE     (SH_HEAP_NOCPU + 1)
 
 enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
@@ -75,11 +75,12 @@ struct sh_span {
  */
 struct sh_slot {
 	uint64_t avail; /* free blocks of the current word */
-	uint64_t at;	/* the word: index in abits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
-	uint32_t span;	/* CURRENT, or 0 */
-	uint32_t list;	/* LISTED spans */
+	uint64_t
+		at; /* the word: index in abits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
+	uint32_t span;		 /* CURRENT, or 0 */
+	uint32_t list;		 /* LISTED spans */
 	_Atomic uint32_t remote; /* QUEUED spans */
-	uint32_t id;	/* class, and cpu + 1 above 8 bits; set before at */
+	uint32_t id;		 /* class, and cpu + 1 above 8 bits; set before at */
 };
 
 /*
@@ -104,12 +105,12 @@ struct sh_cache {
  */
 struct sh_heap {
 	struct sh_arena *arena;
-	uint64_t limit; /* pages */
+	uint64_t limit;	       /* pages */
 	_Atomic uint64_t used; /* pages */
 	_Atomic uint32_t state;
 	uint32_t index;
-	uint32_t spans; /* all its runs */
-	uint32_t next;	/* free heaps */
+	uint32_t spans;			  /* all its runs */
+	uint32_t next;			  /* free heaps */
 	uint32_t cache[SH_HEAP_CPUS + 1]; /* index, or 0 */
 	uint32_t partial[CLASSES];
 } __attribute__((aligned(64)));
@@ -143,9 +144,11 @@ struct sh_arena {
 	uint64_t limit, slack; /* pages */
 	struct sh_heap *heap;
 	struct sh_cache *cache;
-	_Atomic uint64_t *head;	 /* a bit for each page: a run starts here */
-	_Atomic uint64_t *dirty; /* of a free page: holds memory, not zero. Of a used one: did when it was taken */
-	_Atomic uint32_t *map;	 /* first page of the span a page belongs to: believed only if that span says so too */
+	_Atomic uint64_t *head; /* a bit for each page: a run starts here */
+	_Atomic uint64_t
+		*dirty; /* of a free page: holds memory, not zero. Of a used one: did when it was taken */
+	_Atomic uint32_t
+		*map; /* first page of the span a page belongs to: believed only if that span says so too */
 	struct sh_span *span;
 	_Atomic uint64_t *abits, *rbits;
 	uint8_t pages[CLASSES][STEPS];
@@ -165,9 +168,11 @@ struct sh_arena {
 
 /* ---- desc ---- */
 
-static inline uint64_t desc_make(unsigned state, unsigned class, unsigned heap, unsigned owner, uint32_t pages)
+static inline uint64_t desc_make(
+	unsigned state, unsigned class, unsigned heap, unsigned owner, uint32_t pages)
 {
-	return (uint64_t)state | (uint64_t)class << 3 | (uint64_t)heap << 10 | (uint64_t)owner << 26 | (uint64_t)pages << 33;
+	return (uint64_t)state | (uint64_t) class << 3 | (uint64_t)heap << 10 | (uint64_t)owner << 26 |
+	       (uint64_t)pages << 33;
 }
 
 static inline unsigned desc_state(uint64_t d)

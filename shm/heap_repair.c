@@ -68,8 +68,8 @@ void sh_cache_rebuild(struct sh_arena *a, struct sh_heap *h, unsigned cpu)
 
 		if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu)
 			continue;
-		if (mark == MARK_FULL &&
-		    (!has_free(a, p) || !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED)))
+		if (mark == MARK_FULL && (!has_free(a, p) || !atomic_compare_exchange_strong(
+								     &a->span[p].mark, &full, MARK_LISTED)))
 			continue;
 		if (mark == MARK_QUEUED) {
 			if (is_noted(a, p)) { /* comes, or its seat is dead and the medic will say so */
@@ -159,7 +159,8 @@ static size_t run_live(struct sh_arena *a, uint32_t p, uint64_t d)
 	if (desc_state(d) != RUN_SMALL)
 		return 0;
 	for (unsigned w = 0; w < span_words(&a->span[p]); w++)
-		n += (size_t)__builtin_popcountl(word_live(a, (size_t)p * PAGE_WORDS + w) & ~word_empty(&a->span[p], w));
+		n += (size_t)__builtin_popcountl(
+			word_live(a, (size_t)p * PAGE_WORDS + w) & ~word_empty(&a->span[p], w));
 	return n * class_bytes(desc_class(d));
 }
 
@@ -183,9 +184,10 @@ void sh_arena_stats_by(struct sh_arena *a, unsigned seat, struct sh_heap_stats *
 		pages = a->used + a->kept;
 		sh_lock_drop(&a->lock, seat);
 	} while (p < a->top);
-	st->committed = (size_t)pages * PAGE_BYTES +
-			(size_t)(a->top - a->first) * (sizeof *a->span + 2 * 8 * PAGE_WORDS + sizeof *a->map) +
-			a->heap_top * sizeof *a->heap + a->cache_top * sizeof *a->cache + sizeof *a;
+	st->committed =
+		(size_t)pages * PAGE_BYTES +
+		(size_t)(a->top - a->first) * (sizeof *a->span + 2 * 8 * PAGE_WORDS + sizeof *a->map) +
+		a->heap_top * sizeof *a->heap + a->cache_top * sizeof *a->cache + sizeof *a;
 }
 
 void sh_arena_stats(struct sh_arena *a, struct sh_heap_stats *st)
@@ -228,18 +230,21 @@ static int audit_small(struct audit *au, uint32_t p, uint64_t d)
 	if (class >= CLASSES)
 		return wrong(au, "span %u: class %u", p, class);
 	if (s->blocks != desc_pages(d) * PAGE_BYTES / class_bytes(class))
-		return wrong(au, "span %u: %u blocks of %zu bytes in %u pages", p, s->blocks, class_bytes(class), desc_pages(d));
+		return wrong(au, "span %u: %u blocks of %zu bytes in %u pages", p, s->blocks,
+			class_bytes(class), desc_pages(d));
 	if (owner > OWNER_NONE || (owner <= SH_HEAP_CPUS && !a->heap[desc_heap(d)].cache[owner]))
 		return wrong(au, "span %u: owner %u has no cache", p, owner);
 	if (mark > MARK_QUEUED || (owner == OWNER_NONE && mark != MARK_LISTED))
 		return wrong(au, "span %u: mark %u of owner %u", p, mark, owner);
 	for (uint32_t i = 0; i < desc_pages(d); i++)
 		if (atomic_load(&a->map[p + i]) != p)
-			return wrong(au, "span %u: page %u leads to %u", p, p + i, atomic_load(&a->map[p + i]));
+			return wrong(
+				au, "span %u: page %u leads to %u", p, p + i, atomic_load(&a->map[p + i]));
 	for (unsigned w = 0; w < span_words(s); w++) {
 		uint64_t tail = word_empty(s, w);
 
-		if ((atomic_load(&a->abits[p * PAGE_WORDS + w]) & tail) != tail || (atomic_load(&a->rbits[p * PAGE_WORDS + w]) & tail))
+		if ((atomic_load(&a->abits[p * PAGE_WORDS + w]) & tail) != tail ||
+			(atomic_load(&a->rbits[p * PAGE_WORDS + w]) & tail))
 			return wrong(au, "span %u: word %u has bits past the last block", p, w);
 	}
 	return 0;
@@ -279,7 +284,8 @@ static int audit_run(struct audit *au, uint32_t p)
 		if (au->last_free)
 			return wrong(au, "run %u: free beside a free one", p);
 		if (a->span[p + n - 1].back != n)
-			return wrong(au, "run %u: its end says %u pages, not %u", p, a->span[p + n - 1].back, n);
+			return wrong(
+				au, "run %u: its end says %u pages, not %u", p, a->span[p + n - 1].back, n);
 		if ((s->prev && a->span[s->prev].next != p) || (s->next && a->span[s->next].prev != p))
 			return wrong(au, "run %u: its bin is broken", p);
 		au->kept += sh_pages_dirty(a, p, n);
@@ -313,7 +319,8 @@ static int audit_heaps(struct audit *au)
 		}
 	}
 	if (used != a->used)
-		return wrong(au, "heaps have %lu pages, the arena %lu", (unsigned long)used, (unsigned long)a->used);
+		return wrong(au, "heaps have %lu pages, the arena %lu", (unsigned long)used,
+			(unsigned long)a->used);
 	for (unsigned b = 0; b < BINS; b++) {
 		if (!a->bin[b] != !(a->binmap[b / 64] >> b % 64 & 1))
 			return wrong(au, "bin %u: its bit is wrong", b);
@@ -321,7 +328,8 @@ static int audit_heaps(struct audit *au)
 			bins++;
 	}
 	if (bins != au->free_runs)
-		return wrong(au, "%lu free runs, %lu in bins", (unsigned long)au->free_runs, (unsigned long)bins);
+		return wrong(
+			au, "%lu free runs, %lu in bins", (unsigned long)au->free_runs, (unsigned long)bins);
 	return 0;
 }
 
@@ -353,9 +361,11 @@ int sh_heap_audit(struct sh_arena *a, unsigned seat, char *msg, size_t n)
 	/* Sums hold only over what did not change under way. */
 	if (!err && a->changes == changes) {
 		if (au.used != a->used)
-			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)a->used, (unsigned long)au.used);
+			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)a->used,
+				(unsigned long)au.used);
 		else if (au.kept != a->kept)
-			err = wrong(&au, "%lu free pages kept, counted %lu", (unsigned long)a->kept, (unsigned long)au.kept);
+			err = wrong(&au, "%lu free pages kept, counted %lu", (unsigned long)a->kept,
+				(unsigned long)au.kept);
 		else
 			err = audit_heaps(&au);
 	}

@@ -21,20 +21,22 @@
 #endif
 
 #define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages given back in one go: half a millisecond */
-#define BIN_TRIES 16
+#define BIN_TRIES  16
 
 /* ---- bits ---- */
 
 static inline void set_head(struct sh_arena *a, uint32_t p)
 {
-	atomic_store_explicit(&a->head[p / 64], atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) | 1ul << p % 64,
-			      memory_order_relaxed);
+	atomic_store_explicit(&a->head[p / 64],
+		atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) | 1ul << p % 64,
+		memory_order_relaxed);
 }
 
 static inline void clear_head(struct sh_arena *a, uint32_t p)
 {
-	atomic_store_explicit(&a->head[p / 64], atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) & ~(1ul << p % 64),
-			      memory_order_relaxed);
+	atomic_store_explicit(&a->head[p / 64],
+		atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) & ~(1ul << p % 64),
+		memory_order_relaxed);
 }
 
 static inline bool is_head(struct sh_arena *a, uint32_t p)
@@ -56,7 +58,8 @@ static void set_dirty(struct sh_arena *a, uint32_t p, uint32_t n, bool dirty)
 		uint64_t was = atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed);
 		uint64_t mask = range_mask(p, end - p);
 
-		atomic_store_explicit(&a->dirty[p / 64], dirty ? was | mask : was & ~mask, memory_order_relaxed);
+		atomic_store_explicit(
+			&a->dirty[p / 64], dirty ? was | mask : was & ~mask, memory_order_relaxed);
 	}
 }
 
@@ -65,8 +68,9 @@ uint32_t sh_pages_dirty(struct sh_arena *a, uint32_t p, uint32_t n)
 	uint32_t sum = 0;
 
 	for (uint32_t end = p + n; p < end; p = (p | 63) + 1)
-		sum += (uint32_t)__builtin_popcountl(atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) &
-						     range_mask(p, end - p));
+		sum += (uint32_t)__builtin_popcountl(
+			atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) &
+			range_mask(p, end - p));
 	return sum;
 }
 
@@ -174,25 +178,37 @@ static inline uint64_t free_desc(uint32_t n)
 	return desc_make(RUN_FREE, 0, 0, 0, n);
 }
 
-/* A run from above top, where nothing was ever used. */
-static uint32_t take_top(struct sh_arena *a, uint32_t n, size_t align)
+/* The free run that ends at page p, or 0. back is stale unless there is one: the run it leads to decides. */
+static uint32_t free_before(struct sh_arena *a, uint32_t p)
 {
-	uint32_t old = a->top, p = fit(a, old, a->end - old, n, align);
+	uint32_t back = a->span[p - 1].back;
+	uint64_t d;
 
-	if (!p || a->end - old < n)
+	if (p == a->first || !back || back > p - a->first || !is_head(a, p - back))
 		return 0;
-	if (p > old)
-		set_desc(a, old, free_desc(p - old));
-	set_desc(a, p, free_desc(n));
+	d = span_desc(a, p - back);
+	return desc_state(d) == RUN_FREE && desc_pages(d) == back ? p - back : 0;
+}
+
+/* Never used pages come to the last free run, so that n fit in it: that run, or 0. */
+static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
+{
+	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top,
+		 p = fit(a, q, a->end - q, n, align);
+
+	if (!p || p + n <= top) /* it has room, but was far back in its bin */
+		return p ? q : 0;
+	if (last)
+		bin_drop(a, last, top - last);
+	set_desc(a, top, free_desc(p + n - top));
 	KILL_POINT("heap.top.written");
 	a->top = p + n;
 	KILL_POINT("heap.top.moved");
-	if (p > old) {
-		set_head(a, old);
-		bin_put(a, old, p - old);
-	}
-	set_head(a, p);
-	return p;
+	set_desc(a, q, free_desc(p + n - q));
+	set_head(a, q);
+	KILL_POINT("heap.top.joined");
+	bin_put(a, q, p + n - q);
+	return q;
 }
 
 uint32_t sh_run_take(struct sh_arena *a, uint32_t n, size_t align)
@@ -200,7 +216,9 @@ uint32_t sh_run_take(struct sh_arena *a, uint32_t n, size_t align)
 	uint32_t q = find_run(a, n, align), p, len;
 
 	if (!q)
-		return take_top(a, n, align);
+		q = extend(a, n, align);
+	if (!q)
+		return 0;
 	len = desc_pages(span_desc(a, q));
 	sh_check(desc_state(span_desc(a, q)) == RUN_FREE && q + len <= a->top);
 	p = fit(a, q, len, n, align);
@@ -252,7 +270,8 @@ static void unlink_span(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 
 static inline void add_used(struct sh_arena *a, struct sh_heap *h, uint64_t n)
 {
-	atomic_store_explicit(&h->used, atomic_load_explicit(&h->used, memory_order_relaxed) + n, memory_order_relaxed);
+	atomic_store_explicit(
+		&h->used, atomic_load_explicit(&h->used, memory_order_relaxed) + n, memory_order_relaxed);
 	a->used += n;
 	a->changes++;
 }
@@ -277,7 +296,7 @@ void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
 /* A run is FREE: joins it with its neighbours and puts it in a bin. */
 static void join(struct sh_arena *a, uint32_t p, uint32_t n)
 {
-	uint32_t next = p + n, back = a->span[p - 1].back;
+	uint32_t next = p + n, last = free_before(a, p);
 	uint64_t d;
 
 	if (next < a->top && desc_state(d = span_desc(a, next)) == RUN_FREE) {
@@ -287,17 +306,13 @@ static void join(struct sh_arena *a, uint32_t p, uint32_t n)
 		clear_head(a, next);
 		KILL_POINT("heap.join.next");
 	}
-	/* back is stale unless a free run ends here: the run that it leads to decides. */
-	if (p > a->first && back && back <= p - a->first && is_head(a, p - back)) {
-		d = span_desc(a, p - back);
-		if (desc_state(d) == RUN_FREE && desc_pages(d) == back) {
-			bin_drop(a, p - back, back);
-			set_desc(a, p - back, free_desc(n + back));
-			clear_head(a, p);
-			KILL_POINT("heap.join.back");
-			p -= back;
-			n += back;
-		}
+	if (last) {
+		bin_drop(a, last, p - last);
+		n += p - last;
+		set_desc(a, last, free_desc(n));
+		clear_head(a, p);
+		KILL_POINT("heap.join.back");
+		p = last;
 	}
 	bin_put(a, p, n);
 }
@@ -320,26 +335,29 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	join(a, p, n);
 }
 
-/* The free pages from next on that a growing span takes: its new end, or 0. */
+/* A span grows into the free pages behind it, and beyond top. */
 static bool absorb(struct sh_arena *a, uint32_t p, uint32_t old, uint32_t n)
 {
 	uint64_t d = span_desc(a, p), f;
-	uint32_t next = p + old, more = n - old, len;
+	uint32_t next = p + old, more = n - old, len = 0;
 
-	if (next == a->top) {
-		if (a->end - next < more)
-			return false;
-		set_desc(a, next, free_desc(more));
-		KILL_POINT("heap.grow.top");
-		a->top = next + more;
-		len = more;
-	} else {
+	if (next < a->top) {
 		f = span_desc(a, next);
 		len = desc_pages(f);
-		if (desc_state(f) != RUN_FREE || len < more)
+		if (desc_state(f) != RUN_FREE)
 			return false;
+	}
+	if (len < more && (next + len < a->top || a->end - next < more))
+		return false;
+	if (len) {
 		bin_drop(a, next, len);
 		clear_head(a, next);
+	}
+	if (len < more) {
+		set_desc(a, a->top, free_desc(more - len));
+		KILL_POINT("heap.grow.top");
+		a->top = next + more;
+		KILL_POINT("heap.grow.moved");
 	}
 	a->kept -= sh_pages_dirty(a, next, more);
 	if (len > more) {
@@ -406,7 +424,8 @@ void sh_span_populate(struct sh_arena *a, uint32_t p, uint32_t n, uint32_t dirty
 			}
 		}
 	if (!known)
-		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_POPULATE_WRITE); /* fails: a fault shows it later */
+		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT,
+			MADV_POPULATE_WRITE); /* fails: a fault shows it later */
 }
 
 /* Holds: arena. The purged run is free, its memory gone. */
@@ -432,7 +451,8 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 
 			map &= ~(1ul << b);
 			for (unsigned t = 0; p && t < BIN_TRIES; t++, p = a->span[p].next) {
-				uint32_t n = desc_pages(span_desc(a, p)), dirty = sh_pages_dirty(a, p, n), from = p;
+				uint32_t n = desc_pages(span_desc(a, p)), dirty = sh_pages_dirty(a, p, n),
+					 from = p;
 
 				if (!dirty)
 					continue;
@@ -553,7 +573,8 @@ void sh_runs_rebuild(struct sh_arena *a)
 		d = span_desc(a, p);
 		n = desc_pages(d);
 		sh_check(n > 0 && n <= a->top - p);
-		while (desc_state(d) == RUN_FREE && p + n < a->top && desc_state(f = span_desc(a, p + n)) == RUN_FREE) {
+		while (desc_state(d) == RUN_FREE && p + n < a->top &&
+			desc_state(f = span_desc(a, p + n)) == RUN_FREE) {
 			sh_check(desc_pages(f) > 0 && desc_pages(f) <= a->top - p - n);
 			n += desc_pages(f);
 			set_desc(a, p, d = free_desc(n));

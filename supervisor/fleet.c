@@ -184,7 +184,13 @@ static void clone_into(unsigned seat)
 	if (place[seat].pid)
 		place[seat].before = place[seat].pid;
 	place[seat].pid = 0;
+	/*
+	 * The mark of the last death goes first: STARTING with it would be a death. The medic waits on
+	 * the words of the seats it knows: rung, it learns of this one.
+	 */
+	atomic_store(&seat_at(seat)->liveness, 0);
 	atomic_store(&seat_at(seat)->state, SEAT_STARTING);
+	sh_bell();
 	sh_link_ask(&req, NULL, 0, cloned, (void *)(uintptr_t)seat);
 }
 

@@ -21,7 +21,6 @@ struct ps {
 };
 
 struct look { /* what a G was like when we looked */
-	struct g *g;
 	uint64_t gid, task, parent;
 	unsigned status, waitreason;
 	int worker, p;
@@ -55,15 +54,16 @@ static bool look_at(struct g *g, int64_t task, struct look *l)
 	uint32_t win = g->win;
 	int64_t since = g->wait_since;
 
-	l->g = g;
-	l->status = g_state(g);
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_acquire);
+
+	l->status = s & G_STATE;
 	l->gid = g->gid;
 	l->task = task_of(g);
 	if (!l->gid || l->status == G_DEAD || l->status == G_IDLE || (task && l->task != (uint64_t)task))
 		return false;
 	l->parent = g->parent;
 	l->waitreason = g->waitreason < WAIT_REASONS ? g->waitreason : WAIT_ZERO;
-	l->worker = atomic_load(&g->m);
+	l->worker = l->status == G_RUNNABLE || l->status == G_WAITING ? NOSEAT : G_OWNER_SEAT(s);
 	l->worker = l->worker > 0 && l->worker < SH_SEATS ? l->worker : NOSEAT;
 	l->p = l->worker != NOSEAT ? atomic_load(&allm(l->worker)->p) : -1;
 	l->waiting_ns = l->status == G_WAITING && since > 0 ? (int64_t)sh_now() - since : 0;

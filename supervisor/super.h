@@ -173,6 +173,7 @@ struct job {
 	int32_t zfd[3];
 	uv_timer_t *timeout;
 	uint64_t timeout_ns;
+	int64_t started_ns, ended_ns; /* wall clock, as we saw it */
 	unsigned attempts;
 	char entry[Z_NAME], name[64], path[256];
 	char *args; /* argc + nenv strings; freed once they are in the segment */

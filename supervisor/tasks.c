@@ -100,6 +100,7 @@ static void ended(struct job *j)
 	unsigned how = atomic_load(&t->how);
 
 	j->state = JOB_ENDED;
+	j->ended_ns = wall_clock();
 	live[j->live] = live[--nlive];
 	live[j->live]->live = j->live;
 	stop_timer(j);
@@ -107,7 +108,7 @@ static void ended(struct job *j)
 	free(j->args);
 	j->args = NULL;
 	sh_crashes_look();
-	if (how == TASK_CRASHED)
+	if (how == TASK_CRASHED && atomic_load(&t->exit_code) != CODE_SHOAL) /* 125: the fault was ours */
 		sh_module_crashed(j->module);
 	if (t->args_len)
 		madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
@@ -126,7 +127,6 @@ static void end_unbegun(struct job *j, unsigned how)
 	atomic_store(&t->again, 0);
 	atomic_store(&t->how, how == 2 ? TASK_TIMEOUT : TASK_CANCELLED);
 	atomic_store(&t->exit_code, how == 2 ? 124 : 130);
-	t->ended_ns = wall_clock();
 	atomic_store_explicit(&t->state, TASK_ENDED, memory_order_release);
 	ended(j);
 }
@@ -158,8 +158,11 @@ static void run_again(struct job *j)
 static void look_at(struct job *j)
 {
 	struct task *t = record(j);
+	uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
 
-	if (j->state != JOB_LIVE || atomic_load_explicit(&t->state, memory_order_acquire) != TASK_ENDED)
+	if (j->state == JOB_LIVE && state > TASK_QUEUED && !j->started_ns)
+		j->started_ns = wall_clock();
+	if (j->state != JOB_LIVE || state != TASK_ENDED)
 		return;
 	if (atomic_load(&t->again) && j->cwd >= 0)
 		run_again(j);

@@ -152,11 +152,12 @@ static const char *compiler(json_t *env)
 	return getenv("CC");
 }
 
-/* The strings of the task, one after the other: argv[0] is the module. NULL: error says why. */
+/* The strings of the task, one after the other; args begin with argv[0], or the module stands in. NULL: error says why. */
 static bool take_strings(struct job *j, json_t *request, const char *module, const char **error)
 {
 	json_t *args = json_object_get(request, "args"), *env = json_object_get(request, "env");
-	size_t sum = strlen(module) + 1;
+	bool bare = json_array_size(args) == 0;
+	size_t sum = bare ? strlen(module) + 1 : 0;
 	char *at;
 
 	*error = "args and env are lists of strings";
@@ -166,13 +167,13 @@ static bool take_strings(struct job *j, json_t *request, const char *module, con
 	if (sum > TASK_ARGS_SIZE)
 		return false;
 	*error = "out of memory";
-	j->args = malloc(sum);
+	j->args = malloc(sum ? sum : 1);
 	if (!j->args)
 		return false;
 	j->args_len = sum;
-	j->argc = 1 + (int)json_array_size(args);
+	j->argc = bare + (int)json_array_size(args);
 	j->nenv = (int)json_array_size(env);
-	at = stpcpy(j->args, module) + 1;
+	at = bare ? stpcpy(j->args, module) + 1 : j->args;
 	append(env, append(args, at));
 	return true;
 }

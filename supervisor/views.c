@@ -71,8 +71,8 @@ json_t *sh_view_task(const struct job *j)
 	json_object_set_new(o, "goroutines", json_integer(over ? 0 : (json_int_t)task_goroutines(t)));
 	json_object_set_new(o, "goroutines_created", json_integer(over ? (json_int_t)t->gs : 0));
 	json_object_set_new(o, "submitted", seconds(t->queued_ns));
-	json_object_set_new(o, "started", seconds(t->started_ns));
-	json_object_set_new(o, "ended", over ? seconds(t->ended_ns) : json_null());
+	json_object_set_new(o, "started", seconds(t->started_ns > 0 ? t->started_ns : j->started_ns));
+	json_object_set_new(o, "ended", over ? seconds(t->ended_ns > 0 ? t->ended_ns : j->ended_ns) : json_null());
 	json_object_set_new(o, "signal", json_integer(over ? t->signal : 0));
 	json_object_set_new(o, "message", sh_view_string(t->message, sizeof t->message));
 	if (over)

@@ -2,7 +2,7 @@
 # Installs the Debian packages that Shoal is built and tested with. Silent when nothing is missing.
 set -euo pipefail
 
-libraries=(libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev)
+libraries=(libc6-dev libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev)
 commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git)
 
 missing=()
@@ -13,7 +13,7 @@ if command -v dpkg-query >/dev/null; then
 	done
 else
 	# Not Debian: the headers say it. The names printed are Debian's all the same.
-	for pair in uv.h:libuv1-dev jemalloc/jemalloc.h:libjemalloc-dev criterion/criterion.h:libcriterion-dev \
+	for pair in stdio.h:libc6-dev uv.h:libuv1-dev jemalloc/jemalloc.h:libjemalloc-dev criterion/criterion.h:libcriterion-dev \
 		elfutils/libdwfl.h:libdw-dev libelf.h:libelf-dev jansson.h:libjansson-dev; do
 		echo "#include <${pair%%:*}>" | ${CC:-cc} -E -x c - >/dev/null 2>&1 || missing+=("${pair#*:}")
 	done

@@ -7,6 +7,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -101,11 +102,15 @@ void host_mcall(void (*fn)(struct g *))
 
 void host_gogo(struct g *g)
 {
+	if (__builtin_expect(g->flags & GF_ROOT, 0))
+		optind = g->task->optind;
 	sh_switch_in(g->sp);
 }
 
 void host_start(struct g *g, void (*start)(struct g *))
 {
+	if (__builtin_expect(g->flags & GF_ROOT, 0))
+		optind = g->task->optind;
 	sh_switch_start(stack_top(g->win), start, g);
 }
 
@@ -243,6 +248,8 @@ void host_before_park(struct g *g)
 {
 	struct m *m = getm;
 
+	if (__builtin_expect(g->flags & GF_ROOT, 0)) /* libc keeps it per process, the task has one */
+		g->task->optind = optind;
 	if (__builtin_expect((atomic_load_explicit(&m->out[0].len, memory_order_relaxed) |
 			      atomic_load_explicit(&m->out[1].len, memory_order_relaxed)) != 0, 0))
 		output_flush(g, false);

@@ -10,6 +10,7 @@
  * Built with -DSHOAL_KILL_POINTS processes end at the kill points instead.
  */
 #include "shm/heap.h"
+#include "shm/heap_int.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -25,10 +26,10 @@
 #include <unistd.h>
 
 #define WORKERS 4
-#define MEDIC 5 /* the seat of the child that repairs */
-#define HELD 400
-#define BOXES 256
-#define LIMIT (192ul << 20)
+#define MEDIC	5 /* the seat of the child that repairs */
+#define HELD	400
+#define BOXES	256
+#define LIMIT	(192ul << 20)
 
 struct entry {
 	_Atomic uintptr_t block;
@@ -47,10 +48,12 @@ static struct shared {
 	struct sh_heap *_Atomic system;
 	_Atomic uint64_t ops, tasks, full;
 	_Atomic int failed, stop;
-	_Atomic int armed; /* kill points to go by before the next death */
+	_Atomic int armed;  /* kill points to go by before the next death */
+	_Atomic int target; /* the only kill point that counts, or -1 */
 	_Atomic int at_medic;
 	char where[64];
-} *sh;
+	uint32_t killed[256]; /* by kill point */
+} * sh;
 
 static struct sh_arena *arena;
 static uint64_t rng;
@@ -69,10 +72,15 @@ void sh_kill_hit(const struct sh_kill_point *here)
 {
 	if (!mortal || atomic_load_explicit(&sh->armed, memory_order_relaxed) <= 0)
 		return;
+	if (atomic_load(&sh->target) >= 0 && __start_shoal_kill[atomic_load(&sh->target)] != here)
+		return;
 	if (atomic_load(&sh->at_medic) != (mortal && getpid() == atomic_load(&sh->at_medic) ? getpid() : 0))
 		return;
 	if (atomic_fetch_sub(&sh->armed, 1) != 1)
 		return;
+	for (unsigned i = 0; __start_shoal_kill + i < __stop_shoal_kill; i++)
+		if (__start_shoal_kill[i] == here)
+			sh->killed[i % 256]++;
 	snprintf(sh->where, sizeof sh->where, "%s", here->name);
 	kill(getpid(), SIGKILL);
 	for (;;)
@@ -251,6 +259,7 @@ static void repair(unsigned seat)
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			mortal = true;
 			atomic_store(&sh->at_medic, getpid());
+			atomic_store(&sh->target, -1);
 			atomic_store(&sh->armed, (int)hits);
 			sh_heap_repair(arena, seat, MEDIC);
 			_exit(0);
@@ -279,8 +288,16 @@ static unsigned await_death(const pid_t *pid)
 
 #ifdef SHOAL_KILL_POINTS
 	(void)t;
-	atomic_store(&sh->armed, 1 + (int)(next() % (next() % 2 ? 100 : 3000)));
-	dead = waitpid(-1, &status, 0);
+	atomic_store(&sh->target, (int)(next() % (uint64_t)(__stop_shoal_kill - __start_shoal_kill)));
+	atomic_store(&sh->armed, 1 + (int)(next() % 3));
+	for (unsigned n = 0; (dead = waitpid(-1, &status, WNOHANG)) == 0; n++) {
+		nanosleep(&(struct timespec){0, 100000}, NULL);
+		if (n > 200 && atomic_exchange(&sh->armed, 0) > 0) { /* nobody comes by: any point will do */
+			atomic_store(&sh->target, -1);
+			atomic_store(&sh->armed, 100);
+			n = 0;
+		}
+	}
 #else
 	nanosleep(&t, NULL);
 	kill(pid[seat], SIGKILL);
@@ -324,6 +341,19 @@ static uint64_t storm(uint64_t until)
 		waitpid(pid[s], NULL, 0);
 	return deaths;
 }
+
+#ifdef SHOAL_KILL_POINTS
+static void list_points(void)
+{
+	for (unsigned i = 0; __start_shoal_kill + i < __stop_shoal_kill; i++)
+		if (!sh->killed[i])
+			printf("never killed at %s\n", __start_shoal_kill[i]->name);
+}
+#else
+static void list_points(void)
+{
+}
+#endif
 
 /* All that is known is freed, then all is released: nothing may be left. */
 static void settle(uint64_t deaths)
@@ -429,12 +459,13 @@ static double pairs(struct sh_heap *h, size_t size, unsigned n)
 	return ns_per(t0, n);
 }
 
-/* Takes a million blocks of 256 bytes: ns and bytes of memory each; then frees them. */
+/* Takes many blocks of 256 bytes: ns and bytes of memory each; then frees them. */
 static void park(struct sh_heap *h)
 {
-	enum { N = 1000000 };
+	enum { N = 400000 };
 	struct sh_heap_stats before, after;
-	void **p = mmap(NULL, N * sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void **p = mmap(NULL, N * sizeof *p, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t t0;
 	double in, out;
 
@@ -450,7 +481,7 @@ static void park(struct sh_heap *h)
 	for (unsigned i = 0; i < N; i++)
 		sh_heap_free(arena, 0, 0, p[i]);
 	out = ns_per(t0, N);
-	printf("10^6 blocks of 256: alloc %.1f ns, free %.1f ns, %.1f bytes each\n", in, out,
+	printf("blocks of 256 bytes: alloc %.1f ns, free %.1f ns, %.1f bytes each\n", in, out,
 		(double)(after.committed - before.committed) / N);
 	sh_arena_stats(arena, &after);
 	printf("then committed %zu MiB, used %zu\n", after.committed >> 20, after.used);
@@ -471,7 +502,8 @@ static void small_tasks(void)
 		sh_heap_release(h, 0);
 		in_release += sh_now() - t1;
 	}
-	printf("task heap with 5 spans: %.0f ns, of which release %.0f\n", ns_per(t0, N), (double)in_release / N);
+	printf("task heap with 5 spans: %.0f ns, of which release %.0f\n", ns_per(t0, N),
+		(double)in_release / N);
 }
 
 static void bench(void)
@@ -482,8 +514,8 @@ static void bench(void)
 	park(h);
 	printf("pair 64 B: %.1f ns (malloc %.1f)\n", pairs(h, 64, 10 * n), pairs(NULL, 64, 10 * n));
 	printf("pair 40000 B: %.1f ns (malloc %.1f)\n", pairs(h, 40000, n / 10), pairs(NULL, 40000, n / 10));
-	printf("mix: %.1f ns, a half freed remotely %.1f, all %.1f (malloc %.1f)\n", mix(h, 0, n), mix(h, 2, n),
-		mix(h, 1, n), mix(NULL, 0, n));
+	printf("mix: %.1f ns, a half freed remotely %.1f, all %.1f (malloc %.1f)\n", mix(h, 0, n),
+		mix(h, 2, n), mix(h, 1, n), mix(NULL, 0, n));
 	small_tasks();
 	sh_heap_release(h, 0);
 	audit("after the figures");
@@ -492,7 +524,8 @@ static void bench(void)
 int main(int argc, char **argv)
 {
 	bool only_bench = argc > 1 && !strcmp(argv[1], "bench");
-	uint64_t seed = argc > 1 && !only_bench ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
+	uint64_t seed = argc > 1 && !only_bench ? strtoull(argv[1], NULL, 0)
+						: (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
 	uint64_t ms = argc > 2 ? strtoull(argv[2], NULL, 0) : 1800, deaths;
 	int fd = sh_segment_create(only_bench ? 2ul << 30 : LIMIT);
 
@@ -506,12 +539,14 @@ int main(int argc, char **argv)
 	if (!only_bench) {
 		printf("heap_stress: seed %#lx\n", (unsigned long)seed);
 		rng = seed | 1;
+		arena->slack = (2ul << 20) / PAGE_BYTES; /* much goes back to the system and comes again */
 		atomic_store(&sh->system, sh_heap_new(arena, 0));
 		deaths = storm(sh_now() + ms * 1000000);
 		printf("%lu deaths, %lu operations, %lu tasks, %lu times full\n", (unsigned long)deaths,
 			(unsigned long)atomic_load(&sh->ops), (unsigned long)atomic_load(&sh->tasks),
 			(unsigned long)atomic_load(&sh->full));
 		settle(deaths);
+		list_points();
 	}
 	if (!atomic_load(&sh->failed) && (only_bench || argc < 2))
 		bench();

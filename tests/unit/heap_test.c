@@ -56,14 +56,16 @@ Test(heap, classes_waste_an_eighth_at_most)
 	for (size_t size = 1; size <= 32 * KiB; size++) {
 		unsigned c = class_of(size);
 
-		cr_assert(c < CLASSES && class_bytes(c) >= size && (c == 0 || class_bytes(c - 1) < size), "size %zu", size);
+		cr_assert(c < CLASSES && class_bytes(c) >= size && (c == 0 || class_bytes(c - 1) < size),
+			"size %zu", size);
 		cr_assert(size <= 128 || (class_bytes(c) - size) * 8 <= class_bytes(c), "size %zu", size);
 	}
 	for (size_t size = 256; size <= 2048; size *= 2)
 		cr_assert_eq(class_bytes(class_of(size)), size);
 	for (unsigned c = 0; c < CLASSES; c++)
 		for (size_t off = 0; off < SPAN_PAGES_MAX * PAGE_BYTES; off++)
-			cr_assert((off * sh_class_recip[c] >> 32) == off / class_bytes(c), "class %u offset %zu", c, off);
+			cr_assert((off * sh_class_recip[c] >> 32) == off / class_bytes(c),
+				"class %u offset %zu", c, off);
 }
 
 Test(heap, blocks_hold_what_was_asked_and_do_not_overlap)
@@ -298,8 +300,8 @@ Test(heap, limit_is_met_by_other_classes)
 
 	while (n < N && (p[n] = sh_heap_alloc(small, 0, 0, 64, 0, false)))
 		n++;
-	while (n > 0)
-		sh_heap_free(a, 0, n % 3, p[--n]);
+	for (; n > 0; n--)
+		sh_heap_free(a, 0, n % 3, p[n - 1]);
 	while (sh_heap_alloc(small, 0, 0, 2000, 0, false)) /* what was freed remotely is found as well */
 		big++;
 	cr_assert(big >= 400, "%u", big);
@@ -373,7 +375,7 @@ Test(heap, memory_goes_back_to_the_system)
 	cr_assert(committed() >= before + N * MiB);
 	for (unsigned i = 0; i < N; i++)
 		sh_heap_free(a, 0, 0, p[i]);
-	cr_assert(committed() <= before + 70 * MiB, "%zu MiB", committed() / MiB);
+	cr_assert(committed() <= before + 80 * MiB, "%zu MiB", committed() / MiB);
 	audit();
 	p[0] = sh_heap_alloc(h, 0, 0, 300 * MiB, 0, true);
 	for (size_t i = 0; i < 300; i++)
@@ -561,9 +563,9 @@ Test(heap_small, arena_of_4_mib)
 	cr_assert(a);
 	h = sh_heap_new(a, 0);
 	for (unsigned round = 0; round < 3; round++) {
-		while (sh_heap_alloc(h, 0, n % 64, 1 + n * 13 % 3000, 0, false))
+		while (sh_heap_alloc(h, 0, n % 2, 1 + n * 13 % 3000, 0, false))
 			n++;
-		cr_assert(n > 1000);
+		cr_assert(n > 1000, "%u", n);
 		cr_assert_eq(sh_heap_audit(a, 0, msg, sizeof msg), 0, "%s", msg);
 		sh_heap_release(h, 0);
 		h = sh_heap_new(a, 0);

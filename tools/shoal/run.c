@@ -203,30 +203,45 @@ struct submission {
 	bool detach;
 };
 
+/* Bytes that are not UTF-8, which JSON cannot say, go as {"hex": "..."}. */
+static json_t *bytes(const char *text)
+{
+	json_t *s = json_string(text);
+	if (s)
+		return s;
+	size_t n = strlen(text);
+	char *hex = must(malloc(2 * n + 1));
+	for (size_t i = 0; i < n; i++)
+		sprintf(hex + 2 * i, "%02x", (unsigned char)text[i]);
+	json_t *object = must(json_pack("{s:s}", "hex", hex));
+	free(hex);
+	return object;
+}
+
 static json_t *text_or_fail(const char *text, const char *what)
 {
 	json_t *s = json_string(text);
 	if (!s)
-		fail(failure_code(), "%s is not UTF-8 text", what);
+		usage("%s is not UTF-8 text", what);
 	return s;
 }
 
-/* Ours with what --env changes. A variable that JSON cannot carry stays behind, and we say so. */
+static void append(json_t *list, json_t *item)
+{
+	if (json_array_append_new(list, item) < 0)
+		must(NULL);
+}
+
+/* Ours with what --env changes; of two changes of one variable the last holds. */
 static json_t *environment(const struct opt_list *changes)
 {
 	json_t *env = must(json_array());
 	for (char **e = environ; *e; e++) {
-		size_t key = strcspn(*e, "=");
 		bool changed = false;
 		for (size_t i = 0; i < changes->n; i++)
-			changed = changed || strncmp(changes->item[i], *e, key + 1) == 0;
-		if (changed)
-			continue;
-		json_t *s = json_string(*e);
-		if (!s)
-			say("%.*s is not UTF-8 text: the task goes without it", (int)key, *e);
-		else if (json_array_append_new(env, s) < 0)
-			must(NULL);
+			changed = changed || strncmp(changes->item[i], *e, strcspn(*e, "=") + 1) == 0;
+		if (!changed)
+			append(env, bytes(*e));
 	}
 	for (size_t i = 0; i < changes->n; i++) {
 		bool again = false;
@@ -234,7 +249,7 @@ static json_t *environment(const struct opt_list *changes)
 		for (size_t j = i + 1; j < changes->n; j++)
 			again = again || strncmp(changes->item[i], changes->item[j], key) == 0;
 		if (!again)
-			json_array_append_new(env, text_or_fail(changes->item[i], changes->item[i]));
+			append(env, bytes(changes->item[i]));
 	}
 	return env;
 }
@@ -258,11 +273,11 @@ static void prepare(int argc, char **argv, struct submission *s)
 	parse_module(argv[0], &s->module);
 
 	json_t *args = must(json_array());
-	json_array_append_new(args, text_or_fail(s->module.typed, "the name of the module"));
+	append(args, bytes(s->module.typed));
 	for (int i = 1; i < n; i++)
-		json_array_append_new(args, text_or_fail(argv[i], "an argument"));
+		append(args, bytes(argv[i]));
 	s->request = request("submit");
-	put(s->request, "module", text_or_fail(s->module.path, "the path of the module"));
+	put(s->request, "module", bytes(s->module.path));
 	put(s->request, "entry", text_or_fail(s->module.entry, "the entry"));
 	put(s->request, "args", args);
 	put(s->request, "env", environment(&env));
@@ -352,7 +367,7 @@ int verb_wait(int argc, char **argv)
 	json_t *ids = must(json_array());
 	int64_t id = 0;
 	for (int i = 0; i < n; i++)
-		json_array_append_new(ids, json_integer(id = parse_id("task", argv[i])));
+		append(ids, json_integer(id = parse_id("task", argv[i])));
 	struct conn c;
 	conn_open(&c);
 	json_t *ask = request("wait"), *task;

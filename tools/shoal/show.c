@@ -51,6 +51,9 @@ static char *show_what(json_t *task)
 	const char *module = get_text(task, "module"), *entry = get_text(task, "entry"), *name = get_text(task, "name");
 	const char *slash = strrchr(module, '/');
 	bool usual = !*entry || strcmp(entry, "shoal_main") == 0;
+	/* A task without a name may be shown under that of its module. */
+	if (strcmp(name, slash ? slash + 1 : module) == 0)
+		name = "";
 	char *text = format("%s%s%s%s%s%s", *name ? name : "", *name ? " (" : "", slash ? slash + 1 : module,
 			    usual ? "" : ":", usual ? "" : entry, *name ? ")" : "");
 	char *clean = show_clean(text);

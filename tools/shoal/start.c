@@ -285,6 +285,7 @@ bool supervisor_start_private(struct conn *c)
 	struct launch l = {.socket = socket, .log = format("%s/log", folder), .bound = true};
 	own.log = l.log;
 	add_arg(&l, shoald, NULL);
+	add_arg(&l, "--one-shot", NULL); /* ends with our connection, whatever becomes of us */
 	launch(&l);
 	own.pid = l.pid;
 	char *error = wait_ready(&l);

@@ -1,0 +1,483 @@
+/*
+ * sim.c - runs the scheduler on seeds: a mix of goroutines, and what must hold in the end.
+ *
+ *   sim [--seed N] [--seeds COUNT] [--deaths] [--trace]
+ *
+ * Without deaths, and with deaths that took no goroutine along, all that was sent has arrived
+ * once, all counts are right and nobody waits for ever. Where a goroutine was lost, others may
+ * wait for what it would have done: then everybody who waits must have a reason, and nothing
+ * arrives twice. In the end the task goes, and the memory is back.
+ */
+#include "tests/sim/sim.h"
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PARTS 4
+#define VALUES 256
+
+enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, KINDS };
+
+struct part {
+	enum what what;
+	unsigned n, k, cap; /* goroutines, rounds, capacity */
+	unsigned leaves;
+	struct shoal_chan *c;
+	struct shoal_wg *wg, *wg2;
+	struct shoal_mutex *mu;
+	unsigned inside, counter, sent, received, done;
+	unsigned char seen[VALUES];
+};
+
+struct arg {
+	unsigned part, i, depth;
+	char pad[100]; /* sometimes an argument has to be allocated */
+};
+
+static struct part part[PARTS];
+static struct shoal_wg *root_wg;
+static unsigned nparts, passed, batches_failed;
+static bool root_done;
+
+static struct { /* as a module's globals would be: outside the segment's heap */
+	struct shoal_wg wg[2 * PARTS + 1];
+	struct shoal_mutex mu[PARTS];
+} globals;
+static bool use_globals;
+
+void sim_failed(void)
+{
+	printf("tests: %u passed, %u failed\n", passed, batches_failed + 1);
+}
+
+static void must(bool ok, const char *what, unsigned p, unsigned got, unsigned want)
+{
+	if (!ok)
+		sim_fail("part %u (kind %d): %s: %u, should be %u", p, (int)part[p].what, what, got, want);
+}
+
+/* ---- goroutines ---- */
+
+static void *shared(void *global, size_t n)
+{
+	void *b = global;
+
+	if (!use_globals)
+		b = g_alloc(getg(), n);
+	if (!b)
+		sim_fail("no memory");
+	memset(b, 0, n);
+	return b;
+}
+
+static shoal_gid start(struct shoal_wg *wg, void (*fn)(void *), struct arg a)
+{
+	struct shoal_go_opts o = {.flags = SHOAL_ISOLATED, .attempts = 1};
+	size_t size = sim_below(3) ? offsetof(struct arg, pad) : sizeof a;
+	shoal_gid gid;
+
+	memset(a.pad, (int)(a.i + 1), sizeof a.pad);
+	gid = wg ? shoal_wg_go_with(wg, &o, fn, &a, size) : shoal_go_with(&o, fn, &a, size);
+	if (!gid)
+		sim_fail("a goroutine was not started: %d", errno);
+	return gid;
+}
+
+static void maybe_yield(void)
+{
+	if (sim_below(4) == 0)
+		shoal_yield();
+}
+
+static void producer(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k; i++) {
+		uint64_t v = a->i * q->k + i;
+		int r;
+
+		maybe_yield();
+		r = shoal_send(q->c, &v);
+		must(r == 0, "send", a->part, (unsigned)-r, 0);
+		q->sent++;
+	}
+}
+
+static void got(unsigned p, uint64_t v)
+{
+	must(v < part[p].n * part[p].k, "a value that nobody sent", p, (unsigned)v, 0);
+	must(!part[p].seen[v], "a value arrived twice", p, (unsigned)v, 0);
+	part[p].seen[v] = 1;
+	part[p].received++;
+}
+
+static void consumer(void *p)
+{
+	struct arg *a = p;
+	uint64_t v = ~0ull;
+	int r;
+
+	while ((r = shoal_recv(part[a->part].c, &v)) == 1) {
+		got(a->part, v);
+		maybe_yield();
+	}
+	must(r == 0, "receive", a->part, (unsigned)-r, 0);
+}
+
+static void timed_sender(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k; i++) {
+		uint64_t v = a->i * q->k + i;
+		int r = shoal_send_timed(q->c, &v, 1 + (int64_t)sim_below(100000));
+
+		must(r == 0 || r == -ETIMEDOUT, "timed send", a->part, (unsigned)-r, 0);
+		q->sent += r == 0;
+	}
+}
+
+static void timed_receiver(void *p)
+{
+	struct arg *a = p;
+	uint64_t v;
+	int r;
+
+	while ((r = shoal_recv_timed(part[a->part].c, &v, 1 + (int64_t)sim_below(100000))) != 0) {
+		must(r == 1 || r == -ETIMEDOUT, "timed receive", a->part, (unsigned)-r, 0);
+		if (r == 1)
+			got(a->part, v);
+	}
+}
+
+static void tree(void *p)
+{
+	struct arg a = *(struct arg *)p;
+
+	if (a.depth == 0) {
+		part[a.part].counter++;
+		return;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		start(part[a.part].wg, tree, (struct arg){.part = a.part, .i = i, .depth = a.depth - 1});
+		maybe_yield();
+	}
+}
+
+static void locker(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k; i++) {
+		int r = sim_below(4) ? shoal_mutex_lock(q->mu) : shoal_mutex_trylock(q->mu);
+		unsigned seen;
+
+		if (r == -EBUSY) {
+			r = shoal_mutex_lock(q->mu);
+		}
+		must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", a->part, (unsigned)-r, 0);
+		must(!q->inside || r == -EOWNERDEAD, "two have the mutex", a->part, q->inside, 0);
+		q->inside = 1;
+		seen = q->counter;
+		maybe_yield();
+		q->counter = seen + 1;
+		q->inside = 0;
+		shoal_mutex_unlock(q->mu);
+	}
+}
+
+static void sleeper(void *p)
+{
+	struct arg *a = p;
+
+	for (unsigned i = 0; i < part[a->part].k; i++) {
+		int64_t ns = 1 + (int64_t)sim_below(sim_below(4) ? 30000 : 3000000), from = shoal_now();
+		int r = shoal_sleep(ns);
+
+		must(r == 0, "sleep", a->part, (unsigned)-r, 0);
+		must(shoal_now() - from >= ns, "slept too little", a->part, (unsigned)(shoal_now() - from), (unsigned)ns);
+		part[a->part].counter++;
+	}
+}
+
+static void joined(void *p)
+{
+	struct arg *a = p;
+
+	maybe_yield();
+	if (sim_below(3) == 0)
+		shoal_sleep(1 + sim_below(20000));
+	part[a->part].counter++;
+}
+
+/* ---- parts ---- */
+
+static void channel_part(unsigned p, void (*send)(void *), void (*recv)(void *))
+{
+	struct part *q = &part[p];
+	unsigned consumers = 1 + sim_below(3);
+
+	for (unsigned i = 0; i < q->n || i < consumers; i++) {
+		if (i < q->n)
+			start(q->wg, send, (struct arg){.part = p, .i = i});
+		if (i < consumers)
+			start(q->wg2, recv, (struct arg){.part = p, .i = i});
+	}
+	shoal_wg_wait(q->wg);
+	must(shoal_close(q->c) == 0, "close", p, 1, 0);
+	shoal_wg_wait(q->wg2);
+	if (!sim_count.lost) {
+		must(q->received == q->sent, "received", p, q->received, q->sent);
+		must(q->what == TIMED || q->sent == q->n * q->k, "sent", p, q->sent, q->n * q->k);
+		shoal_chan_free(q->c);
+	}
+}
+
+static void run_part(void *arg)
+{
+	unsigned p = ((struct arg *)arg)->part, want = 0;
+	struct part *q = &part[p];
+	shoal_gid gid[8];
+
+	q->wg = shared(&globals.wg[2 * p], sizeof *q->wg);
+	q->wg2 = shared(&globals.wg[2 * p + 1], sizeof *q->wg2);
+	q->mu = shared(&globals.mu[p], sizeof *q->mu);
+	if (!(q->c = shoal_chan_new(8, q->cap)))
+		sim_fail("no channel");
+	switch (q->what) {
+	case CHANNEL:
+		channel_part(p, producer, consumer);
+		break;
+	case TIMED:
+		channel_part(p, timed_sender, timed_receiver);
+		break;
+	case TREE:
+		start(q->wg, tree, (struct arg){.part = p, .depth = q->k % 4});
+		shoal_wg_wait(q->wg);
+		want = 1u << q->k % 4;
+		break;
+	case MUTEX:
+	case SLEEP:
+		for (unsigned i = 0; i < q->n; i++)
+			start(q->wg, q->what == MUTEX ? locker : sleeper, (struct arg){.part = p, .i = i});
+		shoal_wg_wait(q->wg);
+		want = q->n * q->k;
+		break;
+	default:
+		for (unsigned i = 0; i < q->n; i++)
+			gid[i] = start(NULL, joined, (struct arg){.part = p, .i = i});
+		for (unsigned i = 0; i < q->n; i++) {
+			struct shoal_end end;
+			int r = shoal_join(gid[i], &end);
+
+			must(r == 0, "join", p, (unsigned)-r, 0);
+			must(end.how == SHOAL_DONE || (end.how == SHOAL_LOST && sim_count.lost), "its end", p,
+			     (unsigned)end.how, SHOAL_DONE);
+		}
+		want = q->n;
+	}
+	if (!sim_count.lost)
+		must(q->counter == want, "count", p, q->counter, want);
+	q->done = 1;
+}
+
+static int root(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	root_wg = shared(&globals.wg[2 * PARTS], sizeof *root_wg);
+	for (unsigned i = 0; i < nparts; i++)
+		start(root_wg, run_part, (struct arg){.part = i});
+	shoal_wg_wait(root_wg);
+	root_done = true;
+	return 7;
+}
+
+/* ---- a run ---- */
+
+/* All sleep for ever, the task is not over. With everybody alive this is a lost wake-up. */
+static void stalled(struct task *t)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+
+	for (uint64_t i = 1; i < ngs; i++) {
+		struct g *g = allg(i);
+		unsigned how = atomic_load(&g->sudog.state);
+
+		if (g_state(g) == G_DEAD)
+			continue;
+		if (g_state(g) != G_WAITING)
+			sim_fail("all sleep, and G %lu is %s", (unsigned long)i, g_status_name(g_state(g)));
+		if (g->wake_at)
+			sim_fail("all sleep, and G %lu was to be woken by a timer", (unsigned long)i);
+		if (how == SG_DELIVERED || how == SG_CLOSED)
+			sim_fail("all sleep, and G %lu was told that its wait is over", (unsigned long)i);
+		for (unsigned p = 0; p < nparts; p++) {
+			struct part *q = &part[p];
+
+			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_RECV && shoal_chan_len(q->c))
+				sim_fail("all sleep, and G %lu waits for a value that is there", (unsigned long)i);
+			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_SEND && shoal_chan_len(q->c) < q->cap)
+				sim_fail("all sleep, and G %lu waits for room that is there", (unsigned long)i);
+			if (q->mu && g->sudog.queue == &q->mu->q && !(atomic_load(&q->mu->owner) << 1))
+				sim_fail("all sleep, and G %lu waits for a free mutex", (unsigned long)i);
+			if (q->wg && (g->sudog.queue == &q->wg->q ? !atomic_load(&q->wg->count) :
+				      g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
+				sim_fail("all sleep, and G %lu waits for an empty wait group", (unsigned long)i);
+		}
+	}
+	if (!sim_count.lost)
+		sim_fail("all sleep, and nobody was lost");
+	task_end(t, TASK_CANCELLED, 130, 0);
+}
+
+static struct sim_plan make_plan(bool deaths)
+{
+	static const unsigned rates[] = {3, 10, 50};
+	struct sim_plan p = {0};
+
+	p.workers = 1 + sim_below(4);
+	p.procs = 1 + sim_below(4);
+	p.switch_rate = rates[sim_below(3)];
+	p.renewals = sim_below(2) ? sim_below(4) : 0;
+	if (deaths) {
+		p.deaths = 1 + sim_below(4);
+		p.death_rate = 50 + sim_below(3000);
+		p.medic_dies = sim_below(2);
+	}
+	sim_windows = 1 + sim_below(6);
+	return p;
+}
+
+static void make_parts(void)
+{
+	memset(part, 0, sizeof part);
+	memset(&globals, 0, sizeof globals);
+	use_globals = sim_below(2);
+	root_done = false;
+	nparts = 1 + sim_below(PARTS);
+	for (unsigned i = 0; i < nparts; i++) {
+		part[i].what = sim_below(KINDS);
+		part[i].n = 1 + sim_below(6);
+		part[i].k = 1 + sim_below(8);
+		part[i].cap = sim_below(2) ? 0 : 1 + sim_below(4);
+	}
+}
+
+static void check_end(struct task *t, size_t used_before)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+	struct sh_heap_stats st;
+	char msg[256];
+
+	if (audit(msg, sizeof msg) != 0)
+		sim_fail("audit: %s", msg);
+	for (uint64_t i = 1; i < ngs; i++)
+		if (g_state(allg(i)) != G_DEAD)
+			sim_fail("in the end G %lu is %s", (unsigned long)i, g_status_name(g_state(allg(i))));
+	sh_arena_stats_by(sh_root->arena, 0, &st);
+	if (st.used != used_before)
+		sim_fail("memory in use: %zu before, %zu after", used_before, st.used);
+	if (sim_count.lost == 0 && (!root_done || atomic_load(&t->exit_code) != 7))
+		sim_fail("the root did not come to its end, exit code %d", atomic_load(&t->exit_code));
+	if (sim_count.deaths == 0 && task_goroutines(t) != 0)
+		sim_fail("%lu goroutines too many are counted", (unsigned long)task_goroutines(t));
+	for (unsigned i = 0; i < nparts && !sim_count.lost; i++)
+		must(part[i].done, "done", i, 0, 1);
+}
+
+static void run(uint64_t seed, bool deaths)
+{
+	struct sim_plan p = {.workers = 1};
+	struct task *t = task_at(1);
+	struct sh_heap_stats st;
+	int fd;
+
+	fd = sh_segment_create(0);
+	if (fd < 0)
+		sim_fail("no segment: %d", fd);
+	close(fd);
+	sim_begin(seed * 2 + deaths, &p); /* the plan itself is drawn from the seed */
+	p = make_plan(deaths);
+	make_parts();
+	schedinit(p.procs);
+	sim_begin(seed, &p);
+	t->id = t->slot = 1;
+	t->attempts = 1;
+	t->fd_out = t->fd_err = t->fd_cwd = -1;
+	t->entry = root;
+	atomic_store(&t->state, TASK_QUEUED);
+	sh_arena_stats_by(sh_root->arena, 0, &st);
+	sim_run(t, stalled);
+	check_end(t, st.used);
+	sh_segment_detach();
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Seeds from `from` on: count of them, or as many as fit into the time. */
+static void batch(uint64_t from, uint64_t count, double limit, bool deaths)
+{
+	uint64_t seed = from, points = 0, switches = 0, died = 0, lost = 0;
+	double began = seconds();
+
+	for (; count ? seed < from + count : seconds() - began < limit; seed++) {
+		run(seed, deaths);
+		points += sim_count.points;
+		switches += sim_count.switches;
+		died += sim_count.deaths;
+		lost += sim_count.lost;
+	}
+	printf("sim: seeds %lu..%lu%s, %lu transitions, %lu switches, %lu deaths, %lu goroutines lost, %.1f s\n",
+	       (unsigned long)from, (unsigned long)seed - 1, deaths ? " with deaths" : "", (unsigned long)points,
+	       (unsigned long)switches, (unsigned long)died, (unsigned long)lost, seconds() - began);
+	passed++;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = 0, count = 0;
+	bool deaths = false, one = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--deaths"))
+			deaths = true;
+		else if (!strcmp(argv[i], "--trace"))
+			sim_trace = true;
+		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
+			seed = strtoull(argv[++i], NULL, 0), one = true;
+		else if (!strcmp(argv[i], "--seeds") && i + 1 < argc)
+			count = strtoull(argv[++i], NULL, 0);
+		else {
+			fprintf(stderr, "usage: sim [--seed N] [--seeds COUNT] [--deaths] [--trace]\n");
+			return 2;
+		}
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (one || count) {
+		batch(one ? seed : 1, count ? count : 1, 0, deaths);
+	} else {
+		batch(1, 0, 18, false);
+		if (deaths)
+			batch(1, 0, 18, true);
+	}
+	printf("tests: %u passed, %u failed\n", passed, batches_failed);
+	return batches_failed != 0;
+}

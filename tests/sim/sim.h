@@ -1,0 +1,37 @@
+/*
+ * sim.h - a whole runtime in one process, driven by one seed.
+ *
+ * Each worker is a context with a stack of its own; at every KILL_POINT the seed decides whether
+ * another one goes on, or whether this one is dead. The medic is one of them, in seat 0, and can
+ * die as well. Time is a number that grows a little at every point and jumps when all sleep.
+ */
+#ifndef TESTS_SIM_SIM_H
+#define TESTS_SIM_SIM_H
+
+#include "core/host.h"
+
+struct sim_plan {
+	unsigned workers, procs;
+	unsigned deaths;	/* at most so many */
+	unsigned death_rate;	/* one in so many points */
+	unsigned renewals;	/* workers asked to leave in good order, at most */
+	unsigned switch_rate;	/* one in so many points */
+	bool medic_dies;
+};
+
+struct sim_count {
+	uint64_t points, switches;
+	unsigned deaths, lost; /* lost: deaths that took a goroutine along */
+};
+extern struct sim_count sim_count;
+extern bool sim_trace;
+
+uint64_t sim_rand(void); /* of the run's seed */
+unsigned sim_below(unsigned n);
+void sim_begin(uint64_t seed, const struct sim_plan *); /* the segment is fresh and schedinit was called */
+/* Until the task has ended and all sleep. stalled() is called when all sleep for ever, and the task runs still. */
+void sim_run(struct task *, void (*stalled)(struct task *));
+_Noreturn void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void sim_failed(void); /* main's: prints the counts */
+
+#endif
