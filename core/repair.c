@@ -110,7 +110,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	} else { /* it had not been entered, or was giving way */
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
-		else
+		else if (atomic_load(&g->res) != RES_IMAGE) /* its frames are not in the block that would be changed */
 			stack_fit(g);
 		casgstatus(g, G_RUNNING, G_RUNNABLE);
 		gogive(g);

@@ -68,8 +68,27 @@ static uint32_t pick_window(struct m *m, const struct g *g)
 	return m->whand++ % HOST_WINDOWS;
 }
 
-/* Gets the frames of the window's occupant out of the way. */
-static void displace(struct m *m, uint32_t win)
+/*
+ * Frames of a G that is ours, still in another worker's window: to its image, so that nobody waits
+ * for us. Two workers that each have claimed what lies in the other's window would wait for ever.
+ */
+static void let_go(struct m *m, struct g *g)
+{
+	int res = atomic_load_explicit(&g->res, memory_order_acquire);
+	size_t used;
+
+	if (res < 0 || res == m->seat)
+		return;
+	used = (size_t)(stack_top(g->win) - g->sp);
+	sh_check(used <= g->image_cap);
+	memcpy(g->image, host_region((unsigned)res, g->win) + (g->sp - host_window(g->win)), used);
+	KILL_POINT("stack.letgo.copied");
+	atomic_store_explicit(&g->res, RES_IMAGE, memory_order_release);
+	KILL_POINT("stack.letgo.moved");
+}
+
+/* Gets the frames of the window's occupant out of the way of g. */
+static void displace(struct m *m, uint32_t win, struct g *g)
 {
 	struct g *o = m->occ[win];
 
@@ -89,6 +108,7 @@ static void displace(struct m *m, uint32_t win)
 		} else if (g_state(o) == G_DEAD) {
 			break;
 		} else { /* another worker has claimed it and copies its frames from here right now */
+			let_go(m, g);
 #if defined(__x86_64__)
 			__builtin_ia32_pause();
 #endif
@@ -114,12 +134,13 @@ void stack_enter(struct g *g)
 		KILL_POINT("stack.enter.bound");
 	}
 	if (m->occ[w] && m->occ[w] != g)
-		displace(m, w);
+		displace(m, w, g);
 	m->occ[w] = g;
 	KILL_POINT("stack.enter.occupied");
 	host_window_guard(w, g->stack_max);
 	if (res == RES_NONE)
 		return; /* starts with no frames; host_start makes them */
+	res = atomic_load_explicit(&g->res, memory_order_relaxed); /* displace() may have let it go */
 	used = (size_t)(stack_top(w) - g->sp);
 	sh_check(used <= top_in_window(w) && used <= g->stack_max + 65536ul);
 	if (res == RES_IMAGE) {

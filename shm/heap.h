@@ -77,7 +77,8 @@ void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
  * seat is dead (its process runs no more). If it held the arena's lock or was in the middle of an
  * operation, makes everything whole and frees the lock. Safe while other seats go on allocating
  * (they wait on the lock at most). May be called again after it was itself killed half-way:
- * medic: the seat that repairs.
+ * medic: the seat that repairs. Does not wait for another dead seat's lock; release, flush, audit
+ * and stats do, so when several seats are dead all are repaired before any of these.
  */
 void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
 

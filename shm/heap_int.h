@@ -33,16 +33,16 @@
 
 #include <stdatomic.h>
 
-#define PAGE_SHIFT     13
-#define PAGE_BYTES     (1ul << PAGE_SHIFT)
-#define CLASSES	       72
-#define SMALL_MAX      32768ul
-#define STEPS	       4  /* span sizes of a class, from the first span to the largest */
+#define PAGE_SHIFT 13
+#define PAGE_BYTES (1ul << PAGE_SHIFT)
+#define CLASSES 72
+#define SMALL_MAX 32768ul
+#define STEPS 4		  /* span sizes of a class, from the first span to the largest */
 #define SPAN_PAGES_MAX 16 /* offsets in a span stay below 2^17: see block_index */
-#define PAGE_WORDS     8  /* words of abits, and of rbits, for a page: 512 blocks of 16 bytes */
-#define BINS	       136
-#define HEAP_SEATS     128
-#define OWNER_NONE     (SH_HEAP_NOCPU + 1)
+#define PAGE_WORDS 8	  /* words of abits, and of rbits, for a page: 512 blocks of 16 bytes */
+#define BINS 136
+#define HEAP_SEATS 128
+#define OWNER_NONE (SH_HEAP_NOCPU + 1)
 
 enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
@@ -288,8 +288,11 @@ bool sh_page_dirty(struct sh_arena *, uint32_t p);
 void sh_span_populate(struct sh_arena *, uint32_t p, uint32_t n, uint32_t dirty);
 /* Holds nothing; takes the lock. Gives memory back while more than the slack is kept; about `pages` of it. */
 void sh_arena_purge(struct sh_arena *, unsigned seat, uint64_t pages);
-/* Holds nothing. Ends a purge that a dead seat had in hand. */
-void sh_purge_finish(struct sh_arena *, uint32_t p, unsigned dead, unsigned medic);
+/*
+ * Holds nothing. Ends a purge that a dead seat had in hand. false: the lock is not to be had; it may
+ * be another dead seat's, for whose repair the medic must not wait. Then the note stays.
+ */
+bool sh_purge_finish(struct sh_arena *, unsigned dead, unsigned by);
 /* The first page of the run that p lies in. */
 uint32_t sh_run_head(struct sh_arena *, uint32_t p);
 /* Builds all that is derived anew from the descs. */

@@ -124,8 +124,6 @@ static void forget_lock(struct sh_arena *a, unsigned seat)
 
 void sh_heap_repair(struct sh_arena *a, unsigned seat, unsigned medic)
 {
-	uint32_t p;
-
 	sh_check(seat < HEAP_SEATS && medic < HEAP_SEATS);
 	if (sh_lock_held(&a->lock, seat)) {
 		sh_runs_rebuild(a);
@@ -136,12 +134,7 @@ void sh_heap_repair(struct sh_arena *a, unsigned seat, unsigned medic)
 		sh_lock_drop(&a->lock, seat);
 	}
 	forget_lock(a, seat);
-	p = a->note[seat].purge;
-	if (p) {
-		sh_purge_finish(a, p, seat, medic);
-		KILL_POINT("heap.repair.purged");
-		a->note[seat].purge = 0;
-	}
+	sh_purge_finish(a, seat, medic);
 	atomic_store(&a->note[seat].queue, 0);
 	KILL_POINT("heap.repair.notes");
 	atomic_fetch_add(&a->deaths, 1); /* each cache looks for what was lost before it takes more pages */

@@ -24,6 +24,8 @@ void sh_sim_point(const char *name);
 /* Every point of the program, gathered by the linker in one section. */
 extern const struct sh_kill_point *const __start_shoal_kill[], *const __stop_shoal_kill[];
 void sh_kill_hit(const struct sh_kill_point *);
+void sh_kill_seated(void);
+void sh_kill_arm(void);
 #define KILL_POINT(n) \
 	do { \
 		static const struct sh_kill_point here_ = {n}; \
@@ -33,6 +35,15 @@ void sh_kill_hit(const struct sh_kill_point *);
 	} while (0)
 #else
 #define KILL_POINT(n) ((void)0)
+#endif
+
+#if !defined(SHOAL_KILL_POINTS) || defined(SHOAL_SIM)
+static inline void sh_kill_seated(void)
+{
+}
+static inline void sh_kill_arm(void)
+{
+}
 #endif
 
 #endif

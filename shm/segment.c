@@ -76,6 +76,7 @@ int sh_segment_create(size_t memory_limit)
 		close(fd);
 		return -ENOMEM;
 	}
+	sh_kill_arm();
 	sh_root->version = SH_VERSION;
 	sh_root->magic = SH_MAGIC;
 	return fd;
@@ -118,6 +119,7 @@ void sh_seat_take(unsigned seat)
 	struct sh_seat *s = &sh_root->seat[seat];
 	uint32_t tid = (uint32_t)syscall(SYS_gettid);
 
+	sh_kill_seated();
 	robust.head.list.next = &robust.entry;
 	robust.entry.next = &robust.head.list;
 	robust.head.futex_offset = (long)((char *)&s->liveness - (char *)&robust.entry);

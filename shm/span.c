@@ -8,12 +8,14 @@
  * DEATH  runs are split and joined by one store of a desc each, after the desc of the part that
  *        comes to be was written where nobody looks yet. Bins, head bits, back lengths and
  *        counters follow from the descs; the lock was held, and sh_runs_rebuild makes them anew.
- *        A seat that dies in a purge has the run in its note; the medic purges it again
+ *        A seat that dies in a purge has the run in its note; the medic purges it again, or, if
+ *        the lock is not to be had, the seat's next process
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
 #include "shm/kill.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -21,7 +23,8 @@
 #endif
 
 #define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages given back in one go: half a millisecond */
-#define BIN_TRIES  16
+#define BIN_TRIES 16
+#define FINISH_TRIES 200
 
 /* ---- bits ---- */
 
@@ -484,6 +487,30 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 	return 0;
 }
 
+bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
+{
+	uint32_t p = a->note[dead].purge;
+	uint64_t d;
+
+	if (!p)
+		return true;
+	d = span_desc(a, p);
+	/* The seat is dead, or ours: nobody else changes a run that it purges. */
+	if (desc_state(d) == RUN_PURGE && desc_heap(d) == dead) {
+		madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
+		for (unsigned n = 0; !sh_lock_try(&a->lock, by); n++) {
+			if (n == FINISH_TRIES)
+				return false;
+			sched_yield();
+		}
+		end_purge(a, p);
+		sh_lock_drop(&a->lock, by);
+	}
+	KILL_POINT("heap.repair.purged");
+	a->note[dead].purge = 0;
+	return true;
+}
+
 void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 {
 	if (pages < PURGE_STEP)
@@ -491,6 +518,8 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 	while (pages > 0 && a->kept > a->slack) { /* read without the lock: a hint */
 		uint32_t p, n;
 
+		if (!sh_purge_finish(a, seat, seat)) /* left by who sat here before */
+			return;
 		sh_lock_take(&a->lock, seat);
 		p = a->kept > a->slack ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
 		sh_lock_drop(&a->lock, seat);
@@ -505,19 +534,6 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 		sh_lock_drop(&a->lock, seat);
 		pages -= n < pages ? n : pages;
 	}
-}
-
-void sh_purge_finish(struct sh_arena *a, uint32_t p, unsigned dead, unsigned medic)
-{
-	uint64_t d = span_desc(a, p);
-
-	/* The seat is dead: nobody else changes a run that it purges. */
-	if (desc_state(d) != RUN_PURGE || desc_heap(d) != dead)
-		return;
-	madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
-	sh_lock_take(&a->lock, medic);
-	end_purge(a, p);
-	sh_lock_drop(&a->lock, medic);
 }
 
 /* ---- repair ---- */

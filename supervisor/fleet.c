@@ -55,6 +55,7 @@ static struct place place[SH_SEATS];
 static struct renewal *renewals;
 static unsigned nseats; /* workers; the medic is one more */
 static pid_t zygote;
+static bool no_delay; /* SHOAL_DEBUG=nodelay: tests kill more often than anything should die */
 static struct watch *watches;
 static struct {
 	pid_t pid;
@@ -123,6 +124,8 @@ static unsigned restart_delay(struct place *p)
 		oldest = 0;
 	}
 	p->restart_ns[p->restarts++ % AT_ONCE] = now;
+	if (no_delay)
+		return 0;
 	if (!p->delay_ms && (!oldest || now - oldest > WITHIN_NS))
 		return 0;
 	delay = p->delay_ms ? p->delay_ms : DELAY_MS;
@@ -270,6 +273,17 @@ void sh_fleet_tick(void)
 	look_at_renewals();
 }
 
+static bool somebody_works(void)
+{
+	for (unsigned seat = 1; seat <= nseats; seat++) {
+		uint32_t state = atomic_load(&seat_at(seat)->state);
+
+		if (state == SEAT_LIVE || state == SEAT_STARTING)
+			return true;
+	}
+	return false;
+}
+
 void sh_fleet_look(void)
 {
 	look_at_renewals();
@@ -280,6 +294,8 @@ void sh_fleet_look(void)
 		if (p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_VACANT)
 			continue;
 		ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(p);
+		if (ms > DELAY_MS && !somebody_works())
+			ms = DELAY_MS; /* whatever is wrong with it: tasks wait, and there is nobody else */
 		if (ms) {
 			sh_log("worker %u starts again in %u ms", seat, ms);
 			clone_later(seat, ms);
@@ -293,6 +309,7 @@ void sh_fleet_start(pid_t zygote_pid, unsigned workers)
 {
 	zygote = zygote_pid;
 	nseats = workers;
+	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
 	for (unsigned seat = 0; seat <= nseats; seat++) {
 		uv_timer_init(sh_loop, &place[seat].timer);
 		place[seat].timer.data = &place[seat];

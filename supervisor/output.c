@@ -38,10 +38,12 @@ int sh_output_open(struct job *j)
 	return j->out < 0 || j->err < 0 ? -1 : 0;
 }
 
-int sh_output_reader(int fd)
+int sh_output_reader(int fd, bool empty)
 {
 	char path[40];
 
+	if (fd < 0)
+		return empty ? memfd_create("nothing", MFD_CLOEXEC) : -1;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
@@ -76,8 +78,23 @@ void sh_output_drop(struct job *j)
 	forget(j);
 }
 
+/* Most tasks write to one of them at most. */
+static bool drop_empty(int *fd)
+{
+	struct stat st;
+
+	if (*fd >= 0 && (fstat(*fd, &st) < 0 || st.st_size > 0))
+		return false;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	return true;
+}
+
 void sh_output_keep(struct job *j)
 {
+	j->out_empty = drop_empty(&j->out);
+	j->err_empty = drop_empty(&j->err);
 	j->output_bytes = bytes_of(j->out) + bytes_of(j->err);
 	j->newer = NULL;
 	*newest = j;

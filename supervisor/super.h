@@ -181,6 +181,7 @@ struct job {
 	int argc, nenv;
 	int cancelled; /* what task->cancel is to be */
 	uint64_t output_bytes; /* kept, when ended */
+	bool out_empty, err_empty; /* nothing was written: nothing is kept open for it */
 	struct job *newer;     /* kept output, oldest first */
 };
 
@@ -202,7 +203,7 @@ void sh_job_refuse(struct job *, const struct failure *);
 int sh_output_open(struct job *);
 void sh_output_keep(struct job *);  /* it has ended */
 void sh_output_drop(struct job *);
-int sh_output_reader(int fd);	    /* a descriptor that only reads; -1 */
+int sh_output_reader(int fd, bool empty); /* a descriptor that only reads; -1 */
 void sh_output_trim(void);	    /* now and then */
 
 /* ---- control.c ---- */

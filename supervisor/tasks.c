@@ -258,8 +258,8 @@ static void answer_accepted(struct job *j)
 	int fds[2], n = 0;
 
 	if (j->run) {
-		fds[0] = sh_output_reader(j->out);
-		fds[1] = sh_output_reader(j->err);
+		fds[0] = sh_output_reader(j->out, false);
+		fds[1] = sh_output_reader(j->err, false);
 		n = fds[0] >= 0 && fds[1] >= 0 ? 2 : 0;
 	}
 	sh_answer(j->asker, reply, fds, n);

@@ -341,8 +341,8 @@ static void verb_logs(struct asker *a, json_t *request)
 		return;
 	if (!sh_job_ended(j))
 		sh_output_open(j);
-	fds[0] = j->out >= 0 ? sh_output_reader(j->out) : -1;
-	fds[1] = j->err >= 0 ? sh_output_reader(j->err) : -1;
+	fds[0] = sh_output_reader(j->out, j->out_empty);
+	fds[1] = sh_output_reader(j->err, j->err_empty);
 	if (fds[0] < 0 || fds[1] < 0) {
 		sh_answer_error(a, CODE_FAILED, NULL, "the output of task %lu is no longer kept", (unsigned long)j->id);
 	} else {

@@ -279,7 +279,7 @@ void worker_main(unsigned seat)
 	sh_seat_take(seat);
 	getm = allm(seat);
 	atomic_store(&getm->curg, NULL);
-	s->load_gen = atomic_load(&sh_root->load_gen); /* the zygote raises it after a load, and clones between loads */
+	/* s->load_gen was set by the zygote's own count in the clone: the shared one may be ahead of us by now. */
 	atomic_store(&s->leave, 0);
 	windows_map(seat);
 	signals_start();

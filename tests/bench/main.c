@@ -186,7 +186,8 @@ static void print_json(void)
 	for (struct row *r = rows; r < rows + NROWS; r++) {
 		if (!wanted(r))
 			continue;
-		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit, procs_of(r));
+		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit,
+			procs_of(r));
 		if (figure_of(r, &figure))
 			printf("\"shoal\":%.1f,", figure);
 		else

@@ -19,7 +19,7 @@
 #define ROUNDS 5
 #define SPAWNS 1000000
 #define SPAWN_BATCH 100
-#define YIELDS 1000000	    /* of each of the two */
+#define YIELDS 1000000 /* of each of the two */
 #define ROUND_TRIPS 1000000
 #define PARKED 1000000
 #define MOVES 200000
@@ -220,7 +220,6 @@ static void parked(void)
 
 	gate = must_chan(0);
 	all_there = must_chan(0);
-	segment_bytes(); /* so that what measuring takes is there already */
 	before = segment_bytes();
 	start = shoal_now();
 	for (int i = 0; i < PARKED; i++)

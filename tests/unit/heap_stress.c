@@ -26,10 +26,10 @@
 #include <unistd.h>
 
 #define WORKERS 4
-#define MEDIC	5 /* the seat of the child that repairs */
-#define HELD	400
-#define BOXES	256
-#define LIMIT	(192ul << 20)
+#define MEDIC 5 /* the seat of the child that repairs */
+#define HELD 400
+#define BOXES 256
+#define LIMIT (192ul << 20)
 
 struct entry {
 	_Atomic uintptr_t block;
@@ -68,6 +68,15 @@ static uint64_t next(void)
 }
 
 #ifdef SHOAL_KILL_POINTS
+/* Ours instead of shm/kill.c: it is the storm that chooses. */
+void sh_kill_seated(void)
+{
+}
+
+void sh_kill_arm(void)
+{
+}
+
 void sh_kill_hit(const struct sh_kill_point *here)
 {
 	if (!mortal || atomic_load_explicit(&sh->armed, memory_order_relaxed) <= 0)

@@ -135,7 +135,7 @@ int verb_workers(int argc, char **argv)
 	size_t i;
 	json_array_foreach(list_or_json(reply, "workers"), i, w) {
 		bool busy = get_int(w, "gid", 0) > 0;
-		table_add(&t, (char *[]){number_or_dash(w, "id"), number_or_dash(w, "pid"), show_clean(get_text(w, "status")),
+		table_add(&t, (char *[]){number_or_dash(w, "id"), get_int(w, "pid", 0) > 0 ? number_or_dash(w, "pid") : must(strdup("-")), show_clean(get_text(w, "status")),
 			number_or_dash(w, "p"), busy ? number_or_dash(w, "gid") : must(strdup("-")),
 			number_or_dash(w, "restarts"), duration_or_dash(w, "uptime_ns")});
 	}

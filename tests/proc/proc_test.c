@@ -1,0 +1,182 @@
+/*
+ * proc_test.c - real supervisors, real workers, used through the command line as a person would.
+ *
+ * Each test has a supervisor of its own on a socket of its own.
+ */
+#include <criterion/criterion.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char dir[64], text[65536];
+
+/* Runs a shell command; what it prints is in text. Returns its exit code. */
+static __attribute__((format(printf, 1, 2))) int sh(const char *fmt, ...)
+{
+	char cmd[2048];
+	size_t n = 0, k;
+	va_list ap;
+	FILE *p;
+	int st;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof cmd, fmt, ap);
+	va_end(ap);
+	p = popen(cmd, "r");
+	cr_assert_not_null(p);
+	while ((k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
+		n += k;
+	text[n] = 0;
+	st = pclose(p);
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
+static void start(void)
+{
+	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
+	cr_assert_eq(sh("build/shoal start --procs 2 2>&1"), 0, "%s", text);
+}
+
+static void stop(void)
+{
+	cr_expect_eq(sh("build/shoal check 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal stop --now 2>&1"), 0, "%s", text);
+	sh("rm -rf %s", dir);
+}
+
+#define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = 60, ##__VA_ARGS__)
+
+PROC_TEST(runs_and_gives_the_exit_code)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "4000 0\n");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 17, "%s", text);
+}
+
+PROC_TEST(a_goroutine_is_moved_ten_thousand_times)
+{
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/moves.so 10000 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "10000 moves\n");
+}
+
+PROC_TEST(a_hundred_thousand_goroutines_on_few_windows)
+{
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/many.so 100000 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "100000\n");
+}
+
+PROC_TEST(globals_and_heap_are_one_for_all_workers)
+{
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "1605 1600 2\n", "%s", text); /* two workers took part */
+}
+
+PROC_TEST(two_tasks_of_one_module_have_their_own_globals)
+{
+	cr_expect_eq(sh("for i in 1 2 3; do build/shoal submit build/tests/modules/globals.so; done 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2 3 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+}
+
+PROC_TEST(a_module_is_loaded_while_others_are_parked_and_run)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 100000 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+	usleep(300000);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal logs 1"), 0);
+	cr_expect_str_eq(text, "100000\n");
+}
+
+PROC_TEST(crashes_end_as_the_interface_says)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so overflow 2>&1"), 139, "%s", text);
+	cr_expect(sh("build/shoal crash 2>&1") == 0 && strstr(text, "overflow"), "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so abort 2>&1"), 134, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so kill 2>&1"), 137, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so fork 2>&1"), 0, "%s", text);
+}
+
+PROC_TEST(a_task_ends_although_a_goroutine_loops)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so loop 2>&1"), 4, "%s", text);
+}
+
+PROC_TEST(workers_are_killed_and_the_work_goes_on)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 50000 800 2>&1"), 0, "%s", text);
+	usleep(500000); /* all are parked: who is killed now runs nobody */
+	for (int i = 0; i < 10; i++) {
+		sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -2");
+		for (char *pid = strtok(text, "\n"); pid; pid = strtok(NULL, "\n"))
+			if (atoi(pid) > 1)
+				kill(atoi(pid), 9);
+		usleep(20000);
+	}
+	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+}
+
+PROC_TEST(what_cannot_be_loaded_is_told)
+{
+	cr_expect_eq(sh("build/shoal run /nowhere/x.so 2>&1"), 127, "%s", text);
+	cr_expect_eq(sh("build/shoal run /etc/passwd 2>&1"), 126, "%s", text);
+	cr_expect_eq(sh("build/shoal run /tmp 2>&1"), 126, "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
+	cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; build/shoal run %s/bad.c 2>&1", dir, dir),
+		     126, "%s", text);
+	cr_expect_not_null(strstr(text, "bad.c:1"), "%s", text);
+	cr_expect_eq(sh("echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' >%s/u.c; build/shoal run %s/u.c 2>&1",
+			dir, dir), 126, "%s", text);
+	cr_expect_eq(sh("echo '__attribute__((constructor)) static void f(void) { *(volatile int *)0 = 1; } int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1",
+			dir, dir), 126, "%s", text);
+	cr_expect_eq(sh("build/shoal start 2>&1"), 1, "%s", text); /* one runs already */
+	cr_expect_eq(sh("build/shoal wait 999 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal nonsense 2>&1"), 2, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+}
+
+/* Every kill point, on each of its first hits: the runtime is whole after it, and goes on. */
+Test(kill, every_point, .timeout = 230)
+{
+	unsigned npoints, kills = 0, hits = getenv("SHOAL_KILL_HITS") ? (unsigned)atoi(getenv("SHOAL_KILL_HITS")) : 1;
+	char names[400][64];
+	char *kill_dir = dir;
+
+	strcpy(dir, "/tmp/shoal-kill.XXXXXX");
+	cr_assert_not_null(mkdtemp(kill_dir));
+	cr_assert_eq(sh("SHOAL_KILL_LIST=1 build/kill/shoald"), 0);
+	npoints = 0;
+	for (char *p = strtok(text, "\n"); p && npoints < 400; p = strtok(NULL, "\n"))
+		snprintf(names[npoints++], sizeof names[0], "%s", p);
+	cr_assert_gt(npoints, 100);
+	sh("ln -s $PWD/build/kill/shoald %s/shoald; cp build/shoal %s/shoal", dir, dir);
+	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
+	for (unsigned i = 0; i < npoints; i++)
+		for (unsigned hit = 1; hit <= hits; hit++) {
+			int r;
+
+			cr_assert_eq(sh("SHOAL_KILL=%u:%u timeout 10 %s/shoal start --procs 2 2>&1", i, hit, dir), 0, "%s: %s",
+				     names[i], text);
+			r = sh("timeout 10 %s/shoal run build/tests/modules/work.so 2>&1", dir);
+			cr_expect(r == 0 || r == 137, "%s hit %u: run ends with %d: %s", names[i], hit, r, text);
+			cr_expect_eq(sh("timeout 10 %s/shoal check 2>&1", dir), 0, "%s hit %u: %s", names[i], hit, text);
+			r = sh("timeout 10 %s/shoal run build/tests/modules/work.so 2>&1", dir);
+			cr_expect_eq(r, 0, "%s hit %u: the next run ends with %d: %s", names[i], hit, r, text);
+			sh("%s/shoal stats --json", dir);
+			kills += strstr(text, "\"worker_deaths\": 0") || strstr(text, "\"worker_deaths\":0") ? 0 : 1;
+			cr_expect_eq(sh("timeout 10 %s/shoal stop --now 2>&1", dir), 0, "%s: %s", names[i], text);
+		}
+	fprintf(stderr, "kill points: %u, kills survived: %u\n", npoints, kills);
+	cr_expect_gt(kills, npoints / 3);
+	sh("rm -rf %s", dir);
+}
