@@ -405,3 +405,18 @@ void chan_repair(struct sh_lock *l, const struct note *n)
 		getm->note.sg = NULL;
 	}
 }
+
+void chan_forget(struct sh_lock *l, struct sudog *sg)
+{
+	struct shoal_chan *c = (struct shoal_chan *)l;
+	unsigned seat = (unsigned)getm->seat;
+
+	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+		return;
+	sh_lock_take(&c->lock, seat);
+	if (waitq_has(&c->recvq, sg))
+		waitq_remove(&c->recvq, sg);
+	else if (waitq_has(&c->sendq, sg))
+		waitq_remove(&c->sendq, sg);
+	sh_lock_drop(&c->lock, seat);
+}

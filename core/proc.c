@@ -294,6 +294,12 @@ static void goexit0(struct g *g)
 {
 	struct m *m = getm;
 
+	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
+	m->note.cleared_gid = g->gid;
+	m->note.cleared_how = SHOAL_DONE;
+	m->note.cleared_signal = 0;
+	m->note.cleared_address = NULL;
+	m->note.cleared = g;
 	left_cpu(m);
 	g_end(g, SHOAL_DONE, 0, NULL);
 	dropg(m);
@@ -488,10 +494,10 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 				continue;
 			if (last && timers_run(victim, now) && (g = from_local(p, &inherit)))
 				return g;
-			if (!(atomic_load_explicit(&sched.pidle, memory_order_relaxed) & (1ull << at)))
-				while (runqsteal(p, victim, last, &g))
-					if (claimed(g))
-						return g;
+			/* Idle Ps as well, unlike Go: who left or died with work in its ring leaves it there. */
+			while (runqsteal(p, victim, last, &g))
+				if (claimed(g))
+					return g;
 		}
 	}
 	return NULL;
@@ -553,7 +559,8 @@ static void stopm(struct m *m)
 					until = when;
 			}
 		}
-		if (!p && !(until && until <= host_now()))
+		/* What came before our mark was there found nobody to wake: pairs with wake_worker. */
+		if (!p && !(until && until <= host_now()) && !(atomic_load(&sched.pidle) && work_in_sight()))
 			host_idle(until);
 		if (poller)
 			atomic_store(&sched.poller, NOSEAT);

@@ -5,8 +5,8 @@
  * between any two instructions, and its successor begins anew. Nothing in the seat is trusted: an
  * index or pointer that points nowhere is passed over.
  *
- * The order: the goroutine that ran there, then what it held in its hands (the notes), then locks,
- * then the P. Only the P's next owner uses the ring, so what lies behind its tail must be read first.
+ * The order: locks, or all that follows would wait for the dead; then the goroutine that ran there,
+ * then what it held in its hands (the notes), then the P. Only the P's next owner uses the ring, so what lies behind its tail must be read first.
  */
 #include "core/host.h"
 #include "core/sched.h"
@@ -35,6 +35,24 @@ static void hint(struct g *g)
 		gogive(g);
 }
 
+/* A lost one may be in a queue: it was on its way to wait there, or had been woken by a timer. */
+static void unqueue(struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	void *q = sg->queue;
+
+	if (!q || !sh_in_segment(q))
+		return;
+	if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
+		join_forget(q, sg);
+	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_CHAN)
+		chan_forget(q, sg);
+	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_WAITQ)
+		sync_forget(q, sg);
+	KILL_POINT("repair.lost.unqueued");
+	sg->queue = NULL;
+}
+
 static void lost(struct m *m, struct g *g)
 {
 	struct crash *c = &m->crash;
@@ -43,6 +61,15 @@ static void lost(struct m *m, struct g *g)
 	struct task *t = g->task;
 	bool root = (g->flags & GF_ROOT) != 0, isolated = (g->flags & GF_ISOLATED) != 0;
 
+	struct sudog *sg = &g->sudog;
+	struct sh_lock *q = sg->queue;
+	struct shoal_mutex *mu = m->note.chan;
+
+	if (g->waitreason == WAIT_MUTEX && q && atomic_load(&sg->state) == SG_DELIVERED)
+		mu = (struct shoal_mutex *)((char *)q - offsetof(struct shoal_mutex, q));
+	unqueue(g);
+	if (mu && sh_heap_owns(sh_root->arena, mu))
+		mutex_lost(mu, g);
 	if (atomic_load(&t->state) != TASK_RUNNING) {
 		/* The task is on its way out: as waiting it is ended with the rest. */
 		casgstatus(g, G_RUNNING, G_WAITING);
@@ -68,10 +95,21 @@ static void lost(struct m *m, struct g *g)
 	g_end(g, how, sig, crashed ? c->address : NULL);
 }
 
+/* The lock under which it queued was freed before it waited: who told it then found it running. */
+static void told_while_running(struct g *g)
+{
+	unsigned how = atomic_load(&g->sudog.state);
+	uint32_t seq = G_SEQ(atomic_load(&g->status));
+
+	if (g->sudog.queue && g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED))
+		goready(g, seq);
+}
+
 static void repair_curg(struct m *m, struct g *g, unsigned seat)
 {
 	uint64_t s = atomic_load(&g->status);
 	unsigned state = s & G_STATE;
+	struct m *me = getm;
 
 	if (state == G_RUNNABLE) {
 		gogive(g);
@@ -87,11 +125,19 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	}
 	if ((state != G_RUNNING && state != G_COPYSTACK) || G_OWNER_SEAT(s) != (int)seat)
 		return; /* claimed by somebody else: we only meant to */
-	if (state == G_COPYSTACK)
-		casgstatus(g, G_COPYSTACK, G_RUNNING);
-	else /* in our own name from here on */
-		atomic_store(&g->status, (s & G_SEQ_MASK) | G_OWNER(getm->seat) | G_RUNNING);
-	atomic_store(&getm->curg, g);
+	/* In our own name from here on, with all that a successor must know of it. */
+	me->oncpu = m->oncpu;
+	me->parking = m->parking;
+	me->park_when = m->park_when;
+	me->note.chan = m->note.chan;
+	me->note.cleared = m->note.cleared;
+	me->note.cleared_gid = m->note.cleared_gid;
+	me->note.cleared_how = m->note.cleared_how;
+	me->note.cleared_signal = m->note.cleared_signal;
+	me->note.cleared_address = m->note.cleared_address;
+	atomic_store(&me->curg, g);
+	KILL_POINT("repair.curg.named");
+	atomic_store(&g->status, (s & G_SEQ_MASK) | G_OWNER(me->seat) | G_RUNNING);
 	KILL_POINT("repair.curg.taken");
 	if (atomic_load(&m->oncpu)) {
 		lost(m, g);
@@ -107,6 +153,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		casgstatus(g, G_RUNNING, G_WAITING);
 		if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(atomic_load(&g->status)));
+		told_while_running(g);
 	} else { /* it had not been entered, or was giving way */
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
@@ -115,7 +162,10 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		casgstatus(g, G_RUNNING, G_RUNNABLE);
 		gogive(g);
 	}
-	atomic_store(&getm->curg, NULL);
+	atomic_store(&me->curg, NULL);
+	me->oncpu = 0;
+	me->parking = 0;
+	me->note.cleared = NULL;
 	KILL_POINT("repair.curg.done");
 }
 
@@ -151,35 +201,41 @@ static void free_scan(struct m *m, unsigned seat)
 	KILL_POINT("repair.scan.freed");
 }
 
+static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned seat)
+{
+	struct sh_lock *l = h->lock[i];
+
+	if (!sh_in_segment(l) || atomic_load(&l->owner) != seat + 1) {
+		h->lock[i] = NULL;
+		return;
+	}
+	switch (l->kind) {
+	case SH_LOCK_CHAN:
+		chan_repair(l, &m->note);
+		break;
+	case SH_LOCK_WAITQ:
+		sync_repair(l);
+		break;
+	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
+	case SH_LOCK_TIMERS: /* mended with its P */
+		return;
+	default: /* whole after each store */
+		break;
+	}
+	atomic_store(&l->owner, 0);
+	KILL_POINT("repair.lock.freed");
+	h->lock[i] = NULL;
+}
+
 static void repair_locks(struct m *m, unsigned seat)
 {
 	struct sh_held *h = sh_seat_held(seat);
 
-	for (unsigned i = SH_HELD_MAX; i-- > 0;) {
-		struct sh_lock *l = h->lock[i];
-
-		if (!l || !sh_in_segment(l) || atomic_load(&l->owner) != seat + 1) {
-			h->lock[i] = NULL;
-			continue;
-		}
-		switch (l->kind) {
-		case SH_LOCK_CHAN:
-			chan_repair(l, &m->note);
-			break;
-		case SH_LOCK_WAITQ:
-			sync_repair(l);
-			break;
-		case SH_LOCK_HEAP:
-			continue; /* sh_heap_repair frees it */
-		default: /* timers are mended with their P; the others are whole after each store */
-			break;
-		}
-		if (l->kind == SH_LOCK_TIMERS)
-			continue;
-		atomic_store(&l->owner, 0);
-		KILL_POINT("repair.lock.freed");
-		h->lock[i] = NULL;
-	}
+	/* From the innermost rank on: mending a queue makes goroutines runnable, which takes sched.lock. */
+	for (unsigned kind = SH_LOCK_KINDS; kind-- > 0;)
+		for (unsigned i = SH_HELD_MAX; i-- > 0;)
+			if (h->lock[i] && (!sh_in_segment(h->lock[i]) || h->lock[i]->kind == kind))
+				repair_lock(m, h, i, seat);
 }
 
 static void repair_timers(unsigned seat)
@@ -245,14 +301,13 @@ void repair_seat(unsigned seat)
 	struct g *g = valid(atomic_load(&m->curg));
 
 	free_scan(m, seat);
+	repair_locks(m, seat);
+	repair_timers(seat);
+	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	if (g)
 		repair_curg(m, g, seat);
 	repair_notes(m, p);
-	repair_locks(m, seat);
-	repair_notes(m, p); /* once more: mending a channel may have told somebody */
-	repair_timers(seat);
 	repair_free(m, p);
-	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	free_p(seat);
 	if (seat < WORKERS_MAX) {

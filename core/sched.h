@@ -235,6 +235,11 @@ char *stack_top(uint32_t win);
 void chan_repair(struct sh_lock *, const struct note *);
 void waitq_rebuild(struct sudog **first, struct sudog **last);
 void sync_repair(struct sh_lock *);
+/* Takes a lost G's sudog off the queue it may still be in. */
+void chan_forget(struct sh_lock *, struct sudog *);
+void sync_forget(struct sh_lock *, struct sudog *);
+void join_forget(struct g *, struct sudog *);
+void mutex_lost(struct shoal_mutex *, struct g *);
 void mutexes_abandon(struct g *); /* at its end: the next holder is told */
 void wg_leave(struct g *);
 

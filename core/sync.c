@@ -146,6 +146,8 @@ static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
 			waitq_remove(queue_of(q), sg);
 		sh_lock_drop(l, (unsigned)getm->seat);
 	}
+	if (why == WAIT_MUTEX)
+		getm->note.chan = (char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	return how == SG_QUEUED ? -ECANCELED : 0;
@@ -199,12 +201,14 @@ static bool take_mutex(struct shoal_mutex *mu, struct g *g, int *r)
 
 	if (owner != 0 && owner != MUTEX_DEAD)
 		return false;
-	/* Listed first: a holder that dies between is found by its list, and owner says whether it held it. */
+	/* Noted until it is listed: a holder that dies between is found by the note, see mutex_lost(). */
+	getm->note.chan = mu;
 	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid, memory_order_acquire,
 						     memory_order_relaxed))
 		return false;
 	KILL_POINT("mutex.taken");
 	now_mine(mu, g);
+	getm->note.chan = NULL;
 	*r = owner == MUTEX_DEAD ? -EOWNERDEAD : 0;
 	return true;
 }
@@ -249,8 +253,8 @@ static void wake_one(struct shoal_mutex *mu)
 
 	sh_lock_take(l, (unsigned)getm->seat);
 	if (queue_of(&mu->q)->first) {
-		atomic_fetch_sub(&mu->waiters, 1);
 		tell_first(&mu->q);
+		atomic_fetch_sub(&mu->waiters, 1); /* after it: one too many is harmless, one too few is not */
 	}
 	sh_lock_drop(l, (unsigned)getm->seat);
 }
@@ -261,11 +265,13 @@ int shoal_mutex_unlock(struct shoal_mutex *mu)
 
 	if (atomic_load_explicit(&mu->owner, memory_order_relaxed) != g->gid)
 		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
+	getm->note.chan = mu; /* until the next one is told */
 	not_mine(mu, g);
 	atomic_exchange(&mu->owner, 0);
 	KILL_POINT("mutex.freed");
 	if (atomic_load(&mu->waiters))
 		wake_one(mu);
+	getm->note.chan = NULL;
 	return 0;
 }
 
@@ -285,6 +291,17 @@ void mutexes_abandon(struct g *g)
 		}
 	}
 	g->mutexes = NULL;
+}
+
+/* g was lost, mu was in its hands: taken and not listed, freed and nobody told, or told and not taken. */
+void mutex_lost(struct shoal_mutex *mu, struct g *g)
+{
+	uint64_t mine = g->gid;
+
+	atomic_compare_exchange_strong(&mu->owner, &mine, MUTEX_DEAD);
+	KILL_POINT("mutex.lost");
+	if ((atomic_load(&mu->owner) & ~MUTEX_DEAD) == 0 && atomic_load(&mu->waiters))
+		wake_one(mu);
 }
 
 /* ---- wait group ---- */
@@ -423,4 +440,29 @@ void sync_repair(struct sh_lock *l)
 		waitq_pop(queue_of(q));
 		goready(sg->g, sg->seq);
 	}
+}
+
+void sync_forget(struct sh_lock *l, struct sudog *sg)
+{
+	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
+	unsigned seat = (unsigned)getm->seat;
+
+	sh_lock_take(l, seat);
+	if (waitq_has(queue_of(q), sg))
+		waitq_remove(queue_of(q), sg);
+	sh_lock_drop(l, seat);
+}
+
+void join_forget(struct g *g, struct sudog *sg)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct sudog **at = &g->joiners;
+
+	sh_lock_take(&g->join_lock, seat);
+	while (*at && *at != sg)
+		at = &(*at)->next;
+	if (*at)
+		*at = sg->next;
+	KILL_POINT("join.forgotten");
+	sh_lock_drop(&g->join_lock, seat);
 }

@@ -150,6 +150,7 @@ static void timed_sender(void *p)
 static void timed_receiver(void *p)
 {
 	struct arg *a = p;
+	unsigned late = 0;
 	uint64_t v;
 	int r;
 
@@ -157,6 +158,8 @@ static void timed_receiver(void *p)
 		must(r == 1 || r == -ETIMEDOUT, "timed receive", a->part, (unsigned)-r, 0);
 		if (r == 1)
 			got(a->part, v);
+		else if (sim_count.lost && ++late > 50)
+			return; /* who would have closed it may be gone */
 	}
 }
 
@@ -360,11 +363,11 @@ static struct sim_plan make_plan(bool deaths)
 	return p;
 }
 
-static void make_parts(void)
+static void make_parts(bool deaths)
 {
 	memset(part, 0, sizeof part);
 	memset(&globals, 0, sizeof globals);
-	use_globals = sim_below(2);
+	use_globals = sim_below(2) && !deaths;
 	root_done = false;
 	nparts = 1 + sim_below(PARTS);
 	for (unsigned i = 0; i < nparts; i++) {
@@ -410,7 +413,7 @@ static void run(uint64_t seed, bool deaths)
 	close(fd);
 	sim_begin(seed * 2 + deaths, &p); /* the plan itself is drawn from the seed */
 	p = make_plan(deaths);
-	make_parts();
+	make_parts(deaths);
 	schedinit(p.procs);
 	sim_begin(seed, &p);
 	t->id = t->slot = 1;

@@ -65,7 +65,7 @@ static void (*on_stall)(struct task *);
 static uint64_t rng, run_seed;
 static int64_t now;
 static bool active, stalled;
-static unsigned medic_lives;
+static unsigned medic_lives, waiting;
 static void medic(void);
 static struct {
 	const char *name;
@@ -293,6 +293,9 @@ void sh_sim_point(const char *name)
 		}
 	}
 	n = strlen(name);
+	waiting = strcmp(name, "lock.wait") == 0 ? waiting + 1 : 0;
+	if (waiting > 3000)
+		sim_fail("waits for a lock for ever");
 	waits = n > 5 && strcmp(name + n - 5, ".wait") == 0;
 	if (waits || sim_below(plan.switch_rate) == 0)
 		switch_to(pick(waits));
@@ -318,6 +321,8 @@ static void mend(unsigned seat)
 
 static void medic(void)
 {
+	unsigned looks = 0;
+
 	if (medic_lives++)
 		repair_seat(0);
 	for (;;) {
@@ -341,7 +346,8 @@ static void medic(void)
 			break;
 		case TASK_ENDING:
 			soon = !task_reap(task);
-			if (soon && all)
+			looks += soon;
+			if (looks > 2000)
 				sim_fail("the task does not end");
 			break;
 		default:
@@ -361,7 +367,7 @@ void sim_begin(uint64_t seed, const struct sim_plan *p)
 	plan = *p;
 	now = 1000000000;
 	active = stalled = false;
-	medic_lives = 0;
+	medic_lives = waiting = 0;
 	memset(&sim_count, 0, sizeof sim_count);
 	sh_check_hook = on_check;
 	cur = &driver;

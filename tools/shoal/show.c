@@ -173,7 +173,7 @@ int verb_sched(int argc, char **argv)
 {
 	no_words(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("sched"));
-	const char *line = get_text(reply, "line");
+	const char *line = get_text(reply, *get_text(reply, "line") ? "line" : "sched");
 	size_t n = strlen(line);
 	if (cli.json)
 		print_json(reply);
