@@ -125,7 +125,7 @@ static struct waitq *queue_of(struct shoal_waitq_ *q)
 }
 _Static_assert(offsetof(struct shoal_waitq_, first) == sizeof(struct sh_lock), "a waitq begins with its lock");
 
-/* Waits in q. Holds: its lock; drops it. Parks. 0 delivered, -ECANCELED. */
+/* Waits in q. Holds: its lock; drops it. Parks. 0 delivered, -EAGAIN look again (a repair), -ECANCELED. */
 static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
 {
 	struct sudog *sg = &g->sudog;
@@ -150,6 +150,8 @@ static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
 		getm->note.chan = (char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
+	if (how == SG_CLOSED)
+		return -EAGAIN;
 	return how == SG_QUEUED ? -ECANCELED : 0;
 }
 
@@ -360,12 +362,18 @@ int shoal_wg_wait(struct shoal_wg *wg)
 	struct sh_lock *l = lock_of(&wg->q);
 
 	api_shared(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
-	sh_lock_take(l, (unsigned)getm->seat);
-	if (atomic_load_explicit(&wg->count, memory_order_relaxed) == 0) {
-		sh_lock_drop(l, (unsigned)getm->seat);
-		return 0;
+	for (;;) {
+		int r;
+
+		sh_lock_take(l, (unsigned)getm->seat);
+		if (atomic_load_explicit(&wg->count, memory_order_relaxed) == 0) {
+			sh_lock_drop(l, (unsigned)getm->seat);
+			return 0;
+		}
+		r = wait_on(&wg->q, g, WAIT_WG);
+		if (r != -EAGAIN)
+			return r;
 	}
-	return wait_on(&wg->q, g, WAIT_WG);
 }
 
 shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
@@ -435,8 +443,11 @@ void sync_repair(struct sh_lock *l)
 	struct sudog *sg;
 
 	waitq_mend(queue_of(q));
-	/* Told, but not taken off. */
-	while ((sg = queue_of(q)->first) && atomic_load(&sg->state) == SG_DELIVERED) {
+	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
+	while ((sg = queue_of(q)->first)) {
+		if (atomic_load(&sg->state) == SG_QUEUED)
+			atomic_store(&sg->state, SG_CLOSED);
+		KILL_POINT("sync.repair.told");
 		waitq_pop(queue_of(q));
 		goready(sg->g, sg->seq);
 	}

@@ -66,12 +66,34 @@ static char **strings(struct task *t, char *from, int n)
 	return v;
 }
 
-void task_start(struct task *t)
+static struct g *find_root(struct task *t);
+
+static void start_root(struct task *t)
 {
 	struct shoal_go_opts o = {.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
+	int err;
+
+	t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
+	if (!t->root) {
+		sh_format(t->message, sizeof t->message, "no memory to start the task");
+		task_end(t, TASK_CRASHED, 125, 0);
+		return;
+	}
+	t->root_gid = getm->note.gid;
+}
+
+/* A medic died between RUNNING and the root: there is one, or it is made now. */
+void task_resume(struct task *t)
+{
+	if (atomic_load(&t->state) != TASK_RUNNING || t->root || (t->root = find_root(t)))
+		return;
+	start_root(t);
+}
+
+void task_start(struct task *t)
+{
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
 	char *blob, *env;
-	int err;
 
 	if (t->heap)
 		sh_heap_release(t->heap, (unsigned)getm->seat);
@@ -102,14 +124,12 @@ void task_start(struct task *t)
 	KILL_POINT("task.start.ready");
 	atomic_store(&t->state, TASK_RUNNING);
 	KILL_POINT("task.start.running");
-	if (blob && t->argv && t->envp)
-		t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
-	if (!t->root) {
-		sh_format(t->message, sizeof t->message, "no memory to start the task");
-		task_end(t, TASK_CRASHED, 125, 0);
+	if (blob && t->argv && t->envp) {
+		start_root(t);
 		return;
 	}
-	t->root_gid = getm->note.gid;
+	sh_format(t->message, sizeof t->message, "no memory to start the task");
+	task_end(t, TASK_CRASHED, 125, 0);
 }
 
 /* Each G that belongs to the task and is not dead. */
@@ -117,6 +137,16 @@ void task_start(struct task *t)
 	for (uint64_t i_ = 1, n_ = atomic_load(&sched.ngs); i_ < n_ && i_ < G_MAX; i_++) \
 		if (atomic_load_explicit(&gtask_slot[i_], memory_order_relaxed) == (t)->slot + 1 && \
 		    ((g) = allg(i_))->task == (t) && g_state(g) != G_DEAD && g_state(g) != G_IDLE)
+
+static struct g *find_root(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF (t, g)
+		if (g->flags & GF_ROOT)
+			return g;
+	return NULL;
+}
 
 bool task_alone(struct task *t)
 {

@@ -90,6 +90,7 @@ uint64_t task_goroutines(const struct task *); /* alive now, about */
 void task_end(struct task *, enum task_how, int exit_code, int sig);
 /* Medic: makes the heap and the root G of a QUEUED task; ends what is ENDING. Restartable. */
 void task_start(struct task *);
+void task_resume(struct task *);   /* medic, after the death of a medic */
 bool task_reap(struct task *);	   /* false: some of it still runs, call again */
 bool task_alone(struct task *);    /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);

@@ -63,7 +63,7 @@ static void close_own(unsigned seat)
 		int fd = s->own_fds[i];
 
 		s->own_fds[i] = -1;
-		if (fd > ZFD_FIRST_FREE)
+		if (fd >= ZFD_FIRST_FREE)
 			close(fd);
 	}
 }
@@ -168,6 +168,7 @@ static void find_all(void)
 			continue;
 		if (t->id >= next_id)
 			next_id = t->id + 1;
+		task_resume(t);
 		if (state != TASK_ENDED || atomic_load(&t->again))
 			active[nactive++] = i;
 	}

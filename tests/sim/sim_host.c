@@ -321,7 +321,7 @@ static void mend(unsigned seat)
 
 static void medic(void)
 {
-	unsigned looks = 0;
+	unsigned looks = 0, stalls = 0;
 
 	if (medic_lives++)
 		repair_seat(0);
@@ -341,6 +341,8 @@ static void medic(void)
 		case TASK_RUNNING:
 			if (atomic_load(&task->root_left) && task_alone(task))
 				task_end(task, TASK_DONE, 0, 0);
+			else if (all && ++stalls > 10)
+				sim_fail("the task was to end, and does not");
 			else if (all)
 				on_stall(task);
 			break;
