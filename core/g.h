@@ -115,6 +115,7 @@ struct g {
 	struct sh_lock join_lock;
 	_Atomic uint32_t joined; /* somebody waits for its end: ask joiners */
 	int32_t idx;
+	int32_t err;		 /* errno, while it does not run */
 	uint32_t migrations, grows;
 	struct outpart *part;	/* lines it has begun to write, kept while it is parked */
 	int64_t wake_at;	/* while waiting: a timer wakes it then; 0: none */

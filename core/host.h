@@ -7,12 +7,13 @@
 
 #include "core/sched.h"
 
-/* Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0. Returns when the G is resumed. */
-void host_mcall(void (*fn)(struct g *));
-/* Jumps to g, whose frames are in its window on this worker. */
-_Noreturn void host_gogo(struct g *);
-/* First run: a fresh stack at the top of its window, start(g) as its first function. */
-_Noreturn void host_start(struct g *, void (*start)(struct g *));
+/*
+ * Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0, which returns
+ * the one to enter: where it left, or, if it has no sp yet, with gmain(g) at the top of its window.
+ * Returns when the G is entered again, perhaps in another process.
+ */
+void host_mcall(struct g *(*fn)(struct g *));
+_Noreturn void host_mexit(struct g *(*fn)(struct g *)); /* the same for one that does not come back */
 
 char *host_window(uint32_t win);			/* lowest address of the window, as goroutines see it */
 char *host_region(unsigned seat, uint32_t win);		/* the same memory of any seat, as every process sees it */
@@ -24,7 +25,16 @@ void host_window_guard(uint32_t win, size_t stack_max);	/* the page below the li
 char *host_here(const void *at);
 extern uint32_t sim_windows; /* so few windows are used that Gs are in each other's way */
 #define HOST_WINDOWS sim_windows
+bool host_must_leave(void);
 #else
+/* This process is asked to go, or a module was loaded that it does not have. */
+static inline bool host_must_leave(void)
+{
+	const struct sh_seat *s = &sh_root->seat[getm->seat];
+
+	return atomic_load_explicit(&((struct sh_seat *)s)->leave, memory_order_relaxed) ||
+	       atomic_load_explicit(&sh_root->load_gen, memory_order_relaxed) > s->load_gen;
+}
 static inline char *host_here(const void *at)
 {
 	return (char *)at;
@@ -41,8 +51,8 @@ void host_bell(void);			/* wakes the medic */
 void host_kick(unsigned seat);		/* preemption signal */
 void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
 void host_switch_task(struct task *);	/* environ, working directory, output */
+void host_before_run(struct g *);	/* gives it what POSIX keeps per process and we per task */
 void host_before_park(struct g *);	/* flushes what must not stay in the process */
-bool host_must_leave(struct task *);	/* this process is too old for the task (module loaded later) or asked to go */
 _Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
 void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
 void host_file_close(int fd);

@@ -2,7 +2,9 @@
  * proc.c - the scheduler loop: schedule, findrunnable, park, ready, and the death of a goroutine.
  *
  * Everything that leaves a goroutine does so on g0, where its frames are complete: host_mcall
- * saves it, m->oncpu falls to 0, and from then on a death of this worker loses nothing of it.
+ * saves it, m->oncpu falls to 0, and from then on a death of this worker loses nothing of it. What
+ * runs on g0 returns who is next, which host_mcall enters: g0 has no frame that outlives a switch,
+ * and calls and returns stay paired, or the processor would mispredict each return after it.
  * The names and the order of things are Go's (proc.go).
  */
 #include "core/host.h"
@@ -210,8 +212,9 @@ void goready(struct g *g, uint32_t seq)
 
 /* ---- leaving a goroutine, on g0 ---- */
 
-static void left_cpu(struct m *m)
+static void left_cpu(struct m *m, struct g *g)
 {
+	g->err = *host_errno();
 	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
 	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
 	KILL_POINT("g.left.cpu");
@@ -222,12 +225,12 @@ static void dropg(struct m *m)
 	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
 }
 
-static void park_m(struct g *g)
+static struct g *park_m(struct g *g)
 {
 	struct m *m = getm;
 	bool again;
 
-	left_cpu(m);
+	left_cpu(m, g);
 	host_before_park(g);
 	stack_fit(g);
 	g->wake_at = m->park_when;
@@ -246,14 +249,13 @@ static void park_m(struct g *g)
 	dropg(m);
 	if (again)
 		goready(g, G_SEQ(atomic_load(&g->status)));
-	schedule();
+	return schedule();
 }
 
 void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
 {
 	struct m *m = getm;
 	struct g *g = getg();
-	int err = *host_errno();
 
 	sh_check(g && m->locks == 0);
 	g->waitreason = (uint8_t)why;
@@ -262,14 +264,13 @@ void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
 	m->park_when = when;
 	m->parking = 1;
 	host_mcall(park_m);
-	*host_errno() = err;
 }
 
-static void goyield_m(struct g *g)
+static struct g *goyield_m(struct g *g)
 {
 	struct m *m = getm;
 
-	left_cpu(m);
+	left_cpu(m, g);
 	if (atomic_load_explicit(&g->preempt, memory_order_relaxed))
 		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
 	host_before_park(g);
@@ -279,18 +280,15 @@ static void goyield_m(struct g *g)
 	/* The local tail, not Go's global queue: no lock, and a thief finds it as well. */
 	runqput(getp(), g, false);
 	dropg(m);
-	schedule();
+	return schedule();
 }
 
 void goyield(void)
 {
-	int err = *host_errno();
-
 	host_mcall(goyield_m);
-	*host_errno() = err;
 }
 
-static void goexit0(struct g *g)
+static struct g *goexit0(struct g *g)
 {
 	struct m *m = getm;
 
@@ -300,10 +298,10 @@ static void goexit0(struct g *g)
 	m->note.cleared_signal = 0;
 	m->note.cleared_address = NULL;
 	m->note.cleared = g;
-	left_cpu(m);
+	left_cpu(m, g);
 	g_end(g, SHOAL_DONE, 0, NULL);
 	dropg(m);
-	schedule();
+	return schedule();
 }
 
 void goexit(void)
@@ -311,13 +309,12 @@ void goexit(void)
 	struct g *g = getg();
 
 	host_g_end(g);
-	host_mcall(goexit0);
-	__builtin_unreachable();
+	host_mexit(goexit0);
 }
 
 /* ---- starting one ---- */
 
-static void gmain(struct g *g)
+void gmain(struct g *g)
 {
 	void *arg = NULL;
 
@@ -541,7 +538,7 @@ static void stopm(struct m *m)
 		atomic_fetch_or(&sched.midle, MBIT(m->seat));
 		KILL_POINT("m.stop.marked");
 		p = given_p(m);
-		if (!p && host_must_leave(NULL)) {
+		if (!p && host_must_leave()) {
 			atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
 			if (!(p = given_p(m)))
 				host_leave();
@@ -613,7 +610,7 @@ top:
 			return g;
 		if (!spin_until)
 			spin_until = now + SPIN_NS;
-		if (now < spin_until && !host_must_leave(NULL)) {
+		if (now < spin_until && !host_must_leave()) {
 #if defined(__x86_64__)
 			for (int i = 0; i < 20; i++)
 				__builtin_ia32_pause();
@@ -638,74 +635,67 @@ top:
 	goto top;
 }
 
-/* The process is too old for the task's module, or asked to go: the G waits for another worker. */
+/* The process lacks a module, or is asked to go: the G waits for another worker. */
 static _Noreturn void leave_with(struct g *g)
 {
 	struct m *m = getm;
-	struct p *p;
 
-	if (g) {
-		m->note.ready = g;
-		casgstatus(g, G_RUNNING, G_RUNNABLE);
-		globrunqput(g);
-		m->note.ready = NULL;
-		dropg(m);
-	}
+	m->note.ready = g;
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	globrunqput(g);
+	m->note.ready = NULL;
+	dropg(m);
 	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
-	p = releasep();
-	handoffp(p);
+	handoffp(releasep());
 	host_leave();
 }
 
-static _Noreturn void execute(struct g *g, bool inherit)
+/* Makes g ready to be entered. False: it may not run any more. */
+static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 {
-	struct m *m = getm;
-	struct p *p = getp();
-
-	if (__builtin_expect(host_must_leave(g->task), 0))
+	if (__builtin_expect(host_must_leave(), 0))
 		leave_with(g);
 	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
 		casgstatus(g, G_RUNNING, G_WAITING); /* its task is over: the medic ends it when none of the task runs */
 		dropg(m);
-		schedule();
+		return false;
 	}
 	if (!inherit)
 		atomic_store_explicit(&p->schedtick, atomic_load_explicit(&p->schedtick, memory_order_relaxed) + 1,
 				      memory_order_relaxed);
 	stack_enter(g);
-	host_switch_task(g->task);
+	host_before_run(g);
 	m->park_lock = NULL;
 	if (atomic_load_explicit(&g->res, memory_order_relaxed) == RES_NONE) {
 		atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
 		KILL_POINT("g.execute.first");
-		atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
-		atomic_signal_fence(memory_order_seq_cst);
-		host_start(g, gmain);
 	}
+	*host_errno() = g->err;
 	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses it */
 	KILL_POINT("g.execute.oncpu");
-	host_gogo(g);
+	return true;
 }
 
-void schedule(void)
+struct g *schedule(void)
 {
 	struct m *m = getm;
-	bool inherit = false;
+	bool inherit;
 	struct g *g;
 
 	sh_check(m->locks == 0 && !getg());
-	if (__builtin_expect(host_must_leave(NULL), 0) && getp())
-		leave_with(NULL);
-	if (!getp())
-		stopm(m);
-	g = findrunnable(&inherit);
-	if (spinning(m))
-		resetspinning(m);
-	execute(g, inherit);
+	do {
+		if (__builtin_expect(!getp(), 0))
+			stopm(m);
+		inherit = false;
+		g = findrunnable(&inherit);
+		if (__builtin_expect(spinning(m), 0))
+			resetspinning(m);
+	} while (__builtin_expect(!execute(m, getp(), g, inherit), 0));
+	return g;
 }
 
-void mstart(unsigned seat)
+struct g *mstart(unsigned seat)
 {
 	struct p *p;
 
@@ -718,5 +708,5 @@ void mstart(unsigned seat)
 		atomic_fetch_or(&sched.mspinning, MBIT(seat));
 		acquirep(p);
 	}
-	schedule();
+	return schedule();
 }

@@ -200,7 +200,8 @@ void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
 struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */
 
 /* ---- the scheduler (proc.c) ---- */
-_Noreturn void schedule(void);		     /* on g0, for ever */
+struct g *schedule(void);		     /* on g0: the G to enter, ready to be; sleeps until there is one */
+void gmain(struct g *);			     /* the first function of every G; ends it */
 /*
  * Running -> waiting. Parks. lock (or NULL) is held and is dropped once the G waits; when: it is
  * woken at that time (monotonic ns), 0 for never. Who called looks at its sudog to see why it woke.
@@ -214,7 +215,7 @@ _Noreturn void goexit(void);
 #define GO_ROOT (1u << 31) /* in shoal_go_opts.flags: the root of its task. The medic's alone */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
-void mstart(unsigned seat);		     /* the worker's entry to the scheduler: takes a P or idles. Does not return */
+struct g *mstart(unsigned seat);	     /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
 void handoffp(struct p *);
 void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P: repair, tasks */
 

@@ -93,25 +93,22 @@ void host_window_guard(uint32_t w, size_t stack_max)
 
 /* ---- the switch ---- */
 
-void host_mcall(void (*fn)(struct g *))
-{
-	struct g *g = getg();
+_Static_assert(offsetof(struct g, sp) == 8, "switch_x86_64.S says so");
 
-	sh_switch_out(&g->sp, g0_top, fn, g);
+/* For sh_first: where the stack of a G begins that has none yet. */
+char *sh_first_top(struct g *g)
+{
+	return stack_top(g->win);
 }
 
-void host_gogo(struct g *g)
+void host_mcall(struct g *(*fn)(struct g *))
 {
-	if (__builtin_expect(g->flags & GF_ROOT, 0))
-		optind = g->task->optind;
-	sh_switch_in(g->sp);
+	sh_mcall(getg(), fn, g0_top);
 }
 
-void host_start(struct g *g, void (*start)(struct g *))
+void host_mexit(struct g *(*fn)(struct g *))
 {
-	if (__builtin_expect(g->flags & GF_ROOT, 0))
-		optind = g->task->optind;
-	sh_switch_start(stack_top(g->win), start, g);
+	sh_mexit(getg(), fn, g0_top);
 }
 
 int64_t host_now(void)
@@ -225,16 +222,6 @@ void host_switch_task(struct task *t)
 		return; /* the folder is gone; the task sees that for itself */
 }
 
-bool host_must_leave(struct task *t)
-{
-	struct sh_seat *s = &sh_root->seat[getm->seat];
-
-	if (t)
-		return t->load_gen > s->load_gen;
-	return atomic_load_explicit(&s->leave, memory_order_relaxed) ||
-	       atomic_load_explicit(&sh_root->load_gen, memory_order_relaxed) > s->load_gen;
-}
-
 void host_leave(void)
 {
 	struct sh_seat *s = &sh_root->seat[getm->seat];
@@ -244,11 +231,18 @@ void host_leave(void)
 	_exit(0);
 }
 
+void host_before_run(struct g *g)
+{
+	host_switch_task(g->task);
+	if (__builtin_expect(g->flags & GF_ROOT, 0)) /* libc keeps it per process, the task has one */
+		optind = g->task->optind;
+}
+
 void host_before_park(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect(g->flags & GF_ROOT, 0)) /* libc keeps it per process, the task has one */
+	if (__builtin_expect(g->flags & GF_ROOT, 0))
 		g->task->optind = optind;
 	if (__builtin_expect((atomic_load_explicit(&m->out[0].len, memory_order_relaxed) |
 			      atomic_load_explicit(&m->out[1].len, memory_order_relaxed)) != 0, 0))
@@ -265,11 +259,6 @@ void host_g_end(struct g *g)
 }
 
 /* ---- the worker ---- */
-
-static void on_g0(unsigned seat)
-{
-	mstart(seat);
-}
 
 void worker_main(unsigned seat)
 {
@@ -289,5 +278,5 @@ void worker_main(unsigned seat)
 	g0_top = stack + G0_STACK - 64;
 	atomic_store(&s->state, SEAT_LIVE);
 	KILL_POINT("worker.live");
-	sh_switch_stack(g0_top, on_g0, seat);
+	sh_mstart(g0_top, mstart, seat);
 }

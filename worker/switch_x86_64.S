@@ -4,94 +4,141 @@
  * A goroutine that does not run has on its stack, from sp upwards: MXCSR and the x87 control word,
  * r15 r14 r13 r12 rbx rbp, and the return address. Nothing the switch itself needs lies in the
  * window: it goes on on g0's stack, which is private to the process.
+ *
+ * The function called on g0 returns the G to enter. So every call has its return, and the return
+ * into a goroutine matches the call by which some goroutine left: the processor's return
+ * predictor is right as long as they leave alike.
  */
+#define G_SP 8 /* offset of sp in struct g; checked in host.c */
+#define MXCSR_DEFAULT 0x1f80
+#define X87_DEFAULT 0x37f
+
 	.text
 
-/* void sh_switch_out(char **sp, char *g0_sp, void (*fn)(struct g *), struct g *g) */
-	.globl	sh_switch_out
-	.type	sh_switch_out, @function
+/* void sh_mcall(struct g *g, struct g *(*fn)(struct g *), char *g0_top): rbx, r12d keep the control words across fn. */
+	.globl	sh_mcall
+	.type	sh_mcall, @function
 	.p2align 4
-sh_switch_out:
+sh_mcall:
 	.cfi_startproc
 	push	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset rbp, 0
 	push	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset rbx, 0
 	push	%r12
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r12, 0
 	push	%r13
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r13, 0
 	push	%r14
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r14, 0
 	push	%r15
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset r15, 0
 	sub	$8, %rsp
+	.cfi_adjust_cfa_offset 8
 	stmxcsr	(%rsp)
 	fnstcw	4(%rsp)
-	mov	%rsp, (%rdi)
-	mov	%rsi, %rsp
+	mov	(%rsp), %ebx
+	movzwl	4(%rsp), %r12d
+	mov	%rsp, G_SP(%rdi)
+	mov	%rdx, %rsp
 	xor	%ebp, %ebp
-	mov	%rcx, %rdi
-	call	*%rdx
-	ud2
-	.cfi_endproc
-	.size	sh_switch_out, .-sh_switch_out
-
-/* void sh_switch_in(char *sp): the control words are loaded only if they differ, loading is slow. */
-	.globl	sh_switch_in
-	.type	sh_switch_in, @function
-	.p2align 4
-sh_switch_in:
-	.cfi_startproc
-	mov	%rdi, %rsp
-	stmxcsr	-8(%rsp)
-	fnstcw	-4(%rsp)
-	mov	-8(%rsp), %eax
-	cmp	(%rsp), %eax
+	call	*%rsi
+.Lenter:
+	mov	G_SP(%rax), %rdx
+	test	%rdx, %rdx
+	jz	.Lfirst
+	mov	%rdx, %rsp
+	cmp	%ebx, (%rsp)
 	jne	1f
-	mov	-4(%rsp), %ax
-	cmp	4(%rsp), %ax
+	cmp	%r12w, 4(%rsp)
 	je	2f
-1:	ldmxcsr	(%rsp)
+1:	ldmxcsr	(%rsp)			/* only if they differ: loading is slow */
 	fldcw	4(%rsp)
 2:	add	$8, %rsp
+	.cfi_adjust_cfa_offset -8
 	pop	%r15
+	.cfi_adjust_cfa_offset -8
 	pop	%r14
+	.cfi_adjust_cfa_offset -8
 	pop	%r13
+	.cfi_adjust_cfa_offset -8
 	pop	%r12
+	.cfi_adjust_cfa_offset -8
 	pop	%rbx
+	.cfi_adjust_cfa_offset -8
 	pop	%rbp
+	.cfi_adjust_cfa_offset -8
 	ret
 	.cfi_endproc
-	.size	sh_switch_in, .-sh_switch_in
+	.size	sh_mcall, .-sh_mcall
 
-/* void sh_switch_start(char *top, void (*fn)(struct g *), struct g *g): the first frame, which nothing returns from. */
-	.globl	sh_switch_start
-	.type	sh_switch_start, @function
-	.p2align 4
-sh_switch_start:
+/* Its first run: a fresh stack, default control words, and a frame that nothing returns from. */
+	.type	sh_first, @function
+sh_first:
 	.cfi_startproc
 	.cfi_undefined rip
-	mov	%rdi, %rsp
-	pushq	$0x1f80
+.Lfirst:
+	mov	%rax, %r13
+	mov	%rax, %rdi
+	call	sh_first_top
+	mov	%rax, %rsp
+	cmp	$MXCSR_DEFAULT, %ebx
+	je	1f
+	pushq	$MXCSR_DEFAULT
 	ldmxcsr	(%rsp)
-	movw	$0x37f, (%rsp)
+	add	$8, %rsp
+1:	cmp	$X87_DEFAULT, %r12d
+	je	2f
+	pushq	$X87_DEFAULT
 	fldcw	(%rsp)
 	add	$8, %rsp
-	xor	%ebp, %ebp
-	mov	%rdx, %rdi
-	call	*%rsi
+2:	xor	%ebp, %ebp
+	mov	%r13, %rdi
+	call	gmain
 	ud2
 	.cfi_endproc
-	.size	sh_switch_start, .-sh_switch_start
+	.size	sh_first, .-sh_first
 
-/* void sh_switch_stack(char *top, void (*fn)(unsigned), unsigned arg): the process goes on on g0's stack. */
-	.globl	sh_switch_stack
-	.type	sh_switch_stack, @function
+/* void sh_mexit(struct g *g, struct g *(*fn)(struct g *), char *g0_top): as sh_mcall, but what it leaves is not kept. */
+	.globl	sh_mexit
+	.type	sh_mexit, @function
 	.p2align 4
-sh_switch_stack:
+sh_mexit:
+	.cfi_startproc
+	.cfi_undefined rip
+	mov	%rdx, %rsp
+	sub	$16, %rsp
+	stmxcsr	(%rsp)
+	fnstcw	4(%rsp)
+	mov	(%rsp), %ebx
+	movzwl	4(%rsp), %r12d
+	xor	%ebp, %ebp
+	call	*%rsi
+	jmp	.Lenter
+	.cfi_endproc
+	.size	sh_mexit, .-sh_mexit
+
+/* void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg): the process goes on on g0's stack. */
+	.globl	sh_mstart
+	.type	sh_mstart, @function
+	.p2align 4
+sh_mstart:
 	.cfi_startproc
 	.cfi_undefined rip
 	mov	%rdi, %rsp
 	xor	%ebp, %ebp
+	xor	%ebx, %ebx		/* no control words: the first G's are loaded */
+	xor	%r12d, %r12d
 	mov	%edx, %edi
 	call	*%rsi
-	ud2
+	jmp	.Lenter
 	.cfi_endproc
-	.size	sh_switch_stack, .-sh_switch_stack
+	.size	sh_mstart, .-sh_mstart
 
 	.section .note.GNU-stack,"",@progbits

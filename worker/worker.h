@@ -7,10 +7,11 @@
 #include "core/host.h"
 #include "core/sched.h"
 
-void sh_switch_out(char **sp, char *g0_sp, void (*fn)(struct g *), struct g *);
-_Noreturn void sh_switch_in(char *sp);
-_Noreturn void sh_switch_start(char *top, void (*fn)(struct g *), struct g *);
-_Noreturn void sh_switch_stack(char *top, void (*fn)(unsigned), unsigned arg);
+/* switch_x86_64.S. fn runs on g0 and returns the G to enter. */
+void sh_mcall(struct g *, struct g *(*fn)(struct g *), char *g0_top);
+_Noreturn void sh_mexit(struct g *, struct g *(*fn)(struct g *), char *g0_top);
+char *sh_first_top(struct g *);
+_Noreturn void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg);
 
 _Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);

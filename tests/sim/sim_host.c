@@ -37,14 +37,13 @@ struct ctx {
 	bool made, fresh, woken, leave;
 	unsigned seat;
 	int64_t until;
-	void (*fn)(struct g *);
+	struct g *(*fn)(struct g *);
 	struct g *g;
 };
 
 struct body {
 	jmp_buf base, here;
 	bool made;
-	void (*start)(struct g *);
 	struct g *g;
 	char *sp;
 	uint64_t pattern, parks;
@@ -67,6 +66,7 @@ static int64_t now;
 static bool active, stalled;
 static unsigned medic_lives, waiting;
 static void medic(void);
+static void enter(struct g *);
 static struct {
 	const char *name;
 	unsigned seat;
@@ -137,10 +137,8 @@ static void g0_begin(void)
 	c = cur;
 	if (c->seat == 0)
 		medic();
-	else if (c->fn)
-		c->fn(c->g);
 	else
-		mstart(c->seat);
+		enter(c->fn ? c->fn(c->g) : mstart(c->seat));
 	abort();
 }
 
@@ -151,7 +149,7 @@ static void body_begin(void)
 	if (!_setjmp(b->base))
 		_longjmp(maker, 1);
 	b = &body[g_index(getg())];
-	b->start(b->g);
+	gmain(b->g);
 	abort();
 }
 
@@ -439,7 +437,14 @@ static size_t some_depth(void)
 	return 16 * (size_t)(r < 80 ? 4 + sim_below(60) : r < 98 ? 16 + sim_below(256) : 64 + sim_below(4032));
 }
 
-void host_mcall(void (*fn)(struct g *))
+void host_mexit(struct g *(*fn)(struct g *))
+{
+	cur->fn = fn;
+	cur->g = getg();
+	_longjmp(cur->base, 1);
+}
+
+void host_mcall(struct g *(*fn)(struct g *))
 {
 	struct g *g = getg();
 	struct body *b = &body[g_index(g)];
@@ -457,7 +462,7 @@ void host_mcall(void (*fn)(struct g *))
 	_longjmp(cur->base, 1);
 }
 
-void host_gogo(struct g *g)
+static void resume(struct g *g)
 {
 	struct body *b = &body[g_index(g)];
 	uint64_t v = b->pattern, *top = (uint64_t *)host_here(stack_top(g->win));
@@ -473,7 +478,7 @@ void host_gogo(struct g *g)
 	_longjmp(b->here, 1);
 }
 
-void host_start(struct g *g, void (*start)(struct g *))
+static void begin(struct g *g)
 {
 	struct body *b = &body[g_index(g)];
 
@@ -484,10 +489,16 @@ void host_start(struct g *g, void (*start)(struct g *))
 		make(body_begin, BODY_STACK);
 		b->made = true;
 	}
-	b->start = start;
 	b->g = g;
 	b->parks = 0;
 	_longjmp(b->base, 1);
+}
+
+static void enter(struct g *g)
+{
+	if (g->sp)
+		resume(g);
+	begin(g);
 }
 
 /* ---- time, sleep, and what a process has besides ---- */
@@ -518,9 +529,9 @@ void host_kill(unsigned seat)
 	sim_fail("seat %u would be killed: its goroutine does not give way", seat);
 }
 
-bool host_must_leave(struct task *t)
+bool host_must_leave(void)
 {
-	return !t && cur->leave;
+	return cur->leave;
 }
 
 void host_leave(void)
@@ -553,6 +564,11 @@ void host_kick(unsigned seat)
 void host_switch_task(struct task *t)
 {
 	(void)t;
+}
+
+void host_before_run(struct g *g)
+{
+	(void)g;
 }
 
 void host_before_park(struct g *g)
