@@ -41,13 +41,13 @@ static void unqueue(struct g *g)
 	struct sudog *sg = &g->sudog;
 	void *q = sg->queue;
 
-	if (!q || !sh_in_segment(q))
+	if (!q || !sh_shared(q))
 		return;
 	if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
 		join_forget(q, sg);
 	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_CHAN)
 		chan_forget(q, sg);
-	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_WAITQ)
+	else if (((struct sh_lock *)q)->kind == SH_LOCK_WAITQ)
 		sync_forget(q, sg);
 	KILL_POINT("repair.lost.unqueued");
 	sg->queue = NULL;
@@ -68,7 +68,7 @@ static void lost(struct m *m, struct g *g)
 	if (g->waitreason == WAIT_MUTEX && q && atomic_load(&sg->state) == SG_DELIVERED)
 		mu = (struct shoal_mutex *)((char *)q - offsetof(struct shoal_mutex, q));
 	unqueue(g);
-	if (mu && sh_heap_owns(sh_root->arena, mu))
+	if (mu && sh_shared(mu))
 		mutex_lost(mu, g);
 	if (atomic_load(&t->state) != TASK_RUNNING) {
 		/* The task is on its way out: as waiting it is ended with the rest. */
@@ -205,7 +205,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 {
 	struct sh_lock *l = h->lock[i];
 
-	if (!sh_in_segment(l) || atomic_load(&l->owner) != seat + 1) {
+	if (!sh_shared(l) || atomic_load(&l->owner) != seat + 1) {
 		h->lock[i] = NULL;
 		return;
 	}
@@ -234,7 +234,7 @@ static void repair_locks(struct m *m, unsigned seat)
 	/* From the innermost rank on: mending a queue makes goroutines runnable, which takes sched.lock. */
 	for (unsigned kind = SH_LOCK_KINDS; kind-- > 0;)
 		for (unsigned i = SH_HELD_MAX; i-- > 0;)
-			if (h->lock[i] && (!sh_in_segment(h->lock[i]) || h->lock[i]->kind == kind))
+			if (h->lock[i] && (!sh_shared(h->lock[i]) || h->lock[i]->kind == kind))
 				repair_lock(m, h, i, seat);
 }
 

@@ -282,7 +282,7 @@ void mutexes_abandon(struct g *g)
 	struct shoal_mutex *mu;
 
 	for (unsigned n = 0; (mu = g->mutexes) && n < 1000000; n++) {
-		if (!sh_in_segment(mu) && !mu)
+		if (!sh_shared(mu))
 			break;
 		g->mutexes = mu->next;
 		if (atomic_load(&mu->owner) == g->gid) {

@@ -100,6 +100,44 @@ void sh_segment_detach(void)
 	munmap((void *)SH_BASE, SH_SIZE);
 }
 
+int sh_shared(const void *p)
+{
+	uint32_t n = atomic_load(&sh_root->ndata);
+
+	if (sh_in_segment(p))
+		return 1;
+	for (uint32_t i = 0; i < n && i < SH_DATA_MAX; i++) {
+		uintptr_t start = atomic_load(&sh_root->data[i].start);
+
+		if (start && (uintptr_t)p - start < sh_root->data[i].size)
+			return 1;
+	}
+	return 0;
+}
+
+int sh_data_add(uintptr_t start, size_t size)
+{
+	uint32_t n = atomic_load(&sh_root->ndata);
+
+	for (uint32_t i = 0; i < SH_DATA_MAX; i++) {
+		if (atomic_load(&sh_root->data[i].start))
+			continue;
+		sh_root->data[i].size = size;
+		atomic_store(&sh_root->data[i].start, start);
+		if (i >= n)
+			atomic_store(&sh_root->ndata, i + 1);
+		return 0;
+	}
+	return -1;
+}
+
+void sh_data_remove(uintptr_t start)
+{
+	for (uint32_t i = 0; i < atomic_load(&sh_root->ndata); i++)
+		if (atomic_load(&sh_root->data[i].start) == start)
+			atomic_store(&sh_root->data[i].start, 0);
+}
+
 struct sh_held *sh_seat_held(unsigned seat)
 {
 	return &sh_root->seat[seat].held;

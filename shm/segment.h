@@ -33,6 +33,7 @@
 #define SH_SEATS 96
 #define SH_SIZE (SH_OFF_WINDOWS + SH_SEATS * SH_REGION)
 
+#define SH_DATA_MAX 4096
 #define SH_SEAT_MEDIC 0	 /* the medic sits here; workers from 1 */
 #define SH_MAGIC 0x4c414f4853ul
 #define SH_VERSION 1
@@ -78,6 +79,12 @@ struct sh_segment {
 	_Atomic int32_t kill_countdown;
 	_Atomic uint64_t kill_done;  /* kills made */
 	struct sh_arena *arena;
+	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */
+	struct sh_data {
+		_Atomic uintptr_t start; /* 0: free. Stored last */
+		size_t size;
+	} data[SH_DATA_MAX];
+	_Atomic uint32_t ndata; /* entries ever used */
 	struct sh_seat seat[SH_SEATS];
 };
 
@@ -93,6 +100,12 @@ static inline int sh_in_segment(const void *p)
 {
 	return (uintptr_t)p - SH_BASE < SH_SIZE;
 }
+
+/* p is the same memory in every process that runs tasks: it lies in the segment or in a module's variables. */
+int sh_shared(const void *p);
+/* Zygote: [start, start + size) is such memory from now on, or is no longer. -1: the table is full. */
+int sh_data_add(uintptr_t start, size_t size);
+void sh_data_remove(uintptr_t start);
 
 /* Called by a process that takes a seat: its robust list gets the seat's liveness word. */
 void sh_seat_take(unsigned seat);

@@ -145,7 +145,7 @@ static void child_gone(unsigned seat, int status)
 	tell_death(seat, place[seat].pid, status);
 	place[seat].pid = 0;
 	if (seat == SH_SEAT_MEDIC) {
-		unsigned ms = restart_delay(&place[seat]);
+		unsigned ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(&place[seat]);
 
 		if (ms)
 			clone_later(seat, ms);

@@ -250,6 +250,10 @@ static int share_range(struct range *r)
 	}
 	if (mmap(from, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		goto failed;
+	if (sh_data_add(r->start, r->size) < 0) { /* the medic could not mend what lies there */
+		errno = ENOMEM;
+		goto failed;
+	}
 	close(fd); /* the mapping keeps it */
 	return 0;
 failed:
@@ -425,6 +429,7 @@ int sh_instance_reset(struct instance *in)
 	}
 	sh_heap_release(in->heap, SH_SEATS - 1);
 	for (unsigned i = 0; i < in->nranges; i++) {
+		sh_data_remove(in->range[i].start);
 		madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);
 		munmap(in->range[i].pristine, in->range[i].size);
 	}

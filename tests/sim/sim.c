@@ -367,7 +367,8 @@ static void make_parts(bool deaths)
 {
 	memset(part, 0, sizeof part);
 	memset(&globals, 0, sizeof globals);
-	use_globals = sim_below(2) && !deaths;
+	(void)deaths;
+	use_globals = sim_below(2);
 	root_done = false;
 	nparts = 1 + sim_below(PARTS);
 	for (unsigned i = 0; i < nparts; i++) {
@@ -415,6 +416,7 @@ static void run(uint64_t seed, bool deaths)
 	p = make_plan(deaths);
 	make_parts(deaths);
 	schedinit(p.procs);
+	sh_data_add((uintptr_t)&globals, sizeof globals);
 	sim_begin(seed, &p);
 	t->id = t->slot = 1;
 	t->attempts = 1;
