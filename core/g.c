@@ -2,6 +2,7 @@
  * g.c - status words, free lists, numbers. See g.h.
  */
 #include "core/g.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "shm/heap.h"
 #include "shm/check.h"
@@ -66,11 +67,27 @@ static inline uint64_t owner_bits(unsigned state)
 	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
 }
 
+/* What an event says beside from and to. The number of a dead one has been raised by now. */
+static inline uint64_t gid_told(const struct g *g, unsigned from, unsigned to)
+{
+	return to == G_DEAD && from != G_IDLE ? g->gid - GID_STEP : g->gid;
+}
+
+static inline unsigned why_told(const struct g *g, unsigned from, unsigned to)
+{
+	return to == G_WAITING || (from == G_RUNNING && to == G_RUNNABLE) ? g->waitreason :
+	       to == G_DEAD && from != G_IDLE			      ? (unsigned)getm->note.cleared_how & 3 :
+									0;
+}
+
 void casgstatus(struct g *g, unsigned from, unsigned to)
 {
-	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n, gid = gid_told(g, from, to);
+	unsigned why = why_told(g, from, to), order = ++g->life_order, stack = g->life_stack;
 
 	sh_check(legal[from] & BIT(to));
+	if (to == G_WAITING)
+		g->wait_since = (int64_t)(getm->life_now >> 18 << 6);
 	for (;;) {
 		if (s & G_SCAN) {
 			pause_cpu();
@@ -84,6 +101,7 @@ void casgstatus(struct g *g, unsigned from, unsigned to)
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
 			break;
 	}
+	life_record(getm, gid, from, to, why, order, stack);
 	KILL_POINT("g.status.changed");
 }
 
@@ -108,13 +126,16 @@ bool g_claim(struct g *g)
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
 			break;
 	}
+	g->life_order += 2; /* the one between is g_rouse's, which may not write it */
+	life_record(getm, g->gid, G_RUNNABLE, G_RUNNING, 0, g->life_order, g->life_stack);
 	KILL_POINT("g.claim.made");
 	return true;
 }
 
 bool g_rouse(struct g *g, uint32_t seq)
 {
-	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n, gid = g->gid;
+	unsigned order = g->life_order + 1u, stack = g->life_stack; /* as they are while it waits: it may run before we tell */
 
 	for (;;) {
 		if ((s & G_STATE) != G_WAITING || G_SEQ(s) != seq)
@@ -128,6 +149,7 @@ bool g_rouse(struct g *g, uint32_t seq)
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
 			break;
 	}
+	life_record(getm, gid, G_WAITING, G_RUNNABLE, 0, order, stack);
 	KILL_POINT("g.rouse.made");
 	return true;
 }
@@ -205,7 +227,6 @@ static struct g *make_g(void)
 	g->gid = i;
 	g->win = WIN_NONE;
 	atomic_store_explicit(&g->res, RES_NONE, memory_order_relaxed);
-	atomic_store_explicit(&g->m, NOSEAT, memory_order_relaxed);
 	g->join_lock.kind = SH_LOCK_JOIN;
 	g->sudog.g = g;
 	getm->note.gid = i;
@@ -349,8 +370,7 @@ void g_end_tell(struct g *g)
 		sh_lock_drop(&g->join_lock, seat);
 	}
 	g->task->per_p[p ? p->id : P_MAX - 1].ended++;
-	if (p)
-		p->ended++;
+	(p ? p : allp(P_MAX - 1))->ended++;
 }
 
 static void free_block(void *b)

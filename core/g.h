@@ -92,7 +92,8 @@ struct g {
 	uint8_t waitreason, flags;
 	_Atomic uint8_t preempt; /* asked to give way */
 	uint8_t locked;		 /* pin depth */
-	_Atomic int32_t m;	 /* seat that runs it, NOSEAT */
+	uint16_t life_order;	 /* its transitions so far, modulo 1024: see life.h */
+	uint16_t life_stack;	 /* size of its block, as life.h writes it */
 	uint32_t stack_max;
 	uint64_t gid;
 

@@ -8,6 +8,7 @@
  * The names and the order of things are Go's (proc.go).
  */
 #include "core/host.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -271,8 +272,12 @@ static struct g *goyield_m(struct g *g)
 	struct m *m = getm;
 
 	left_cpu(m, g);
-	if (atomic_load_explicit(&g->preempt, memory_order_relaxed))
+	g->waitreason = WAIT_ZERO;
+	if (atomic_load_explicit(&g->preempt, memory_order_relaxed)) {
 		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+		g->waitreason = WAIT_PREEMPTED;
+		getp()->preemptions++;
+	}
 	host_before_park(g);
 	stack_fit(g);
 	m->note.ready = g;
@@ -407,12 +412,12 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	g->parent = self ? self->gid : 0;
 	g->gopc = NULL;
 	g->attempt = 1;
+	g->migrations = g->grows = 0;
 	g->wg = wg;
 	if (atomic_load_explicit(&gtask_slot[g->idx], memory_order_relaxed) != t->slot + 1)
 		atomic_store_explicit(&gtask_slot[g->idx], t->slot + 1, memory_order_relaxed);
 	t->per_p[p ? p->id : P_MAX - 1].created++;
-	if (p)
-		p->created++;
+	(p ? p : allp(P_MAX - 1))->created++; /* the medic's: no M ever has that one */
 	m->note.ready = g;
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
@@ -572,6 +577,7 @@ static void stopm(struct m *m)
 			continue;
 		atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
 		atomic_store(&m->blocked, 0);
+		life_look(m);
 		acquirep(p);
 		return;
 	}
@@ -589,7 +595,7 @@ top:
 	*inherit = false;
 	now = 0;
 	if (atomic_load_explicit(&p->timer_when, memory_order_relaxed)) {
-		now = host_now();
+		now = life_clock(m, host_now());
 		if (timers_run(p, now) > 1)
 			wakep();
 	}
@@ -600,7 +606,7 @@ top:
 	host_poll();
 	if ((g = from_local(p, inherit)))
 		return g;
-	now = host_now();
+	now = life_clock(m, host_now());
 	if (spinning(m) || 2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) <
 				  atomic_load(&sched.procs) - (unsigned)__builtin_popcountll(atomic_load(&sched.pidle))) {
 		if (!spinning(m))
@@ -660,9 +666,13 @@ static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 		dropg(m);
 		return false;
 	}
-	if (!inherit)
-		atomic_store_explicit(&p->schedtick, atomic_load_explicit(&p->schedtick, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
+	if (!inherit) {
+		uint32_t tick = atomic_load_explicit(&p->schedtick, memory_order_relaxed) + 1;
+
+		atomic_store_explicit(&p->schedtick, tick, memory_order_relaxed);
+		if (__builtin_expect(tick % SCHEDTICK_GLOBAL == 0, 0))
+			life_look(m);
+	}
 	stack_enter(g);
 	host_before_run(g);
 	m->park_lock = NULL;
@@ -700,6 +710,8 @@ struct g *mstart(unsigned seat)
 	struct p *p;
 
 	getm = allm(seat);
+	life_look(getm);
+	sh_populate(life_ring_of(seat), sizeof(struct life_ring));
 	windows_init(getm);
 	p = given_p(getm);
 	if (!p)

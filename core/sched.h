@@ -132,6 +132,7 @@ struct m {
 	uint16_t wfree[1040];
 	uint32_t whand;		  /* next window to displace */
 	uint64_t rng;
+	uint64_t life_now;	  /* its last look at the clock, as life.h writes it */
 	struct note note;
 	struct g *occ[WIN_ALL];	  /* whose frames are in each window, if that G says so too (g->res, g->win) */
 	struct crash crash;
@@ -157,6 +158,7 @@ struct schedt {
 	_Atomic uint32_t ngfree;
 	struct sh_heap *system_heap;
 	_Atomic uint32_t draining;
+	_Atomic uint32_t tracing; /* somebody traces: events look at the clock */
 	uint64_t deaths, tasks_done, tasks_crashed;
 };
 

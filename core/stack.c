@@ -11,6 +11,7 @@
  *        of a G that is parked; it was running.
  */
 #include "core/host.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -200,6 +201,7 @@ void stack_fit(struct g *g)
 	g->image = new;
 	KILL_POINT("stack.grow.block");
 	g->image_cap = (uint32_t)sh_heap_usable(sh_root->arena, new);
+	g->life_stack = life_size(g->image_cap);
 	KILL_POINT("stack.grow.cap");
 	if (old) {
 		sh_heap_free(sh_root->arena, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, old);
@@ -219,6 +221,7 @@ void stack_free(struct g *g)
 	uint32_t w = g->win;
 
 	g->image_cap = 0;
+	g->life_stack = 0;
 	g->image = NULL;
 	KILL_POINT("stack.free.block");
 	if (old && sh_heap_usable(sh_root->arena, old))

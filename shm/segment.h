@@ -26,6 +26,8 @@
 #define SH_OFF_RUNQ (8 * SH_GiB)	 /* the global run queue */
 #define SH_OFF_TIMERS (9 * SH_GiB)	 /* timer heaps of the Ps */
 #define SH_OFF_ARGS (32 * SH_GiB)	 /* arguments and environment of tasks, 1 MiB a slot */
+#define SH_OFF_LIFE (48 * SH_GiB)	 /* what happened to goroutines: a ring a seat */
+#define SH_LIFE_SIZE (1ul << 20)
 #define SH_OFF_HEAP (64 * SH_GiB)	 /* the arena */
 #define SH_HEAP_SIZE (64 * SH_GiB)
 #define SH_OFF_WINDOWS (128 * SH_GiB)	 /* region i: the memory behind the windows of seat i */

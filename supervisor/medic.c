@@ -9,6 +9,7 @@
  * 20-40 us after it, long before SIGCHLD.
  */
 #include "core/host.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -210,6 +211,7 @@ static void sysmon(int64_t now)
 		if (seat <= 0 || seat >= SH_SEATS)
 			continue;
 		s = &sh_root->seat[seat];
+		life_clock(allm(seat), now);
 		if (tick != p->sysmon_tick || p->sysmon_when == 0) {
 			p->sysmon_tick = tick;
 			p->sysmon_when = now;
@@ -277,6 +279,7 @@ static void begin(void)
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
 	(void)state;
+	life_look(getm);
 	find_all();
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
@@ -288,6 +291,7 @@ void medic_main(void)
 		uint32_t bell = atomic_load(&sh_root->bell);
 		bool soon, busy;
 
+		life_look(getm);
 		look_at_seats();
 		soon = look_at_tasks();
 		audit_if_asked();

@@ -11,7 +11,7 @@
  *   module.c   modules and their instances          compile.c  .c files
  *   tasks.c    tasks from submission to their end   output.c   what they wrote, kept for logs
  *   control.c  connections and lines                verbs.c    the requests; views.c, ps.c the lists
- *   symbol.c   names of functions
+ *   life.c     what happened to a goroutine         symbol.c   names of functions
  */
 #ifndef SUPERVISOR_SUPER_H
 #define SUPERVISOR_SUPER_H
@@ -238,6 +238,7 @@ json_t *sh_view_tasks(bool all);
 json_t *sh_view_workers(void);
 json_t *sh_view_stats(void);
 json_t *sh_view_info(void);
+json_t *sh_view_life(uint64_t gid); /* NULL: no such goroutine */
 json_t *sh_view_crashes(int64_t id); /* < 0: all */
 json_t *sh_view_string(const char *text, size_t max); /* bytes that are no UTF-8 become '?' */
 void sh_view_ps(struct asker *, int64_t task); /* 0: of all tasks */

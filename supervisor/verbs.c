@@ -483,6 +483,17 @@ static void verb_crash(struct asker *a, json_t *request)
 	answer_view(a, sh_view_crashes(number_of(request, "id", -1)));
 }
 
+static void verb_life(struct asker *a, json_t *request)
+{
+	int64_t gid = number_of(request, "gid", 0);
+	json_t *view = gid > 0 ? sh_view_life((uint64_t)gid) : NULL;
+
+	if (view)
+		answer_view(a, view);
+	else
+		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such goroutine: %ld", (long)gid);
+}
+
 static void verb_sched(struct asker *a, json_t *request)
 {
 	char line[8192];
@@ -544,6 +555,7 @@ static const struct {
 	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
+	{"life", verb_life},
 };
 
 void sh_verb(struct asker *a, json_t *request)

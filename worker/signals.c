@@ -168,7 +168,7 @@ static void on_preempt(int sig, siginfo_t *si, void *ucp)
 		atomic_store_explicit(&g->preempt, 1, memory_order_relaxed); /* met at the next call of the runtime */
 		return;
 	}
-	getp()->preemptions++;
+	atomic_store_explicit(&g->preempt, 1, memory_order_relaxed); /* so that its life says why it gave way */
 	goyield();
 	errno = err;
 }

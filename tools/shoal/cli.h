@@ -136,6 +136,9 @@ int verb_info(int, char **);
 int verb_cancel(int, char **);
 int verb_restart(int, char **);
 
+/* ---- life.c ---- */
+int verb_life(int, char **);
+
 /* ---- print.c ---- */
 #define TABLE_COLUMNS 10
 struct table {

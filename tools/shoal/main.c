@@ -43,6 +43,9 @@ static const struct verb verbs[] = {
 	{"tasks", verb_tasks, true, 1, "[-a]", "lists tasks", "  -a, --all  also those that have ended\n"},
 	{"ps", verb_ps, true, 1, "[--task ID]", "lists goroutines", "  --task ID  only those of one task\n"},
 	{"workers", verb_workers, true, 1, "", "lists workers (Ms): pid, P, goroutine, restarts", ""},
+	{"life", verb_life, true, 1, "GID", "prints the life of a goroutine, transition by transition",
+	 "Time since the supervisor began, from, to, worker, P, stack, why. Events are kept in\n"
+	 "a ring a worker: of one that changes often, or long ago, only the last are there.\n"},
 	{"stats", verb_stats, true, 1, "", "prints counters", ""},
 	{"sched", verb_sched, true, 1, "", "prints one line in the format of Go's schedtrace", ""},
 	{"check", verb_check, true, 1, "", "audits the whole segment",
@@ -56,7 +59,6 @@ static const struct verb verbs[] = {
 	 "  --now  ends the tasks\n"},
 	{"help", verb_help, false, 1, "[VERB]", "this list, or more on one verb", ""},
 	{"version", verb_version, true, 1, "", "prints the version", ""},
-	{"life", NULL, false, 1, "", "", ""},
 	{"dump", NULL, false, 1, "", "", ""},
 	{"top", NULL, false, 1, "", "", ""},
 	{"trace", NULL, false, 1, "", "", ""},

@@ -1,0 +1,23 @@
+/*
+ * proc.h - a supervisor of its own for each test, used through the command line as a person would.
+ */
+#ifndef TESTS_PROC_PROC_H
+#define TESTS_PROC_PROC_H
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char dir[64];	    /* the test's folder: its socket is in it */
+extern char text[1u << 20]; /* what the last command printed */
+
+/* Runs a shell command; what it prints is in text. Returns its exit code. */
+int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void start(void); /* two Ps */
+void stop(void);  /* after an audit */
+
+#define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = 60, ##__VA_ARGS__)
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * see_test.c - what can be seen of goroutines from outside, and what is done to look.
+ */
+#include "tests/proc/proc.h"
+
+/* The first number after a key of JSON text; -1: none. */
+static long number_of(const char *json, const char *key)
+{
+	char quoted[64];
+	const char *at;
+
+	snprintf(quoted, sizeof quoted, "\"%s\":", key);
+	at = strstr(json, quoted);
+	return at ? atol(at + strlen(quoted)) : -1;
+}
+
+static unsigned count(const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *at = text; (at = strstr(at, what)); at += strlen(what))
+		n++;
+	return n;
+}
+
+PROC_TEST(a_life_is_told_from_birth_to_death)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 3 400 2>&1"), 0, "%s", text);
+	usleep(200000);
+	cr_expect_eq(sh("build/shoal life 2 --json"), 0, "%s", text);
+	cr_expect_not_null(strstr(text, "\"status\": \"waiting\""), "%s", text);
+	cr_expect_not_null(strstr(text, "\"why\": \"chan receive\""), "%s", text);
+	cr_expect_not_null(strstr(text, "\"whole\": true"), "%s", text);
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal life 2"), 0);
+	/* Each transition begins where the last one ended. */
+	char from[32], to[32], last[32] = "dead";
+	unsigned n = 0;
+
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (sscanf(line, " %*[0-9.] %31s %31s", from, to) == 2) {
+			cr_expect_str_eq(from, last, "transition %u", n);
+			strcpy(last, to);
+			n++;
+		}
+	cr_expect_str_eq(last, "dead");
+	cr_expect_geq(n, 7u); /* born, runs, grows and is grown, waits, is woken, runs, dies */
+	cr_expect_eq(sh("build/shoal life 999999 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal life 2>&1"), 2, "%s", text);
+}
+
+PROC_TEST(counters_count)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_eq(number_of(text, "goroutines_created"), 1001, "%s", text);
+	cr_expect_eq(count("\"tasks_done\": 1"), 1u, "%s", text);
+}
