@@ -97,7 +97,7 @@ void task_start(struct task *t)
 
 	if (t->heap)
 		sh_heap_release(t->heap, (unsigned)getm->seat);
-	t->heap = sh_heap_new(sh_root->arena, 0);
+	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
 	if (!t->heap)
 		return; /* tried again at the next bell */
 	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);

@@ -16,6 +16,7 @@
 
 #define MAGIC	     0x70616568736c6873ul
 #define SLACK_BYTES  (64ul << 20)
+#define RESERVE_PART 16 /* of the limit is the runtime's own */
 #define RELEASE_STEP 64 /* spans freed in one hold of the lock */
 #define HEAPS_REST   64 /* a freed heap is used again only when so many are free */
 
@@ -77,6 +78,7 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
 	a->heaps = (uint32_t)clamp(pages / 8, 64, 65536);
 	a->caches = (uint32_t)clamp(pages / 8, 128, 1ul << 20);
 	a->limit = limit / PAGE_BYTES;
+	a->reserve = clamp(a->limit / RESERVE_PART, 0, SLACK_BYTES / PAGE_BYTES);
 	a->slack = clamp(a->limit / 4, (1ul << 20) / PAGE_BYTES, SLACK_BYTES / PAGE_BYTES);
 	a->heap = carve(&at, a->heaps, sizeof *a->heap);
 	a->cache = carve(&at, a->caches, sizeof *a->cache);
@@ -86,7 +88,8 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
 	a->span = carve(&at, (size_t)pages + 1, sizeof *a->span);
 	a->abits = carve(&at, pages, PAGE_WORDS * 8);
 	a->rbits = carve(&at, pages, PAGE_WORDS * 8);
-	a->first = a->top = (uint32_t)((at - (uintptr_t)base + PAGE_BYTES - 1) >> PAGE_SHIFT);
+	a->first = (uint32_t)((at - (uintptr_t)base + PAGE_BYTES - 1) >> PAGE_SHIFT);
+	a->top = a->first;
 	if (a->first >= a->end)
 		return NULL;
 	a->cache_top = 1; /* 0 means none */
@@ -120,7 +123,7 @@ static struct sh_heap *take_heap(struct sh_arena *a)
 	return h;
 }
 
-struct sh_heap *sh_heap_new_by(struct sh_arena *a, unsigned seat, size_t limit)
+struct sh_heap *sh_heap_new(struct sh_arena *a, unsigned seat, size_t limit)
 {
 	struct sh_heap *h;
 
@@ -130,6 +133,8 @@ struct sh_heap *sh_heap_new_by(struct sh_arena *a, unsigned seat, size_t limit)
 	if (h) {
 		KILL_POINT("heap.new.taken");
 		h->limit = limit ? (limit + PAGE_BYTES - 1) / PAGE_BYTES : a->limit;
+		atomic_store_explicit(&h->privileged, 0, memory_order_relaxed);
+		atomic_store_explicit(&h->seats, 0, memory_order_relaxed);
 		atomic_store_explicit(&h->state, HEAP_LIVE, memory_order_release);
 		KILL_POINT("heap.new.live");
 	}
@@ -137,9 +142,10 @@ struct sh_heap *sh_heap_new_by(struct sh_arena *a, unsigned seat, size_t limit)
 	return h;
 }
 
-struct sh_heap *sh_heap_new(struct sh_arena *a, size_t limit)
+void sh_heap_privilege(struct sh_heap *h, bool yes)
 {
-	return sh_heap_new_by(a, 0, limit);
+	atomic_store_explicit(&h->privileged, yes, memory_order_relaxed);
+	KILL_POINT("heap.privilege");
 }
 
 struct sh_cache *sh_cache_new(struct sh_heap *h, unsigned cpu)
@@ -174,6 +180,54 @@ void sh_cache_free(struct sh_arena *a, uint32_t c)
 	a->cache_first = c;
 }
 
+bool sh_heap_leave(struct sh_heap *h, unsigned seat)
+{
+	struct sh_arena *a = h->arena;
+	bool empty;
+
+	sh_lock_take(&a->lock, seat);
+	empty = h->spans == 0;
+	if (!empty && atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LIVE) {
+		atomic_store_explicit(&h->state, HEAP_LEFT, memory_order_release);
+		KILL_POINT("heap.leave.left");
+		sh_count(&a->used, -atomic_load_explicit(&h->used, memory_order_relaxed));
+		KILL_POINT("heap.leave.counted");
+		sh_count(&a->left, atomic_load_explicit(&h->used, memory_order_relaxed));
+		a->changes++;
+	}
+	sh_lock_drop(&a->lock, seat);
+	if (empty)
+		sh_heap_release(h, seat);
+	return empty;
+}
+
+void sh_heap_touch(struct sh_heap *h, unsigned seat)
+{
+	sh_check(seat < 64);
+	atomic_fetch_or(&h->seats, 1ul << seat);
+	KILL_POINT("heap.touch");
+}
+
+void sh_heap_renewed(struct sh_heap *h, unsigned seat)
+{
+	if (seat < 64)
+		atomic_fetch_and(&h->seats, ~(1ul << seat));
+	KILL_POINT("heap.renewed");
+}
+
+uint64_t sh_heap_seats(const struct sh_heap *h)
+{
+	return atomic_load(&((struct sh_heap *)h)->seats);
+}
+
+struct sh_heap *sh_heap_left(struct sh_arena *a, uint32_t number, bool *more)
+{
+	struct sh_heap *h = &a->heap[number];
+
+	*more = number < atomic_load(&a->heap_top);
+	return *more && atomic_load(&h->state) == HEAP_LEFT ? h : NULL;
+}
+
 void sh_heap_release(struct sh_heap *h, unsigned seat)
 {
 	struct sh_arena *a = h->arena;
@@ -184,6 +238,10 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 		HEAP_FREE) { /* by who died before he could say so */
 		sh_lock_drop(&a->lock, seat);
 		return;
+	}
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LEFT) {
+		sh_count(&a->left, -atomic_load_explicit(&h->used, memory_order_relaxed));
+		sh_count(&a->used, atomic_load_explicit(&h->used, memory_order_relaxed));
 	}
 	atomic_store_explicit(&h->state, HEAP_RELEASING, memory_order_relaxed);
 	KILL_POINT("heap.release.begun");

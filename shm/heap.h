@@ -41,10 +41,16 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit);
 
 /*
  * A new heap with its own limit (0: only the arena's). NULL when the table (65,536 heaps) is full.
- * Two processes must not act for one seat at once: sh_heap_new is for the process in seat 0.
+ * seat, here and below: the caller's, in which his locks are noted. Two processes must not act for
+ * one seat at once.
  */
-struct sh_heap *sh_heap_new(struct sh_arena *, size_t limit);		     /* by seat 0 */
-struct sh_heap *sh_heap_new_by(struct sh_arena *, unsigned seat, size_t limit); /* notes its locks in the caller's seat */
+struct sh_heap *sh_heap_new(struct sh_arena *, unsigned seat, size_t limit);
+
+/*
+ * Whether the heap may go into the arena's reserve (a 16th of the limit), which other heaps leave
+ * alone: what the runtime needs for its own work is there when tasks have taken all they may.
+ */
+void sh_heap_privilege(struct sh_heap *, bool);
 
 /*
  * size bytes (0 counts as 1), aligned to at least 16 and to align (a power of two, or 0).
@@ -70,6 +76,22 @@ struct sh_heap *sh_heap_of(struct sh_arena *, const void *p); /* the heap that t
  */
 void sh_heap_release(struct sh_heap *, unsigned seat);
 
+/*
+ * The heap's task is over, but processes may remember blocks that it left: libraries keep pointers
+ * in variables of their own. What is free is given back; the rest counts no more as used, and is
+ * kept until sh_heap_release. Blocks may still be freed. true: nothing was left, the heap is gone.
+ * Restartable as release is.
+ *
+ * sh_heap_touch: the process in the seat (below 64) is about to run the heap's task. The bit stays
+ * in sh_heap_seats until sh_heap_renewed: that process is gone, and its pointers with it.
+ */
+bool sh_heap_leave(struct sh_heap *, unsigned seat);
+void sh_heap_touch(struct sh_heap *, unsigned seat);
+void sh_heap_renewed(struct sh_heap *, unsigned seat);
+uint64_t sh_heap_seats(const struct sh_heap *);
+/* The heap with that number if it was left, for a walk over all from 0; *more: false past the last. */
+struct sh_heap *sh_heap_left(struct sh_arena *, uint32_t number, bool *more);
+
 /* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap. */
 void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
 
@@ -77,19 +99,20 @@ void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
  * seat is dead (its process runs no more). If it held the arena's lock or was in the middle of an
  * operation, makes everything whole and frees the lock. Safe while other seats go on allocating
  * (they wait on the lock at most). May be called again after it was itself killed half-way:
- * medic: the seat that repairs. Does not wait for another dead seat's lock; release, flush, audit
- * and stats do, so when several seats are dead all are repaired before any of these.
+ * medic: the seat that repairs. Does not wait for another dead seat's lock; release, flush and audit
+ * do, so when several seats are dead all are repaired before any of these.
  */
 void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
 
 struct sh_heap_stats {
-	size_t used;	  /* bytes in blocks handed out, size classes rounded up */
+	size_t used;	  /* bytes of the spans that heaps hold */
+	size_t left;	  /* bytes of the spans that sh_heap_leave has kept back */
 	size_t committed; /* bytes of pages touched */
 	size_t limit;
 };
-void sh_arena_stats(struct sh_arena *, struct sh_heap_stats *); /* by seat 0; counts all blocks */
-void sh_arena_stats_by(struct sh_arena *, unsigned seat, struct sh_heap_stats *);
-size_t sh_heap_used(struct sh_heap *); /* bytes of spans this heap holds: cheap, exact to the span */
+void sh_arena_stats(const struct sh_arena *, struct sh_heap_stats *); /* takes no lock: counters, for anybody */
+size_t sh_heap_used(const struct sh_heap *);			      /* bytes of spans this heap holds */
+size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in blocks handed out: counts them, under the lock */
 
 /* Every invariant of the arena. Safe under load (takes the lock for short pieces). 0, or -1 with what is wrong in msg. */
 int sh_heap_audit(struct sh_arena *, unsigned seat, char *msg, size_t n);

@@ -46,7 +46,7 @@
 
 enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
-enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING };
+enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_LEFT };
 
 /*
  * The run that starts at a page.
@@ -100,14 +100,17 @@ struct sh_cache {
 
 /*
  * OWNER  its task
- * LOCK   arena->lock for all but cache[cpu] being read by who uses the cpu
- * DEATH  state and cache[cpu] are commits; spans, partial and used are rebuilt
+ * LOCK   arena->lock for all but seats, and cache[cpu] being read by who uses the cpu
+ * DEATH  state and cache[cpu] are commits; spans, partial and used are rebuilt. A bit too many in
+ *        seats keeps the blocks longer; it is set before the seat runs the task
  */
 struct sh_heap {
 	struct sh_arena *arena;
 	uint64_t limit;	       /* pages */
 	_Atomic uint64_t used; /* pages */
+	_Atomic uint64_t seats; /* whose process may remember blocks */
 	_Atomic uint32_t state;
+	_Atomic uint32_t privileged;
 	uint32_t index;
 	uint32_t spans;			  /* all its runs */
 	uint32_t next;			  /* free heaps */
@@ -133,7 +136,7 @@ struct sh_recent {
 
 /*
  * OWNER  the first block of fields is written once, by sh_arena_init
- * LOCK   lock for the rest
+ * LOCK   lock for the rest; the atomic counters are read by anybody
  * DEATH  with the lock held: sh_heap_repair rebuilds all of it from the runs, heaps and caches
  */
 struct sh_arena {
@@ -141,7 +144,7 @@ struct sh_arena {
 	size_t size;
 	uint32_t first, end; /* pages for blocks */
 	uint32_t heaps, caches;
-	uint64_t limit, slack; /* pages */
+	uint64_t limit, slack, reserve; /* pages */
 	struct sh_heap *heap;
 	struct sh_cache *cache;
 	_Atomic uint64_t *head; /* a bit for each page: a run starts here */
@@ -154,12 +157,13 @@ struct sh_arena {
 	uint8_t pages[CLASSES][STEPS];
 
 	struct sh_lock lock __attribute__((aligned(64)));
-	uint32_t top;
+	_Atomic uint32_t top;
 	_Atomic uint32_t deaths;
-	uint64_t used, kept; /* pages in use; free pages that hold memory */
+	_Atomic uint64_t used, left, kept; /* pages of heaps in use, of those left; free pages that hold memory */
 	uint64_t changes;
-	uint32_t heap_top, heap_first, heap_last, heap_nfree;
-	uint32_t cache_top, cache_first;
+	_Atomic uint32_t heap_top, cache_top;
+	uint32_t heap_first, heap_last, heap_nfree;
+	uint32_t cache_first;
 	uint64_t binmap[3];
 	uint32_t bin[BINS];
 	struct sh_heap_note note[HEAP_SEATS];
@@ -203,6 +207,12 @@ static inline uint32_t desc_pages(uint64_t d)
 static inline uint64_t span_desc(struct sh_arena *a, uint32_t p)
 {
 	return atomic_load_explicit(&a->span[p].desc, memory_order_acquire);
+}
+
+/* One writer, the holder of the lock; readers want no lock. */
+static inline void sh_count(_Atomic uint64_t *sum, uint64_t n)
+{
+	atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 /* ---- places ---- */

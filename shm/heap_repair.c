@@ -157,13 +157,11 @@ static size_t run_live(struct sh_arena *a, uint32_t p, uint64_t d)
 	return n * class_bytes(desc_class(d));
 }
 
-void sh_arena_stats_by(struct sh_arena *a, unsigned seat, struct sh_heap_stats *st)
+size_t sh_arena_live(struct sh_arena *a, unsigned seat)
 {
 	uint32_t p = a->first;
-	uint64_t pages;
+	size_t live = 0;
 
-	st->used = 0;
-	st->limit = (size_t)a->limit << PAGE_SHIFT;
 	do {
 		sh_lock_take(&a->lock, seat);
 		if (p < a->top && p > a->first)
@@ -171,26 +169,37 @@ void sh_arena_stats_by(struct sh_arena *a, unsigned seat, struct sh_heap_stats *
 		for (unsigned n = 0; n < PIECE && p < a->top; n++) {
 			uint64_t d = span_desc(a, p);
 
-			st->used += run_live(a, p, d);
+			live += run_live(a, p, d);
 			p += desc_pages(d);
 		}
-		pages = a->used + a->kept;
 		sh_lock_drop(&a->lock, seat);
 	} while (p < a->top);
-	st->committed =
-		(size_t)pages * PAGE_BYTES +
-		(size_t)(a->top - a->first) * (sizeof *a->span + 2 * 8 * PAGE_WORDS + sizeof *a->map) +
-		a->heap_top * sizeof *a->heap + a->cache_top * sizeof *a->cache + sizeof *a;
+	return live;
 }
 
-void sh_arena_stats(struct sh_arena *a, struct sh_heap_stats *st)
+static size_t pages_of(const _Atomic uint64_t *sum)
 {
-	sh_arena_stats_by(a, 0, st);
+	return (size_t)atomic_load_explicit((_Atomic uint64_t *)sum, memory_order_relaxed) << PAGE_SHIFT;
 }
 
-size_t sh_heap_used(struct sh_heap *h)
+/* Each counter by itself is right; between them a span may be on its way. */
+void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 {
-	return (size_t)atomic_load_explicit(&h->used, memory_order_relaxed) << PAGE_SHIFT;
+	uint32_t top = atomic_load_explicit(&((struct sh_arena *)a)->top, memory_order_relaxed);
+
+	st->limit = (size_t)a->limit << PAGE_SHIFT;
+	st->used = pages_of(&a->used);
+	st->left = pages_of(&a->left);
+	st->committed = st->used + st->left + pages_of(&a->kept) +
+			(size_t)(top - a->first) * (sizeof *a->span + 2 * 8 * PAGE_WORDS + sizeof *a->map) +
+			atomic_load_explicit(&((struct sh_arena *)a)->heap_top, memory_order_relaxed) * sizeof *a->heap +
+			atomic_load_explicit(&((struct sh_arena *)a)->cache_top, memory_order_relaxed) * sizeof *a->cache +
+			sizeof *a;
+}
+
+size_t sh_heap_used(const struct sh_heap *h)
+{
+	return pages_of(&h->used);
 }
 
 /* ---- audit ---- */
@@ -296,12 +305,12 @@ static int audit_run(struct audit *au, uint32_t p)
 static int audit_heaps(struct audit *au)
 {
 	struct sh_arena *a = au->a;
-	uint64_t used = 0, bins = 0;
+	uint64_t used = 0, left = 0, bins = 0;
 
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 
-		used += h->used;
+		*(atomic_load(&h->state) == HEAP_LEFT ? &left : &used) += h->used;
 		if (atomic_load(&h->state) == HEAP_FREE && (h->spans || h->used))
 			return wrong(au, "heap %u: free, but has %lu pages", i, (unsigned long)h->used);
 		for (unsigned cpu = 0; cpu <= SH_HEAP_CPUS; cpu++) {
@@ -311,9 +320,9 @@ static int audit_heaps(struct audit *au)
 				return wrong(au, "heap %u: cache %u of cpu %u is another's", i, c, cpu);
 		}
 	}
-	if (used != a->used)
-		return wrong(au, "heaps have %lu pages, the arena %lu", (unsigned long)used,
-			(unsigned long)a->used);
+	if (used != a->used || left != a->left)
+		return wrong(au, "heaps have %lu + %lu pages, the arena %lu + %lu", (unsigned long)used,
+			(unsigned long)left, (unsigned long)a->used, (unsigned long)a->left);
 	for (unsigned b = 0; b < BINS; b++) {
 		if (!a->bin[b] != !(a->binmap[b / 64] >> b % 64 & 1))
 			return wrong(au, "bin %u: its bit is wrong", b);
@@ -353,8 +362,8 @@ int sh_heap_audit(struct sh_arena *a, unsigned seat, char *msg, size_t n)
 	}
 	/* Sums hold only over what did not change under way. */
 	if (!err && a->changes == changes) {
-		if (au.used != a->used)
-			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)a->used,
+		if (au.used != a->used + a->left)
+			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)(a->used + a->left),
 				(unsigned long)au.used);
 		else if (au.kept != a->kept)
 			err = wrong(&au, "%lu free pages kept, counted %lu", (unsigned long)a->kept,

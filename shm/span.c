@@ -273,15 +273,18 @@ static void unlink_span(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 
 static inline void add_used(struct sh_arena *a, struct sh_heap *h, uint64_t n)
 {
-	atomic_store_explicit(
-		&h->used, atomic_load_explicit(&h->used, memory_order_relaxed) + n, memory_order_relaxed);
-	a->used += n;
+	sh_count(&h->used, n);
+	sh_count(atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LEFT ? &a->left : &a->used, n);
 	a->changes++;
 }
 
 bool sh_span_allowed(const struct sh_heap *h, uint32_t n)
 {
-	return h->arena->used + n <= h->arena->limit && h->used + n <= h->limit;
+	const struct sh_arena *a = h->arena;
+	uint64_t limit = a->limit - (atomic_load_explicit(&h->privileged, memory_order_relaxed) ? 0 : a->reserve);
+
+	return atomic_load_explicit(&a->used, memory_order_relaxed) + n <= limit &&
+	       atomic_load_explicit(&h->used, memory_order_relaxed) + n <= h->limit;
 }
 
 void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
@@ -293,7 +296,7 @@ void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
 	KILL_POINT("heap.span.committed");
 	link_span(a, h, p);
 	add_used(a, h, desc_pages(d));
-	a->kept -= sh_pages_dirty(a, p, desc_pages(d));
+	sh_count(&a->kept, -(uint64_t)sh_pages_dirty(a, p, desc_pages(d)));
 }
 
 /* A run is FREE: joins it with its neighbours and puts it in a bin. */
@@ -329,7 +332,7 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	sh_check(desc_state(d) == RUN_SMALL || desc_state(d) == RUN_LARGE);
 	unlink_span(a, h, p);
 	add_used(a, h, -(uint64_t)n);
-	a->kept += n;
+	sh_count(&a->kept, n);
 	set_dirty(a, p, n, true); /* before it is free, or zeros would be promised */
 	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 	KILL_POINT("heap.span.dirty");
@@ -362,7 +365,7 @@ static bool absorb(struct sh_arena *a, uint32_t p, uint32_t old, uint32_t n)
 		a->top = next + more;
 		KILL_POINT("heap.grow.moved");
 	}
-	a->kept -= sh_pages_dirty(a, next, more);
+	sh_count(&a->kept, -(uint64_t)sh_pages_dirty(a, next, more));
 	if (len > more) {
 		set_desc(a, next + more, free_desc(len - more));
 		set_head(a, next + more);
@@ -393,7 +396,7 @@ bool sh_span_resize(struct sh_arena *a, uint32_t p, uint32_t n)
 		KILL_POINT("heap.shrink.committed");
 		set_head(a, p + n);
 		add_used(a, h, -(uint64_t)(old - n));
-		a->kept += old - n;
+		sh_count(&a->kept, old - n);
 		join(a, p + n, old - n);
 	}
 	return true;
@@ -477,7 +480,7 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 				}
 				a->note[seat].purge = from;
 				KILL_POINT("heap.purge.noted");
-				a->kept -= sh_pages_dirty(a, from, n);
+				sh_count(&a->kept, -(uint64_t)sh_pages_dirty(a, from, n));
 				a->changes++;
 				set_desc(a, from, desc_make(RUN_PURGE, 0, seat, OWNER_NONE, n));
 				KILL_POINT("heap.purge.begun");
@@ -511,17 +514,26 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	return true;
 }
 
+/* Free pages may keep their memory up to the slack, and as long as all is within the limit. */
+static bool too_much_kept(const struct sh_arena *a)
+{
+	uint64_t kept = atomic_load_explicit(&a->kept, memory_order_relaxed);
+
+	return kept > a->slack ||
+	       (kept > 0 && kept + atomic_load_explicit(&a->used, memory_order_relaxed) > a->limit);
+}
+
 void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 {
 	if (pages < PURGE_STEP)
 		pages = PURGE_STEP;
-	while (pages > 0 && a->kept > a->slack) { /* read without the lock: a hint */
+	while (pages > 0 && too_much_kept(a)) { /* read without the lock: a hint */
 		uint32_t p, n;
 
 		if (!sh_purge_finish(a, seat, seat)) /* left by who sat here before */
 			return;
 		sh_lock_take(&a->lock, seat);
-		p = a->kept > a->slack ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
+		p = too_much_kept(a) ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
 		sh_lock_drop(&a->lock, seat);
 		if (!p)
 			return;
@@ -538,7 +550,12 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 
 /* ---- repair ---- */
 
-static void rebuild_run(struct sh_arena *a, uint32_t p, uint64_t d)
+/* Sums of a rebuild: stored at its end, so that nobody reads half of them. */
+struct sums {
+	_Atomic uint64_t used, left, kept;
+};
+
+static void rebuild_run(struct sh_arena *a, struct sums *sum, uint32_t p, uint64_t d)
 {
 	uint32_t n = desc_pages(d);
 	struct sh_heap *h = &a->heap[desc_heap(d)];
@@ -546,7 +563,7 @@ static void rebuild_run(struct sh_arena *a, uint32_t p, uint64_t d)
 	set_head(a, p);
 	switch (desc_state(d)) {
 	case RUN_FREE:
-		a->kept += sh_pages_dirty(a, p, n);
+		sh_count(&sum->kept, sh_pages_dirty(a, p, n));
 		bin_put(a, p, n);
 		break;
 	case RUN_SMALL:
@@ -558,20 +575,21 @@ static void rebuild_run(struct sh_arena *a, uint32_t p, uint64_t d)
 	case RUN_LARGE:
 		sh_check(desc_heap(d) < a->heap_top && atomic_load(&h->state) != HEAP_FREE);
 		link_span(a, h, p);
-		add_used(a, h, n);
+		sh_count(&h->used, n);
+		sh_count(atomic_load(&h->state) == HEAP_LEFT ? &sum->left : &sum->used, n);
 		break;
 	}
 }
 
 void sh_runs_rebuild(struct sh_arena *a)
 {
+	struct sums sum = {0, 0, 0};
 	uint32_t p, n;
 	uint64_t d, f;
 
 	for (unsigned b = 0; b < BINS; b++)
 		a->bin[b] = 0;
 	a->binmap[0] = a->binmap[1] = a->binmap[2] = 0;
-	a->used = a->kept = 0;
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 
@@ -595,7 +613,11 @@ void sh_runs_rebuild(struct sh_arena *a)
 			n += desc_pages(f);
 			set_desc(a, p, d = free_desc(n));
 		}
-		rebuild_run(a, p, d);
+		rebuild_run(a, &sum, p, d);
 		KILL_POINT("heap.repair.run");
 	}
+	atomic_store(&a->used, sum.used);
+	atomic_store(&a->left, sum.left);
+	atomic_store(&a->kept, sum.kept);
+	a->changes++;
 }

@@ -363,7 +363,7 @@ static int load(struct instance *in, int so_fd, const char *name, const char *en
 	if (code)
 		return code;
 	if (!trial) {
-		heap = sh_heap_new(sh_root->arena, 0);
+		heap = sh_heap_new(sh_root->arena, SH_SEATS - 1, 0);
 		sh_loading_heap = heap; /* none to be had: the constructors' blocks are private, as in a trial */
 	}
 	construct(in, &c);

@@ -168,7 +168,7 @@ json_t *sh_view_stats(void)
 	}
 	for (unsigned i = 0; i < sh_jobs_live(); i++)
 		alive += task_goroutines(task_at(sh_job_live(i)->id % TASK_SLOTS));
-	sh_arena_stats_by(sh_root->arena, SH_SEATS - 2, &memory); /* a seat of its own to note the lock in */
+	sh_arena_stats(sh_root->arena, &memory);
 	set_number(o, "goroutines", alive);
 	set_number(o, "goroutines_created", created);
 	set_number(o, "migrations", migrations);

@@ -382,7 +382,7 @@ static void make_parts(bool deaths)
 static void check_end(struct task *t, size_t used_before)
 {
 	uint64_t ngs = atomic_load(&sched.ngs);
-	struct sh_heap_stats st;
+	size_t used;
 	char msg[256];
 
 	if (audit(msg, sizeof msg) != 0)
@@ -390,9 +390,9 @@ static void check_end(struct task *t, size_t used_before)
 	for (uint64_t i = 1; i < ngs; i++)
 		if (g_state(allg(i)) != G_DEAD)
 			sim_fail("in the end G %lu is %s", (unsigned long)i, g_status_name(g_state(allg(i))));
-	sh_arena_stats_by(sh_root->arena, 0, &st);
-	if (st.used != used_before)
-		sim_fail("memory in use: %zu before, %zu after", used_before, st.used);
+	used = sh_arena_live(sh_root->arena, 0);
+	if (used != used_before)
+		sim_fail("memory in use: %zu before, %zu after", used_before, used);
 	if (sim_count.lost == 0 && (!root_done || atomic_load(&t->exit_code) != 7))
 		sim_fail("the root did not come to its end, exit code %d", atomic_load(&t->exit_code));
 	if (sim_count.deaths == 0 && task_goroutines(t) != 0)
@@ -405,7 +405,7 @@ static void run(uint64_t seed, bool deaths)
 {
 	struct sim_plan p = {.workers = 1};
 	struct task *t = task_at(1);
-	struct sh_heap_stats st;
+	size_t used;
 	int fd;
 
 	fd = sh_segment_create(0);
@@ -423,9 +423,9 @@ static void run(uint64_t seed, bool deaths)
 	t->fd_out = t->fd_err = t->fd_cwd = -1;
 	t->entry = root;
 	atomic_store(&t->state, TASK_QUEUED);
-	sh_arena_stats_by(sh_root->arena, 0, &st);
+	used = sh_arena_live(sh_root->arena, 0);
 	sim_run(t, stalled);
-	check_end(t, st.used);
+	check_end(t, used);
 	sh_segment_detach();
 }
 

@@ -193,7 +193,7 @@ static void step_box(struct sh_heap *h, unsigned seat, unsigned cpu)
 
 static void run_task(unsigned seat, unsigned cpu)
 {
-	struct sh_heap *h = sh_heap_new_by(arena, seat, next() % 2 ? 0 : 1 << 20);
+	struct sh_heap *h = sh_heap_new(arena, seat, next() % 2 ? 0 : 1 << 20);
 	unsigned n = 1 + (unsigned)(next() % 60);
 	void *p[64];
 
@@ -205,6 +205,12 @@ static void run_task(unsigned seat, unsigned cpu)
 	for (unsigned i = 0; i < n; i += 3)
 		if (p[i])
 			sh_heap_free(arena, seat, cpu, p[i]);
+	if (next() % 2) { /* some is left, and one block of it is freed later, perhaps by another cpu */
+		sh_heap_touch(h, seat);
+		if (!sh_heap_leave(h, seat) && n > 1 && p[1])
+			sh_heap_free(arena, seat, next() % 2 ? cpu : SH_HEAP_NOCPU, p[1]);
+		sh_heap_renewed(h, seat);
+	}
 	sh_heap_release(h, seat);
 	atomic_store(&sh->task[seat], NULL);
 	atomic_fetch_add(&sh->tasks, 1);
@@ -388,8 +394,7 @@ static void settle(uint64_t deaths)
 	for (unsigned cpu = 0; cpu < WORKERS; cpu++)
 		sh_heap_flush(h, 0, cpu);
 	audit("flushed");
-	sh_arena_stats(arena, &st);
-	printf("after all was freed: %zu bytes in blocks that %lu deaths lost, heap has %zu\n", st.used,
+	printf("after all was freed: %zu bytes in blocks that %lu deaths lost, heap has %zu\n", sh_arena_live(arena, 0),
 		(unsigned long)deaths, sh_heap_used(h));
 	sh_heap_release(h, 0);
 	audit("released");
@@ -503,7 +508,7 @@ static void small_tasks(void)
 	uint64_t in_release = 0, t0 = sh_now(), t1;
 
 	for (unsigned i = 0; i < N; i++) {
-		struct sh_heap *h = sh_heap_new(arena, 0);
+		struct sh_heap *h = sh_heap_new(arena, 0, 0);
 
 		for (size_t size = 32; size <= 512; size *= 2)
 			*(char *)sh_heap_alloc(h, 0, 0, size, 0, false) = 1;
@@ -517,7 +522,7 @@ static void small_tasks(void)
 
 static void bench(void)
 {
-	struct sh_heap *h = sh_heap_new(arena, 0);
+	struct sh_heap *h = sh_heap_new(arena, 0, 0);
 	unsigned n = 1000000;
 
 	park(h);
@@ -549,7 +554,7 @@ int main(int argc, char **argv)
 		printf("heap_stress: seed %#lx\n", (unsigned long)seed);
 		rng = seed | 1;
 		arena->slack = (2ul << 20) / PAGE_BYTES; /* much goes back to the system and comes again */
-		atomic_store(&sh->system, sh_heap_new(arena, 0));
+		atomic_store(&sh->system, sh_heap_new(arena, 0, 0));
 		deaths = storm(sh_now() + ms * 1000000);
 		printf("%lu deaths, %lu operations, %lu tasks, %lu times full\n", (unsigned long)deaths,
 			(unsigned long)atomic_load(&sh->ops), (unsigned long)atomic_load(&sh->tasks),
