@@ -227,6 +227,15 @@ static void dropg(struct m *m)
 	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
 }
 
+/* Its block holds its frames from here on, or it ends as crashed: not a byte is left, the reserve included. */
+static inline void keep_frames(struct m *m, struct g *g)
+{
+	if (__builtin_expect(stack_fit(g), 1))
+		return;
+	atomic_store(&m->oncpu, 1); /* it comes to its end as if it still ran */
+	host_misuse("out of memory: no room to keep the goroutine's stack");
+}
+
 static struct g *park_m(struct g *g)
 {
 	struct m *m = getm;
@@ -234,7 +243,7 @@ static struct g *park_m(struct g *g)
 
 	left_cpu(m, g);
 	host_before_park(g);
-	stack_fit(g);
+	keep_frames(m, g);
 	g->wake_at = m->park_when;
 	casgstatus(g, G_RUNNING, G_WAITING);
 	if (m->park_when) {
@@ -280,7 +289,7 @@ static struct g *goyield_m(struct g *g)
 		getp()->preemptions++;
 	}
 	host_before_park(g);
-	stack_fit(g);
+	keep_frames(m, g);
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	/* The local tail, not Go's global queue: no lock, and a thief finds it as well. */

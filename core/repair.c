@@ -147,8 +147,9 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
 		g_end_tell(g);
 		gfput(g);
+	} else if (g->sp && atomic_load(&g->res) != RES_IMAGE && !stack_fit(g)) {
+		lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */
 	} else if (m->parking && g->sp) {
-		stack_fit(g);
 		g->wake_at = m->park_when;
 		casgstatus(g, G_RUNNING, G_WAITING);
 		if (g->wake_at)
@@ -157,8 +158,6 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	} else { /* it had not been entered, or was giving way */
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
-		else if (atomic_load(&g->res) != RES_IMAGE) /* its frames are not in the block that would be changed */
-			stack_fit(g);
 		casgstatus(g, G_RUNNING, G_RUNNABLE);
 		gogive(g);
 	}

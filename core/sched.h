@@ -229,7 +229,7 @@ void timers_rebuild(struct p *);     /* medic. Holds: timers_lock */
 
 /* ---- stacks (stack.c) ---- */
 void stack_enter(struct g *);	     /* its frames are in its window here when this returns */
-void stack_fit(struct g *);	     /* its block is large enough for its frames: copystack */
+bool stack_fit(struct g *);	     /* its block is large enough for its frames: copystack. false: no memory */
 void stack_free(struct g *);	     /* at its death */
 void windows_init(struct m *);	     /* free windows from occ */
 char *stack_top(uint32_t win);
@@ -245,6 +245,12 @@ void join_forget(struct g *, struct sudog *);
 void mutex_lost(struct shoal_mutex *, struct g *);
 void mutexes_abandon(struct g *); /* at its end: the next holder is told */
 void wg_leave(struct g *);
+
+/* ---- what ended tasks left allocated (left.c): the medic's ---- */
+void left_find(void);		     /* a new medic: what there is */
+void left_add(struct sh_heap *);     /* the heap of a task that is over */
+void left_renewed(unsigned seat);    /* the process in the seat is gone */
+bool left_look(int64_t now);	     /* asks workers to go when much has gathered; true: look again soon */
 
 /* ---- repair and audit ---- */
 void repair_seat(unsigned seat);	     /* medic: all that the dead process in the seat held */

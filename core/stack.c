@@ -177,7 +177,7 @@ static size_t block_for(size_t used)
  * Running -> copystack -> running: takes a block that holds the frames. They stay in the window and
  * are copied when it is displaced: copying them here as well would be done for nothing by most. Called on g0, before the G parks, so that displacing it never allocates.
  */
-void stack_fit(struct g *g)
+bool stack_fit(struct g *g)
 {
 	size_t used = (size_t)(stack_top(g->win) - g->sp), want;
 	struct p *p = getp();
@@ -185,16 +185,17 @@ void stack_fit(struct g *g)
 	char *new, *old;
 
 	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
-		return;
+		return true;
 	want = block_for(used <= g->image_cap ? used * 2 : used);
 	if (want < 2 * g->image_cap && used > g->image_cap)
 		want = block_for(2 * g->image_cap);
 	new = sh_heap_alloc(g->task->heap, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, want, 0, false);
-	if (!new) { /* the task is at its limit: then only what is needed, and from the system's share */
+	if (!new) { /* the limit is reached: then only what is needed, and from the runtime's reserve */
 		if (used <= g->image_cap)
-			return;
+			return true;
 		new = sh_heap_alloc(sched.system_heap, (unsigned)m->seat, SH_HEAP_NOCPU, block_for(used), 0, false);
-		sh_check(new);
+		if (!new)
+			return false;
 	}
 	casgstatus(g, G_RUNNING, G_COPYSTACK);
 	old = g->image;
@@ -210,6 +211,7 @@ void stack_fit(struct g *g)
 			p->grows++;
 	}
 	casgstatus(g, G_COPYSTACK, G_RUNNING);
+	return true;
 }
 
 /* At its death: block and window are free. */

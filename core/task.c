@@ -2,7 +2,7 @@
  * task.c - the life of a task, as the medic and its goroutines bring it about. See task.h.
  *
  * DEATH  task_start: a heap and a root are made once each; half done, it is done again. task_reap:
- *        first nothing of the task runs, then its Gs are ended one by one, then the heap goes.
+ *        first nothing of the task runs, then its Gs are ended one by one, then the heap is left.
  */
 #include "core/task.h"
 #include "core/host.h"
@@ -80,14 +80,18 @@ static void start_root(struct task *t)
 		return;
 	}
 	t->root_gid = getm->note.gid;
+	sh_heap_privilege(t->heap, false);
 }
 
 /* A medic died between RUNNING and the root: there is one, or it is made now. */
 void task_resume(struct task *t)
 {
-	if (atomic_load(&t->state) != TASK_RUNNING || t->root || (t->root = find_root(t)))
+	if (atomic_load(&t->state) != TASK_RUNNING)
 		return;
-	start_root(t);
+	if (!t->root && !(t->root = find_root(t)))
+		start_root(t);
+	else if (t->heap)
+		sh_heap_privilege(t->heap, false);
 }
 
 void task_start(struct task *t)
@@ -100,6 +104,7 @@ void task_start(struct task *t)
 	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
 	if (!t->heap)
 		return; /* tried again at the next bell */
+	sh_heap_privilege(t->heap, true); /* it was accepted: it starts, though others have taken all memory */
 	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);
 	if (blob) {
 		memcpy(blob, task_args(t), len);
@@ -111,6 +116,7 @@ void task_start(struct task *t)
 		t->envp = strings(t, env, t->nenv);
 	}
 	t->tombstones = NULL;
+	t->streams = NULL;
 	t->lock.kind = SH_LOCK_TASK;
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
@@ -182,6 +188,19 @@ static bool still_runs(struct task *t)
 	return some;
 }
 
+/* Those in the task's heap go with it; the others, from the time when it was at its limit, do not. */
+static void drop_tombstones(struct task *t)
+{
+	struct tombstone *s;
+
+	while ((s = t->tombstones)) {
+		t->tombstones = s->next;
+		KILL_POINT("task.tombstone.unlisted"); /* a death here costs the block, until the runtime ends */
+		if (sh_heap_of(sh_root->arena, s) == sched.system_heap)
+			sh_heap_free(sh_root->arena, (unsigned)getm->seat, SH_HEAP_NOCPU, s);
+	}
+}
+
 bool task_reap(struct task *t)
 {
 	uint32_t left = 0;
@@ -209,11 +228,13 @@ bool task_reap(struct task *t)
 	t->gs = 0;
 	for (unsigned i = 0; i < P_MAX; i++)
 		t->gs += t->per_p[i].created;
+	drop_tombstones(t);
 	if (t->heap)
-		sh_heap_release(t->heap, (unsigned)getm->seat);
-	KILL_POINT("task.reap.released");
+		left_add(t->heap);
+	if (sh_heap_used(sched.system_heap)) /* at the limit its stacks came from there */
+		sh_heap_flush(sched.system_heap, (unsigned)getm->seat, SH_HEAP_NOCPU);
+	KILL_POINT("task.reap.left");
 	t->heap = NULL;
-	t->tombstones = NULL;
 	t->root = NULL;
 	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
 	if (atomic_load(&t->again))

@@ -68,8 +68,9 @@ struct task {
 	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
 	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */
 	uint32_t kicks;
-	struct sh_lock lock;	 /* tombstones */
+	struct sh_lock lock;	 /* tombstones, streams, a change of envp */
 	struct tombstone *tombstones;
+	void *streams;		 /* open ones: worker/stdio.c */
 	_Atomic uint64_t memory_used; /* at the end: what it had */
 	uint64_t gs;		 /* at the end: goroutines it had */
 	_Alignas(64) struct task_p per_p[64];

@@ -220,6 +220,11 @@ uint64_t sh_heap_seats(const struct sh_heap *h)
 	return atomic_load(&((struct sh_heap *)h)->seats);
 }
 
+uint32_t sh_heap_number(const struct sh_heap *h)
+{
+	return h->index;
+}
+
 struct sh_heap *sh_heap_left(struct sh_arena *a, uint32_t number, bool *more)
 {
 	struct sh_heap *h = &a->heap[number];

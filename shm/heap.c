@@ -727,7 +727,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 	struct sh_cache *k;
 	uint32_t p, next;
 
-	sh_check(cpu < SH_HEAP_CPUS);
+	sh_check(cpu <= SH_HEAP_NOCPU);
 	sh_lock_take(&a->lock, seat);
 	if (h->cache[cpu]) {
 		k = &a->cache[h->cache[cpu]];

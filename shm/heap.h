@@ -91,8 +91,9 @@ void sh_heap_renewed(struct sh_heap *, unsigned seat);
 uint64_t sh_heap_seats(const struct sh_heap *);
 /* The heap with that number if it was left, for a walk over all from 0; *more: false past the last. */
 struct sh_heap *sh_heap_left(struct sh_arena *, uint32_t number, bool *more);
+uint32_t sh_heap_number(const struct sh_heap *);
 
-/* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap. */
+/* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap, empty ones to all. */
 void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
 
 /*
@@ -111,6 +112,8 @@ struct sh_heap_stats {
 	size_t limit;
 };
 void sh_arena_stats(const struct sh_arena *, struct sh_heap_stats *); /* takes no lock: counters, for anybody */
+/* Gives a few MiB of what is free back to the system, if more is kept than need be. true: there is more to give. */
+bool sh_arena_trim(struct sh_arena *, unsigned seat);
 size_t sh_heap_used(const struct sh_heap *);			      /* bytes of spans this heap holds */
 size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in blocks handed out: counts them, under the lock */
 

@@ -23,6 +23,7 @@
 #endif
 
 #define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages given back in one go: half a millisecond */
+#define TRIM_STEP (2 * PURGE_STEP)
 #define BIN_TRIES 16
 #define FINISH_TRIES 200
 
@@ -546,6 +547,12 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 		sh_lock_drop(&a->lock, seat);
 		pages -= n < pages ? n : pages;
 	}
+}
+
+bool sh_arena_trim(struct sh_arena *a, unsigned seat)
+{
+	sh_arena_purge(a, seat, TRIM_STEP);
+	return too_much_kept(a);
 }
 
 /* ---- repair ---- */

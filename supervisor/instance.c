@@ -12,7 +12,7 @@
  *
  * What a constructor allocates cannot be put back as it was when a task has changed or freed it:
  * an instance with such blocks serves one task and is spent. Its addresses stay taken (nothing is
- * ever unloaded: workers may still have it), its memory is given back.
+ * ever unloaded: workers may still have it); its variables' memory is given back.
  *
  * What it does not cover: libraries that the module links keep their variables private to each
  * worker, and their constructors run once, in the zygote.
@@ -427,7 +427,9 @@ int sh_instance_reset(struct instance *in)
 			reset_range(&in->range[i]);
 		return 0;
 	}
-	sh_heap_release(in->heap, SH_SEATS - 1);
+	/* The zygote's libraries may remember blocks, and so may all workers to come: they are never used again. */
+	sh_heap_touch(in->heap, 0);
+	sh_heap_leave(in->heap, SH_SEATS - 1);
 	for (unsigned i = 0; i < in->nranges; i++) {
 		sh_data_remove(in->range[i].start);
 		madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);

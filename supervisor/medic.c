@@ -80,6 +80,7 @@ static void mend_seat(unsigned seat)
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
 	close_own(seat);
+	left_renewed(seat);
 	if (!atomic_load(&s->left)) {
 		atomic_fetch_add(&s->restarts, 1);
 		sched.deaths++;
@@ -280,6 +281,7 @@ static void begin(void)
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
 	(void)state;
 	life_look(getm);
+	left_find();
 	find_all();
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
@@ -296,6 +298,7 @@ void medic_main(void)
 		soon = look_at_tasks();
 		audit_if_asked();
 		sysmon((int64_t)sh_now());
+		soon |= left_look((int64_t)sh_now());
 		busy = (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) < atomic_load(&sched.procs);
 		sleep_for(bell, soon ? STUCK_NS : busy ? TICK_NS : IDLE_NS);
 	}

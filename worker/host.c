@@ -3,6 +3,7 @@
  * See core/host.h. All state here is private to the process and goes with it.
  */
 #include "shm/check.h"
+#include "shm/heap.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 
@@ -214,8 +215,11 @@ extern char **environ;
 
 void host_switch_task(struct task *t)
 {
-	if (__builtin_expect(t == current_task, 1))
+	/* An environment at the same place is the same: a task's is not used again while this process lives. */
+	if (__builtin_expect(t == current_task && environ == t->envp, 1))
 		return;
+	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
+		sh_heap_touch(t->heap, (unsigned)getm->seat); /* before anything of it runs here: see core/left.c */
 	current_task = t;
 	environ = t->envp;
 	if (t->fd_cwd >= 0 && fchdir(t->fd_cwd) < 0)
@@ -253,6 +257,8 @@ void host_g_end(struct g *g)
 {
 	struct m *m = getm;
 
+	if (__builtin_expect((g->flags & GF_ROOT) && g->task->streams, 0))
+		streams_flush(g);
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].len, memory_order_relaxed) ||
 			     atomic_load_explicit(&m->out[1].len, memory_order_relaxed), 0))
 		output_flush(g, true);

@@ -83,8 +83,10 @@ void exit(int code)
 {
 	static void (*real)(int);
 
-	if (on_g())
+	if (on_g()) {
+		streams_flush(getg());
 		end_task(code);
+	}
 	if (!real)
 		*(void **)&real = dlsym(RTLD_NEXT, "exit");
 	real(code);

@@ -20,6 +20,7 @@ void signals_start(void);
 void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
 void output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G */
 void output_flush(struct g *, bool all);
+int streams_flush(struct g *); /* what its task's streams hold goes to the files */
 void output_flush_seat(unsigned seat); /* medic: what a dead worker had not given to the file */
 
 /*

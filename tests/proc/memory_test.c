@@ -1,0 +1,90 @@
+/*
+ * memory_test.c - the limit, what tasks leave behind, and libraries that keep memory of their own.
+ */
+#include "tests/proc/proc.h"
+
+static void start_small(void)
+{
+	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
+	cr_assert_eq(sh("build/shoal start --procs 2 --memory 64M 2>&1"), 0, "%s", text);
+}
+
+static double figure(const char *key)
+{
+	char *at;
+
+	cr_assert_eq(sh("build/shoal stats --json"), 0);
+	at = strstr(text, key);
+	cr_assert_not_null(at, "%s", text);
+	return atof(strchr(at, ':') + 1);
+}
+
+#define MEMORY_TEST(name) Test(memory, name, .init = start_small, .fini = stop, .timeout = 60)
+#define MiB (1024. * 1024)
+
+/* What is free goes back within a second or so. */
+static void comes_down(const char *key, double to)
+{
+	for (int i = 0; i < 300 && figure(key) > to; i++)
+		usleep(10000);
+	cr_expect_leq(figure(key), to, "%s", key);
+}
+
+MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
+{
+	double before = figure("\"memory_used\"");
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "much\n");
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so keep 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "kept\n");
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so isolated 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "told\n");
+	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal logs 1"), 0);
+	cr_expect_str_eq(text, "steady\n");
+	comes_down("\"memory_used\"", before);
+	comes_down("\"memory_committed\"", 40 * MiB);
+}
+
+/* Stacks that not even the reserve holds end their goroutine, and its task; the runtime and the others go on. */
+MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
+{
+	double before = figure("\"memory_used\"");
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so park 2>&1"), 134, "%s", text);
+	cr_expect(strstr(text, "out of memory") && !strstr(text, "all of them"), "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
+	comes_down("\"memory_used\"", before);
+}
+
+/*
+ * Libraries of a worker remember blocks of tasks that are over: they are not used again before the
+ * worker is replaced, and when much has gathered it is.
+ */
+MEMORY_TEST(what_libraries_remember_is_not_used_again)
+{
+	double most = 0, left;
+	int pid;
+
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/caches.so 2 %s/file 2>&1", dir), 0, "%s", text);
+	cr_expect_eq(sh("cat %s/file", dir), 0);
+	cr_expect_str_eq(text, "written\n");
+	cr_assert_eq(sh("build/shoal workers --json"), 0);
+	pid = atoi(strchr(strstr(text, "\"pid\""), ':') + 1);
+	for (int i = 0; i < 25; i++) {
+		cr_assert_eq(sh("timeout 30 build/shoal run build/tests/modules/caches.so 2 2>&1"), 0, "%s", text);
+		cr_assert_str_eq(text, "ok\n");
+		left = figure("\"memory_left\"");
+		most = left > most ? left : most;
+	}
+	cr_expect(most > 0 && most < 8 * MiB, "%f", most); /* a 16th of the limit, and what comes while workers go */
+	cr_expect_eq(figure("\"worker_deaths\""), 0);
+	cr_expect_eq(sh("build/shoal workers --json"), 0);
+	cr_expect_neq(pid, atoi(strchr(strstr(text, "\"pid\""), ':') + 1), "no worker was renewed");
+}
