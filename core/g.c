@@ -40,19 +40,6 @@ const char *g_status_name(unsigned status)
 	return status < sizeof name / sizeof *name ? name[status] : "?";
 }
 
-/* From -> to that are legal: the table of core/LIFE_OF_A_G.md. */
-#define BIT(s) (1u << (s))
-static const uint16_t legal[16] = {
-	[G_IDLE] = BIT(G_DEAD),
-	[G_RUNNABLE] = BIT(G_RUNNING) | BIT(G_DEAD),
-	[G_RUNNING] = BIT(G_RUNNABLE) | BIT(G_WAITING) | BIT(G_SYSCALL) | BIT(G_DEAD) | BIT(G_COPYSTACK) | BIT(G_PREEMPTED),
-	[G_SYSCALL] = BIT(G_RUNNING) | BIT(G_RUNNABLE),
-	[G_WAITING] = BIT(G_RUNNABLE) | BIT(G_RUNNING) | BIT(G_DEAD),
-	[G_DEAD] = BIT(G_RUNNABLE),
-	[G_COPYSTACK] = BIT(G_RUNNING),
-	[G_PREEMPTED] = BIT(G_WAITING),
-};
-
 static inline void pause_cpu(void)
 {
 #if defined(__x86_64__)
@@ -61,33 +48,12 @@ static inline void pause_cpu(void)
 	KILL_POINT("g.scan.wait");
 }
 
-/* Who runs it is named in the word while it runs. */
-static inline uint64_t owner_bits(unsigned state)
+void casgstatus_shared(struct g *g, unsigned from, unsigned to)
 {
-	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
-}
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n, gid = g->gid;
+	unsigned order = ++g->life_order, stack = g->life_stack;
 
-/* What an event says beside from and to. The number of a dead one has been raised by now. */
-static inline uint64_t gid_told(const struct g *g, unsigned from, unsigned to)
-{
-	return to == G_DEAD && from != G_IDLE ? g->gid - GID_STEP : g->gid;
-}
-
-static inline unsigned why_told(const struct g *g, unsigned from, unsigned to)
-{
-	return to == G_WAITING || (from == G_RUNNING && to == G_RUNNABLE) ? g->waitreason :
-	       to == G_DEAD && from != G_IDLE			      ? (unsigned)getm->note.cleared_how & 3 :
-									0;
-}
-
-void casgstatus(struct g *g, unsigned from, unsigned to)
-{
-	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n, gid = gid_told(g, from, to);
-	unsigned why = why_told(g, from, to), order = ++g->life_order, stack = g->life_stack;
-
-	sh_check(legal[from] & BIT(to));
-	if (to == G_WAITING)
-		g->wait_since = (int64_t)(getm->life_now >> 18 << 6);
+	sh_check(g_legal[from] & G_BIT(to));
 	for (;;) {
 		if (s & G_SCAN) {
 			pause_cpu();
@@ -95,13 +61,11 @@ void casgstatus(struct g *g, unsigned from, unsigned to)
 			continue;
 		}
 		sh_check((s & G_STATE) == from);
-		n = (s & G_SEQ_MASK) | owner_bits(to) | to;
-		if (to == G_WAITING && from == G_RUNNING)
-			n += 1ull << 32;
+		n = (s & G_SEQ_MASK) | g_owner_bits(to) | to;
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
 			break;
 	}
-	life_record(getm, gid, from, to, why, order, stack);
+	life_record(getm, gid, from, to, 0, order, stack);
 	KILL_POINT("g.status.changed");
 }
 
@@ -250,7 +214,7 @@ static bool refill(struct p *p, unsigned n)
 		KILL_POINT("g.refill.noted");
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.refill.taken");
-		atomic_fetch_sub(&sched.ngfree, 1);
+		atomic_store(&sched.ngfree, atomic_load(&sched.ngfree) - 1);
 		g->schedlink = p->gfree;
 		p->gfree = g;
 		KILL_POINT("g.refill.put");
@@ -274,7 +238,7 @@ static struct g *take_global(void)
 		m->note.g = g;
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.take.global");
-		atomic_fetch_sub(&sched.ngfree, 1);
+		atomic_store(&sched.ngfree, atomic_load(&sched.ngfree) - 1);
 	}
 	sh_lock_drop(&sched.lock, (unsigned)m->seat);
 	return g;
@@ -304,17 +268,34 @@ struct g *gfget(void)
 	return g;
 }
 
+/* Holds: sched.lock. g is noted. */
 static void put_global(struct g *g)
 {
-	unsigned seat = (unsigned)getm->seat;
-
-	sh_lock_take(&sched.lock, seat);
 	g->schedlink = sched.gfree;
 	sched.gfree = g;
 	KILL_POINT("g.put.global");
-	atomic_fetch_add(&sched.ngfree, 1);
+	atomic_store_explicit(&sched.ngfree, atomic_load_explicit(&sched.ngfree, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
 	getm->note.g = NULL; /* under the lock, or a later head of the list would look as if g were not on it */
-	sh_lock_drop(&sched.lock, seat);
+}
+
+/* More than 64 on the P's list: half of them go to the global one. */
+static __attribute__((noinline)) void spill(struct p *p)
+{
+	struct m *m = getm;
+
+	sh_lock_take(&sched.lock, (unsigned)m->seat);
+	while (p->ngfree > GFREE_LOW) {
+		struct g *g = p->gfree;
+
+		m->note.gid = g->gid;
+		m->note.g = g;
+		p->gfree = g->schedlink;
+		KILL_POINT("g.put.spill");
+		p->ngfree--;
+		put_global(g);
+	}
+	sh_lock_drop(&sched.lock, (unsigned)m->seat);
 }
 
 void gfput(struct g *g)
@@ -327,26 +308,17 @@ void gfput(struct g *g)
 	m->note.g = g;
 	KILL_POINT("g.put.noted");
 	if (!p) {
+		sh_lock_take(&sched.lock, (unsigned)m->seat);
 		put_global(g);
-		m->note.g = NULL;
+		sh_lock_drop(&sched.lock, (unsigned)m->seat);
 		return;
 	}
 	g->schedlink = p->gfree;
 	p->gfree = g;
 	KILL_POINT("g.put.done");
 	m->note.g = NULL;
-	if (++p->ngfree < GFREE_MAX)
-		return;
-	while (p->ngfree > GFREE_LOW) {
-		g = p->gfree;
-		m->note.gid = g->gid;
-		m->note.g = g;
-		p->gfree = g->schedlink;
-		KILL_POINT("g.put.spill");
-		p->ngfree--;
-		put_global(g);
-		m->note.g = NULL;
-	}
+	if (++p->ngfree >= GFREE_MAX)
+		spill(p);
 }
 
 void g_end_tell(struct g *g)

@@ -138,8 +138,26 @@ static inline unsigned g_state(const struct g *g)
 /* The G with this gid if it still lives or has ended and was not used again; *ended tells. NULL if the number was never issued. */
 struct g *g_find(uint64_t gid, bool *ended);
 
-/* Status changes. A G's owner: casgstatus. Waits while the scan bit is up. Checks that the change is legal. */
-void casgstatus(struct g *, unsigned from, unsigned to);
+/* From -> to that are legal: the table of core/LIFE_OF_A_G.md. */
+#define G_BIT(s) (1u << (s))
+static const uint16_t g_legal[16] = {
+	[G_IDLE] = G_BIT(G_DEAD),
+	[G_RUNNABLE] = G_BIT(G_RUNNING) | G_BIT(G_DEAD),
+	[G_RUNNING] = G_BIT(G_RUNNABLE) | G_BIT(G_WAITING) | G_BIT(G_SYSCALL) | G_BIT(G_DEAD) | G_BIT(G_COPYSTACK) |
+		      G_BIT(G_PREEMPTED),
+	[G_SYSCALL] = G_BIT(G_RUNNING) | G_BIT(G_RUNNABLE),
+	[G_WAITING] = G_BIT(G_RUNNABLE) | G_BIT(G_RUNNING) | G_BIT(G_DEAD),
+	[G_DEAD] = G_BIT(G_RUNNABLE),
+	[G_COPYSTACK] = G_BIT(G_RUNNING),
+	[G_PREEMPTED] = G_BIT(G_WAITING),
+};
+
+/*
+ * Status changes. In running, copystack, dead and idle nobody but the G's owner writes the word (no
+ * scan bit either: who wants its stack asks it to give way and scans it then), so casgstatus() of
+ * life.h is a store there; from the others it is this, which waits while the scan bit is up.
+ */
+void casgstatus_shared(struct g *, unsigned from, unsigned to);
 bool g_claim(struct g *);		    /* runnable -> running; false: not runnable (a stale hint) */
 bool g_rouse(struct g *, uint32_t seq);	    /* waiting -> runnable if the sequence is the one meant */
 bool g_scan_lock(struct g *);		    /* takes the scan bit of a waiting or runnable G; false: it is neither */

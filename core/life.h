@@ -22,6 +22,8 @@
 #define CORE_LIFE_H
 
 #include "core/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
 
 #define LIFE_RING (1u << 15)
 #define LIFE_ORDERS 1024u
@@ -76,6 +78,44 @@ static inline void life_record(struct m *m, uint64_t gid, unsigned from, unsigne
 	e->a = m->life_now | (uint64_t)stack << 8 | (uint8_t)atomic_load_explicit(&m->p, memory_order_relaxed);
 	e->b = gid << 24 | from << 20 | to << 16 | why << 10 | order % LIFE_ORDERS;
 	atomic_store_explicit(&r->n, n + 1, memory_order_release); /* pairs with life_read */
+}
+
+/* Who runs it is named in the word while it runs. */
+static inline uint64_t g_owner_bits(unsigned state)
+{
+	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
+}
+
+/*
+ * A G's owner changes its status, which is recorded. Raises the park sequence when it begins to
+ * wait. Checks that the change is legal.
+ */
+static inline void casgstatus(struct g *g, unsigned from, unsigned to)
+{
+	struct m *m = getm;
+	uint64_t s, gid = g->gid;
+	unsigned why = 0;
+
+	if (from != G_RUNNING && from != G_COPYSTACK && from != G_DEAD && from != G_IDLE) {
+		casgstatus_shared(g, from, to);
+		return;
+	}
+	s = atomic_load_explicit(&g->status, memory_order_relaxed);
+	sh_check((g_legal[from] & G_BIT(to)) && (s & (G_STATE | G_SCAN)) == from);
+	s = (s & G_SEQ_MASK) | g_owner_bits(to) | to;
+	if (to == G_WAITING) {
+		s += 1ull << 32;
+		g->wait_since = (int64_t)(m->life_now >> 18 << 6);
+	}
+	if (to == G_WAITING || (from == G_RUNNING && to == G_RUNNABLE)) {
+		why = g->waitreason;
+	} else if (to == G_DEAD && from != G_IDLE) {
+		why = (unsigned)m->note.cleared_how & 3;
+		gid -= GID_STEP; /* it has been raised by now */
+	}
+	life_record(m, gid, from, to, why, ++g->life_order, g->life_stack); /* before: it is another's after */
+	atomic_store_explicit(&g->status, s, memory_order_release);
+	KILL_POINT("g.status.stored");
 }
 
 #endif

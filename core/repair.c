@@ -9,6 +9,7 @@
  * then what it held in its hands (the notes), then the P. Only the P's next owner uses the ring, so what lies behind its tail must be read first.
  */
 #include "core/host.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "core/sync.h"
 #include "shm/check.h"

@@ -1,8 +1,8 @@
 /*
  * runq.c - local and global run queues.
  *
- * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap, runnext
- * beside it. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
+ * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap. runnext
+ * beside it is written by the owner alone: a thief claims the G it names and lets it stand. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
  * a G into its new place before it leaves the old one, or notes it.
  *
  * OWNER  the M of the P puts; anybody takes
@@ -134,11 +134,9 @@ void runqput(struct p *p, struct g *g, bool next)
 	if (next) {
 		struct g *old = atomic_load_explicit(&p->runnext, memory_order_relaxed);
 
-		do {
-			m->note.kicked = old;
-			KILL_POINT("runq.next.noted");
-		} while (!atomic_compare_exchange_weak_explicit(&p->runnext, &old, g, memory_order_acq_rel,
-								 memory_order_relaxed));
+		m->note.kicked = old;
+		KILL_POINT("runq.next.noted");
+		atomic_store_explicit(&p->runnext, g, memory_order_release);
 		KILL_POINT("runq.next.set");
 		if (!old) {
 			m->note.ready = NULL;
@@ -159,13 +157,10 @@ struct g *runqget(struct p *p, bool *inherit)
 	if (g) {
 		m->note.ready = g;
 		KILL_POINT("runq.get.next.noted");
-		/* Only we set it to non-NULL, a thief only to NULL: if this fails it is gone. */
-		if (atomic_compare_exchange_strong_explicit(&p->runnext, &g, NULL, memory_order_acq_rel,
-							    memory_order_relaxed)) {
-			KILL_POINT("runq.get.next.taken");
-			*inherit = true;
-			return g;
-		}
+		atomic_store_explicit(&p->runnext, NULL, memory_order_relaxed);
+		KILL_POINT("runq.get.next.taken");
+		*inherit = true;
+		return g;
 	}
 	for (;;) {
 		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
@@ -187,18 +182,26 @@ struct g *runqget(struct p *p, bool *inherit)
 	}
 }
 
+/* One that a thief has claimed stays named: it is none. */
+static struct g *nextof(struct p *p)
+{
+	struct g *next = atomic_load(&p->runnext);
+
+	return next && g_state(next) == G_RUNNABLE ? next : NULL;
+}
+
 bool runqempty(struct p *p)
 {
 	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
 		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
-		struct g *next = atomic_load(&p->runnext);
+		struct g *next = nextof(p);
 
 		if (t == atomic_load(&p->runqtail))
 			return h == t && !next;
 	}
 }
 
-static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at, bool steal_next)
+static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 {
 	struct m *m = getm;
 
@@ -206,24 +209,10 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at, bool steal_
 		uint32_t h = atomic_load_explicit(&victim->runqhead, memory_order_acquire);
 		uint32_t t = atomic_load_explicit(&victim->runqtail, memory_order_acquire);
 		uint32_t n = t - h;
-		struct g *next;
 
 		n = n - n / 2;
-		if (n == 0) {
-			if (!steal_next || !(next = atomic_load_explicit(&victim->runnext, memory_order_acquire)))
-				return 0;
-			atomic_store_explicit(&p->runq[RING(at)], next, memory_order_relaxed);
-			m->note.grab_at = at;
-			m->note.grab_n = 1;
-			KILL_POINT("runq.steal.next.noted");
-			if (!atomic_compare_exchange_strong_explicit(&victim->runnext, &next, NULL, memory_order_acq_rel,
-								     memory_order_relaxed)) {
-				m->note.grab_n = 0;
-				continue;
-			}
-			KILL_POINT("runq.steal.next.taken");
-			return 1;
-		}
+		if (n == 0)
+			return 0;
 		if (n > RUNQ_SIZE / 2) /* head and tail were read at different times */
 			continue;
 		for (uint32_t i = 0; i < n; i++)
@@ -242,14 +231,23 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at, bool steal_
 	}
 }
 
-/* Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at once. */
+/*
+ * Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at
+ * once, noted. With an empty queue and steal_next: what runnext names, which stays named.
+ */
 unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
 {
 	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
-	unsigned n = runqgrab(p, victim, t, steal_next);
+	unsigned n = runqgrab(p, victim, t);
 
-	if (n == 0)
-		return 0;
+	if (n == 0) {
+		if (!steal_next || !(*out = nextof(victim)))
+			return 0;
+		getm->note.ready = *out;
+		KILL_POINT("runq.steal.next");
+		p->steals++;
+		return 1;
+	}
 	*out = atomic_load_explicit(&p->runq[RING(t + n - 1)], memory_order_relaxed);
 	getm->note.ready = *out;
 	KILL_POINT("runq.steal.first");

@@ -30,7 +30,8 @@ struct timer_entry {
 #define TIMERS_MAX (1u << 22) /* a P; sparse */
 
 /*
- * OWNER  the M that has it (p->m); thieves take from runq by CAS on head and runnext by CAS
+ * OWNER  the M that has it (p->m); thieves take from runq by CAS on head. runnext only its M writes:
+ *        a thief claims the G that it names and leaves the name where it is
  * LOCK   timers_lock: the timer heap
  * ORDER  runqtail is stored with release by the owner, runqhead moved by CAS with release
  * DEATH  an entry of the ring is there once tail is past it; what a thief has in hand is in its

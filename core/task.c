@@ -6,6 +6,7 @@
  */
 #include "core/task.h"
 #include "core/host.h"
+#include "core/life.h"
 #include "core/sched.h"
 #include "core/sync.h"
 #include "shm/check.h"

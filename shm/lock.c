@@ -89,7 +89,7 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
 	atomic_store_explicit(&l->owner, 0, memory_order_release);
 	KILL_POINT("lock.drop.freed");
-	for (unsigned i = SH_HELD_MAX; i-- > 0;)
+	for (unsigned i = 0; i < SH_HELD_MAX; i++)
 		if (h->lock[i] == l) {
 			h->lock[i] = NULL;
 			return;
