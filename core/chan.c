@@ -60,7 +60,8 @@ struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
 
 static struct shoal_chan *known(struct shoal_chan *c, const char *call)
 {
-	if (!sh_heap_owns(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+	if (__builtin_expect((uintptr_t)c - (SH_BASE + SH_OFF_HEAP) >= SH_HEAP_SIZE - sizeof *c || (uintptr_t)c % 8 ||
+			     c->magic != CHAN_MAGIC, 0))
 		host_misuse(call);
 	return c;
 }
@@ -127,8 +128,28 @@ static struct sudog *take_first(struct waitq *q)
 	return sg;
 }
 
-/* Waits in q; 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks. */
-static int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g, int64_t timeout, enum waitreason why)
+/* A timer or a cancellation ended its wait, but a partner may come right now. */
+static __attribute__((noinline)) int give_up(struct shoal_chan *c, struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	int how;
+
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
+	if (how == SG_QUEUED)
+		waitq_remove(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+	sh_lock_drop(&c->lock, (unsigned)getm->seat);
+	return how;
+}
+
+/*
+ * Waits in q; 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks.
+ *
+ * Inlined into the two that park, which keep little across it: what a goroutine that waits for a
+ * channel has on its stack should fit the smallest image.
+ */
+static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g,
+							 int64_t timeout, enum waitreason why)
 {
 	struct sudog *sg = &g->sudog;
 	int how;
@@ -136,7 +157,7 @@ static int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g, int64_t t
 	sg->g = g;
 	sg->seq = g_next_seq(g);
 	sg->queue = c;
-	sg->n = q == &c->sendq ? SHOAL_SEND : SHOAL_RECV;
+	sg->n = why == WAIT_SEND ? SHOAL_SEND : SHOAL_RECV;
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
 	g->waiting = sg;
 	waitq_push(q, sg);
@@ -144,13 +165,8 @@ static int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g, int64_t t
 	gopark(&c->lock, why, deadline(timeout));
 	g->waiting = NULL;
 	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
-	if (how == SG_QUEUED) { /* a timer or a cancellation: but a partner may come right now */
-		sh_lock_take(&c->lock, (unsigned)getm->seat);
-		how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
-		if (how == SG_QUEUED)
-			waitq_remove(q, sg);
-		sh_lock_drop(&c->lock, (unsigned)getm->seat);
-	}
+	if (__builtin_expect(how == SG_QUEUED, 0))
+		how = give_up(c, g);
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	if (how == SG_DELIVERED)
@@ -187,30 +203,36 @@ static int block_forever(struct g *g, int64_t timeout, enum waitreason why)
 	return g->flags & GF_CANCELLED ? -ECANCELED : -ETIMEDOUT;
 }
 
-int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
+/* Nobody takes it: waits. Holds: c->lock; drops it. Parks. */
+static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void *value, int64_t timeout)
 {
-	struct g *g = api_enter("shoal_send");
+	struct g *g = getg();
+
+	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
+		sh_lock_drop(&c->lock, (unsigned)getm->seat);
+		return timeout == 0 ? -EAGAIN : -ECANCELED;
+	}
+	if (c->elem <= SLOT_INLINE)
+		slot_for(g, c->elem);
+	copy_value(g->sudog.elem, value, c->elem);
+	return wait_in(c, &c->sendq, g, timeout, WAIT_SEND);
+}
+
+static inline __attribute__((always_inline)) int send(struct shoal_chan *c, const void *value, int64_t timeout)
+{
 	unsigned seat = (unsigned)getm->seat;
 	struct sudog *sg;
 	uint64_t x;
-	int r;
 
-	if (!c)
-		return block_forever(g, timeout, WAIT_SEND_NIL);
-	known(c, "shoal_send: not a channel");
-	if (c->elem > SLOT_INLINE && slot_for(g, c->elem) < 0)
-		return -ENOMEM;
 	sh_lock_take(&c->lock, seat);
 	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
 		sh_lock_drop(&c->lock, seat);
-		r = -EPIPE;
-		goto out;
+		return -EPIPE;
 	}
 	if ((sg = take_first(&c->recvq))) {
 		copy_value(sg->elem, value, c->elem);
 		tell(c, sg, SG_DELIVERED);
-		r = 0;
-		goto out;
+		return 0;
 	}
 	x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
 	if (x - atomic_load_explicit(&c->recvx, memory_order_relaxed) < c->cap) {
@@ -219,22 +241,34 @@ int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
 		atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
 		KILL_POINT("chan.send.stored");
 		sh_lock_drop(&c->lock, seat);
-		r = 0;
-		goto out;
+		return 0;
 	}
-	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
-		sh_lock_drop(&c->lock, seat);
-		r = timeout == 0 ? -EAGAIN : -ECANCELED;
-		goto out;
-	}
-	if (c->elem <= SLOT_INLINE)
-		slot_for(g, c->elem);
-	copy_value(g->sudog.elem, value, c->elem);
-	r = wait_in(c, &c->sendq, g, timeout, WAIT_SEND);
-out:
-	if (c->elem > SLOT_INLINE)
-		slot_done(g);
+	return send_park(c, value, timeout);
+}
+
+/* The block for the value is taken before the lock. */
+static __attribute__((noinline)) int send_large(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = getg();
+	int r;
+
+	if (slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	r = send(c, value, timeout);
+	slot_done(g);
 	return r;
+}
+
+int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_send");
+
+	if (!c)
+		return block_forever(g, timeout, WAIT_SEND_NIL);
+	known(c, "shoal_send: not a channel");
+	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
+		return send_large(c, value, timeout);
+	return send(c, value, timeout);
 }
 
 /* A full buffer and a blocked sender: its value goes to the tail that has just become free. */
@@ -284,25 +318,15 @@ static int take_ready(struct shoal_chan *c, void *value)
 	return -EAGAIN;
 }
 
-int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
+/* Nobody has one: waits. Holds: c->lock; drops it. Parks. */
+static __attribute__((noinline)) int recv_park(struct shoal_chan *c, void *value, int64_t timeout)
 {
-	struct g *g = api_enter("shoal_recv");
-	unsigned seat = (unsigned)getm->seat;
+	struct g *g = getg();
 	int r;
 
-	if (!c)
-		return block_forever(g, timeout, WAIT_RECV_NIL);
-	known(c, "shoal_recv: not a channel");
-	if (c->elem > SLOT_INLINE && slot_for(g, c->elem) < 0)
-		return -ENOMEM;
-	sh_lock_take(&c->lock, seat);
-	r = take_ready(c, value);
-	if (r != -EAGAIN)
-		goto out;
 	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
-		sh_lock_drop(&c->lock, seat);
-		r = timeout == 0 ? -EAGAIN : -ECANCELED;
-		goto out;
+		sh_lock_drop(&c->lock, (unsigned)getm->seat);
+		return timeout == 0 ? -EAGAIN : -ECANCELED;
 	}
 	if (c->elem <= SLOT_INLINE)
 		slot_for(g, c->elem);
@@ -310,16 +334,46 @@ int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
 	if (r == 0) {
 		if (value)
 			copy_value(value, g->sudog.elem, c->elem);
-		r = 1;
-	} else if (r == -EPIPE) {
-		if (value)
-			memset(value, 0, c->elem);
-		r = 0;
+		return 1;
 	}
-out:
-	if (c->elem > SLOT_INLINE)
-		slot_done(g);
+	if (r != -EPIPE)
+		return r;
+	if (value)
+		memset(value, 0, c->elem);
+	return 0;
+}
+
+static inline __attribute__((always_inline)) int recv(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	int r;
+
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	r = take_ready(c, value);
+	return r != -EAGAIN ? r : recv_park(c, value, timeout);
+}
+
+static __attribute__((noinline)) int recv_large(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = getg();
+	int r;
+
+	if (slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	r = recv(c, value, timeout);
+	slot_done(g);
 	return r;
+}
+
+int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_recv");
+
+	if (!c)
+		return block_forever(g, timeout, WAIT_RECV_NIL);
+	known(c, "shoal_recv: not a channel");
+	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
+		return recv_large(c, value, timeout);
+	return recv(c, value, timeout);
 }
 
 int shoal_send(struct shoal_chan *c, const void *value)
