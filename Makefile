@@ -33,7 +33,7 @@ V := $(MODE)$(addprefix -,$(SAN))
 O := $(B)/$(V)
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
-OPT_release := -O2 -g -DSHOAL_DEBUG=0
+OPT_release := -O3 -g -DSHOAL_DEBUG=0
 OPT_debug   := -O0 -g3 -DSHOAL_DEBUG=1
 SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all)
 
@@ -47,6 +47,11 @@ MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -
 # A goroutine may come back from a call in another process: the callers in worker/ may not know
 # which registers a callee leaves alone. clang has no such optimization, and no such flag.
 NO_IPA_RA := $(shell $(CC) -Werror -fno-ipa-ra -x c -c /dev/null -o /dev/null 2>/dev/null && echo -fno-ipa-ra)
+
+# shoald is optimized as a whole where that pays: the hot paths go through many small functions of
+# several files (yield 24.3 -> 22.0 ns, round trip 117 -> 107). Objects hold plain code as well,
+# for the other programs. clang would need another linker.
+LTO := $(if $(filter release,$(MODE)),$(if $(SAN),,$(shell $(CC) --version 2>/dev/null | grep -qi clang || echo -flto=auto)))
 
 # ---- sources ----
 
@@ -87,7 +92,7 @@ all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 
 stamp = @mkdir -p $(@D); printf '%s\n' $1 | cmp -s - $@ || printf '%s\n' $1 >$@
 quote = '$(subst ','\'',$1)'
-COMPILE_ID := $(CC) $(SH_CPPFLAGS) $(SH_CFLAGS) $(NO_IPA_RA) $(CPPFLAGS) $(CFLAGS)
+COMPILE_ID := $(CC) $(LTO) $(SH_CPPFLAGS) $(SH_CFLAGS) $(NO_IPA_RA) $(CPPFLAGS) $(CFLAGS)
 
 $(O)/.flags $(O)-kill/.flags $(O)-sim/.flags: FORCE
 	$(call stamp,$(call quote,$(COMPILE_ID)))
@@ -111,7 +116,7 @@ $(O)-sim/%.o: %.c $(O)-sim/.flags
 $(O)-sim/%.o: %.S $(O)-sim/.flags
 	$(call compile,-DSHOAL_SIM)
 $(O)/%.o: %.c $(O)/.flags
-	$(call compile)
+	$(call compile,$(if $(LTO),$(LTO) -ffat-lto-objects))
 $(O)/%.o: %.S $(O)/.flags
 	$(call compile)
 
@@ -122,7 +127,7 @@ $(O)/libshoal.a: $(call objects,$(O),$(SHM) $(CORE)) $(B)/.link
 # ---- programs ----
 
 link = @mkdir -p $(@D); echo "  LD    $@"; \
-	$(CC) $(SH_LDFLAGS) $1 $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $2
+	$(CC) $(SH_LDFLAGS) $(if $(findstring -flto,$1),,-fno-lto) $1 $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $2
 
 # Modules see shoal_*, sh_* and the libc names that we stand in for; nothing else of shoald can
 # take the place of a function of the same name in a module.
@@ -136,7 +141,7 @@ DAEMON_LD   = -Wl,--dynamic-list=$(B)/exports.list
 DAEMON_LIBS = -ljansson -luv -ljemalloc -ldw -lelf -lpthread -ldl -lm
 
 $(B)/shoald: $(call objects,$(O),$(DAEMON)) $(B)/.link $(B)/exports.list
-	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
+	$(call link,$(DAEMON_LD) $(if $(LTO),$(LTO) -O3),$(DAEMON_LIBS))
 $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.list
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link

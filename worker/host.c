@@ -117,9 +117,11 @@ int64_t host_now(void)
 	return (int64_t)sh_now();
 }
 
+static int *errno_at;
+
 int *host_errno(void)
 {
-	return &errno;
+	return errno_at;
 }
 
 /* ---- idling ---- */
@@ -273,6 +275,7 @@ void worker_main(unsigned seat)
 
 	sh_seat_take(seat);
 	getm = allm(seat);
+	errno_at = &errno;
 	atomic_store(&getm->curg, NULL);
 	/* s->load_gen was set by the zygote's own count in the clone: the shared one may be ahead of us by now. */
 	atomic_store(&s->leave, 0);
