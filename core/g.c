@@ -113,7 +113,8 @@ bool g_rouse(struct g *g, uint32_t seq)
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
 			break;
 	}
-	life_record(getm, gid, G_WAITING, G_RUNNABLE, 0, order, stack);
+	if (life_traced())
+		life_record(getm, gid, G_WAITING, G_RUNNABLE, 0, order, stack);
 	KILL_POINT("g.rouse.made");
 	return true;
 }

@@ -113,6 +113,7 @@ static void acquirep(struct p *p)
 
 	sh_check(atomic_load(&p->m) == m->seat && atomic_load(&m->p) == -1);
 	atomic_store(&m->p, (int32_t)p->id);
+	life_p(m);
 	KILL_POINT("p.acquire.wired");
 	atomic_store(&p->status, P_RUNNING);
 }
@@ -123,6 +124,7 @@ static struct p *releasep(void)
 
 	sh_check(p && atomic_load(&p->m) == getm->seat);
 	atomic_store(&getm->p, -1);
+	life_p(getm);
 	KILL_POINT("p.release.unwired");
 	return p;
 }

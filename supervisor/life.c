@@ -99,6 +99,22 @@ static json_t *view_event(const struct life *l, int64_t wall)
 	return o;
 }
 
+/*
+ * Became runnable and left no event (see core/life.h): no later than it ran. Who gave way did so on
+ * its worker; who woke it is not known.
+ */
+static struct life implied(const struct life *before, const struct life *runs)
+{
+	struct life l = *runs;
+
+	l.from = before->to;
+	l.to = G_RUNNABLE;
+	l.why = WAIT_ZERO;
+	l.worker = before->to == G_RUNNING ? before->worker : 0;
+	l.p = before->to == G_RUNNING ? before->p : -1;
+	return l;
+}
+
 /* CLOCK_REALTIME ahead of CLOCK_MONOTONIC, ns. */
 static int64_t wall_ahead(void)
 {
@@ -138,6 +154,11 @@ json_t *sh_view_life(uint64_t gid)
 		moves += moved;
 		if (i + EVENTS_MAX < f.n)
 			continue;
+		if (i && e[i].from == G_RUNNABLE && e[i - 1].to != G_RUNNABLE) {
+			struct life l = implied(&e[i - 1], &e[i]);
+
+			json_array_append_new(list, view_event(&l, wall));
+		}
 		json_array_append_new(list, view_event(&e[i], wall));
 		json_object_set_new(json_array_get(list, json_array_size(list) - 1), "migrated", json_boolean(moved));
 	}
