@@ -2,6 +2,7 @@
  * g.c - status words, free lists, numbers. See g.h.
  */
 #include "core/g.h"
+#include "core/host.h"
 #include "core/life.h"
 #include "core/sched.h"
 #include "shm/heap.h"
@@ -40,11 +41,16 @@ const char *g_status_name(unsigned status)
 	return status < sizeof name / sizeof *name ? name[status] : "?";
 }
 
-static inline void pause_cpu(void)
+/* The scan bit is up. Whose holder is dead waits for the medic; the medic itself takes it down. */
+static void scan_wait(struct g *g, uint64_t s)
 {
+	int seat = G_OWNER_SEAT(s);
+
 #if defined(__x86_64__)
 	__builtin_ia32_pause();
 #endif
+	if (getm->seat == SH_SEAT_MEDIC && seat > 0 && seat < SH_SEATS && sh_seat_dead((unsigned)seat))
+		atomic_compare_exchange_strong(&g->status, &s, s & ~(G_SCAN | G_OWNER_MASK));
 	KILL_POINT("g.scan.wait");
 }
 
@@ -56,7 +62,7 @@ void casgstatus_shared(struct g *g, unsigned from, unsigned to)
 	sh_check(g_legal[from] & G_BIT(to));
 	for (;;) {
 		if (s & G_SCAN) {
-			pause_cpu();
+			scan_wait(g, s);
 			s = atomic_load_explicit(&g->status, memory_order_relaxed);
 			continue;
 		}
@@ -82,7 +88,7 @@ bool g_claim(struct g *g)
 			return false;
 		}
 		if (s & G_SCAN) {
-			pause_cpu();
+			scan_wait(g, s);
 			s = atomic_load_explicit(&g->status, memory_order_relaxed);
 			continue;
 		}
@@ -105,7 +111,7 @@ bool g_rouse(struct g *g, uint32_t seq)
 		if ((s & G_STATE) != G_WAITING || G_SEQ(s) != seq)
 			return false;
 		if (s & G_SCAN) {
-			pause_cpu();
+			scan_wait(g, s);
 			s = atomic_load_explicit(&g->status, memory_order_relaxed);
 			continue;
 		}
@@ -133,7 +139,7 @@ bool g_scan_lock(struct g *g)
 			return false;
 		}
 		if (s & G_SCAN) {
-			pause_cpu();
+			scan_wait(g, s);
 			s = atomic_load_explicit(&g->status, memory_order_relaxed);
 			continue;
 		}
@@ -356,7 +362,6 @@ void g_end(struct g *g, int how, int signal, void *address)
 {
 	struct m *m = getm;
 	struct task *t = g->task;
-	bool root = (g->flags & GF_ROOT) != 0;
 	void *block;
 
 	m->note.cleared_gid = g->gid;
@@ -365,6 +370,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 	m->note.cleared_address = address;
 	m->note.cleared = g;
 	KILL_POINT("g.end.noted");
+	if ((g->flags & GF_ROOT) && how == SHOAL_DONE)
+		atomic_store(&t->root_left, 1); /* before it is dead: a task with neither root nor this is given a root */
 	if (g->mutexes)
 		mutexes_abandon(g);
 	if (g->wg)
@@ -393,10 +400,9 @@ void g_end(struct g *g, int how, int signal, void *address)
 	g_end_tell(g);
 	gfput(g);
 	m->note.cleared = NULL;
-	if (root && how == SHOAL_DONE)
-		atomic_store(&t->root_left, 1);
+	/* The medic looks whether it was the last: we no longer keep the task from being reaped and its slot used again. */
 	if (atomic_load_explicit(&t->root_left, memory_order_relaxed) && task_goroutines(t) == 0)
-		task_end(t, TASK_DONE, 0, 0);
+		host_bell();
 }
 
 void g_restart(struct g *g)

@@ -433,6 +433,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	m->note.ready = g;
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
+	m->note.wg_given = NULL; /* it counts itself out from now on */
 	m->note.g = NULL;
 	ready(g);
 	m->note.ready = NULL;

@@ -82,8 +82,7 @@ static void lost(struct m *m, struct g *g)
 	}
 	if (root && atomic_load(&t->attempt) < t->attempts) {
 		casgstatus(g, G_RUNNING, G_WAITING);
-		atomic_store(&t->again, 1);
-		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
+		task_end(t, (crashed ? TASK_CRASHED : TASK_LOST) | TASK_AGAIN, crashed ? 128 + sig : 137, sig);
 		return;
 	}
 	sh_format(t->message, sizeof t->message, crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
@@ -201,6 +200,9 @@ static void free_scan(struct m *m, unsigned seat)
 	KILL_POINT("repair.scan.freed");
 }
 
+static struct sh_lock *mending[8]; /* the medic is at work on these, the first was begun first */
+static unsigned nmending;
+
 static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned seat)
 {
 	struct sh_lock *l = h->lock[i];
@@ -214,7 +216,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 		chan_repair(l, &m->note);
 		break;
 	case SH_LOCK_WAITQ:
-		sync_repair(l);
+		sync_repair(l, &m->note);
 		break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
 	case SH_LOCK_TIMERS: /* mended with its P */
@@ -225,17 +227,6 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	atomic_store(&l->owner, 0);
 	KILL_POINT("repair.lock.freed");
 	h->lock[i] = NULL;
-}
-
-static void repair_locks(struct m *m, unsigned seat)
-{
-	struct sh_held *h = sh_seat_held(seat);
-
-	/* From the innermost rank on: mending a queue makes goroutines runnable, which takes sched.lock. */
-	for (unsigned kind = SH_LOCK_KINDS; kind-- > 0;)
-		for (unsigned i = SH_HELD_MAX; i-- > 0;)
-			if (h->lock[i] && (!sh_shared(h->lock[i]) || h->lock[i]->kind == kind))
-				repair_lock(m, h, i, seat);
 }
 
 static void repair_timers(unsigned seat)
@@ -250,6 +241,59 @@ static void repair_timers(unsigned seat)
 		atomic_store(&p->timers_lock.owner, 0);
 		KILL_POINT("repair.timers.freed");
 	}
+}
+
+static void mend_lock(unsigned seat, unsigned i)
+{
+	struct sh_held *h = sh_seat_held(seat);
+	struct sh_lock *l = h->lock[i];
+
+	for (unsigned k = 0; k < nmending; k++)
+		if (mending[k] == l)
+			return; /* further up: it needs the one that is waited for */
+	if (!l || nmending == sizeof mending / sizeof *mending)
+		return;
+	mending[nmending++] = l;
+	if (sh_shared(l) && l->kind == SH_LOCK_HEAP)
+		sh_heap_repair(sh_root->arena, seat, SH_SEAT_MEDIC);
+	else if (sh_shared(l) && l->kind == SH_LOCK_TIMERS)
+		repair_timers(seat);
+	else
+		repair_lock(allm(seat), h, i, seat);
+	nmending--;
+}
+
+/* Locks of this kind and above, the innermost first: mending a queue makes goroutines runnable, which takes sched.lock. */
+static void repair_locks(unsigned seat, unsigned from)
+{
+	struct sh_held *h = sh_seat_held(seat);
+
+	for (unsigned kind = SH_LOCK_KINDS; kind-- > from;)
+		for (unsigned i = SH_HELD_MAX; i-- > 0;)
+			if (h->lock[i] && (!sh_shared(h->lock[i]) || h->lock[i]->kind == kind))
+				mend_lock(seat, i);
+}
+
+/*
+ * The medic waits for a lock, and whoever has it may be dead and not repaired yet, or wait for one
+ * whose owner is. Those are of the same rank or a higher one: they are mended on the spot, of all
+ * the dead. (With a note in hand the medic waits only for ranks whose mending needs no note.)
+ */
+static void medic_waits(struct sh_lock *l, unsigned waiter)
+{
+	if (waiter != SH_SEAT_MEDIC)
+		return;
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		if (sh_seat_dead(i)) {
+			sh_check(l->kind > SH_LOCK_WAITQ || (!getm->note.ready && !getm->note.sg));
+			repair_locks(i, l->kind);
+		}
+}
+
+void repair_begin(void)
+{
+	nmending = 0;
+	sh_lock_waits = medic_waits;
 }
 
 static void repair_notes(struct m *m, struct p *p)
@@ -271,6 +315,14 @@ static void repair_notes(struct m *m, struct p *p)
 			goready(sg->g, n->sg_seq);
 		hint(sg->g);
 	}
+}
+
+/* Whether the member that the dead counted into a wait group exists: from then on it counts itself out. */
+static bool member_made(const struct m *m)
+{
+	struct g *g = valid(m->note.g);
+
+	return g && (g->gid != m->note.gid || g_state(g) != G_DEAD);
 }
 
 static void free_p(unsigned seat)
@@ -301,11 +353,13 @@ void repair_seat(unsigned seat)
 	struct g *g = valid(atomic_load(&m->curg));
 
 	free_scan(m, seat);
-	repair_locks(m, seat);
+	repair_locks(seat, 0);
 	repair_timers(seat);
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	if (g)
 		repair_curg(m, g, seat);
+	if (m->note.wg_given && !member_made(m))
+		wg_ungive(&m->note.wg_given);
 	repair_notes(m, p);
 	repair_free(m, p);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));

@@ -73,8 +73,12 @@ struct note {
 	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
 	void *chan;	     /* channel or sync object under way, with its lock held */
 	struct sudog *sg;    /* taken off its queue, to be told and readied */
-	uint32_t sg_seq, op;
+	uint32_t sg_seq;
 	uint64_t sg_mark;    /* chan->sendx before its value is put */
+	struct shoal_wg *wg; /* its count is being changed to wg_count, and *wg_slot with it to wg_value */
+	struct shoal_wg **wg_slot, *wg_value;
+	int64_t wg_count;
+	struct shoal_wg *wg_given; /* counts a member that is being made: g, if that is noted */
 	struct g *cleared;   /* a G being ended, with its gid and how */
 	uint64_t cleared_gid;
 	int32_t cleared_how, cleared_signal;
@@ -238,7 +242,7 @@ char *stack_top(uint32_t win);
 /* ---- channels and sync objects: what repair needs ---- */
 void chan_repair(struct sh_lock *, const struct note *);
 void waitq_rebuild(struct sudog **first, struct sudog **last);
-void sync_repair(struct sh_lock *);
+void sync_repair(struct sh_lock *, struct note *);
 /* Takes a lost G's sudog off the queue it may still be in. */
 void chan_forget(struct sh_lock *, struct sudog *);
 void sync_forget(struct sh_lock *, struct sudog *);
@@ -246,6 +250,7 @@ void join_forget(struct g *, struct sudog *);
 void mutex_lost(struct shoal_mutex *, struct g *);
 void mutexes_abandon(struct g *); /* at its end: the next holder is told */
 void wg_leave(struct g *);
+void wg_ungive(struct shoal_wg **);
 
 /* ---- what ended tasks left allocated (left.c): the medic's ---- */
 void left_find(void);		     /* a new medic: what there is */
@@ -254,6 +259,7 @@ void left_renewed(unsigned seat);    /* the process in the seat is gone */
 bool left_look(int64_t now);	     /* asks workers to go when much has gathered; true: look again soon */
 
 /* ---- repair and audit ---- */
+void repair_begin(void);	     /* medic, before all else: its waits repair dead owners */
 void repair_seat(unsigned seat);	     /* medic: all that the dead process in the seat held */
 int audit(char *msg, size_t n);		     /* 0 clean, else the number of faults; the first in msg */
 

@@ -5,8 +5,9 @@
  * so an object may be used from every worker.
  *
  * DEATH  mutex: owner names the holder's gid, and each G lists what it holds, so the next holder
- *        can be told. Wait group: the count changes by one store under the lock; a member's g->wg
- *        is cleared after it, and note.sg_mark tells whether it was counted.
+ *        can be told. Wait group: the count changes by one store under the lock; who is counted
+ *        (a member's g->wg, or note.wg_given of a spawner that has counted a member and not made
+ *        it yet) is stored after it, and the note tells the medic what the count was to be.
  */
 #include "core/sync.h"
 #include "shm/check.h"
@@ -308,7 +309,11 @@ void mutex_lost(struct shoal_mutex *mu, struct g *g)
 
 /* ---- wait group ---- */
 
-static int wg_change(struct shoal_wg *wg, int64_t by, struct g *member)
+/*
+ * Changes the count by `by` and *slot to value, as one: dead between the two, the medic finds by
+ * the note whether the count has changed, and brings the slot after it.
+ */
+static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, struct shoal_wg *value)
 {
 	struct sh_lock *l = lock_of(&wg->q);
 	struct m *m = getm;
@@ -320,12 +325,16 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct g *member)
 		sh_lock_drop(l, (unsigned)m->seat);
 		return -EINVAL;
 	}
-	if (member)
-		member->wg = NULL; /* it would be counted out twice otherwise; undone by the medic if not counted */
-	m->note.op = member != NULL;
+	m->note.wg_slot = slot;
+	m->note.wg_value = value;
+	m->note.wg_count = n;
+	m->note.wg = wg;
 	KILL_POINT("wg.change.noted");
 	atomic_store_explicit(&wg->count, n, memory_order_release);
 	KILL_POINT("wg.change.counted");
+	*slot = value;
+	KILL_POINT("wg.change.slot");
+	m->note.wg = NULL;
 	if (n == 0)
 		while (queue_of(&wg->q)->first)
 			tell_first(&wg->q);
@@ -333,11 +342,22 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct g *member)
 	return 0;
 }
 
+/* Holds: the lock, in the dead seat's name. */
+static void wg_mend(struct shoal_wg *wg, struct note *n)
+{
+	if (n->wg != wg)
+		return;
+	if (atomic_load(&wg->count) == n->wg_count)
+		*n->wg_slot = n->wg_value;
+	KILL_POINT("wg.mend.slot");
+	n->wg = NULL;
+}
+
 int shoal_wg_add(struct shoal_wg *wg, int n)
 {
 	api_enter("shoal_wg_add");
 	api_shared(wg, "shoal_wg_add: a wait group on a goroutine's stack; put it in a global or on the heap");
-	if (wg_change(wg, n, NULL) < 0)
+	if (wg_change(wg, n, &getm->note.wg_given, NULL) < 0)
 		host_misuse("shoal_wg_add: negative wait group counter");
 	return 0;
 }
@@ -346,14 +366,20 @@ int shoal_wg_done(struct shoal_wg *wg)
 {
 	api_enter("shoal_wg_done");
 	api_shared(wg, "shoal_wg_done: a wait group on a goroutine's stack; put it in a global or on the heap");
-	if (wg_change(wg, -1, NULL) < 0)
+	if (wg_change(wg, -1, &getm->note.wg_given, NULL) < 0)
 		host_misuse("shoal_wg_done: negative wait group counter");
 	return 0;
 }
 
 void wg_leave(struct g *g)
 {
-	wg_change(g->wg, -1, g);
+	wg_change(g->wg, -1, &g->wg, NULL);
+}
+
+/* Counted for a goroutine that was never made. slot: in the dead spawner's note. */
+void wg_ungive(struct shoal_wg **slot)
+{
+	wg_change(*slot, -1, slot, NULL);
 }
 
 int shoal_wg_wait(struct shoal_wg *wg)
@@ -383,10 +409,10 @@ shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, v
 	int err;
 
 	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
-	wg_change(wg, 1, NULL);
+	wg_change(wg, 1, &getm->note.wg_given, wg); /* until newproc has made its member */
 	g = newproc(self->task, o, fn, arg, size, wg, &err);
 	if (!g) {
-		wg_change(wg, -1, NULL);
+		wg_ungive(&getm->note.wg_given);
 		errno = err;
 		return 0;
 	}
@@ -437,11 +463,12 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 	return 0;
 }
 
-void sync_repair(struct sh_lock *l)
+void sync_repair(struct sh_lock *l, struct note *n)
 {
 	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
 	struct sudog *sg;
 
+	wg_mend((struct shoal_wg *)l, n);
 	waitq_mend(queue_of(q));
 	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
 	while ((sg = queue_of(q)->first)) {

@@ -27,20 +27,33 @@ uint64_t task_goroutines(const struct task *t)
 	return (int64_t)n > 0 ? n : 0;
 }
 
-void task_end(struct task *t, enum task_how how, int exit_code, int sig)
-{
-	uint32_t running = TASK_RUNNING;
-	int32_t none = -1;
+#define VERDICT(how, code, sig) (1ull << 63 | (uint64_t)(how) << 32 | (uint64_t)(uint8_t)(sig) << 16 | (uint8_t)(code))
 
-	/* exit_code is the vote: who writes it first says how the task ended. */
-	if (!atomic_compare_exchange_strong(&t->exit_code, &none, exit_code))
+/* Carries the verdict out. All who come by write the same, and the task is not reaped before the medic has. */
+static void task_settle(struct task *t)
+{
+	uint64_t v = atomic_load(&t->verdict);
+	uint32_t running = TASK_RUNNING;
+
+	if (!v || atomic_load(&t->state) != TASK_RUNNING)
 		return;
-	t->signal = sig;
-	atomic_store(&t->how, how);
+	t->signal = v >> 16 & 0xff;
+	atomic_store(&t->exit_code, (int32_t)(v & 0xff));
+	atomic_store(&t->how, v >> 32 & (TASK_AGAIN - 1));
+	atomic_store(&t->again, (v >> 32 & TASK_AGAIN) != 0);
 	KILL_POINT("task.end.how");
 	atomic_compare_exchange_strong(&t->state, &running, TASK_ENDING);
 	KILL_POINT("task.end.ending");
 	host_bell();
+}
+
+void task_end(struct task *t, unsigned how, int exit_code, int sig)
+{
+	uint64_t none = 0;
+
+	atomic_compare_exchange_strong(&t->verdict, &none, VERDICT(how, exit_code, sig));
+	KILL_POINT("task.end.verdict");
+	task_settle(t);
 }
 
 static void root_main(void *unused)
@@ -84,18 +97,19 @@ static void start_root(struct task *t)
 	sh_heap_privilege(t->heap, false);
 }
 
-/* A medic died between RUNNING and the root: there is one, or it is made now. */
-void task_resume(struct task *t)
+/* A medic died between RUNNING and the root: there is one, or there was, or it is made now. */
+static void find_or_start_root(struct task *t)
 {
-	if (atomic_load(&t->state) != TASK_RUNNING)
-		return;
-	if (!t->root && !(t->root = find_root(t)))
+	if (!t->root)
+		t->root = find_root(t);
+	if (!t->root && !atomic_load(&t->root_left) && !atomic_load(&t->verdict))
 		start_root(t);
 	else if (t->heap)
 		sh_heap_privilege(t->heap, false);
 }
 
-void task_start(struct task *t)
+/* Makes the heap and the root G of a QUEUED task. */
+static void task_start(struct task *t)
 {
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
 	char *blob, *env;
@@ -124,7 +138,8 @@ void task_start(struct task *t)
 	t->optind = 0; /* getopt begins anew, whatever ran in the worker before */
 	memset(t->per_p, 0, sizeof t->per_p);
 	atomic_store(&t->exit_code, -1);
-	atomic_fetch_add(&t->attempt, 1);
+	atomic_store(&t->verdict, 0);
+	atomic_store(&t->attempt, t->ran + 1);
 	atomic_store(&t->again, 0);
 	t->message[0] = 0;
 	t->root = NULL;
@@ -202,7 +217,8 @@ static void drop_tombstones(struct task *t)
 	}
 }
 
-bool task_reap(struct task *t)
+/* False: some of it still runs, call again. */
+static bool task_reap(struct task *t)
 {
 	uint32_t left = 0;
 	struct g *g;
@@ -237,6 +253,7 @@ bool task_reap(struct task *t)
 	KILL_POINT("task.reap.left");
 	t->heap = NULL;
 	t->root = NULL;
+	t->ran = atomic_load(&t->attempt);
 	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
 	if (atomic_load(&t->again))
 		;
@@ -247,6 +264,37 @@ bool task_reap(struct task *t)
 	atomic_store(&t->state, TASK_ENDED);
 	KILL_POINT("task.reap.ended");
 	return true;
+}
+
+bool task_step(struct task *t, bool *news)
+{
+	uint32_t asked = atomic_load(&t->cancel);
+
+	switch (atomic_load(&t->state)) {
+	case TASK_QUEUED:
+		task_start(t);
+		*news = true;
+		return true;
+	case TASK_RUNNING:
+		if (!t->root)
+			find_or_start_root(t);
+		if (atomic_load(&t->verdict))
+			task_settle(t);
+		else if (asked)
+			task_end(t, asked == 2 ? TASK_TIMEOUT : TASK_CANCELLED, asked == 2 ? 124 : 130, 0);
+		else if (atomic_load(&t->root_left) && task_alone(t))
+			task_end(t, TASK_DONE, 0, 0);
+		return true;
+	case TASK_ENDING:
+		if (!task_reap(t))
+			return true;
+		*news = true;
+		return atomic_load(&t->again) != 0;
+	case TASK_ENDED:
+		return atomic_load(&t->again) != 0;
+	default:
+		return false;
+	}
 }
 
 void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *address, int attempts)

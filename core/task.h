@@ -6,7 +6,8 @@
  * DEATH  state is the commit of each step; every step may be done again
  *
  *   FREE -> QUEUED (supervisor, after loading the module, then sh_bell()) -> RUNNING (medic: heap
- *   and root G made) -> ENDING (whoever ended it: exit code and how are written before) ->
+ *   and root G made) -> ENDING (whoever ended it: exit code and how are written before; a verdict
+ *   whose author died there is carried out by the next who comes by, the medic at the latest) ->
  *   ENDED (medic: all Gs dead, memory back). The supervisor sees ENDED and tells who waits; or, if
  *   again is set (the root died and has attempts left), resets the module's globals and stores
  *   QUEUED once more.
@@ -24,7 +25,7 @@
 #define TASK_ARGS_SIZE (1ul << 20)
 
 enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED };
-enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT };
+enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT, TASK_AGAIN = 16 /* or'ed: its root starts anew */ };
 
 /* How a G of the task ended that did not end well: remembered until the task ends. Block of the task's heap. */
 struct tombstone {
@@ -40,12 +41,14 @@ struct task_p { /* counters of a task on one P: written by the P's M only */
 struct task {
 	uint64_t id;
 	_Atomic uint32_t state;
+	_Atomic uint64_t verdict; /* how it ends, by the first who said so; 0: nobody yet. See task_settle */
 	_Atomic uint32_t how;	 /* enum task_how, from ENDING on */
 	_Atomic int32_t exit_code; /* from ENDING on */
 	int32_t signal;		 /* when crashed */
 	uint32_t slot;
 	uint32_t attempts;	 /* allowed */
 	_Atomic uint32_t attempt; /* runs of the root so far; the supervisor stores 0 before the first */
+	uint32_t ran;		 /* of these are over */
 	uint32_t instance;	 /* of the module: supervisor's number */
 	uint64_t load_gen;	 /* workers older than this cannot run it */
 	/* text ranges of the module: asynchronous preemption only there. Filled by the zygote. */
@@ -87,12 +90,14 @@ static inline char *task_args(const struct task *t)
 }
 uint64_t task_goroutines(const struct task *); /* alive now, about */
 
-/* The current task is to end: exit code and how are recorded, the medic is rung. First caller wins. */
-void task_end(struct task *, enum task_how, int exit_code, int sig);
-/* Medic: makes the heap and the root G of a QUEUED task; ends what is ENDING. Restartable. */
-void task_start(struct task *);
-void task_resume(struct task *);   /* medic, after the death of a medic */
-bool task_reap(struct task *);	   /* false: some of it still runs, call again */
+/* The task is to end: exit code and how (enum task_how) are recorded, the medic is rung. First caller wins. */
+void task_end(struct task *, unsigned how, int exit_code, int sig);
+/*
+ * Medic: the next step of a task's life: starts what is QUEUED, asks who is asked to end, reaps
+ * what is ENDING; each step goes on where a medic that died left it. True: another step will come.
+ * *news: there is something to tell the supervisor.
+ */
+bool task_step(struct task *, bool *news);
 bool task_alone(struct task *);    /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
 bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */

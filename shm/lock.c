@@ -16,6 +16,8 @@
 #define YIELDS 50
 #define NAP_NS 50000
 
+void (*sh_lock_waits)(struct sh_lock *, unsigned);
+
 static inline void pause_cpu(void)
 {
 #if defined(__x86_64__)
@@ -37,6 +39,8 @@ static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
 	for (unsigned n = 0;; n++) {
 		if (grab(l, seat))
 			return;
+		if (sh_lock_waits)
+			sh_lock_waits(l, seat);
 		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
 		if (n < SPINS)
 			pause_cpu();

@@ -40,6 +40,12 @@ struct sh_held {
 	struct sh_lock *lock[SH_HELD_MAX];
 };
 
+/*
+ * Called at each turn of a wait, if set: the medic's, who would otherwise wait for a dead owner
+ * whom nobody but it repairs.
+ */
+extern void (*sh_lock_waits)(struct sh_lock *, unsigned seat);
+
 extern struct sh_held *sh_seat_held(unsigned seat); /* where the list of a seat lies: shm/segment.c */
 
 void sh_lock_take(struct sh_lock *, unsigned seat);	 /* waits */

@@ -115,31 +115,14 @@ static void renew_myself(void)
 
 static bool step_task(struct task *t)
 {
-	uint32_t asked = atomic_load(&t->cancel);
+	bool news = false, more;
 
-	switch (atomic_load(&t->state)) {
-	case TASK_QUEUED:
-		if (t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
-			renew_myself();
-		task_start(t);
+	if (atomic_load(&t->state) == TASK_QUEUED && t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
+		renew_myself();
+	more = task_step(t, &news);
+	if (news)
 		tell_supervisor();
-		return true;
-	case TASK_RUNNING:
-		if (asked)
-			task_end(t, asked == 2 ? TASK_TIMEOUT : TASK_CANCELLED, asked == 2 ? 124 : 130, 0);
-		else if (atomic_load(&t->root_left) && task_alone(t))
-			task_end(t, TASK_DONE, 0, 0);
-		return true;
-	case TASK_ENDING:
-		if (!task_reap(t))
-			return true;
-		tell_supervisor();
-		return atomic_load(&t->again) != 0;
-	case TASK_ENDED:
-		return atomic_load(&t->again) != 0;
-	default:
-		return false;
-	}
+	return more;
 }
 
 static void find_new(void)
@@ -184,7 +167,6 @@ static void find_all(void)
 			continue;
 		if (t->id >= next_id)
 			next_id = t->id + 1;
-		task_resume(t);
 		if (state != TASK_ENDED || atomic_load(&t->again))
 			active[nactive++] = i;
 	}
@@ -276,6 +258,7 @@ static void begin(void)
 
 	sh_seat_take(SH_SEAT_MEDIC);
 	getm = allm(SH_SEAT_MEDIC);
+	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */

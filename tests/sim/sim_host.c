@@ -13,6 +13,7 @@
 #include "shm/kill.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -258,6 +259,7 @@ static void die(void)
 			printf("  seat %u dies at %s, G %u, oncpu %u\n", c->seat, last[(sim_count.points - 1) % LAST].name,
 			       atomic_load(&m->curg) ? g_index(atomic_load(&m->curg)) : 0, atomic_load(&m->oncpu));
 		c->state = C_DEAD;
+		atomic_fetch_or(&sh_root->seat[c->seat].liveness, FUTEX_OWNER_DIED);
 		wake(&ctx[0]);
 	}
 	switch_to(pick(false));
@@ -314,6 +316,7 @@ static void mend(unsigned seat)
 	c->fresh = true;
 	c->fn = NULL;
 	c->woken = c->leave = false;
+	atomic_store(&s->liveness, 1);
 	atomic_store(&s->state, SEAT_LIVE);
 }
 
@@ -321,10 +324,12 @@ static void medic(void)
 {
 	unsigned looks = 0, stalls = 0;
 
+	repair_begin();
 	if (medic_lives++)
 		repair_seat(0);
 	for (;;) {
-		bool soon = false, all = stalled;
+		bool soon, news = false, all = stalled;
+		uint32_t state;
 
 		stalled = false;
 		for (unsigned i = 1; i <= plan.workers; i++)
@@ -332,29 +337,18 @@ static void medic(void)
 				all = false;
 				mend(i);
 			}
-		switch (atomic_load(&task->state)) {
-		case TASK_QUEUED:
-			task_start(task);
-			break;
-		case TASK_RUNNING:
-			if (atomic_load(&task->root_left) && task_alone(task))
-				task_end(task, TASK_DONE, 0, 0);
-			else if (all && ++stalls > 10)
+		state = atomic_load(&task->state);
+		task_step(task, &news);
+		soon = state == TASK_ENDING && !news;
+		if (soon && ++looks > 2000)
+			sim_fail("the task does not end");
+		if (all && state == TASK_RUNNING && atomic_load(&task->state) == TASK_RUNNING) {
+			if (++stalls > 10)
 				sim_fail("the task was to end, and does not");
-			else if (all)
-				on_stall(task);
-			break;
-		case TASK_ENDING:
-			soon = !task_reap(task);
-			looks += soon;
-			if (looks > 2000)
-				sim_fail("the task does not end");
-			break;
-		default:
-			if (all) {
-				active = false;
-				switch_to(&driver);
-			}
+			on_stall(task);
+		} else if (all && state == TASK_ENDED) {
+			active = false;
+			switch_to(&driver);
 		}
 		sleep_here(soon ? now + REAP_NS : 0);
 	}
@@ -537,6 +531,7 @@ bool host_must_leave(void)
 void host_leave(void)
 {
 	cur->state = C_DEAD;
+	atomic_fetch_or(&sh_root->seat[cur->seat].liveness, FUTEX_OWNER_DIED);
 	wake(&ctx[0]);
 	switch_to(pick(false));
 	abort();
