@@ -411,52 +411,79 @@ int shoal_close(struct shoal_chan *c)
 	return 0;
 }
 
-/* Holds: the lock, in the dead seat's name. Makes the channel whole. */
-void chan_repair(struct sh_lock *l, const struct note *n)
+/* The waiter in the dead seat's note: told, or back at the head of its queue, as if nothing had begun. */
+static void mend_noted(struct shoal_chan *c, struct note *n)
+{
+	struct sudog *sg = n->sg;
+
+	if (!sg || !sh_in_segment(sg) || sg->queue != c)
+		return;
+	if (atomic_load(&sg->state) == SG_QUEUED) {
+		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
+			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
+		else if (waitq_has(&c->recvq, sg) || waitq_has(&c->sendq, sg))
+			;
+		else if (atomic_load(&c->closed))
+			atomic_store(&sg->state, SG_CLOSED);
+		else
+			waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+		KILL_POINT("chan.repair.waiter");
+	}
+	note_told(n);
+	n->sg = NULL;
+	KILL_POINT("chan.repair.noted");
+}
+
+/* What a closer did not come to. */
+static void close_on(struct waitq *q, struct note *n)
+{
+	struct sudog *sg;
+
+	while ((sg = q->first)) {
+		n->sg_seq = sg->seq;
+		n->sg_mark = 0;
+		n->sg = sg;
+		atomic_store(&sg->state, SG_CLOSED);
+		KILL_POINT("chan.repair.closed");
+		waitq_pop(q);
+		note_told(n);
+		n->sg = NULL;
+	}
+}
+
+/*
+ * Holds: the lock, in the dead seat's name. Makes the channel whole. What the medic does on the way
+ * it writes to the dead seat's note: it is killed itself, and its successor comes by here again.
+ */
+void chan_repair(struct sh_lock *l, struct note *n)
 {
 	struct shoal_chan *c = (struct shoal_chan *)l;
-	struct sudog *sg = n->sg;
+	struct sudog *sg;
 
 	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
 		return;
 	waitq_mend(&c->recvq);
 	waitq_mend(&c->sendq);
-	if (sg && sg->queue == c && atomic_load(&sg->state) == SG_QUEUED) {
-		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
-			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
-		else if (!waitq_has(&c->recvq, sg) && !waitq_has(&c->sendq, sg) && !atomic_load(&c->closed))
-			waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
-		KILL_POINT("chan.repair.waiter");
-	}
-	/* What a closer did not come to. */
+	mend_noted(c, n);
 	if (atomic_load(&c->closed)) {
-		if (sg && sg->queue == c && atomic_load(&sg->state) == SG_QUEUED && !waitq_has(&c->recvq, sg) &&
-		    !waitq_has(&c->sendq, sg)) {
-			atomic_store(&sg->state, SG_CLOSED);
-			goready(sg->g, sg->seq);
-		}
-		while ((sg = c->recvq.first) || (sg = c->sendq.first)) {
-			atomic_store(&sg->state, SG_CLOSED);
-			KILL_POINT("chan.repair.closed");
-			waitq_pop(sg == c->recvq.first ? &c->recvq : &c->sendq);
-			goready(sg->g, sg->seq);
-		}
+		close_on(&c->recvq, n);
+		close_on(&c->sendq, n);
 		return;
 	}
 	/* A buffer with room and a blocked sender: a receiver died between the two. */
 	while ((sg = c->sendq.first) && c->cap && atomic_load(&c->sendx) - atomic_load(&c->recvx) < c->cap) {
 		uint64_t x = atomic_load(&c->sendx);
 
-		getm->note.sg_seq = sg->seq;
-		getm->note.sg_mark = x + 1;
-		getm->note.sg = sg;
-		memcpy(SLOT(c, x), sg->elem, c->elem);
+		n->sg_seq = sg->seq;
+		n->sg_mark = 0;
+		n->sg = sg;
+		waitq_pop(&c->sendq);
+		n->sg_mark = x + 1;
+		copy_value(SLOT(c, x), sg->elem, c->elem);
+		KILL_POINT("chan.repair.slot");
 		atomic_store(&c->sendx, x + 1);
 		KILL_POINT("chan.repair.stored");
-		atomic_store(&sg->state, SG_DELIVERED);
-		waitq_pop(&c->sendq);
-		goready(sg->g, sg->seq);
-		getm->note.sg = NULL;
+		mend_noted(c, n);
 	}
 }
 

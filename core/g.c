@@ -262,7 +262,7 @@ struct g *gfget(void)
 	}
 	g = p->gfree;
 	if (__builtin_expect(!g, 0)) {
-		if (atomic_load_explicit(&sched.ngfree, memory_order_relaxed) == 0 || !refill(p, GFREE_LOW))
+		if (!*(struct g *volatile *)&sched.gfree || !refill(p, GFREE_LOW))
 			return make_g();
 		g = p->gfree;
 	}
@@ -275,15 +275,23 @@ struct g *gfget(void)
 	return g;
 }
 
-/* Holds: sched.lock. g is noted. */
-static void put_global(struct g *g)
+/* Holds: sched.lock. *note names g. */
+static void put_global(struct g *g, struct g **note)
 {
 	g->schedlink = sched.gfree;
 	sched.gfree = g;
 	KILL_POINT("g.put.global");
+	*note = NULL; /* under the lock: whose lock is not held has nothing that is on the list */
+	KILL_POINT("g.put.global.clear");
 	atomic_store_explicit(&sched.ngfree, atomic_load_explicit(&sched.ngfree, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
-	getm->note.g = NULL; /* under the lock, or a later head of the list would look as if g were not on it */
+}
+
+void gfreturn(struct g *g, struct g **note)
+{
+	sh_lock_take(&sched.lock, (unsigned)getm->seat);
+	put_global(g, note);
+	sh_lock_drop(&sched.lock, (unsigned)getm->seat);
 }
 
 /* More than 64 on the P's list: half of them go to the global one. */
@@ -300,7 +308,7 @@ static __attribute__((noinline)) void spill(struct p *p)
 		p->gfree = g->schedlink;
 		KILL_POINT("g.put.spill");
 		p->ngfree--;
-		put_global(g);
+		put_global(g, &m->note.g);
 	}
 	sh_lock_drop(&sched.lock, (unsigned)m->seat);
 }
@@ -315,9 +323,7 @@ void gfput(struct g *g)
 	m->note.g = g;
 	KILL_POINT("g.put.noted");
 	if (!p) {
-		sh_lock_take(&sched.lock, (unsigned)m->seat);
-		put_global(g);
-		sh_lock_drop(&sched.lock, (unsigned)m->seat);
+		gfreturn(g, &m->note.g);
 		return;
 	}
 	g->schedlink = p->gfree;

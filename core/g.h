@@ -174,5 +174,6 @@ void g_restart(struct g *);  /* a lost one has attempts left: runnable from its 
 
 struct g *gfget(void);	       /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
 void gfput(struct g *);	       /* a dead G back on the P's list */
+void gfreturn(struct g *, struct g **note); /* to the global list; *note, which names it, is cleared with it */
 
 #endif

@@ -146,13 +146,16 @@ static bool wake_worker(bool spin)
 		if (!(atomic_fetch_and(&sched.midle, ~MBIT(seat)) & MBIT(seat)))
 			continue;
 		KILL_POINT("m.wake.unmarked");
+		/* Before it has a P: it may come, find nothing and sleep again before we do our next step. */
+		if (spin)
+			atomic_fetch_or(&sched.mspinning, MBIT(seat));
+		KILL_POINT("m.wake.spinning");
 		p = pidleget(seat);
 		if (!p) {
+			atomic_fetch_and(&sched.mspinning, ~MBIT(seat));
 			atomic_fetch_or(&sched.midle, MBIT(seat));
 			return false;
 		}
-		if (spin)
-			atomic_fetch_or(&sched.mspinning, MBIT(seat));
 		KILL_POINT("m.wake.given");
 		host_wake((unsigned)seat);
 		return true;
@@ -553,6 +556,9 @@ static void stopm(struct m *m)
 
 		atomic_store(&m->blocked, 1);
 		KILL_POINT("m.stop.blocked");
+		/* A waker that died may have left us as searching without a P; one that lives gives us the P now. */
+		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+		KILL_POINT("m.stop.nospin");
 		atomic_fetch_or(&sched.midle, MBIT(m->seat));
 		KILL_POINT("m.stop.marked");
 		p = given_p(m);
@@ -583,11 +589,11 @@ static void stopm(struct m *m)
 		if (!p)
 			p = given_p(m);
 		/* Only who takes its own mark off may help itself: else somebody is about to give us one. */
-		if (!p && work_in_sight() && (atomic_fetch_and(&sched.midle, ~MBIT(m->seat)) & MBIT(m->seat)) &&
-		    (p = pidleget(m->seat)))
-			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		if (!p && work_in_sight() && (atomic_fetch_and(&sched.midle, ~MBIT(m->seat)) & MBIT(m->seat)))
+			p = pidleget(m->seat);
 		if (!p)
 			continue;
+		atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
 		atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
 		atomic_store(&m->blocked, 0);
 		life_look(m);

@@ -5,8 +5,10 @@
  * between any two instructions, and its successor begins anew. Nothing in the seat is trusted: an
  * index or pointer that points nowhere is passed over.
  *
- * The order: locks, or all that follows would wait for the dead; then the goroutine that ran there,
- * then what it held in its hands (the notes), then the P. Only the P's next owner uses the ring, so what lies behind its tail must be read first.
+ * The order: the inner locks, or all that follows would wait for the dead; what it held in its
+ * hands (the notes), before the medic, whose predecessor it may be, has something in hand itself;
+ * the queues and their locks; the goroutine that ran there; then the P. Only the P's next owner uses
+ * the ring, so what lies behind its tail is read before.
  */
 #include "core/host.h"
 #include "core/life.h"
@@ -72,7 +74,8 @@ static void lost(struct m *m, struct g *g)
 	if (mu && sh_shared(mu))
 		mutex_lost(mu, g);
 	if (atomic_load(&t->state) != TASK_RUNNING) {
-		/* The task is on its way out: as waiting it is ended with the rest. */
+		/* The task is on its way out: as waiting it is ended with the rest. Its frames are no more than a hindrance. */
+		stack_free(g);
 		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
@@ -81,6 +84,7 @@ static void lost(struct m *m, struct g *g)
 		return;
 	}
 	if (root && atomic_load(&t->attempt) < t->attempts) {
+		stack_free(g);
 		casgstatus(g, G_RUNNING, G_WAITING);
 		task_end(t, (crashed ? TASK_CRASHED : TASK_LOST) | TASK_AGAIN, crashed ? 128 + sig : 137, sig);
 		return;
@@ -88,6 +92,7 @@ static void lost(struct m *m, struct g *g)
 	sh_format(t->message, sizeof t->message, crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
 		  (unsigned long)g->gid, c->message[0] ? c->message : "signal");
 	if (!isolated || root) {
+		stack_free(g);
 		casgstatus(g, G_RUNNING, G_WAITING);
 		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
 		return;
@@ -115,8 +120,10 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		gogive(g);
 		return;
 	}
-	if (state == G_WAITING && m->parking && g->wake_at) { /* it may not have come to its timer */
-		timer_add(allp(0), g->wake_at, g, G_SEQ(s));
+	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
+		if (g->wake_at)
+			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
+		told_while_running(g);
 		return;
 	}
 	if (state == G_DEAD && m->note.cleared == g) {
@@ -168,7 +175,10 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	KILL_POINT("repair.curg.done");
 }
 
-/* A G that was in the hands of the dead: on a free list, or nowhere. */
+/*
+ * A dead G that was in the hands of the dead. note.g is set and cleared under sched.lock where the
+ * global list is concerned: whose lock was not held, or is mended (see below), it is not on that list.
+ */
 static void repair_free(struct m *m, struct p *p)
 {
 	struct g *g = valid(m->note.g);
@@ -181,10 +191,21 @@ static void repair_free(struct m *m, struct p *p)
 		casgstatus(g, G_IDLE, G_DEAD);
 	else if ((s & G_STATE) != G_DEAD)
 		return;
-	if ((p && p->gfree == g) || sched.gfree == g)
+	if (p && p->gfree == g)
 		return;
-	gfput(g);
+	gfreturn(g, &m->note.g);
 	KILL_POINT("repair.free.put");
+}
+
+/* Holds: sched.lock, in a dead seat's name. What heads the free list is in no dead hand any more. */
+static void sched_repair(struct m *m)
+{
+	if (m->note.g == sched.gfree)
+		m->note.g = NULL;
+	for (unsigned i = 0; i < SH_SEATS; i++)
+		if (sh_seat_dead(i) && allm(i)->note.g == sched.gfree)
+			allm(i)->note.g = NULL;
+	KILL_POINT("repair.sched.free");
 }
 
 static void free_scan(struct m *m, unsigned seat)
@@ -217,6 +238,9 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 		break;
 	case SH_LOCK_WAITQ:
 		sync_repair(l, &m->note);
+		break;
+	case SH_LOCK_SCHED:
+		sched_repair(m);
 		break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
 	case SH_LOCK_TIMERS: /* mended with its P */
@@ -285,7 +309,7 @@ static void medic_waits(struct sh_lock *l, unsigned waiter)
 		return;
 	for (unsigned i = 1; i < SH_SEATS; i++)
 		if (sh_seat_dead(i)) {
-			sh_check(l->kind > SH_LOCK_WAITQ || (!getm->note.ready && !getm->note.sg));
+			sh_check(l->kind > SH_LOCK_WAITQ || !getm->note.ready);
 			repair_locks(i, l->kind);
 		}
 }
@@ -296,10 +320,21 @@ void repair_begin(void)
 	sh_lock_waits = medic_waits;
 }
 
+void note_told(struct note *n)
+{
+	struct sudog *sg = n->sg;
+	uint32_t how;
+
+	if (!sg || !sh_in_segment(sg) || !valid(sg->g))
+		return;
+	how = atomic_load(&sg->state);
+	if (how == SG_DELIVERED || how == SG_CLOSED)
+		goready(sg->g, n->sg_seq);
+}
+
 static void repair_notes(struct m *m, struct p *p)
 {
 	struct note *n = &m->note;
-	struct sudog *sg = n->sg;
 
 	hint(n->ready);
 	hint(n->kicked);
@@ -307,14 +342,10 @@ static void repair_notes(struct m *m, struct p *p)
 		for (uint32_t i = 0; i < n->grab_n; i++)
 			hint(atomic_load(&p->runq[(n->grab_at + i) % RUNQ_SIZE]));
 	KILL_POINT("repair.notes.hints");
-	/* Told that its wait is over, but perhaps not woken. A wake-up too many finds another sequence. */
-	if (sg && sh_in_segment(sg) && valid(sg->g)) {
-		uint32_t how = atomic_load(&sg->state);
-
-		if (how == SG_DELIVERED || how == SG_CLOSED)
-			goready(sg->g, n->sg_seq);
-		hint(sg->g);
-	}
+	note_told(n);
+	n->ready = n->kicked = NULL;
+	n->grab_n = 0;
+	KILL_POINT("repair.notes.done");
 }
 
 /* Whether the member that the dead counted into a wait group exists: from then on it counts itself out. */
@@ -353,14 +384,15 @@ void repair_seat(unsigned seat)
 	struct g *g = valid(atomic_load(&m->curg));
 
 	free_scan(m, seat);
-	repair_locks(seat, 0);
+	repair_locks(seat, SH_LOCK_TIMERS);
 	repair_timers(seat);
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
+	repair_notes(m, p);
+	repair_locks(seat, 0);
 	if (g)
 		repair_curg(m, g, seat);
 	if (m->note.wg_given && !member_made(m))
 		wg_ungive(&m->note.wg_given);
-	repair_notes(m, p);
 	repair_free(m, p);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	free_p(seat);

@@ -240,7 +240,7 @@ void windows_init(struct m *);	     /* free windows from occ */
 char *stack_top(uint32_t win);
 
 /* ---- channels and sync objects: what repair needs ---- */
-void chan_repair(struct sh_lock *, const struct note *);
+void chan_repair(struct sh_lock *, struct note *);
 void waitq_rebuild(struct sudog **first, struct sudog **last);
 void sync_repair(struct sh_lock *, struct note *);
 /* Takes a lost G's sudog off the queue it may still be in. */
@@ -259,6 +259,7 @@ void left_renewed(unsigned seat);    /* the process in the seat is gone */
 bool left_look(int64_t now);	     /* asks workers to go when much has gathered; true: look again soon */
 
 /* ---- repair and audit ---- */
+void note_told(struct note *);	     /* medic: whom note.sg names was told, if so, and is woken for certain */
 void repair_begin(void);	     /* medic, before all else: its waits repair dead owners */
 void repair_seat(unsigned seat);	     /* medic: all that the dead process in the seat held */
 int audit(char *msg, size_t n);		     /* 0 clean, else the number of faults; the first in msg */

@@ -463,20 +463,25 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 	return 0;
 }
 
+/* Holds: the lock, in the dead seat's name, whose note the medic uses: see chan_repair. */
 void sync_repair(struct sh_lock *l, struct note *n)
 {
 	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
 	struct sudog *sg;
 
+	note_told(n);
 	wg_mend((struct shoal_wg *)l, n);
 	waitq_mend(queue_of(q));
 	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
 	while ((sg = queue_of(q)->first)) {
+		n->sg_seq = sg->seq;
+		n->sg = sg;
 		if (atomic_load(&sg->state) == SG_QUEUED)
 			atomic_store(&sg->state, SG_CLOSED);
 		KILL_POINT("sync.repair.told");
 		waitq_pop(queue_of(q));
-		goready(sg->g, sg->seq);
+		note_told(n);
+		n->sg = NULL;
 	}
 }
 

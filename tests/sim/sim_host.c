@@ -98,6 +98,8 @@ static void tell_where(void)
 	for (unsigned i = 0; i <= plan.workers; i++)
 		printf("  seat %u: state %d, P %d, G %u, oncpu %u\n", i, (int)ctx[i].state, atomic_load(&allm(i)->p),
 		       atomic_load(&allm(i)->curg) ? g_index(atomic_load(&allm(i)->curg)) : 0, atomic_load(&allm(i)->oncpu));
+	printf("  idle Ps %lx, idle Ms %lx, spinning %lx\n", (unsigned long)atomic_load(&sched.pidle),
+	       (unsigned long)atomic_load(&sched.midle), (unsigned long)atomic_load(&sched.mspinning));
 	for (uint64_t i = 1; i < atomic_load(&sched.ngs) && i < 300; i++)
 		if (g_state(allg(i)) != G_DEAD)
 			printf("  G %lu: %s, %s, res %d\n", (unsigned long)i, g_status_name(g_state(allg(i))),
@@ -250,6 +252,8 @@ static void die(void)
 
 	sim_count.deaths++;
 	if (c->seat == 0) { /* the supervisor has a new one made at once */
+		if (sim_trace)
+			printf("  the medic dies\n");
 		c->fresh = true;
 		c->fn = NULL;
 	} else {
