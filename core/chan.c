@@ -416,7 +416,7 @@ static void mend_noted(struct shoal_chan *c, struct note *n)
 {
 	struct sudog *sg = n->sg;
 
-	if (!sg || !sh_in_segment(sg) || sg->queue != c)
+	if (!sg || !sh_shared(sg) || sg->queue != c)
 		return;
 	if (atomic_load(&sg->state) == SG_QUEUED) {
 		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)

@@ -3,6 +3,8 @@
  *
  *   sim [--seed N] [--seeds COUNT] [--deaths] [--trace]
  *
+ * Without arguments: as many seeds as some seconds hold, without and with deaths.
+ *
  * Without deaths, and with deaths that took no goroutine along, all that was sent has arrived
  * once, all counts are right and nobody waits for ever. Where a goroutine was lost, others may
  * wait for what it would have done: then everybody who waits must have a reason, and nothing
@@ -479,9 +481,8 @@ int main(int argc, char **argv)
 	if (one || count) {
 		batch(one ? seed : 1, count ? count : 1, 0, deaths);
 	} else {
-		batch(1, 0, 18, false);
-		if (deaths)
-			batch(1, 0, 18, true);
+		batch(1, 0, 8, false);
+		batch(1, 0, 14, true);
 	}
 	printf("tests: %u passed, %u failed\n", passed, batches_failed);
 	return batches_failed != 0;
