@@ -276,8 +276,7 @@ bool task_step(struct task *t, bool *news)
 		*news = true;
 		return true;
 	case TASK_RUNNING:
-		if (!t->root)
-			find_or_start_root(t);
+		find_or_start_root(t);
 		if (atomic_load(&t->verdict))
 			task_settle(t);
 		else if (asked)
