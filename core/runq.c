@@ -148,6 +148,23 @@ void runqput(struct p *p, struct g *g, bool next)
 	m->note.ready = m->note.kicked = NULL;
 }
 
+/*
+ * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the G four
+ * turns before, its frames two.
+ */
+static inline void ask_ahead(struct p *p, uint32_t h)
+{
+	const char *g = (const char *)atomic_load_explicit(&p->runq[RING(h + 5)], memory_order_relaxed);
+	const struct g *soon = atomic_load_explicit(&p->runq[RING(h + 2)], memory_order_relaxed);
+
+	__builtin_prefetch(g, 1);
+	__builtin_prefetch(g + 64, 1);
+	__builtin_prefetch(g + 128, 1);
+	__builtin_prefetch(g + 256, 1);
+	for (int at = 0; at < 192; at += 64)
+		__builtin_prefetch(soon->image + at);
+}
+
 /* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
 struct g *runqget(struct p *p, bool *inherit)
 {
@@ -176,6 +193,8 @@ struct g *runqget(struct p *p, bool *inherit)
 		if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + 1, memory_order_acq_rel,
 							    memory_order_relaxed)) {
 			KILL_POINT("runq.get.taken");
+			if (t - h > 16)
+				ask_ahead(p, h);
 			*inherit = false;
 			return g;
 		}

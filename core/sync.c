@@ -39,9 +39,11 @@ void waitq_pop(struct waitq *q)
 
 	q->first = next;
 	KILL_POINT("waitq.pop.done");
-	if (next)
+	if (next) {
 		next->prev = NULL;
-	else
+		__builtin_prefetch(next->g, 1); /* who is woken next, and who after that, if all are */
+		__builtin_prefetch(next->next, 1);
+	} else
 		q->last = NULL;
 	KILL_POINT("waitq.pop.last");
 }
