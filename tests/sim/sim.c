@@ -481,6 +481,10 @@ int main(int argc, char **argv)
 	if (one || count) {
 		batch(one ? seed : 1, count ? count : 1, 0, deaths);
 	} else {
+		unsigned failed = runq_tests();
+
+		passed += !failed;
+		batches_failed += failed != 0;
 		batch(1, 0, 8, false);
 		batch(1, 0, 14, true);
 	}

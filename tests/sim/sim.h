@@ -34,4 +34,7 @@ void sim_run(struct task *, void (*stalled)(struct task *));
 _Noreturn void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void sim_failed(void); /* main's: prints the counts */
 
+/* The white-box tests of the run queues: how many failed. */
+unsigned runq_tests(void);
+
 #endif
