@@ -5,11 +5,12 @@
 
 #include <errno.h>
 
-shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size)
+static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size, void *pc)
 {
 	struct g *self = api_enter("shoal_go");
 	int err;
 
+	getm->gopc = pc;
 	if (!newproc(self->task, o, fn, arg, size, NULL, &err)) {
 		errno = err;
 		return 0;
@@ -17,9 +18,14 @@ shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const
 	return getm->note.gid; /* the new one may have ended by now, its number is what it was */
 }
 
+shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size)
+{
+	return go(o, fn, arg, size, __builtin_return_address(0));
+}
+
 shoal_gid shoal_go(void (*fn)(void *), const void *arg, size_t size)
 {
-	return shoal_go_with(NULL, fn, arg, size);
+	return go(NULL, fn, arg, size, __builtin_return_address(0));
 }
 
 shoal_gid shoal_self(void)

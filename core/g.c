@@ -11,36 +11,6 @@
 
 #include <string.h>
 
-const char *const waitreason_name[WAIT_REASONS] = {
-	[WAIT_ZERO] = "",
-	[WAIT_IO] = "IO wait",
-	[WAIT_SLEEP] = "sleep",
-	[WAIT_RECV_NIL] = "chan receive (nil chan)",
-	[WAIT_SEND_NIL] = "chan send (nil chan)",
-	[WAIT_SELECT_EMPTY] = "select (no cases)",
-	[WAIT_SELECT] = "select",
-	[WAIT_RECV] = "chan receive",
-	[WAIT_SEND] = "chan send",
-	[WAIT_COND] = "sync.Cond.Wait",
-	[WAIT_MUTEX] = "sync.Mutex.Lock",
-	[WAIT_RW_RLOCK] = "sync.RWMutex.RLock",
-	[WAIT_RW_LOCK] = "sync.RWMutex.Lock",
-	[WAIT_WG] = "sync.WaitGroup.Wait",
-	[WAIT_SEM] = "semacquire",
-	[WAIT_JOIN] = "join",
-	[WAIT_ONCE] = "sync.Once.Do",
-	[WAIT_PREEMPTED] = "preempted",
-	[WAIT_STOPTHEWORLD] = "stopping the world",
-};
-
-const char *g_status_name(unsigned status)
-{
-	static const char *const name[] = {"idle", "runnable", "running", "syscall", "waiting",
-					   "?5",   "dead",     "?7",	  "copystack", "preempted"};
-
-	return status < sizeof name / sizeof *name ? name[status] : "?";
-}
-
 /* The scan bit is up. Whose holder is dead waits for the medic; the medic itself takes it down. */
 static void scan_wait(struct g *g, uint64_t s)
 {
@@ -122,6 +92,21 @@ bool g_rouse(struct g *g, uint32_t seq)
 	if (life_traced())
 		life_record(getm, gid, G_WAITING, G_RUNNABLE, 0, order, stack);
 	KILL_POINT("g.rouse.made");
+	return true;
+}
+
+bool casfrom_preempted(struct g *g)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), gid = g->gid;
+	unsigned order = g->life_order + 1u, stack = g->life_stack;
+
+	do
+		if ((s & G_STATE) != G_PREEMPTED)
+			return false;
+	while (!atomic_compare_exchange_weak_explicit(&g->status, &s, G_MAKE(G_WAITING, G_SEQ(s) + 1), memory_order_acq_rel,
+						      memory_order_relaxed));
+	life_record(getm, gid, G_PREEMPTED, G_WAITING, WAIT_PREEMPTED, order, stack);
+	KILL_POINT("g.preempted.taken");
 	return true;
 }
 

@@ -71,6 +71,7 @@ struct sudog {
 	char slot[SLOT_INLINE];
 };
 
+enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
 enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_CANCELLED = 4, GF_JOINED = 8, GF_PINNED = 16 };
 
 /*
@@ -90,7 +91,7 @@ struct g {
 	char *image;		 /* block of the task's heap that holds the frames when displaced */
 	uint32_t image_cap;
 	uint8_t waitreason, flags;
-	_Atomic uint8_t preempt; /* asked to give way */
+	_Atomic uint8_t preempt; /* enum preempt: asked to give way */
 	uint8_t locked;		 /* pin depth */
 	uint16_t life_order;	 /* its transitions so far, modulo 1024: see life.h */
 	uint16_t life_stack;	 /* size of its block, as life.h writes it */
@@ -160,6 +161,7 @@ static const uint16_t g_legal[16] = {
 void casgstatus_shared(struct g *, unsigned from, unsigned to);
 bool g_claim(struct g *);		    /* runnable -> running; false: not runnable (a stale hint) */
 bool g_rouse(struct g *, uint32_t seq);	    /* waiting -> runnable if the sequence is the one meant */
+bool casfrom_preempted(struct g *);	    /* preempted -> waiting; who wins must make it runnable again */
 bool g_scan_lock(struct g *);		    /* takes the scan bit of a waiting or runnable G; false: it is neither */
 void g_scan_unlock(struct g *);
 

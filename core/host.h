@@ -48,6 +48,7 @@ void host_idle(int64_t until);
 void host_wake(unsigned seat);		/* makes host_idle of that worker return */
 void host_poll(void);			/* non-blocking netpoll: readies what is ready */
 void host_bell(void);			/* wakes the medic */
+extern bool host_foreign;		/* this process does not share the workers' descriptors: the medic wakes for it */
 void host_kick(unsigned seat);		/* preemption signal */
 void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
 void host_switch_task(struct task *);	/* environ, working directory, output */

@@ -219,7 +219,7 @@ void goready(struct g *g, uint32_t seq)
 
 /* ---- leaving a goroutine, on g0 ---- */
 
-static void left_cpu(struct m *m, struct g *g)
+void left_cpu(struct m *m, struct g *g)
 {
 	g->err = *host_errno();
 	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
@@ -227,7 +227,7 @@ static void left_cpu(struct m *m, struct g *g)
 	KILL_POINT("g.left.cpu");
 }
 
-static void dropg(struct m *m)
+void dropg(struct m *m)
 {
 	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
 }
@@ -425,7 +425,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	set_options(g, t, o);
 	g->fn = fn;
 	g->parent = self ? self->gid : 0;
-	g->gopc = NULL;
+	g->gopc = m->gopc;
 	g->attempt = 1;
 	g->migrations = g->grows = 0;
 	g->wg = wg;
@@ -681,6 +681,7 @@ static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 	if (__builtin_expect(host_must_leave(), 0))
 		leave_with(g);
 	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
+		g->waitreason = WAIT_ZERO;
 		casgstatus(g, G_RUNNING, G_WAITING); /* its task is over: the medic ends it when none of the task runs */
 		dropg(m);
 		return false;

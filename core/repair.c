@@ -120,6 +120,11 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		gogive(g);
 		return;
 	}
+	if (state == G_PREEMPTED) {
+		if (atomic_load(&g->preempt) != PREEMPT_STOP)
+			unpreempt(g);
+		return;
+	}
 	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
 		if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
@@ -394,6 +399,8 @@ void repair_seat(unsigned seat)
 	if (m->note.wg_given && !member_made(m))
 		wg_ungive(&m->note.wg_given);
 	repair_free(m, p);
+	if (valid(m->note.suspend))
+		repair_suspend(m->note.suspend);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	free_p(seat);
 	if (seat < WORKERS_MAX) {

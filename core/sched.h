@@ -70,6 +70,7 @@ struct note {
 	struct g *ready;     /* being made runnable and queued */
 	struct g *kicked;    /* leaves runnext for the ring */
 	struct g *scan;	     /* its scan bit is ours */
+	struct g *suspend;   /* asked to stop for us, or stopped */
 	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
 	void *chan;	     /* channel or sync object under way, with its lock held */
 	struct sudog *sg;    /* taken off its queue, to be told and readied */
@@ -131,6 +132,7 @@ struct m {
 	bool (*park_unlockf)(struct g *, void *);
 	void *park_arg;
 	int64_t park_when;	  /* it is woken at this time; 0: no timer */
+	void *gopc;		  /* who calls newproc */
 	struct g *lockedg;
 	uint32_t locks;		  /* acquirem depth */
 	uint32_t nwfree;	  /* free windows, the last freed on top; rebuilt from occ by a new process */
@@ -163,6 +165,7 @@ struct schedt {
 	_Atomic uint32_t ngfree;
 	struct sh_heap *system_heap;
 	_Atomic uint32_t draining;
+	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */
 	_Atomic uint32_t tracing; /* somebody traces: events look at the clock */
 	uint64_t deaths, tasks_done, tasks_crashed;
 };
@@ -225,6 +228,25 @@ struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *
 struct g *mstart(unsigned seat);	     /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
 void handoffp(struct p *);
 void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P: repair, tasks */
+
+/* ---- preemption (preempt.c) ---- */
+void gopreempt(void);	       /* on a G that was asked: gives way, or stops for who suspends it. Parks. */
+void preempt_ask(struct g *);  /* to give way; a request to stop stays */
+enum suspended { SUSPEND_GONE, SUSPEND_HELD, SUSPEND_STOPPED, SUSPEND_NOT };
+/*
+ * The stack of the goroutine holds still: its scan bit is ours (HELD), and it was made to stop for
+ * us (STOPPED). GONE: it has ended. NOT: it did not come to a point where it can stop until then.
+ * Whatever it says, resumeG follows. Waits; not for goroutines.
+ */
+enum suspended suspendG(struct g *, uint64_t gid, int64_t until);
+void resumeG(struct g *, enum suspended);
+void unpreempt(struct g *);
+void suspend_withdraw(struct g *);
+void repair_suspend(struct g *); /* medic */
+
+/* ---- between the files of the scheduler; on g0 ---- */
+void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
+void dropg(struct m *);
 
 /* ---- timers (timer.c) ---- */
 void timer_add(struct p *, int64_t when, struct g *, uint32_t seq);

@@ -102,7 +102,7 @@ struct g *api_enter(const char *call)
 	if (__builtin_expect(!g, 0))
 		host_misuse(call);
 	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
-		goyield();
+		gopreempt();
 	return g;
 }
 
@@ -404,14 +404,15 @@ int shoal_wg_wait(struct shoal_wg *wg)
 	}
 }
 
-shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
-			   size_t size)
+static inline shoal_gid wg_go(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
+			      size_t size, void *pc)
 {
 	struct g *self = api_enter("shoal_wg_go"), *g;
 	int err;
 
 	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
 	wg_change(wg, 1, &getm->note.wg_given, wg); /* until newproc has made its member */
+	getm->gopc = pc;
 	g = newproc(self->task, o, fn, arg, size, wg, &err);
 	if (!g) {
 		wg_ungive(&getm->note.wg_given);
@@ -421,9 +422,15 @@ shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, v
 	return getm->note.gid;
 }
 
+shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
+			   size_t size)
+{
+	return wg_go(wg, o, fn, arg, size, __builtin_return_address(0));
+}
+
 shoal_gid shoal_wg_go(struct shoal_wg *wg, void (*fn)(void *), const void *arg, size_t size)
 {
-	return shoal_wg_go_with(wg, NULL, fn, arg, size);
+	return wg_go(wg, NULL, fn, arg, size, __builtin_return_address(0));
 }
 
 /* ---- join ---- */

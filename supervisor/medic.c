@@ -182,6 +182,12 @@ static bool others_wait(struct p *p, int64_t now)
 	       (when && when <= now);
 }
 
+static void wake_for_others(void)
+{
+	for (uint64_t seats = atomic_exchange(&sched.wake_asked, 0); seats; seats &= seats - 1)
+		host_wake((unsigned)__builtin_ctzll(seats));
+}
+
 /* Who has run one G for 10 ms while others wait is asked to give way. */
 static void sysmon(int64_t now)
 {
@@ -278,6 +284,7 @@ void medic_main(void)
 
 		life_look(getm);
 		look_at_seats();
+		wake_for_others();
 		soon = look_at_tasks();
 		audit_if_asked();
 		sysmon((int64_t)sh_now());

@@ -187,6 +187,7 @@ void sh_view_dump(void)
 	sh_log("%s", line);
 	dump_ps();
 	dump_ms();
+	sh_dump_to(0, 2, NULL, NULL);
 	for (uint64_t i = 1; i < n && i < G_MAX; i++) {
 		struct look l;
 

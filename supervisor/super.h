@@ -11,6 +11,7 @@
  *   module.c   modules and their instances          compile.c  .c files
  *   tasks.c    tasks from submission to their end   output.c   what they wrote, kept for logs
  *   control.c  connections and lines                verbs.c    the requests; views.c, ps.c the lists
+ *   dump.c     stacks of goroutines
  *   life.c     what happened to a goroutine         symbol.c   names of functions
  */
 #ifndef SUPERVISOR_SUPER_H
@@ -141,6 +142,8 @@ void sh_symbol_add(const struct modinstance *);
 /* "name+0x12" or "module.so(name+0x12)" for an address of code; false: unknown, text is the number. */
 bool sh_symbol(const void *at, char *text, size_t n);
 
+const struct modinstance *sh_symbol_instance(unsigned i); /* i-th, NULL past the last */
+
 typedef void compile_done(void *arg, int so_fd, char *deps, const struct failure *);
 /* Compiles; done gets the result's descriptor (its own to close) and the text of the dependency file (freed by us). */
 void sh_compile(const char *path, const char *cc, compile_done *, void *arg);
@@ -245,5 +248,10 @@ void sh_view_ps(struct asker *, int64_t task); /* 0: of all tasks */
 size_t sh_view_sched(char *buf, size_t n);
 void sh_view_dump(void); /* every G, M and P to the log */
 void sh_crashes_look(void);
+
+/* ---- dump.c: stacks of goroutines ---- */
+void sh_dump(struct asker *, uint64_t gid); /* 0: all. Answers with a descriptor: core/dump.h */
+typedef void sh_dump_done(void *arg);
+void sh_dump_to(uint64_t task, int fd, sh_dump_done *, void *arg); /* as text; task 0: all */
 
 #endif

@@ -26,6 +26,11 @@ void sh_symbol_add(const struct modinstance *in)
 	known[nknown++] = in;
 }
 
+const struct modinstance *sh_symbol_instance(unsigned i)
+{
+	return i < nknown ? known[i] : NULL;
+}
+
 static const struct modinstance *instance_at(uintptr_t at)
 {
 	for (unsigned i = nknown; i-- > 0;)

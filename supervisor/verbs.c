@@ -494,6 +494,16 @@ static void verb_life(struct asker *a, json_t *request)
 		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such goroutine: %ld", (long)gid);
 }
 
+static void verb_dump(struct asker *a, json_t *request)
+{
+	int64_t gid = number_of(request, "gid", 0);
+
+	if (gid < 0)
+		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such goroutine: %ld", (long)gid);
+	else
+		sh_dump(a, (uint64_t)gid);
+}
+
 static void verb_sched(struct asker *a, json_t *request)
 {
 	char line[8192];
@@ -555,7 +565,7 @@ static const struct {
 	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
-	{"life", verb_life},
+	{"life", verb_life}, {"dump", verb_dump},
 };
 
 void sh_verb(struct asker *a, json_t *request)

@@ -178,8 +178,15 @@ void host_idle(int64_t until)
 	uv_timer_stop(&wake_timer);
 }
 
+bool host_foreign;
+
 void host_wake(unsigned seat)
 {
+	if (__builtin_expect(host_foreign, 0) && seat < WORKERS_MAX) {
+		atomic_fetch_or(&sched.wake_asked, 1ull << seat);
+		sh_bell();
+		return;
+	}
 	sh_seat_wake(seat);
 }
 

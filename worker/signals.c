@@ -164,12 +164,10 @@ static void on_preempt(int sig, siginfo_t *si, void *ucp)
 	(void)si;
 	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed))
 		return;
-	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end) {
-		atomic_store_explicit(&g->preempt, 1, memory_order_relaxed); /* met at the next call of the runtime */
-		return;
-	}
-	atomic_store_explicit(&g->preempt, 1, memory_order_relaxed); /* so that its life says why it gave way */
-	goyield();
+	preempt_ask(g);
+	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end)
+		return; /* met at the next call of the runtime */
+	gopreempt();
 	errno = err;
 }
 

@@ -49,6 +49,49 @@ PROC_TEST(a_life_is_told_from_birth_to_death)
 	cr_expect_eq(sh("build/shoal life 2>&1"), 2, "%s", text);
 }
 
+PROC_TEST(stacks_are_dumped_with_function_file_and_line)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 3000 2>&1"), 0, "%s", text);
+	usleep(300000);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 500 3000 2>&1"), 0, "%s", text);
+	usleep(400000);
+	cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
+	cr_expect_eq(count("\ngoroutine ") + 1, 503u, "%u headers: %.3000s", count("\ngoroutine ") + 1, text);
+	cr_expect_eq(count("waiter(...)\n"), 1u, "equal stacks are not grouped: %.3000s", text);
+	cr_expect_eq(count("go_down(...)\n\t"), 4u, "%.3000s", text);
+	cr_expect_geq(count("tests/modules/see_run.c:"), 5u, "%.3000s", text);
+	cr_expect_not_null(strstr(text, "created by shoal_main in goroutine 1\n"), "%.3000s", text);
+	cr_expect_eq(sh("build/shoal dump 2 2>&1"), 0, "%s", text);
+	cr_expect_eq(strncmp(text, "goroutine 2 [chan receive]:\n", 28), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal dump 2 --json"), 0, "%s", text);
+	cr_expect(count("\"function\": \"go_down\"") == 4 && count("\"version\": 1") == 1, "%s", text);
+	cr_expect_eq(sh("build/shoal dump 99999 2>&1"), 5, "%s", text);
+	/* Those that ran when they were asked stop for it and go on. */
+	cr_expect_eq(sh("build/shoal cancel 1 2"), 0);
+	cr_expect_eq(sh("build/shoal wait 1 2"), 130, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 3 1500 2>&1"), 0, "%s", text);
+	usleep(300000);
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
+		cr_expect_eq(count("stack unavailable"), 0u, "%s", text);
+		cr_expect_not_null(strstr(text, "spin_without_call(...)\n\t"), "%s", text);
+	}
+	cr_expect_eq(sh("build/shoal wait 3 2>&1"), 0, "%s", text);
+}
+
+PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 1500 2>&1"), 0, "%s", text);
+	usleep(300000);
+	cr_expect_eq(sh("kill -QUIT $(build/shoal info --json | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); sleep 0.5; cat %s/*.log", dir),
+		     0, "%s", text);
+	cr_expect_not_null(strstr(text, "P0: status="), "%s", text);
+	cr_expect_not_null(strstr(text, "M1: "), "%s", text);
+	cr_expect_not_null(strstr(text, "G2: status=4(chan receive)"), "%s", text);
+	cr_expect_not_null(strstr(text, "go_down(...)\n\t"), "%s", text);
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
 PROC_TEST(counters_count)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);

@@ -139,6 +139,9 @@ int verb_restart(int, char **);
 /* ---- life.c ---- */
 int verb_life(int, char **);
 
+/* ---- dump.c ---- */
+int verb_dump(int, char **);
+
 /* ---- print.c ---- */
 #define TABLE_COLUMNS 10
 struct table {

@@ -46,6 +46,9 @@ static const struct verb verbs[] = {
 	{"life", verb_life, true, 1, "GID", "prints the life of a goroutine, transition by transition",
 	 "Time since the supervisor began, from, to, worker, P, stack, why. Events are kept in\n"
 	 "a ring a worker: of one that changes often, or long ago, only the last are there.\n"},
+	{"dump", verb_dump, true, 1, "[GID]", "prints the stacks of goroutines in Go's format",
+	 "With function, file and line. Those with equal stacks stand together above one.\n"
+	 "One that runs is stopped for a moment.\n"},
 	{"stats", verb_stats, true, 1, "", "prints counters", ""},
 	{"sched", verb_sched, true, 1, "", "prints one line in the format of Go's schedtrace", ""},
 	{"check", verb_check, true, 1, "", "audits the whole segment",
@@ -59,7 +62,6 @@ static const struct verb verbs[] = {
 	 "  --now  ends the tasks\n"},
 	{"help", verb_help, false, 1, "[VERB]", "this list, or more on one verb", ""},
 	{"version", verb_version, true, 1, "", "prints the version", ""},
-	{"dump", NULL, false, 1, "", "", ""},
 	{"top", NULL, false, 1, "", "", ""},
 	{"trace", NULL, false, 1, "", "", ""},
 	{"procs", NULL, false, 1, "", "", ""},

@@ -1,0 +1,379 @@
+/*
+ * dump.c - stacks of goroutines, from the file that the supervisor made of them (core/dump.h).
+ *
+ * Goroutines whose stacks are equal share one: their headers stand together above it. There may be
+ * a hundred thousand, most of them alike, so a stack is unwound once for each shape: the words that
+ * turned out to be return addresses, and where they lie. One with the same words in the same places,
+ * and as many bytes, has the same frames.
+ */
+#include "core/dump.h"
+#include "tools/shoal/cli.h"
+#include "tools/shoal/unwind.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FRAMES_MAX 100 /* as Go */
+#define READS_MAX 4096
+#define SHAPES 1024
+#define GROUPS 4096
+
+struct word {
+	uint64_t offset, value;
+};
+
+struct shape {
+	struct shape *next;
+	uint64_t pc;
+	uint32_t bytes;
+	size_t nwords, nframes;
+	struct word *word;
+	struct unwind_frame *frame;
+};
+
+struct group { /* equal in status, stack and who created them */
+	struct group *next, *later;
+	const struct shape *shape; /* NULL: no stack */
+	const struct dump_g *first;
+	const struct dump_g **g;
+	size_t n, room;
+};
+
+struct look {
+	const struct dump_g *g;
+	const char *stack;
+	struct word word[READS_MAX];
+	size_t nwords;
+};
+
+static struct unwinder *unwinder;
+static struct shape *shapes[SHAPES];
+static struct group *groups[GROUPS], *first, **last = &first;
+static char name_buffer[160];
+
+/* ---- frames ---- */
+
+static bool read_word(void *arg, uint64_t at, uint64_t *value)
+{
+	struct look *l = arg;
+	uint64_t offset = at - l->g->rsp;
+
+	if (at < l->g->rsp || offset % 8 || offset + 8 > l->g->bytes)
+		return false;
+	memcpy(value, l->stack + offset, 8);
+	if (l->nwords < READS_MAX)
+		l->word[l->nwords++] = (struct word){offset, *value};
+	return true;
+}
+
+static bool fits(const struct shape *s, const struct look *l)
+{
+	uint64_t value;
+
+	if (s->pc != l->g->pc || s->bytes != l->g->bytes)
+		return false;
+	for (size_t i = 0; i < s->nwords; i++) {
+		memcpy(&value, l->stack + s->word[i].offset, 8);
+		if (value != s->word[i].value)
+			return false;
+	}
+	return true;
+}
+
+/* Ours, and not what the goroutine called: how a call of the interface waits is told by the reason. */
+static bool inner(const struct unwind_frame *f)
+{
+	return f->module && strncmp(f->module, "shoald", 6) == 0 && f->function && strncmp(f->function, "shoal_", 6) != 0;
+}
+
+/* Ours and libc's signal frames above what the goroutine called, and what called it at all. */
+static size_t trim(struct unwind_frame *f, size_t n)
+{
+	size_t from = 0;
+
+	while (n && (inner(&f[n - 1]) || !f[n - 1].module))
+		n--;
+	while (from < n && inner(&f[from]))
+		from++;
+	if (from && from < n && f[from].module && strncmp(f[from].module, "libc", 4) == 0)
+		from++; /* the frame of the signal that stopped it */
+	memmove(f, f + from, (n - from) * sizeof *f);
+	return n - from;
+}
+
+static const struct shape *shape_of(const struct dump_g *g)
+{
+	static struct look l;
+	static struct unwind_frame frame[2 * FRAMES_MAX];
+	struct shape **at = &shapes[(g->pc ^ g->bytes) % SHAPES], *s;
+	struct unwind_regs regs = {.known = 0};
+
+	l.g = g;
+	l.stack = (const char *)(g + 1);
+	l.nwords = 0;
+	for (s = *at; s; s = s->next)
+		if (fits(s, &l))
+			return s;
+	unwind_set(&regs, UNWIND_PC, g->pc);
+	unwind_set(&regs, UNWIND_RSP, g->rsp);
+	unwind_set(&regs, UNWIND_RBP, g->rbp);
+	unwind_set(&regs, UNWIND_RBX, g->rbx);
+	unwind_set(&regs, UNWIND_R12, g->r12);
+	unwind_set(&regs, UNWIND_R13, g->r13);
+	unwind_set(&regs, UNWIND_R14, g->r14);
+	unwind_set(&regs, UNWIND_R15, g->r15);
+	s = must(calloc(1, sizeof *s));
+	s->pc = g->pc;
+	s->bytes = g->bytes;
+	s->nframes = unwind_stack(unwinder, &regs, read_word, &l, frame, 2 * FRAMES_MAX);
+	s->word = must(malloc((l.nwords + 1) * sizeof *s->word));
+	for (size_t i = 0; i < l.nwords; i++)
+		for (size_t k = 1; k < s->nframes; k++)
+			if (l.word[i].value == frame[k].pc) {
+				s->word[s->nwords++] = l.word[i];
+				break;
+			}
+	s->nframes = trim(frame, s->nframes);
+	s->frame = must(malloc((s->nframes + 1) * sizeof *frame));
+	memcpy(s->frame, frame, s->nframes * sizeof *frame);
+	s->next = *at;
+	*at = s;
+	return s;
+}
+
+static const struct shape *unborn(const struct dump_g *g)
+{
+	struct shape *s;
+
+	for (s = shapes[g->fn % SHAPES]; s; s = s->next)
+		if (s->pc == g->fn && !s->nwords && !s->bytes)
+			return s;
+	s = must(calloc(1, sizeof *s));
+	s->pc = g->fn;
+	s->nframes = 1;
+	s->frame = must(calloc(1, sizeof *s->frame));
+	unwind_name(unwinder, g->fn, false, s->frame);
+	if (inner(s->frame))
+		s->nframes = 0; /* the root: what calls shoal_main */
+	s->next = shapes[g->fn % SHAPES];
+	shapes[g->fn % SHAPES] = s;
+	return s;
+}
+
+/* ---- groups ---- */
+
+static bool alike(const struct group *k, const struct shape *s, const struct dump_g *g)
+{
+	return k->shape == s && k->first->status == g->status && k->first->waitreason == g->waitreason &&
+	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task &&
+	       k->first->flags == g->flags;
+}
+
+static void add(const struct dump_g *g)
+{
+	const struct shape *s = g->flags & DUMP_NO_STACK ? NULL : g->flags & DUMP_NOT_BEGUN ? unborn(g) : shape_of(g);
+	struct group **at = &groups[((uintptr_t)s / 16 ^ g->waitreason ^ g->gopc) % GROUPS], *k;
+
+	for (k = *at; k && !alike(k, s, g); k = k->next)
+		;
+	if (!k) {
+		k = must(calloc(1, sizeof *k));
+		k->shape = s;
+		k->first = g;
+		k->next = *at;
+		*at = k;
+		*last = k;
+		last = &k->later;
+	}
+	if (k->n == k->room)
+		k->g = must(realloc(k->g, (k->room = k->room * 2 + 4) * sizeof *k->g));
+	k->g[k->n++] = g;
+}
+
+/* ---- Go's text ---- */
+
+static const char *status_of(const struct dump_g *g)
+{
+	if (g->status == G_WAITING && g->waitreason < WAIT_REASONS && *waitreason_name[g->waitreason])
+		return waitreason_name[g->waitreason];
+	return g_status_name(g->status);
+}
+
+static void print_header(const struct dump_g *g)
+{
+	printf("goroutine %llu", (unsigned long long)g->gid);
+	printf(" [%s", status_of(g));
+	if (g->status == G_WAITING && g->waiting_ns >= 60000000000)
+		printf(", %lld minutes", (long long)(g->waiting_ns / 60000000000));
+	if (g->flags & DUMP_PINNED)
+		printf(", locked to thread");
+	printf("]:\n");
+}
+
+static const char *name_of(const struct unwind_frame *f)
+{
+	if (f->function) { /* without what the compiler puts behind: .isra.0, .part.0 */
+		snprintf(name_buffer, sizeof name_buffer, "%.*s", (int)strcspn(f->function + 1, ".") + 1, f->function);
+		return name_buffer;
+	}
+	snprintf(name_buffer, sizeof name_buffer, "%s+0x%llx", f->module ? f->module : "?",
+		 (unsigned long long)(f->module ? f->offset : f->pc));
+	return name_buffer;
+}
+
+static void print_place(const struct unwind_frame *f)
+{
+	if (f->file)
+		printf("\t%s:%d +0x%llx\n", f->file, f->line, (unsigned long long)f->offset);
+	else
+		printf("\t%s +0x%llx\n", f->module ? f->module : "?", (unsigned long long)f->offset);
+}
+
+static void print_group(const struct group *k)
+{
+	struct unwind_frame by;
+
+	for (size_t i = 0; i < k->n; i++)
+		print_header(k->g[i]);
+	if (!k->shape)
+		printf("\tgoroutine running on other thread; stack unavailable\n");
+	for (size_t i = 0; k->shape && i < k->shape->nframes; i++) {
+		if (i == FRAMES_MAX) {
+			printf("...additional frames elided...\n");
+			break;
+		}
+		printf("%s(...)\n", name_of(&k->shape->frame[i]));
+		print_place(&k->shape->frame[i]);
+	}
+	if (k->first->gopc) {
+		unwind_name(unwinder, k->first->gopc, true, &by);
+		printf("created by %s in goroutine %llu\n", name_of(&by), (unsigned long long)k->first->parent);
+		print_place(&by);
+	}
+	putchar('\n');
+}
+
+/* ---- JSON ---- */
+
+static json_t *frame_json(const struct unwind_frame *f)
+{
+	char pc[24];
+	json_t *o = must(json_object());
+
+	snprintf(pc, sizeof pc, "0x%llx", (unsigned long long)f->pc);
+	put(o, "function", f->function ? json_string(name_of(f)) : json_null());
+	put(o, "file", f->file ? json_string(f->file) : json_null());
+	put(o, "line", f->file ? json_integer(f->line) : json_null());
+	put(o, "module", f->module ? json_string(f->module) : json_null());
+	put(o, "pc", json_string(pc));
+	return o;
+}
+
+static json_t *g_json(const struct dump_g *g, json_t *frames)
+{
+	json_t *o = must(json_object());
+	char *name = show_clean(g->name);
+
+	put(o, "gid", json_integer((json_int_t)g->gid));
+	put(o, "task", json_integer((json_int_t)g->task));
+	put(o, "status", json_string(g_status_name(g->status)));
+	put(o, "wait_reason", json_string(g->status == G_WAITING ? status_of(g) : ""));
+	put(o, "worker", g->worker > 0 ? json_integer(g->worker) : json_null());
+	put(o, "p", g->p >= 0 ? json_integer(g->p) : json_null());
+	put(o, "waiting_ns", json_integer(g->waiting_ns));
+	put(o, "stack_used", json_integer((json_int_t)g->stack_used));
+	put(o, "stack_size", json_integer((json_int_t)g->stack_size));
+	put(o, "name", json_string(name));
+	put(o, "created_by", json_integer((json_int_t)g->parent));
+	put(o, "frames", json_incref(frames));
+	free(name);
+	return o;
+}
+
+static void print_as_json(void)
+{
+	json_t *reply = must(json_object()), *list = must(json_array());
+
+	for (const struct group *k = first; k; k = k->later) {
+		json_t *frames = must(json_array());
+
+		for (size_t i = 0; k->shape && i < k->shape->nframes && i < FRAMES_MAX; i++)
+			json_array_append_new(frames, frame_json(&k->shape->frame[i]));
+		for (size_t i = 0; i < k->n; i++)
+			json_array_append_new(list, g_json(k->g[i], frames));
+		json_decref(frames);
+	}
+	put(reply, "goroutines", list);
+	print_json(reply);
+	json_decref(reply);
+}
+
+/* ---- the file ---- */
+
+static void read_dump(const char *at, size_t size)
+{
+	const struct dump_head *head = (const struct dump_head *)at;
+	const char *end = at + size;
+
+	if (size < sizeof *head || head->magic != DUMP_MAGIC || head->version != DUMP_VERSION)
+		fail(1, "the supervisor's answer makes no sense");
+	at += sizeof *head;
+	unwinder = must(unwind_open());
+	for (unsigned i = 0; i < head->modules && at + sizeof(struct dump_module) <= end; i++) {
+		const struct dump_module *m = (const struct dump_module *)at;
+		char *path = format("/proc/%d/fd/%d", head->supervisor, m->fd);
+
+		unwind_add(unwinder, m->name, path, m->base);
+		free(path);
+		at += sizeof *m;
+	}
+	unwind_add_process(unwinder, head->zygote);
+	unwind_ready(unwinder);
+	while (at + sizeof(struct dump_g) <= end) {
+		const struct dump_g *g = (const struct dump_g *)at;
+
+		if (g->bytes % 8 || g->bytes > (size_t)(end - at) - sizeof *g)
+			break;
+		add(g);
+		at += sizeof *g + g->bytes;
+	}
+}
+
+int verb_dump(int argc, char **argv)
+{
+	int64_t from = -1;
+	const struct opt opts[] = {{"from", 0, OPT_COUNT0, &from}, {NULL, 0, OPT_FLAG, NULL}};
+	int n = parse_options(argc, argv, opts, false), fd = (int)from;
+	struct stat st;
+
+	if (n > 1)
+		usage("one goroutine, or all");
+	if (from < 0) {
+		struct conn c;
+		json_t *what = request("dump");
+
+		if (n)
+			put(what, "gid", json_integer(parse_id("goroutine", argv[0])));
+		conn_open(&c);
+		json_decref(conn_call(&c, what, -1));
+		fd = conn_take_fd(&c);
+		conn_close(&c);
+	}
+	if (fstat(fd, &st) < 0 || st.st_size == 0)
+		fail(1, "no stacks to read");
+	void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		fail(1, "the stacks cannot be read");
+	read_dump(map, (size_t)st.st_size);
+	if (cli.json)
+		print_as_json();
+	else
+		for (const struct group *k = first; k; k = k->later)
+			print_group(k);
+	return 0;
+}
