@@ -71,6 +71,7 @@ static const char *g_fault(struct g *g)
 		break;
 	case G_RUNNING:
 	case G_COPYSTACK:
+	case G_SYSCALL:
 		if (seat < 0 || seat >= SH_SEATS)
 			return "running, but on no worker: goroutine";
 		if (atomic_load(&allm(seat)->curg) != g && atomic_load(&g->status) == s)

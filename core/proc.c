@@ -75,7 +75,7 @@ static uint32_t cheaprand(struct m *m)
  * Takes an idle P for the seat. The compare-and-swap on p->m is the commit; the bit is a hint,
  * cleared first, so that who puts the P back later sets it after us.
  */
-static struct p *pidleget(int seat)
+struct p *pidleget(int seat)
 {
 	uint64_t idle;
 
@@ -97,7 +97,7 @@ static struct p *pidleget(int seat)
 	return NULL;
 }
 
-static void pidleput(struct p *p)
+void pidleput(struct p *p)
 {
 	atomic_store(&p->status, P_IDLE);
 	KILL_POINT("p.put.idle");
@@ -107,7 +107,7 @@ static void pidleput(struct p *p)
 	KILL_POINT("p.put.marked");
 }
 
-static void acquirep(struct p *p)
+void acquirep(struct p *p)
 {
 	struct m *m = getm;
 
@@ -116,9 +116,11 @@ static void acquirep(struct p *p)
 	life_p(m);
 	KILL_POINT("p.acquire.wired");
 	atomic_store(&p->status, P_RUNNING);
+	if (__builtin_expect(atomic_load(&sched.sysmonwait), 0)) /* after m->p: pairs with sysmon */
+		host_bell();
 }
 
-static struct p *releasep(void)
+struct p *releasep(void)
 {
 	struct p *p = getp();
 
@@ -175,10 +177,17 @@ void wakep(void)
 	wake_worker(true);
 }
 
+/* An idle P is there: somebody is woken for it if there is work, or if nobody looks at timers and the net. */
+void handonp(void)
+{
+	if (work_in_sight() || (atomic_load(&sched.poller) == NOSEAT && !atomic_load(&sched.mspinning)))
+		wake_worker(true);
+}
+
 void handoffp(struct p *p)
 {
 	pidleput(p);
-	wake_worker(true);
+	handonp();
 }
 
 static void resetspinning(struct m *m)
@@ -233,7 +242,7 @@ void dropg(struct m *m)
 }
 
 /* Its block holds its frames from here on, or it ends as crashed: not a byte is left, the reserve included. */
-static inline void keep_frames(struct m *m, struct g *g)
+void keep_frames(struct m *m, struct g *g)
 {
 	if (__builtin_expect(stack_fit(g), 1))
 		return;
@@ -260,11 +269,11 @@ static struct g *park_m(struct g *g)
 		KILL_POINT("g.park.unlocked");
 	}
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
+	if (again)
+		goready(g, m->park_seq);
 	m->parking = 0;
 	KILL_POINT("g.park.done");
 	dropg(m);
-	if (again)
-		goready(g, G_SEQ(atomic_load(&g->status)));
 	return schedule();
 }
 
@@ -277,6 +286,22 @@ void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
 	g->waitreason = (uint8_t)why;
 	m->park_lock = lock;
 	m->park_unlockf = NULL;
+	m->park_when = when;
+	m->parking = 1;
+	host_mcall(park_m);
+}
+
+void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason why, int64_t when)
+{
+	struct m *m = getm;
+	struct g *g = getg();
+
+	sh_check(g && m->locks == 0);
+	g->waitreason = (uint8_t)why;
+	m->park_lock = NULL;
+	m->park_unlockf = commit;
+	m->park_seq = g_next_seq(g);
+	m->park_arg = arg;
 	m->park_when = when;
 	m->parking = 1;
 	host_mcall(park_m);
@@ -522,7 +547,7 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 }
 
 /* Work that an M without P can see: it must take a P before it may have it. */
-static bool work_in_sight(void)
+bool work_in_sight(void)
 {
 	unsigned n = atomic_load(&sched.procs);
 	int64_t when;
@@ -622,7 +647,8 @@ top:
 		return g;
 	if ((g = from_local(p, inherit)) || (g = from_global(p, RUNQ_SIZE / 2)))
 		return g;
-	host_poll();
+	if (host_poll() > 1)
+		wakep();
 	if ((g = from_local(p, inherit)))
 		return g;
 	now = life_clock(m, host_now());

@@ -12,6 +12,7 @@
  */
 #include "core/host.h"
 #include "core/life.h"
+#include "core/netpoll.h"
 #include "core/sched.h"
 #include "core/sync.h"
 #include "shm/check.h"
@@ -126,7 +127,9 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		return;
 	}
 	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
-		if (g->wake_at)
+		if (m->park_unlockf) /* committed or not: it looks for itself */
+			goready(g, m->park_seq);
+		else if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
 		told_while_running(g);
 		return;
@@ -135,12 +138,13 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		g_end_tell(g);
 		return; /* note.g says whether it is on a list */
 	}
-	if ((state != G_RUNNING && state != G_COPYSTACK) || G_OWNER_SEAT(s) != (int)seat)
+	if ((state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL) || G_OWNER_SEAT(s) != (int)seat)
 		return; /* claimed by somebody else: we only meant to */
 	/* In our own name from here on, with all that a successor must know of it. */
 	me->oncpu = m->oncpu;
 	me->parking = m->parking;
 	me->park_when = m->park_when;
+	me->park_unlockf = m->park_unlockf;
 	me->note.chan = m->note.chan;
 	me->note.cleared = m->note.cleared;
 	me->note.cleared_gid = m->note.cleared_gid;
@@ -167,6 +171,8 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(atomic_load(&g->status)));
 		told_while_running(g);
+		if (m->park_unlockf)
+			goready(g, m->park_seq);
 	} else { /* it had not been entered, or was giving way */
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
@@ -220,8 +226,10 @@ static void free_scan(struct m *m, unsigned seat)
 
 	if (!g)
 		return;
+	if (seat == SH_SEAT_MEDIC)
+		retake_mend(g);
 	s = atomic_load(&g->status);
-	if ((s & G_SCAN) && G_OWNER_SEAT(s) == (int)seat)
+	if ((s & G_SCAN) && (s & G_STATE) != G_SYSCALL && G_OWNER_SEAT(s) == (int)seat)
 		atomic_store(&g->status, s & ~(G_SCAN | G_OWNER_MASK));
 	KILL_POINT("repair.scan.freed");
 }
@@ -398,6 +406,8 @@ void repair_seat(unsigned seat)
 		repair_curg(m, g, seat);
 	if (m->note.wg_given && !member_made(m))
 		wg_ungive(&m->note.wg_given);
+	if (netpoll_deliver(m, POLL_BATCH))
+		wakep();
 	repair_free(m, p);
 	if (valid(m->note.suspend))
 		repair_suspend(m->note.suspend);

@@ -54,8 +54,8 @@ struct p {
 	uint32_t timers_dirty;		/* a change of the heap is under way: after a death, rebuild */
 	_Atomic int64_t timer_when;	/* of the earliest, 0 if none */
 	uint32_t timers_compact;	/* at this many entries those that wake nobody are thrown out */
-	uint32_t sysmon_tick;
-	int64_t sysmon_when;
+	uint32_t sysmon_tick, sysmon_systick;
+	int64_t sysmon_when, sysmon_syswhen;
 } __attribute__((aligned(128)));
 
 #define p_timers(p) ((struct timer_entry *)(SH_BASE + SH_OFF_TIMERS + (uint64_t)(p)->id * TIMERS_MAX * sizeof(struct timer_entry)))
@@ -85,6 +85,19 @@ struct note {
 	int32_t cleared_how, cleared_signal;
 	void *cleared_address;
 };
+
+/* As epoll_wait writes it: worker/netpoll.c checks that. */
+struct net_event {
+	uint32_t events;
+#if !defined(__x86_64__)
+	uint32_t pad;
+#endif
+	uint32_t fd, gen;
+};
+#define NET_READ 0x201bu  /* EPOLLIN, PRI, ERR, HUP, RDHUP */
+#define NET_WRITE 0x1cu   /* EPOLLOUT, ERR, HUP */
+#define NET_END 0x2018u	  /* EPOLLERR, HUP, RDHUP */
+#define POLL_BATCH 64
 
 enum crash_kind { CRASH_SIGNAL = 1, CRASH_CHECK, CRASH_MISUSE, CRASH_OVERFLOW };
 #define CRASH_FRAMES 64
@@ -131,6 +144,7 @@ struct m {
 	struct sh_lock *park_lock; /* dropped once it waits */
 	bool (*park_unlockf)(struct g *, void *);
 	void *park_arg;
+	uint32_t park_seq;	  /* of the wait that park_unlockf commits */
 	int64_t park_when;	  /* it is woken at this time; 0: no timer */
 	void *gopc;		  /* who calls newproc */
 	struct g *lockedg;
@@ -142,6 +156,7 @@ struct m {
 	uint64_t life_now;	  /* its last look at the clock, as life.h writes it */
 	struct note note;
 	struct g *occ[WIN_ALL];	  /* whose frames are in each window, if that G says so too (g->res, g->win) */
+	struct net_event events[POLL_BATCH]; /* taken out of the set and not yet delivered; 0 in events: none */
 	struct crash crash;
 	struct outbuf out[2];
 } __attribute__((aligned(128)));
@@ -163,6 +178,13 @@ struct schedt {
 	_Atomic uint64_t ngs; /* Gs made so far + 1 */
 	struct g *gfree;
 	_Atomic uint32_t ngfree;
+	_Atomic uint32_t sysmonwait;  /* sysmon sleeps until rung */
+	_Atomic uint32_t want_worker; /* all are in system calls: the medic asks the supervisor for one more */
+	uint32_t sysmon_rounds, idle_looks, starved; /* sysmon's own */
+	int64_t lastpoll;
+	_Atomic uint32_t netpolled; /* some descriptor is in the epoll set */
+	_Atomic uint32_t pollmore;  /* blocks of poll slots taken */
+	_Atomic uint32_t fd_top;    /* above the highest descriptor that a task has had */
 	struct sh_heap *system_heap;
 	_Atomic uint32_t draining;
 	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */
@@ -210,6 +232,12 @@ void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
 struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */
 
 /* ---- the scheduler (proc.c) ---- */
+struct p *pidleget(int seat);		     /* an idle P, the seat's from now on; NULL */
+void pidleput(struct p *);
+void acquirep(struct p *);
+struct p *releasep(void);
+void keep_frames(struct m *, struct g *);
+bool work_in_sight(void);
 struct g *schedule(void);		     /* on g0: the G to enter, ready to be; sleeps until there is one */
 void gmain(struct g *);			     /* the first function of every G; ends it */
 /*
@@ -217,6 +245,8 @@ void gmain(struct g *);			     /* the first function of every G; ends it */
  * woken at that time (monotonic ns), 0 for never. Who called looks at its sudog to see why it woke.
  */
 void gopark(struct sh_lock *lock, enum waitreason, int64_t when);
+/* The same, for waits that no lock guards: commit is called on g0 once g waits; false: it does not wait after all. */
+void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason, int64_t when);
 void goready(struct g *, uint32_t seq);	     /* wakes if the sequence is the one meant; to runnext */
 void ready(struct g *);			     /* just made runnable by us: queue it */
 void wakep(void);
@@ -227,6 +257,7 @@ struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *
 		  struct shoal_wg *wg, int *err);
 struct g *mstart(unsigned seat);	     /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
 void handoffp(struct p *);
+void handonp(void);
 void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P: repair, tasks */
 
 /* ---- preemption (preempt.c) ---- */
@@ -247,6 +278,15 @@ void repair_suspend(struct g *); /* medic */
 /* ---- between the files of the scheduler; on g0 ---- */
 void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
 void dropg(struct m *);
+
+/* ---- system calls (syscall.c), sysmon (sysmon.c) ---- */
+void entersyscall(void);	     /* on a G: nothing of the runtime until exitsyscall, not even malloc */
+void entersyscallblock(void);	     /* known to block: the P is handed on at once */
+void exitsyscall(void);		     /* Parks if no P is to be had. errno is the caller's to keep */
+bool in_syscall(struct m *);
+bool retake(struct p *);	     /* medic: takes the P of a worker in a system call and hands it on */
+void retake_mend(struct g *);	     /* medic: its predecessor died in retake */
+int64_t sysmon(int64_t now);	     /* medic: one look; ns to the next, 0: when rung */
 
 /* ---- timers (timer.c) ---- */
 void timer_add(struct p *, int64_t when, struct g *, uint32_t seq);

@@ -7,6 +7,7 @@
 #include "core/task.h"
 #include "core/host.h"
 #include "core/life.h"
+#include "core/netpoll.h"
 #include "core/sched.h"
 #include "core/sync.h"
 #include "shm/check.h"
@@ -253,6 +254,7 @@ static bool task_reap(struct task *t)
 	KILL_POINT("task.reap.left");
 	t->heap = NULL;
 	t->root = NULL;
+	netpoll_task_over(t);
 	t->ran = atomic_load(&t->attempt);
 	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
 	if (atomic_load(&t->again))

@@ -71,6 +71,7 @@ struct task {
 	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
 	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */
 	uint32_t kicks;
+	_Atomic uint32_t fds;	/* descriptors it has had: some may be open */
 	struct sh_lock lock;	 /* tombstones, streams, a change of envp */
 	struct tombstone *tombstones;
 	void *streams;		 /* open ones: worker/stdio.c */

@@ -25,6 +25,7 @@
 #define SH_OFF_GS (2 * SH_GiB)		 /* Gs */
 #define SH_OFF_RUNQ (8 * SH_GiB)	 /* the global run queue */
 #define SH_OFF_TIMERS (9 * SH_GiB)	 /* timer heaps of the Ps */
+#define SH_OFF_POLL (16 * SH_GiB)	 /* poll descriptors, by descriptor number */
 #define SH_OFF_ARGS (32 * SH_GiB)	 /* arguments and environment of tasks, 1 MiB a slot */
 #define SH_OFF_LIFE (48 * SH_GiB)	 /* what happened to goroutines: a ring a seat */
 #define SH_LIFE_SIZE (1ul << 20)
@@ -80,6 +81,7 @@ struct sh_segment {
 	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point + 1 */
 	_Atomic int32_t kill_countdown;
 	_Atomic uint64_t kill_done;  /* kills made */
+	int32_t poll_fd; /* epoll set of all workers, in their descriptor table */
 	struct sh_arena *arena;
 	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */
 	struct sh_data {

@@ -20,6 +20,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,9 +28,7 @@
 /* Lent by the worker's half of the binary. */
 void output_flush_seat(unsigned seat);
 
-#define TICK_NS 5000000	       /* while something runs */
-#define PREEMPT_NS 10000000
-#define IDLE_NS 200000000
+#define IDLE_NS 1000000000
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
@@ -172,48 +171,12 @@ static void find_all(void)
 	}
 }
 
-/* ---- sysmon ---- */
-
-static bool others_wait(struct p *p, int64_t now)
-{
-	int64_t when = atomic_load(&p->timer_when);
-
-	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) ||
-	       (when && when <= now);
-}
+/* ---- the seats' eventfds, for who does not share our descriptors ---- */
 
 static void wake_for_others(void)
 {
 	for (uint64_t seats = atomic_exchange(&sched.wake_asked, 0); seats; seats &= seats - 1)
 		host_wake((unsigned)__builtin_ctzll(seats));
-}
-
-/* Who has run one G for 10 ms while others wait is asked to give way. */
-static void sysmon(int64_t now)
-{
-	for (unsigned i = 0; i < atomic_load(&sched.procs); i++) {
-		struct p *p = allp(i);
-		int seat = atomic_load(&p->m);
-		uint32_t tick = atomic_load(&p->schedtick);
-		struct sh_seat *s;
-
-		if (seat <= 0 || seat >= SH_SEATS)
-			continue;
-		s = &sh_root->seat[seat];
-		life_clock(allm(seat), now);
-		if (tick != p->sysmon_tick || p->sysmon_when == 0) {
-			p->sysmon_tick = tick;
-			p->sysmon_when = now;
-		} else if (now - p->sysmon_when >= PREEMPT_NS && atomic_load(&allm(seat)->oncpu) &&
-			   (others_wait(p, now) || atomic_load(&s->leave) ||
-			    s->load_gen < atomic_load(&sh_root->load_gen))) {
-			p->sysmon_when = now;
-			host_kick((unsigned)seat);
-		}
-	}
-	/* A timer that is due and nobody awake to see it. */
-	if (atomic_load(&sched.pidle) && timers_next() && timers_next() <= now)
-		wakep();
 }
 
 /* ---- the loop ---- */
@@ -266,6 +229,7 @@ static void begin(void)
 	getm = allm(SH_SEAT_MEDIC);
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_TIMERSLACK, 1); /* sysmon's ticks are 20 us and more; the usual slack is 50 */
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
 	(void)state;
@@ -280,16 +244,20 @@ void medic_main(void)
 	begin();
 	for (;;) {
 		uint32_t bell = atomic_load(&sh_root->bell);
-		bool soon, busy;
+		int64_t ns;
+		bool soon;
 
 		life_look(getm);
 		look_at_seats();
 		wake_for_others();
 		soon = look_at_tasks();
 		audit_if_asked();
-		sysmon((int64_t)sh_now());
+		ns = sysmon((int64_t)sh_now());
+		if (atomic_load(&sched.want_worker))
+			tell_supervisor();
 		soon |= left_look((int64_t)sh_now());
-		busy = (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) < atomic_load(&sched.procs);
-		sleep_for(bell, soon ? STUCK_NS : busy ? TICK_NS : IDLE_NS);
+		if (ns == 0)
+			ns = IDLE_NS;
+		sleep_for(bell, soon && ns > STUCK_NS ? STUCK_NS : ns);
 	}
 }

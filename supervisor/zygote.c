@@ -6,6 +6,7 @@
  * worker, and Z_END closes it in all of them.
  */
 #include "supervisor/zygote.h"
+#include "core/netpoll.h"
 #include "shm/check.h"
 #include "shm/segment.h"
 #include "supervisor/log.h"
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -139,14 +141,18 @@ static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 	}
 	sh_instance_ranges(in, &rep->base, &rep->text_start, &rep->text_end);
 	memcpy(rep->fd, fds, sizeof rep->fd);
+	for (int i = 0; i < 3; i++)
+		atomic_store(&poll_owner[fds[i]], POLL_RUNTIME);
 	return 1;
 }
 
 static void do_end(const struct zreq *req, struct zrep *rep)
 {
 	for (int i = 0; i < 3; i++)
-		if (req->fd[i] >= ZFD_FIRST_FREE)
+		if (req->fd[i] >= ZFD_FIRST_FREE) {
+			atomic_store(&poll_owner[req->fd[i]], 0);
 			close(req->fd[i]);
+		}
 	rep->spent = (uint32_t)sh_instance_reset(instance_of(req));
 	if (rep->spent)
 		instances[req->instance] = NULL;
@@ -224,6 +230,10 @@ static void keep_descriptors(void)
 	close_range(ZFD_FIRST_FREE, ~0u, 0);
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
+	sh_root->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	sh_check(sh_root->poll_fd >= 0);
+	for (int fd = 0; fd <= sh_root->poll_fd; fd++)
+		atomic_store(&poll_owner[fd], POLL_RUNTIME);
 }
 
 _Noreturn void sh_zygote_main(int s)

@@ -11,11 +11,9 @@
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <uv.h>
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -28,10 +26,6 @@
 static char *g0_top;
 static uint32_t guard_pages[WIN_ALL]; /* offset of the guard from the window's base, in pages + 1; 0: none yet */
 static struct task *current_task;
-static uv_loop_t loop;
-static uv_poll_t wake_poll;
-static uv_timer_t wake_timer;
-static bool loop_ready;
 
 /* ---- windows ---- */
 
@@ -124,76 +118,7 @@ int *host_errno(void)
 	return errno_at;
 }
 
-/* ---- idling ---- */
-
-static void on_wake(uv_poll_t *h, int status, int events)
-{
-	uint64_t n;
-
-	(void)status;
-	(void)events;
-	if (read(*(int *)h->data, &n, sizeof n) < 0)
-		return; /* somebody else's wake-up was taken together with ours */
-}
-
-static void on_time(uv_timer_t *h)
-{
-	(void)h;
-}
-
-void loop_start(unsigned seat)
-{
-	struct sh_seat *s = &sh_root->seat[seat];
-	static int fd;
-
-	fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	sh_check(fd >= 0);
-	s->own_fds[0] = fd;
-	KILL_POINT("worker.loop.eventfd");
-	sh_check(uv_loop_init(&loop) == 0);
-	s->own_fds[1] = uv_backend_fd(&loop);
-	s->own_fds[2] = loop.signal_pipefd[0];
-	s->own_fds[3] = loop.signal_pipefd[1];
-	s->own_fds[4] = loop.async_io_watcher.fd;
-	uv_poll_init(&loop, &wake_poll, fd);
-	wake_poll.data = &fd;
-	uv_poll_start(&wake_poll, UV_READABLE, on_wake);
-	uv_timer_init(&loop, &wake_timer);
-	atomic_store(&s->wake_fd, fd);
-	KILL_POINT("worker.loop.ready");
-	loop_ready = true;
-}
-
-void host_idle(int64_t until)
-{
-	int64_t now = host_now();
-
-	uv_update_time(&loop);
-	if (until) {
-		int64_t ms = until > now ? (until - now + 999999) / 1000000 : 0;
-
-		uv_timer_start(&wake_timer, on_time, (uint64_t)ms, 0);
-	}
-	uv_run(&loop, UV_RUN_ONCE);
-	uv_timer_stop(&wake_timer);
-}
-
-bool host_foreign;
-
-void host_wake(unsigned seat)
-{
-	if (__builtin_expect(host_foreign, 0) && seat < WORKERS_MAX) {
-		atomic_fetch_or(&sched.wake_asked, 1ull << seat);
-		sh_bell();
-		return;
-	}
-	sh_seat_wake(seat);
-}
-
-void host_poll(void)
-{
-	/* No goroutine waits for a descriptor yet: nothing can be ready. */
-}
+/* ---- other processes ---- */
 
 void host_bell(void)
 {

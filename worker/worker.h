@@ -25,11 +25,11 @@ void output_flush_seat(unsigned seat); /* medic: what a dead worker had not give
 
 /*
  * The goroutine we stand on, NULL on g0, in the zygote, the supervisor. On a goroutine memory comes
- * from the segment and calls that block park.
+ * from the segment and calls that block park. The stack tells: a library's own thread is on none of ours.
  */
 static inline struct g *on_g(void)
 {
-	return getm && atomic_load_explicit(&getm->oncpu, memory_order_relaxed) ? getg() : NULL;
+	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION ? getg() : NULL;
 }
 
 extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */

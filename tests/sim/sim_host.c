@@ -551,8 +551,9 @@ int *host_errno(void)
 	return &errno;
 }
 
-void host_poll(void)
+unsigned host_poll(void)
 {
+	return 0;
 }
 
 void host_kick(unsigned seat)

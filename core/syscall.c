@@ -1,0 +1,154 @@
+/*
+ * syscall.c - goroutines in system calls (proc.go, entersyscall to exitsyscall), Go 1.26's way.
+ *
+ * The P stays wired to the worker, only the G's status says syscall: entering and leaving are one
+ * compare-and-swap each. Who wants the P takes the scan bit of the G, which holds it up in
+ * exitsyscall, looks again, unwires the P and lets go. Only the medic does that.
+ *
+ * The frames of a G in a system call are live in its window, and oncpu stays 1.
+ *
+ * DEATH  of the worker: the G is lost as in running, the P goes back with its seat. Of the medic
+ *        that takes a P: the scan bit is up and note.scan names the G; once m->p says that it has
+ *        none, whatever P still names that seat is put back (retake_mend)
+ */
+#include "core/host.h"
+#include "core/life.h"
+#include "core/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+static void enter(struct g *g)
+{
+	casgstatus(g, G_RUNNING, G_SYSCALL);
+	if (__builtin_expect(atomic_load_explicit(&sched.sysmonwait, memory_order_relaxed), 0))
+		host_bell();
+}
+
+void entersyscall(void)
+{
+	struct g *g = getg();
+
+	host_before_park(g); /* lines that it has written are seen before it blocks */
+	enter(g);
+}
+
+/* Known to block: the P goes first. */
+void entersyscallblock(void)
+{
+	struct g *g = getg();
+
+	host_before_park(g);
+	handoffp(releasep());
+	enter(g);
+}
+
+/* On g0: no P is to be had. */
+static struct g *exitsyscall0(struct g *g)
+{
+	struct m *m = getm;
+
+	left_cpu(m, g);
+	keep_frames(m, g);
+	m->note.ready = g;
+	KILL_POINT("syscall.exit.noted");
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	globrunqput(g);
+	m->note.ready = NULL;
+	dropg(m);
+	return schedule(); /* sleeps until somebody hands it a P */
+}
+
+static __attribute__((noinline)) void exit_slow(void)
+{
+	struct m *m = getm;
+	struct p *p = pidleget(m->seat);
+
+	if (p) {
+		acquirep(p);
+		KILL_POINT("syscall.exit.acquired");
+		return;
+	}
+	host_mcall(exitsyscall0);
+}
+
+void exitsyscall(void)
+{
+	struct g *g = getg();
+	struct p *p;
+
+	casgstatus(g, G_SYSCALL, G_RUNNING); /* waits while the scan bit is up */
+	p = getp();
+	if (__builtin_expect(!p, 0)) {
+		exit_slow();
+		return;
+	}
+	atomic_store_explicit(&p->syscalltick, atomic_load_explicit(&p->syscalltick, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+	p->syscalls++;
+}
+
+/* ---- the medic ---- */
+
+bool in_syscall(struct m *m)
+{
+	struct g *g = atomic_load(&m->curg);
+	uint64_t s = g ? atomic_load(&g->status) : 0;
+
+	return (s & G_STATE) == G_SYSCALL && G_OWNER_SEAT(s) == m->seat;
+}
+
+static void unwire(struct m *m, struct p *p)
+{
+	atomic_store(&m->p, -1);
+	life_p(m);
+	KILL_POINT("syscall.retake.unwired");
+	pidleput(p);
+}
+
+bool retake(struct p *p)
+{
+	int seat = atomic_load(&p->m);
+	bool took = false;
+	struct m *m;
+	struct g *g;
+	uint64_t s;
+
+	if (seat <= 0 || seat >= SH_SEATS)
+		return false;
+	m = allm(seat);
+	g = atomic_load(&m->curg);
+	s = g ? atomic_load(&g->status) : 0;
+	if ((s & (G_STATE | G_SCAN)) != G_SYSCALL || G_OWNER_SEAT(s) != seat)
+		return false;
+	getm->note.scan = g;
+	KILL_POINT("syscall.retake.noted");
+	if (!atomic_compare_exchange_strong(&g->status, &s, s | G_SCAN)) {
+		getm->note.scan = NULL;
+		return false;
+	}
+	KILL_POINT("syscall.retake.scan");
+	if (atomic_load(&m->p) == (int32_t)p->id && atomic_load(&p->m) == seat && atomic_load(&m->curg) == g) {
+		unwire(m, p);
+		took = true;
+	}
+	atomic_store(&g->status, s); /* nobody else changes it while the bit is up */
+	KILL_POINT("syscall.retake.freed");
+	getm->note.scan = NULL;
+	if (took)
+		handonp();
+	return took;
+}
+
+void retake_mend(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+	int seat = G_OWNER_SEAT(s);
+
+	if ((s & G_STATE) != G_SYSCALL || !(s & G_SCAN))
+		return;
+	for (unsigned i = 0; i < P_MAX && seat > 0 && seat < SH_SEATS; i++)
+		if (atomic_load(&allp(i)->m) == seat && atomic_load(&allm(seat)->p) != (int32_t)i)
+			pidleput(allp(i));
+	atomic_store(&g->status, s & ~G_SCAN);
+	KILL_POINT("syscall.retake.mended");
+}

@@ -1,0 +1,119 @@
+/*
+ * sysmon.c - who looks after those who have the Ps (proc.go, sysmon and retake).
+ *
+ * Run by the medic, without a P. What it remembers between two looks is in the segment and only
+ * its own; a new medic goes on with it.
+ */
+#include "core/host.h"
+#include "core/life.h"
+#include "core/sched.h"
+#include "shm/kill.h"
+
+#define TICK_MIN_NS 20000
+#define TICK_MAX_NS 10000000
+#define IDLE_ROUNDS 50		   /* then the tick doubles */
+#define PREEMPT_NS 10000000
+#define SYSCALL_NS 10000000	   /* a P in a system call is left alone so long when nobody wants it */
+#define NETPOLL_NS 10000000
+#define ASLEEP_ROUNDS 10	   /* all Ps idle at so many looks in a row: it sleeps until rung */
+
+static bool others_wait(struct p *p, int64_t now)
+{
+	int64_t when = atomic_load(&p->timer_when);
+
+	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) || (when && when <= now);
+}
+
+static bool somebody_looks(void)
+{
+	return atomic_load(&sched.mspinning) || atomic_load(&sched.pidle);
+}
+
+/* One P that somebody has. True: it was taken from a worker in a system call. */
+static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
+{
+	struct sh_seat *s = &sh_root->seat[m->seat];
+	uint32_t tick = atomic_load(&p->schedtick);
+	bool late = false;
+
+	if (tick != p->sysmon_tick || p->sysmon_when == 0) {
+		p->sysmon_tick = tick;
+		p->sysmon_when = now;
+	} else if (now - p->sysmon_when >= PREEMPT_NS) {
+		late = true;
+	}
+	if (p->sysmon_when + PREEMPT_NS > now && p->sysmon_when + PREEMPT_NS - now < *next)
+		*next = p->sysmon_when + PREEMPT_NS - now;
+	if (in_syscall(m)) {
+		tick = atomic_load(&p->syscalltick);
+		if (tick != p->sysmon_systick || p->sysmon_syswhen == 0) {
+			p->sysmon_systick = tick;
+			p->sysmon_syswhen = now;
+			if (!late)
+				return false;
+		}
+		if (runqempty(p) && somebody_looks() && now - p->sysmon_syswhen < SYSCALL_NS)
+			return false;
+		return retake(p);
+	}
+	if (late && atomic_load(&m->oncpu) && (others_wait(p, now) || atomic_load(&s->leave) ||
+					      s->load_gen < atomic_load(&sh_root->load_gen))) {
+		p->sysmon_when = now;
+		host_kick((unsigned)m->seat);
+	}
+	return false;
+}
+
+/* Work, a P for it, and nobody to do it: all workers are in system calls. At two looks in a row, or it is only on its way. */
+static void want_worker(void)
+{
+	bool starved = atomic_load(&sched.pidle) && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) &&
+		       work_in_sight();
+
+	if (starved && sched.starved)
+		atomic_store(&sched.want_worker, 1);
+	sched.starved = starved;
+}
+
+int64_t sysmon(int64_t now)
+{
+	unsigned procs = atomic_load(&sched.procs);
+	bool took = false;
+	int64_t ns, next = TICK_MAX_NS;
+
+	atomic_store(&sched.sysmonwait, 0);
+	for (unsigned i = 0; i < procs; i++) {
+		struct p *p = allp(i);
+		int seat = atomic_load(&p->m);
+
+		if (seat > 0 && seat < SH_SEATS) {
+			life_clock(allm(seat), now);
+			took |= look_at(p, allm(seat), now, &next);
+		}
+	}
+	if (now - sched.lastpoll >= NETPOLL_NS) { /* all may be busy, and none comes to look */
+		sched.lastpoll = now;
+		if (host_poll())
+			wakep();
+	}
+	/* A timer that is due, or work, and nobody awake to see it. */
+	if (atomic_load(&sched.pidle) && atomic_load(&sched.midle) && work_in_sight())
+		wakep();
+	want_worker();
+	if ((unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) < procs) {
+		sched.idle_looks = 0;
+	} else if (++sched.idle_looks >= ASLEEP_ROUNDS && !took) {
+		atomic_store(&sched.sysmonwait, 1); /* pairs with acquirep and entersyscall: the flag, then the Ps */
+		sched.sysmon_rounds = 0;
+		if ((unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) == procs && !work_in_sight())
+			return 0;
+		atomic_store(&sched.sysmonwait, 0);
+	}
+	if (took || sched.starved)
+		sched.sysmon_rounds = 0;
+	ns = TICK_MIN_NS;
+	for (uint32_t n = sched.sysmon_rounds; n > IDLE_ROUNDS && ns < TICK_MAX_NS; n--)
+		ns *= 2;
+	sched.sysmon_rounds++;
+	return ns < next ? ns : next;
+}

@@ -1,0 +1,341 @@
+/*
+ * netpoll.c - the worker's half of netpoll: the loop it sleeps in, the epoll set, and what is
+ * known of a descriptor. See core/netpoll.h.
+ *
+ * All workers share one epoll set. Each has it in its libuv loop as one more descriptor, but only
+ * sched.poller sleeps in its loop; the others wait for their eventfd alone, or every event would
+ * wake them all. A descriptor costs uv_poll an epoll_ctl at each start and stop, 160 ns; edge
+ * triggered in a set of our own it costs one in its life.
+ *
+ * DEATH  the loop goes with the process, its descriptors are in the seat. The set stays. Events are
+ *        taken straight into m->events: what was taken and not delivered is there for the medic
+ */
+#include "core/netpoll.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+#include "worker/posix.h"
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <uv.h>
+
+_Static_assert(sizeof(struct net_event) == sizeof(struct epoll_event) &&
+	       offsetof(struct net_event, fd) == offsetof(struct epoll_event, data), "the kernel writes into m->events");
+_Static_assert(NET_READ == (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
+_Static_assert(NET_END == (EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
+_Static_assert(NET_WRITE == (EPOLLOUT | EPOLLERR | EPOLLHUP), "");
+
+static uv_loop_t loop;
+static uv_poll_t wake_poll, net_poll;
+static uv_timer_t wake_timer;
+static int wake_fd = -1;
+
+/* ---- the loop ---- */
+
+static void drain_wake_fd(void)
+{
+	uint64_t n;
+
+	if (syscall(SYS_read, wake_fd, &n, sizeof n) < 0)
+		return; /* somebody else's wake-up was taken together with ours */
+}
+
+static void on_wake(uv_poll_t *h, int status, int events)
+{
+	(void)h;
+	(void)status;
+	(void)events;
+	drain_wake_fd();
+}
+
+static void on_net(uv_poll_t *h, int status, int events)
+{
+	(void)h;
+	(void)status;
+	(void)events; /* host_idle() polls once the loop has returned */
+}
+
+static void on_time(uv_timer_t *h)
+{
+	(void)h;
+}
+
+void loop_start(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	sh_check(wake_fd >= 0);
+	s->own_fds[0] = wake_fd;
+	KILL_POINT("worker.loop.eventfd");
+	sh_check(uv_loop_init(&loop) == 0);
+	s->own_fds[1] = uv_backend_fd(&loop);
+	s->own_fds[2] = loop.signal_pipefd[0];
+	s->own_fds[3] = loop.signal_pipefd[1];
+	s->own_fds[4] = loop.async_io_watcher.fd;
+	for (unsigned i = 0; i < 5; i++)
+		fd_keep(s->own_fds[i]);
+	uv_poll_init(&loop, &wake_poll, wake_fd);
+	uv_poll_start(&wake_poll, UV_READABLE, on_wake);
+	uv_poll_init(&loop, &net_poll, sh_root->poll_fd);
+	uv_poll_start(&net_poll, UV_READABLE, on_net);
+	uv_timer_init(&loop, &wake_timer);
+	atomic_store(&s->wake_fd, wake_fd);
+	KILL_POINT("worker.loop.ready");
+}
+
+static void sleep_in_loop(int64_t until)
+{
+	int64_t now = host_now();
+
+	uv_update_time(&loop);
+	if (until) {
+		int64_t ms = until > now ? (until - now + 999999) / 1000000 : 0;
+
+		uv_timer_start(&wake_timer, on_time, (uint64_t)ms, 0);
+	}
+	uv_run(&loop, UV_RUN_ONCE);
+	uv_timer_stop(&wake_timer);
+	host_poll();
+}
+
+void host_idle(int64_t until)
+{
+	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+
+	if (atomic_load(&sched.poller) == getm->seat)
+		sleep_in_loop(until);
+	else if (syscall(SYS_ppoll, &p, 1, NULL, NULL, 0) > 0)
+		drain_wake_fd();
+}
+
+bool host_foreign;
+
+void host_wake(unsigned seat)
+{
+	if (__builtin_expect(host_foreign, 0) && seat < WORKERS_MAX) {
+		atomic_fetch_or(&sched.wake_asked, 1ull << seat);
+		sh_bell();
+		return;
+	}
+	sh_seat_wake(seat);
+}
+
+unsigned host_poll(void)
+{
+	struct m *m = getm;
+	long n;
+
+	if (!atomic_load_explicit(&sched.netpolled, memory_order_relaxed))
+		return 0;
+	n = syscall(SYS_epoll_pwait, sh_root->poll_fd, m->events, POLL_BATCH, 0, NULL, 0);
+	if (n <= 0)
+		return 0;
+	KILL_POINT("netpoll.events.taken");
+	return netpoll_deliver(m, (unsigned)n);
+}
+
+/* ---- what is known of a descriptor ---- */
+
+static int64_t timeo_of(int fd, int option)
+{
+	struct timeval tv = {0};
+	socklen_t n = sizeof tv;
+
+	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, option, &tv, &n) < 0)
+		return 0;
+	return tv.tv_sec * 1000000000l + tv.tv_usec * 1000;
+}
+
+static enum poll_kind find_out(int fd)
+{
+	struct polldesc *d = polldesc(fd);
+	enum poll_kind kind;
+	int type = 0, err = errno;
+	socklen_t n = sizeof type;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return PD_UNKNOWN;
+	if (S_ISSOCK(st.st_mode)) {
+		kind = PD_SOCKET;
+		syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &n);
+		atomic_store(&d->drain, type == SOCK_STREAM);
+		atomic_store(&d->timeo[POLL_READ], timeo_of(fd, SO_RCVTIMEO));
+		atomic_store(&d->timeo[POLL_WRITE], timeo_of(fd, SO_SNDTIMEO));
+	} else if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
+		kind = PD_PLAIN;
+	} else {
+		kind = PD_NOWAIT;
+		atomic_store(&d->drain, S_ISFIFO(st.st_mode));
+	}
+	if (atomic_load(&poll_owner[fd]) == 0)
+		fd_adopt(fd); /* a library has opened it: the task's like any other */
+	atomic_store(&d->drained, atomic_load(&d->edges[POLL_READ]) - 1);
+	atomic_store(&d->kind, (uint8_t)kind);
+	errno = err;
+	return kind;
+}
+
+enum poll_kind fd_kind(int fd)
+{
+	enum poll_kind kind;
+
+	if ((unsigned)fd >= POLL_FDS)
+		return PD_PLAIN;
+	kind = atomic_load_explicit(&polldesc(fd)->kind, memory_order_relaxed);
+	return __builtin_expect(kind != PD_UNKNOWN, 1) ? kind : find_out(fd);
+}
+
+/* Puts it into the set, once in the life of its file. False: it cannot be waited for. */
+static bool registered(int fd, uint32_t gen)
+{
+	struct polldesc *d = polldesc(fd);
+	struct net_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .fd = (uint32_t)fd, .gen = gen};
+	long r;
+
+	if (__builtin_expect(atomic_load_explicit(&d->registered, memory_order_acquire) == gen + 1, 1))
+		return true;
+	r = syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_ADD, fd, &e);
+	if (r < 0 && errno == EEXIST) /* somebody else right now, or before a close that we did not see */
+		r = syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_MOD, fd, &e);
+	if (r < 0) {
+		if (errno == EPERM)
+			atomic_store(&d->kind, PD_PLAIN);
+		return false;
+	}
+	KILL_POINT("netpoll.registered.added");
+	atomic_store(&sched.netpolled, 1);
+	atomic_store_explicit(&d->registered, gen + 1, memory_order_release);
+	KILL_POINT("netpoll.registered.noted");
+	return true;
+}
+
+bool fd_watch(const struct pollwait *w)
+{
+	return registered(w->fd, w->gen);
+}
+
+int fd_wait(struct pollwait *w, unsigned n, int64_t when)
+{
+	int r = netpoll_wait(w, n, when);
+
+	if (r == 0)
+		return 0;
+	errno = r == -ETIMEDOUT ? EAGAIN : -r;
+	return -1;
+}
+
+int fd_block(struct pollwait *w, int64_t *when)
+{
+	long flags = syscall(SYS_fcntl, w->fd, F_GETFL);
+
+	if (flags < 0)
+		return -1;
+	if (flags & O_NONBLOCK) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!registered(w->fd, w->gen))
+		return errno == EPERM ? 0 : -1;
+	if (!*when) {
+		int64_t timeo = atomic_load_explicit(&polldesc(w->fd)->timeo[w->mode], memory_order_relaxed);
+
+		if (timeo)
+			*when = host_now() + timeo;
+	}
+	return fd_wait(w, 1, *when);
+}
+
+/* ---- whose it is ---- */
+
+void fd_keep(int fd)
+{
+	if ((unsigned)fd < POLL_FDS)
+		atomic_store(&poll_owner[fd], POLL_RUNTIME);
+}
+
+void fd_adopt(int fd)
+{
+	struct task *t = getg()->task;
+	uint32_t top = atomic_load_explicit(&sched.fd_top, memory_order_relaxed);
+
+	atomic_store_explicit(&t->fds, 1, memory_order_relaxed);
+	while (top <= (uint32_t)fd && !atomic_compare_exchange_weak(&sched.fd_top, &top, (uint32_t)fd + 1))
+		;
+	atomic_store(&poll_owner[fd], t->slot + 1);
+	KILL_POINT("fd.adopted");
+}
+
+int fd_made(int fd)
+{
+	struct polldesc *d;
+
+	if ((unsigned)fd >= POLL_FDS || !on_g())
+		return fd;
+	d = polldesc(fd);
+	if (__builtin_expect(atomic_load(&d->kind) != PD_UNKNOWN || atomic_load(&d->registered) == atomic_load(&d->gen) + 1, 0))
+		netpoll_closed(fd); /* somebody has closed it behind our back */
+	fd_adopt(fd);
+	return fd;
+}
+
+bool fd_ours(int fd)
+{
+	uint32_t owner;
+
+	if ((unsigned)fd >= POLL_FDS)
+		return fd >= 0;
+	owner = atomic_load(&poll_owner[fd]);
+	return owner == 0 || owner == getg()->task->slot + 1;
+}
+
+void fd_forget(int fd)
+{
+	struct polldesc *d;
+	struct net_event none;
+	uint32_t gen;
+	int err = errno;
+
+	if ((unsigned)fd >= POLL_FDS)
+		return;
+	d = polldesc(fd);
+	gen = atomic_load(&d->gen);
+	netpoll_closed(fd);
+	if (atomic_load(&d->registered) == gen + 1) /* others may have the file open: it would go on telling us */
+		syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_DEL, fd, &none);
+	errno = err;
+}
+
+int fd_close(int fd)
+{
+	long r;
+
+	if ((unsigned)fd < POLL_FDS) {
+		atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
+		KILL_POINT("fd.close.marked");
+		fd_forget(fd);
+	}
+	entersyscall();
+	r = syscall(SYS_close, fd);
+	exitsyscall();
+	if ((unsigned)fd < POLL_FDS)
+		atomic_store(&poll_owner[fd], 0);
+	KILL_POINT("fd.close.done");
+	return (int)r;
+}
+
+void host_file_close(int fd)
+{
+	syscall(SYS_close, fd);
+}

@@ -1,0 +1,89 @@
+/*
+ * posix.h - what the libc calls that park share. See posix.c.
+ *
+ * Every call first tries without waiting, in a way that does not show on the descriptor, parks
+ * when it would block, and tries again. What cannot be waited for is a system call: the P is
+ * handed on if it lasts.
+ */
+#ifndef WORKER_POSIX_H
+#define WORKER_POSIX_H
+
+#include "core/netpoll.h"
+#include "core/sync.h"
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* On a goroutine: it gives way first if it was asked to. */
+static inline struct g *posix_enter(void)
+{
+	struct g *g = on_g();
+
+	if (g && __builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
+		gopreempt();
+	return g;
+}
+
+/*
+ * A system call that may block. The result of the expression; errno is right afterwards, and
+ * EINTR, which only our own signals cause, does not show.
+ */
+#define BLOCKING(expr) \
+	({ \
+		long r_; \
+		for (;;) { \
+			int e_; \
+			entersyscall(); \
+			r_ = (expr); \
+			e_ = errno; \
+			exitsyscall(); \
+			errno = e_; \
+			if (r_ >= 0 || e_ != EINTR) \
+				break; \
+			if (posix_enter()->flags & GF_CANCELLED) { \
+				errno = ECANCELED; \
+				break; \
+			} \
+		} \
+		r_; \
+	})
+
+/* Of vectors that we advance in: a copy, on the stack if it is short. */
+#define IOV_FEW 16
+static inline struct iovec *iov_copy(struct iovec *few, const struct iovec *iov, size_t n)
+{
+	struct iovec *v = n <= IOV_FEW ? few : malloc(n * sizeof *v);
+
+	if (v && n)
+		memcpy(v, iov, n * sizeof *v);
+	return v;
+}
+
+static inline void iov_free(const struct iovec *few, struct iovec *v)
+{
+	int err = errno;
+
+	if (v != few)
+		free(v);
+	errno = err;
+}
+
+enum poll_kind fd_kind(int fd);
+/* It would block: waits until the try is worth repeating. Parks. 0, or -1 and errno: EAGAIN if the
+ * caller has set O_NONBLOCK, or at the end of its timeout; ECANCELED, EBADF when closed meanwhile. */
+int fd_block(struct pollwait *, int64_t *when);
+int fd_wait(struct pollwait *, unsigned n, int64_t when); /* the same, whatever the flags say. Parks. */
+bool fd_watch(const struct pollwait *);			  /* before fd_wait: it is in the set. False: it cannot be */
+int fd_made(int fd);   /* a new descriptor of the current task, if any; returns it */
+void fd_adopt(int fd);
+void fd_keep(int fd);  /* the runtime's own: no task closes it */
+bool fd_ours(int fd);  /* the task may close it */
+void fd_forget(int fd); /* the number is to mean something else */
+int fd_close(int fd);
+
+#endif

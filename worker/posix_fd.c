@@ -1,0 +1,298 @@
+/*
+ * posix_fd.c - descriptors come and go: open, dup, pipe, close and what else works on files.
+ *
+ * Each descriptor that a goroutine makes is its task's: written down in poll_owner, closed when the
+ * task ends, and closed by no other task. Descriptors 0, 1 and 2 are the runtime's.
+ *
+ * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open
+ */
+#include "worker/posix.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+
+/* ---- open ---- */
+
+static int open_at(int dir, const char *path, int flags, mode_t mode)
+{
+	if (!posix_enter())
+		return (int)syscall(SYS_openat, dir, path, flags, mode);
+	return fd_made((int)BLOCKING(syscall(SYS_openat, dir, path, flags, mode)));
+}
+
+#define MODE_OF(flags, mode) \
+	do { \
+		va_list ap_; \
+		va_start(ap_, flags); \
+		(mode) = (flags) & (O_CREAT | O_TMPFILE) ? va_arg(ap_, mode_t) : 0; \
+		va_end(ap_); \
+	} while (0)
+
+int open(const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, mode);
+	return open_at(AT_FDCWD, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, mode);
+	return open_at(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int dir, const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, mode);
+	return open_at(dir, path, flags, mode);
+}
+
+int openat64(int dir, const char *path, int flags, ...)
+{
+	mode_t mode;
+
+	MODE_OF(flags, mode);
+	return open_at(dir, path, flags, mode);
+}
+
+int creat(const char *path, mode_t mode)
+{
+	return open_at(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
+
+int creat64(const char *path, mode_t mode)
+{
+	return creat(path, mode);
+}
+
+/* ---- others that make one ---- */
+
+int pipe2(int fd[2], int flags)
+{
+	int r = (int)syscall(SYS_pipe2, fd, flags);
+
+	if (r == 0) {
+		fd_made(fd[0]);
+		fd_made(fd[1]);
+	}
+	return r;
+}
+
+int pipe(int fd[2])
+{
+	return pipe2(fd, 0);
+}
+
+int eventfd(unsigned n, int flags)
+{
+	return fd_made((int)syscall(SYS_eventfd2, n, flags));
+}
+
+int timerfd_create(int clock, int flags)
+{
+	return fd_made((int)syscall(SYS_timerfd_create, clock, flags));
+}
+
+int epoll_create1(int flags)
+{
+	return fd_made((int)syscall(SYS_epoll_create1, flags));
+}
+
+int epoll_create(int size)
+{
+	if (size <= 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	return epoll_create1(0);
+}
+
+int inotify_init1(int flags)
+{
+	return fd_made((int)syscall(SYS_inotify_init1, flags));
+}
+
+int memfd_create(const char *name, unsigned flags)
+{
+	return fd_made((int)syscall(SYS_memfd_create, name, flags));
+}
+
+static int make_temp(const char *name, char *template)
+{
+	int (*real)(char *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, name);
+	return fd_made(real(template));
+}
+
+int mkstemp(char *template)
+{
+	return make_temp("mkstemp", template);
+}
+
+int mkstemp64(char *template)
+{
+	return make_temp("mkstemp64", template);
+}
+
+/* ---- dup ---- */
+
+int dup(int fd)
+{
+	return fd_made((int)syscall(SYS_dup, fd));
+}
+
+/* Descriptors 1 and 2 of a task are where its output goes. */
+static int redirect(struct task *t, int fd, int to)
+{
+	int copy = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		return -1;
+	output_flush(getg(), false);
+	fd_made(copy);
+	if (to == 1)
+		t->fd_out = copy;
+	else
+		t->fd_err = copy;
+	return to;
+}
+
+int dup3(int fd, int to, int flags)
+{
+	struct g *g = posix_enter();
+	int r;
+
+	if (!g)
+		return (int)syscall(SYS_dup3, fd, to, flags);
+	if (fd == 1 || fd == 2)
+		fd = fd == 1 ? g->task->fd_out : g->task->fd_err;
+	if (to == 1 || to == 2)
+		return redirect(g->task, fd, to);
+	if (!fd_ours(to)) {
+		errno = EBADF;
+		return -1;
+	}
+	if (to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]))
+		fd_forget(to);
+	r = (int)BLOCKING(syscall(SYS_dup3, fd, to, flags));
+	return fd_made(r);
+}
+
+int dup2(int fd, int to)
+{
+	if (fd == to)
+		return syscall(SYS_fcntl, fd, F_GETFD) < 0 ? -1 : to;
+	return dup3(fd, to, 0);
+}
+
+int fcntl(int fd, int op, ...)
+{
+	va_list ap;
+	void *arg;
+	long r;
+
+	va_start(ap, op);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (posix_enter() && (op == F_SETLKW || op == F_OFD_SETLKW))
+		return (int)BLOCKING(syscall(SYS_fcntl, fd, op, arg));
+	r = syscall(SYS_fcntl, fd, op, arg);
+	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
+}
+
+int fcntl64(int fd, int op, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, op);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return fcntl(fd, op, arg);
+}
+
+/* ---- close ---- */
+
+int close(int fd)
+{
+	if (!posix_enter())
+		return (int)syscall(SYS_close, fd);
+	if (fd >= 0 && fd <= 2)
+		return 0;
+	if (!fd_ours(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	return fd_close(fd);
+}
+
+int close_range(unsigned first, unsigned last, int flags)
+{
+	if (!posix_enter() || flags)
+		return (int)syscall(SYS_close_range, first, last, flags);
+	for (unsigned fd = first > 3 ? first : 3; fd <= last && fd < atomic_load(&sched.fd_top); fd++)
+		if (atomic_load(&poll_owner[fd]) == getg()->task->slot + 1)
+			fd_close((int)fd);
+	return 0;
+}
+
+void closefrom(int first)
+{
+	close_range(first < 0 ? 0 : (unsigned)first, ~0u, 0);
+}
+
+/* ---- calls that a slow disk or somebody else's lock can hold up ---- */
+
+#define AS_SYSCALL(name, params, ...) \
+	int name params \
+	{ \
+		return (int)(posix_enter() ? BLOCKING(syscall(__VA_ARGS__)) : syscall(__VA_ARGS__)); \
+	}
+
+AS_SYSCALL(fsync, (int fd), SYS_fsync, fd)
+AS_SYSCALL(fdatasync, (int fd), SYS_fdatasync, fd)
+AS_SYSCALL(syncfs, (int fd), SYS_syncfs, fd)
+AS_SYSCALL(ftruncate, (int fd, off_t n), SYS_ftruncate, fd, n)
+AS_SYSCALL(truncate, (const char *path, off_t n), SYS_truncate, path, n)
+AS_SYSCALL(fallocate, (int fd, int mode, off_t at, off_t n), SYS_fallocate, fd, mode, at, n)
+AS_SYSCALL(msync, (void *p, size_t n, int flags), SYS_msync, p, n, flags)
+AS_SYSCALL(unlink, (const char *path), SYS_unlinkat, AT_FDCWD, path, 0)
+AS_SYSCALL(rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0)
+AS_SYSCALL(mkdir, (const char *path, mode_t mode), SYS_mkdirat, AT_FDCWD, path, mode)
+AS_SYSCALL(rmdir, (const char *path), SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR)
+
+int flock(int fd, int op)
+{
+	if (!posix_enter() || (op & LOCK_NB))
+		return (int)syscall(SYS_flock, fd, op);
+	return (int)BLOCKING(syscall(SYS_flock, fd, op));
+}
+
+ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
+{
+	return posix_enter() ? BLOCKING(syscall(SYS_splice, in, in_at, out, out_at, n, flags))
+			     : syscall(SYS_splice, in, in_at, out, out_at, n, flags);
+}
+
+ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
+{
+	return posix_enter() ? BLOCKING(syscall(SYS_copy_file_range, in, in_at, out, out_at, n, flags))
+			     : syscall(SYS_copy_file_range, in, in_at, out, out_at, n, flags);
+}

@@ -1,0 +1,270 @@
+/*
+ * posix_poll.c - poll, select, epoll_wait: waiting for many.
+ *
+ * Each first asks the kernel without waiting. When nothing is ready the goroutine waits for an
+ * edge of any of them and asks again.
+ */
+#include "worker/posix.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <time.h>
+
+#define FEW 32 /* waits kept on the stack */
+
+static const struct timespec now_spec = {0, 0};
+
+/* ns, -1 for ever; -2: not valid. */
+static int64_t ns_of(const struct timespec *t)
+{
+	if (!t)
+		return -1;
+	if (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999)
+		return -2;
+	return t->tv_sec > INT64_MAX / 1000000000 - 1 ? -1 : t->tv_sec * 1000000000l + t->tv_nsec;
+}
+
+/* The waits of a poll. Returns how many, -1: one of them cannot be waited for but by a system call. */
+static int looks(struct pollwait *w, const struct pollfd *p, nfds_t n)
+{
+	int k = 0;
+
+	for (nfds_t i = 0; i < n; i++) {
+		if (p[i].fd < 0 || (unsigned)p[i].fd >= POLL_FDS)
+			continue;
+		if (p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND))
+			w[k++] = netpoll_look(p[i].fd, POLL_WRITE);
+		if (!(p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) || (p[i].events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)))
+			w[k++] = netpoll_look(p[i].fd, POLL_READ);
+	}
+	return k;
+}
+
+static bool watch_all(struct pollwait *w, int n)
+{
+	for (int i = 0; i < n; i++) {
+		fd_kind(w[i].fd);
+		if (!fd_watch(&w[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Which can only be waited for in the kernel: the P goes on without us. */
+static int poll_blocking(struct pollfd *p, nfds_t n, int64_t when)
+{
+	for (;;) {
+		struct timespec t, *left = NULL;
+		int64_t ns = when ? when - host_now() : 0;
+		long r;
+		int err;
+
+		if (when) {
+			ns = ns < 0 ? 0 : ns;
+			t = (struct timespec){ns / 1000000000, ns % 1000000000};
+			left = &t;
+		}
+		entersyscall();
+		r = syscall(SYS_ppoll, p, n, left, NULL, 0);
+		err = errno;
+		exitsyscall();
+		errno = err;
+		if (r >= 0 || err != EINTR)
+			return (int)r;
+		if (posix_enter()->flags & GF_CANCELLED) {
+			errno = ECANCELED;
+			return -1;
+		}
+	}
+}
+
+static int poll_for(struct pollfd *p, nfds_t n, int64_t ns)
+{
+	struct pollwait few[2 * FEW], *w = few;
+	int64_t when = ns < 0 ? 0 : host_now() + ns;
+	int r, k;
+
+	r = (int)syscall(SYS_ppoll, p, n, &now_spec, NULL, 0);
+	if (r != 0 || ns == 0)
+		return r;
+	if (n > FEW && !(w = malloc(2 * n * sizeof *w)))
+		return -1;
+	k = looks(w, p, n);
+	if (!watch_all(w, k)) {
+		r = poll_blocking(p, n, when);
+		goto out;
+	}
+	for (;;) {
+		k = looks(w, p, n);
+		r = (int)syscall(SYS_ppoll, p, n, &now_spec, NULL, 0);
+		if (r != 0)
+			break;
+		if (fd_wait(w, (unsigned)k, when) < 0 && errno != EBADF) { /* closed: the kernel will say so */
+			r = errno == EAGAIN ? 0 : -1;
+			break;
+		}
+	}
+out:
+	if (w != few) {
+		int err = errno;
+
+		free(w);
+		errno = err;
+	}
+	return r;
+}
+
+int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	int64_t ns = ns_of(timeout);
+	struct timespec t;
+
+	if (!posix_enter()) {
+		if (timeout)
+			t = *timeout; /* the kernel writes what is left into it */
+		return (int)syscall(SYS_ppoll, p, n, timeout ? &t : NULL, mask, (size_t)(_NSIG / 8));
+	}
+	if (ns == -2) {
+		errno = EINVAL;
+		return -1;
+	}
+	return poll_for(p, n, ns);
+}
+
+int poll(struct pollfd *p, nfds_t n, int ms)
+{
+	struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+	if (!posix_enter())
+		return (int)syscall(SYS_ppoll, p, n, ms < 0 ? NULL : &t, NULL, 0);
+	return poll_for(p, n, ms < 0 ? -1 : (int64_t)ms * 1000000);
+}
+
+/* ---- select: as poll ---- */
+
+static int select_for(int n, fd_set *r, fd_set *w, fd_set *x, int64_t ns)
+{
+	struct pollfd few[FEW], *p = few;
+	int k = 0, got, count = 0;
+
+	if (n < 0 || n > FD_SETSIZE) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (n > FEW && !(p = malloc((size_t)n * sizeof *p)))
+		return -1;
+	for (int fd = 0; fd < n; fd++) {
+		short e = (short)((r && FD_ISSET(fd, r) ? POLLIN : 0) | (w && FD_ISSET(fd, w) ? POLLOUT : 0) |
+				  (x && FD_ISSET(fd, x) ? POLLPRI : 0));
+		if (e)
+			p[k++] = (struct pollfd){.fd = fd, .events = e};
+	}
+	got = poll_for(p, (nfds_t)k, ns);
+	for (int i = 0; i < k && got >= 0; i++)
+		if (p[i].revents & POLLNVAL) {
+			errno = EBADF;
+			got = -1;
+		}
+	for (int i = 0; i < k && got >= 0; i++) {
+		short e = p[i].events, is = p[i].revents;
+
+		if ((e & POLLIN) && !(is & (POLLIN | POLLHUP | POLLERR)))
+			FD_CLR(p[i].fd, r);
+		else
+			count += (e & POLLIN) != 0;
+		if ((e & POLLOUT) && !(is & (POLLOUT | POLLERR)))
+			FD_CLR(p[i].fd, w);
+		else
+			count += (e & POLLOUT) != 0;
+		if ((e & POLLPRI) && !(is & POLLPRI))
+			FD_CLR(p[i].fd, x);
+		else
+			count += (e & POLLPRI) != 0;
+	}
+	if (p != few)
+		free(p);
+	return got < 0 ? -1 : count;
+}
+
+int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
+{
+	int64_t ns = ns_of(timeout);
+	struct timespec t;
+	struct {
+		const sigset_t *mask;
+		size_t size;
+	} m = {mask, _NSIG / 8};
+
+	if (!posix_enter()) {
+		if (timeout)
+			t = *timeout;
+		return (int)syscall(SYS_pselect6, n, r, w, x, timeout ? &t : NULL, &m);
+	}
+	if (ns == -2) {
+		errno = EINVAL;
+		return -1;
+	}
+	return select_for(n, r, w, x, ns);
+}
+
+int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	struct timespec t;
+	int64_t until;
+	int k;
+
+	if (timeout)
+		t = (struct timespec){timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000};
+	if (!posix_enter())
+		return pselect(n, r, w, x, timeout ? &t : NULL, NULL);
+	until = timeout ? host_now() + t.tv_sec * 1000000000l + t.tv_nsec : 0;
+	k = pselect(n, r, w, x, timeout ? &t : NULL, NULL);
+	if (timeout && k >= 0) { /* as Linux does: what is left */
+		int64_t left = until - host_now();
+
+		left = left < 0 ? 0 : left;
+		*timeout = (struct timeval){left / 1000000000, left % 1000000000 / 1000};
+	}
+	return k;
+}
+
+/* ---- epoll_wait: a set can be waited for like any descriptor ---- */
+
+static int epoll_for(int fd, struct epoll_event *e, int n, int64_t ns)
+{
+	int64_t when = ns < 0 ? 0 : host_now() + ns;
+	struct pollwait w;
+	int r;
+
+	r = (int)syscall(SYS_epoll_pwait, fd, e, n, 0, NULL, 0);
+	if (r != 0 || ns == 0)
+		return r;
+	fd_kind(fd);
+	w = netpoll_look(fd, POLL_READ);
+	if (!fd_watch(&w))
+		return -1;
+	for (;;) {
+		w = netpoll_look(fd, POLL_READ);
+		r = (int)syscall(SYS_epoll_pwait, fd, e, n, 0, NULL, 0);
+		if (r != 0)
+			return r;
+		if (fd_wait(&w, 1, when) < 0)
+			return errno == EAGAIN ? 0 : -1;
+	}
+}
+
+int epoll_pwait(int fd, struct epoll_event *e, int n, int ms, const sigset_t *mask)
+{
+	if (!posix_enter())
+		return (int)syscall(SYS_epoll_pwait, fd, e, n, ms, mask, (size_t)(_NSIG / 8));
+	return epoll_for(fd, e, n, ms < 0 ? -1 : (int64_t)ms * 1000000);
+}
+
+int epoll_wait(int fd, struct epoll_event *e, int n, int ms)
+{
+	return epoll_pwait(fd, e, n, ms, NULL);
+}
