@@ -31,6 +31,9 @@ static bool in_ring(const struct p *p, const struct g *g)
 
 	if (atomic_load(&((struct p *)p)->runnext) == g)
 		return true;
+	for (uint32_t i = atomic_load(&((struct p *)p)->hand_at); i < atomic_load(&((struct p *)p)->hand_n) && i < RUNQ_HAND; i++)
+		if (atomic_load(&((struct p *)p)->hand[i]) == g)
+			return true;
 	for (; h != t && t - h <= RUNQ_SIZE; h++)
 		if (atomic_load(&((struct p *)p)->runq[h % RUNQ_SIZE]) == g)
 			return true;

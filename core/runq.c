@@ -2,13 +2,14 @@
  * runq.c - local and global run queues.
  *
  * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap. runnext
- * beside it is written by the owner alone: a thief claims the G it names and lets it stand. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
+ * beside it is written by the owner alone: a thief claims the G it names and lets it stand. So is
+ * hand: the next few of the ring, which the owner takes with one compare-and-swap. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
  * a G into its new place before it leaves the old one, or notes it.
  *
  * OWNER  the M of the P puts; anybody takes
  * DEATH  runqput: the G is in note.ready until it is in the ring. A G kicked out of runnext is in
  *        note.kicked. A thief's catch lies in its own ring behind tail, counted by note.grab_n.
- *        A batch from the global queue is in the ring before the global head moves.
+ *        What goes from the ring to hand is in both until the head moves. A batch from the global queue is in the ring before the global head moves.
  */
 #include "core/sched.h"
 #include "shm/check.h"
@@ -149,23 +150,69 @@ void runqput(struct p *p, struct g *g, bool next)
 }
 
 /*
- * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the G four
- * turns before, its frames two.
+ * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the Gs of
+ * the next hand, the frames of this one.
  */
 static inline void ask_ahead(struct p *p, uint32_t h)
 {
-	const char *g = (const char *)atomic_load_explicit(&p->runq[RING(h + 5)], memory_order_relaxed);
-	const struct g *soon = atomic_load_explicit(&p->runq[RING(h + 2)], memory_order_relaxed);
+	for (unsigned i = 0; i < RUNQ_HAND; i++) {
+		const char *g = (const char *)atomic_load_explicit(&p->runq[RING(h + RUNQ_HAND + i)], memory_order_relaxed);
+		const char *image = atomic_load_explicit(&p->hand[i], memory_order_relaxed)->image;
 
-	__builtin_prefetch(g, 1);
-	__builtin_prefetch(g + 64, 1);
-	__builtin_prefetch(g + 128, 1);
-	__builtin_prefetch(g + 256, 1);
-	for (int at = 0; at < 192; at += 64)
-		__builtin_prefetch(soon->image + at);
+		__builtin_prefetch(g, 1);
+		__builtin_prefetch(g + 64, 1);
+		__builtin_prefetch(g + 128, 1);
+		__builtin_prefetch(g + 256, 1);
+		__builtin_prefetch(image);
+		__builtin_prefetch(image + 64);
+		__builtin_prefetch(image + 128);
+	}
 }
 
 /* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
+static inline struct g *from_hand(struct m *m, struct p *p)
+{
+	uint32_t at = atomic_load_explicit(&p->hand_at, memory_order_relaxed);
+	struct g *g;
+
+	if (at >= atomic_load_explicit(&p->hand_n, memory_order_relaxed))
+		return NULL;
+	g = atomic_load_explicit(&p->hand[at], memory_order_relaxed);
+	m->note.ready = g;
+	KILL_POINT("runq.hand.noted");
+	atomic_store_explicit(&p->hand_at, at + 1, memory_order_relaxed);
+	KILL_POINT("runq.hand.taken");
+	return g;
+}
+
+/* The next few of the ring, into the empty hand. False: there are none. */
+static bool fill_hand(struct p *p)
+{
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
+		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+		uint32_t n = t - h < RUNQ_HAND ? t - h : RUNQ_HAND;
+
+		for (uint32_t i = 0; i < n; i++)
+			atomic_store_explicit(&p->hand[i],
+					      atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed),
+					      memory_order_relaxed);
+		KILL_POINT("runq.fill.slots");
+		atomic_store_explicit(&p->hand_n, n, memory_order_relaxed);
+		atomic_store_explicit(&p->hand_at, 0, memory_order_release);
+		KILL_POINT("runq.fill.named");
+		if (n == 0)
+			return false;
+		if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.fill.taken");
+			if (t - h > 16)
+				ask_ahead(p, h);
+			return true;
+		}
+	}
+}
+
 struct g *runqget(struct p *p, bool *inherit)
 {
 	struct m *m = getm;
@@ -179,29 +226,29 @@ struct g *runqget(struct p *p, bool *inherit)
 		*inherit = true;
 		return g;
 	}
-	for (;;) {
-		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
-		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
-
-		if (h == t) {
-			m->note.ready = NULL;
-			return NULL;
-		}
-		g = atomic_load_explicit(&p->runq[RING(h)], memory_order_relaxed);
-		m->note.ready = g;
-		KILL_POINT("runq.get.noted");
-		if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + 1, memory_order_acq_rel,
-							    memory_order_relaxed)) {
-			KILL_POINT("runq.get.taken");
-			if (t - h > 16)
-				ask_ahead(p, h);
-			*inherit = false;
-			return g;
-		}
-	}
+	*inherit = false;
+	if ((g = from_hand(m, p)))
+		return g;
+	if (fill_hand(p))
+		return from_hand(m, p);
+	m->note.ready = NULL;
+	return NULL;
 }
 
 /* One that a thief has claimed stays named: it is none. */
+static struct g *handof(struct p *p)
+{
+	uint32_t at = atomic_load(&p->hand_at);
+
+	for (uint32_t i = atomic_load(&p->hand_n); i-- > at;) {
+		struct g *g = i < RUNQ_HAND ? atomic_load(&p->hand[i]) : NULL;
+
+		if (g && g_state(g) == G_RUNNABLE)
+			return g;
+	}
+	return NULL;
+}
+
 static struct g *nextof(struct p *p)
 {
 	struct g *next = atomic_load(&p->runnext);
@@ -213,11 +260,19 @@ bool runqempty(struct p *p)
 {
 	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
 		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
-		struct g *next = nextof(p);
+		bool more = handof(p) || nextof(p); /* after the ring: from there they come into the hand */
 
 		if (t == atomic_load(&p->runqtail))
-			return h == t && !next;
+			return h == t && !more;
 	}
+}
+
+uint32_t runqlen(struct p *p)
+{
+	uint32_t len = atomic_load(&p->runqtail) - atomic_load(&p->runqhead);
+	uint32_t hand = atomic_load(&p->hand_n) - atomic_load(&p->hand_at);
+
+	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) + (nextof(p) != NULL);
 }
 
 static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
@@ -252,7 +307,7 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 
 /*
  * Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at
- * once, noted. With an empty queue and steal_next: what runnext names, which stays named.
+ * once, noted. With an empty ring: one that its hand names, or, with steal_next, runnext; it stays named.
  */
 unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
 {
@@ -260,7 +315,7 @@ unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **ou
 	unsigned n = runqgrab(p, victim, t);
 
 	if (n == 0) {
-		if (!steal_next || !(*out = nextof(victim)))
+		if (!(*out = handof(victim)) && (!steal_next || !(*out = nextof(victim))))
 			return 0;
 		getm->note.ready = *out;
 		KILL_POINT("runq.steal.next");

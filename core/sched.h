@@ -12,6 +12,7 @@
 
 #define P_MAX 64
 #define RUNQ_SIZE 256
+#define RUNQ_HAND 4
 #define WORKERS_MAX 64 /* seats 1..63: one bit each in the masks of sched */
 #define GRUNQ_SIZE (2 * G_MAX) /* global queue: power of two */
 #define STEAL_ROUNDS 4
@@ -30,8 +31,8 @@ struct timer_entry {
 #define TIMERS_MAX (1u << 22) /* a P; sparse */
 
 /*
- * OWNER  the M that has it (p->m); thieves take from runq by CAS on head. runnext only its M writes:
- *        a thief claims the G that it names and leaves the name where it is
+ * OWNER  the M that has it (p->m); thieves take from runq by CAS on head. runnext and hand only
+ *        its M writes: a thief claims the G that they name and leaves the name where it is
  * LOCK   timers_lock: the timer heap
  * ORDER  runqtail is stored with release by the owner, runqhead moved by CAS with release
  * DEATH  an entry of the ring is there once tail is past it; what a thief has in hand is in its
@@ -48,6 +49,8 @@ struct p {
 	uint64_t created, ended, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
 	_Alignas(64) _Atomic uint32_t runqhead;
 	_Alignas(64) _Atomic uint32_t runqtail;
+	_Atomic uint32_t hand_at, hand_n; /* hand[at..n): taken off the ring in one go, still to run */
+	_Atomic(struct g *) hand[RUNQ_HAND];
 	_Atomic(struct g *) runq[RUNQ_SIZE];
 	_Alignas(64) struct sh_lock timers_lock;
 	_Atomic uint32_t ntimers;
@@ -226,6 +229,7 @@ void schedinit(unsigned procs);
 void runqput(struct p *, struct g *, bool next);
 struct g *runqget(struct p *, bool *inherit);
 bool runqempty(struct p *);
+uint32_t runqlen(struct p *); /* about: others are at it */
 unsigned runqsteal(struct p *, struct p *victim, bool steal_next, struct g **out);
 void globrunqput(struct g *);		     /* takes sched.lock */
 void globrunqput_locked(struct g *);	     /* Holds: sched.lock */

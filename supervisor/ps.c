@@ -156,7 +156,7 @@ static void dump_ps(void)
 
 		sh_log("  P%u: status=%u schedtick=%u syscalltick=%u m=%d runqsize=%u gfreecnt=%u timerslen=%u", i,
 			atomic_load(&p->status), atomic_load(&p->schedtick), atomic_load(&p->syscalltick),
-			atomic_load(&p->m), atomic_load(&p->runqtail) - atomic_load(&p->runqhead), p->ngfree,
+			atomic_load(&p->m), runqlen(p), p->ngfree,
 			atomic_load(&p->ntimers));
 	}
 }

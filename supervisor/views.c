@@ -223,13 +223,8 @@ size_t sh_view_sched(char *buf, size_t n)
 		__builtin_popcountll(atomic_load(&sched.pidle)), threads,
 		__builtin_popcountll(atomic_load(&sched.mspinning)), atomic_load(&sched.needspinning),
 		__builtin_popcountll(atomic_load(&sched.midle)), (unsigned long)(queued < GRUNQ_SIZE ? queued : 0));
-	for (unsigned i = 0; i < procs && at < n; i++) {
-		const struct p *p = allp(i);
-		uint32_t head = atomic_load(&((struct p *)p)->runqhead), tail = atomic_load(&((struct p *)p)->runqtail);
-		unsigned len = tail - head <= RUNQ_SIZE ? tail - head : 0;
-
-		at += (size_t)snprintf(buf + at, n - at, " %u", len + (atomic_load(&((struct p *)p)->runnext) != NULL));
-	}
+	for (unsigned i = 0; i < procs && at < n; i++)
+		at += (size_t)snprintf(buf + at, n - at, " %u", runqlen(allp(i)));
 	if (at < n)
 		at += (size_t)snprintf(buf + at, n - at, " ] schedticks=[");
 	for (unsigned i = 0; i < procs && at < n; i++)
