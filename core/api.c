@@ -52,7 +52,7 @@ int shoal_sleep(int64_t ns)
 	if (ns == 0)
 		return 0;
 	gopark(NULL, WAIT_SLEEP, deadline(ns));
-	return g->flags & GF_CANCELLED ? -ECANCELED : 0;
+	return g_cancelled(g) ? -ECANCELED : 0;
 }
 
 int64_t shoal_now(void)

@@ -173,7 +173,7 @@ static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, s
 		return 0;
 	if (how == SG_CLOSED)
 		return -EPIPE;
-	return g->flags & GF_CANCELLED ? -ECANCELED : -ETIMEDOUT;
+	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
 }
 
 static int slot_for(struct g *g, size_t n)
@@ -200,7 +200,7 @@ static int block_forever(struct g *g, int64_t timeout, enum waitreason why)
 	if (timeout == 0)
 		return -EAGAIN;
 	gopark(NULL, why, deadline(timeout));
-	return g->flags & GF_CANCELLED ? -ECANCELED : -ETIMEDOUT;
+	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
 }
 
 /* Nobody takes it: waits. Holds: c->lock; drops it. Parks. */
@@ -208,7 +208,7 @@ static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void 
 {
 	struct g *g = getg();
 
-	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
+	if (timeout == 0 || g_cancelled(g)) {
 		sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		return timeout == 0 ? -EAGAIN : -ECANCELED;
 	}
@@ -324,7 +324,7 @@ static __attribute__((noinline)) int recv_park(struct shoal_chan *c, void *value
 	struct g *g = getg();
 	int r;
 
-	if (timeout == 0 || (g->flags & GF_CANCELLED)) {
+	if (timeout == 0 || g_cancelled(g)) {
 		sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		return timeout == 0 ? -EAGAIN : -ECANCELED;
 	}

@@ -330,9 +330,10 @@ void g_end_tell(struct g *g)
 		while ((sg = g->joiners)) {
 			getm->note.sg = sg;
 			getm->note.sg_seq = sg->seq;
+			g->joiners = sg->next; /* first: once told it may use its sudog again */
+			KILL_POINT("g.end.unlisted");
 			atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
 			KILL_POINT("g.end.delivered");
-			g->joiners = sg->next;
 			goready(sg->g, getm->note.sg_seq);
 			getm->note.sg = NULL;
 		}
@@ -361,10 +362,12 @@ void g_end(struct g *g, int how, int signal, void *address)
 	m->note.cleared_address = address;
 	m->note.cleared = g;
 	KILL_POINT("g.end.noted");
-	if ((g->flags & GF_ROOT) && how == SHOAL_DONE)
+	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED))
 		atomic_store(&t->root_left, 1); /* before it is dead: a task with neither root nor this is given a root */
-	if (g->mutexes)
+	if (g->mutexes || m->note.chan)
 		mutexes_abandon(g);
+	if (g->rwheld)
+		rw_abandon(g);
 	if (g->wg)
 		wg_leave(g);
 	if (how != SHOAL_DONE)
@@ -385,6 +388,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 	g->locked = 0;
 	g->wake_at = 0;
 	atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+	if (__builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0))
+		atomic_store_explicit(&g->cancelled, 0, memory_order_relaxed);
 	g->gid += GID_STEP; /* whoever asks for the old number learns that it has ended */
 	KILL_POINT("g.end.gid");
 	casgstatus(g, G_RUNNING, G_DEAD);
@@ -400,6 +405,8 @@ void g_restart(struct g *g)
 {
 	if (g->mutexes)
 		mutexes_abandon(g);
+	if (g->rwheld)
+		rw_abandon(g);
 	stack_free(g);
 	g->attempt++;
 	g->locked = 0;

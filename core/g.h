@@ -72,7 +72,7 @@ struct sudog {
 };
 
 enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
-enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_CANCELLED = 4, GF_JOINED = 8, GF_PINNED = 16 };
+enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16 };
 
 /*
  * A goroutine.
@@ -103,6 +103,7 @@ struct g {
 	void *arg;		/* arg_inline or a block of the task's heap: kept for another attempt */
 	uint32_t arg_size;
 	uint16_t attempts, attempt;
+	uintptr_t rwheld;	/* rwmutexes it holds: rwmutex.c */
 	_Alignas(16) char arg_inline[G_ARG_INLINE];
 
 	struct g *schedlink;	/* free lists */
@@ -119,6 +120,7 @@ struct g {
 	int32_t idx;
 	int32_t err;		 /* errno, while it does not run */
 	uint32_t migrations, grows;
+	_Atomic uint32_t cancelled; /* which incarnation of it is cancelled, and 1: g_cancelled() */
 	struct outpart *part;	/* lines it has begun to write, kept while it is parked */
 	int64_t wake_at;	/* while waiting: a timer wakes it then; 0: none */
 	struct sudog sudog;
@@ -152,6 +154,16 @@ static const uint16_t g_legal[16] = {
 	[G_COPYSTACK] = G_BIT(G_RUNNING),
 	[G_PREEMPTED] = G_BIT(G_WAITING),
 };
+
+/*
+ * Cancellation: a mark in the G, good for this incarnation. It is seen by the G when it is about to
+ * wait, or else the canceller sees it wait; between mark and wake the canceller calls host_barrier().
+ */
+static inline bool g_cancelled(const struct g *g)
+{
+	return __builtin_expect(atomic_load_explicit(&((struct g *)g)->cancelled, memory_order_relaxed) ==
+					(uint32_t)(g->gid >> 24) + 1, 0);
+}
 
 /*
  * Status changes. In running, copystack, dead and idle nobody but the G's owner writes the word (no

@@ -49,6 +49,7 @@ void host_wake(unsigned seat);		/* makes host_idle of that worker return */
 unsigned host_poll(void);		/* non-blocking netpoll: readies what is ready; how many */
 void host_bell(void);			/* wakes the medic */
 extern bool host_foreign;		/* this process does not share the workers' descriptors: the medic wakes for it */
+void host_barrier(void);		/* a full memory barrier in every process that runs goroutines */
 void host_kick(unsigned seat);		/* preemption signal */
 void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
 void host_switch_task(struct task *);	/* environ, working directory, output */

@@ -212,7 +212,7 @@ static bool commit(struct g *g, void *arg)
 		if (atomic_load(&d->edges[ws->w[i].mode]) != ws->w[i].edges || atomic_load(&d->gen) != ws->w[i].gen)
 			return false;
 	}
-	return !(g->flags & GF_CANCELLED);
+	return !g_cancelled(g);
 }
 
 int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
@@ -221,7 +221,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 	struct waits ws = {w, n, g_next_seq(g)};
 	uint64_t v = WAITER(g, ws.seq);
 
-	if (g->flags & GF_CANCELLED)
+	if (g_cancelled(g))
 		return -ECANCELED;
 	if (when && host_now() >= when)
 		return -ETIMEDOUT;
@@ -231,7 +231,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 	for (unsigned i = 0; i < n; i++)
 		if (atomic_load(&polldesc(w[i].fd)->gen) != w[i].gen)
 			return -EBADF;
-	return g->flags & GF_CANCELLED ? -ECANCELED : 0;
+	return g_cancelled(g) ? -ECANCELED : 0;
 }
 
 /* ---- a task's descriptors ---- */

@@ -10,6 +10,7 @@
 #include "core/host.h"
 #include "core/life.h"
 #include "core/sched.h"
+#include "core/sync.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -267,8 +268,13 @@ static struct g *park_m(struct g *g)
 	if (m->park_lock) {
 		sh_lock_drop(m->park_lock, (unsigned)m->seat);
 		KILL_POINT("g.park.unlocked");
+	} else {
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with who tells a waiter without a lock in common */
 	}
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
+	/* Another worker may run it by now; the sequence says whether it is still this wait. */
+	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
+		 wait_over(g, m->park_seq);
 	if (again)
 		goready(g, m->park_seq);
 	m->parking = 0;
@@ -286,6 +292,7 @@ void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
 	g->waitreason = (uint8_t)why;
 	m->park_lock = lock;
 	m->park_unlockf = NULL;
+	m->park_seq = g_next_seq(g);
 	m->park_when = when;
 	m->parking = 1;
 	host_mcall(park_m);
@@ -336,15 +343,16 @@ void goyield(void)
 static struct g *goexit0(struct g *g)
 {
 	struct m *m = getm;
+	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
 
 	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
 	m->note.cleared_gid = g->gid;
-	m->note.cleared_how = SHOAL_DONE;
+	m->note.cleared_how = how;
 	m->note.cleared_signal = 0;
 	m->note.cleared_address = NULL;
 	m->note.cleared = g;
 	left_cpu(m, g);
-	g_end(g, SHOAL_DONE, 0, NULL);
+	g_end(g, how, 0, NULL);
 	dropg(m);
 	return schedule();
 }

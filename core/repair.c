@@ -51,10 +51,15 @@ static void unqueue(struct g *g)
 		join_forget(q, sg);
 	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_CHAN)
 		chan_forget(q, sg);
+	else if (((struct sh_lock *)q)->kind == SH_LOCK_RWMUTEX)
+		rw_forget(q, sg);
 	else if (((struct sh_lock *)q)->kind == SH_LOCK_WAITQ)
 		sync_forget(q, sg);
 	KILL_POINT("repair.lost.unqueued");
 	sg->queue = NULL;
+	/* What it was told, or is about to be, does not concern its next wait: nor that of who gets this G next. */
+	atomic_store(&sg->state, SG_IDLE);
+	atomic_fetch_add(&g->status, 1ull << 32);
 }
 
 static void lost(struct m *m, struct g *g)
@@ -69,7 +74,9 @@ static void lost(struct m *m, struct g *g)
 	struct sh_lock *q = sg->queue;
 	struct shoal_mutex *mu = m->note.chan;
 
-	if (g->waitreason == WAIT_MUTEX && q && atomic_load(&sg->state) == SG_DELIVERED)
+	if (g->waitreason == WAIT_COND && q && sh_shared(q) && atomic_load(&sg->state) == SG_DELIVERED)
+		cond_pass((struct shoal_cond *)q);
+	if (g->waitreason == WAIT_MUTEX && q)
 		mu = (struct shoal_mutex *)((char *)q - offsetof(struct shoal_mutex, q));
 	unqueue(g);
 	if (mu && sh_shared(mu))
@@ -104,10 +111,9 @@ static void lost(struct m *m, struct g *g)
 /* The lock under which it queued was freed before it waited: who told it then found it running. */
 static void told_while_running(struct g *g)
 {
-	unsigned how = atomic_load(&g->sudog.state);
 	uint32_t seq = G_SEQ(atomic_load(&g->status));
 
-	if (g->sudog.queue && g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED))
+	if (wait_over(g, seq))
 		goready(g, seq);
 }
 
@@ -249,6 +255,12 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	case SH_LOCK_CHAN:
 		chan_repair(l, &m->note);
 		break;
+	case SH_LOCK_JOIN:
+		join_repair(l, &m->note);
+		break;
+	case SH_LOCK_RWMUTEX:
+		rw_repair(l, &m->note);
+		break;
 	case SH_LOCK_WAITQ:
 		sync_repair(l, &m->note);
 		break;
@@ -350,6 +362,8 @@ static void repair_notes(struct m *m, struct p *p)
 	struct note *n = &m->note;
 
 	hint(n->ready);
+	if (valid(n->ready)) /* or cancelled, and not woken. Last: in the medic's own seat this clears the note */
+		g_cancel_wake(n->ready);
 	hint(n->kicked);
 	if (p && n->grab_n && n->grab_n <= RUNQ_SIZE / 2)
 		for (uint32_t i = 0; i < n->grab_n; i++)

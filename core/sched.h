@@ -315,6 +315,12 @@ void sync_forget(struct sh_lock *, struct sudog *);
 void join_forget(struct g *, struct sudog *);
 void mutex_lost(struct shoal_mutex *, struct g *);
 void mutexes_abandon(struct g *); /* at its end: the next holder is told */
+void rw_abandon(struct g *);
+void rw_repair(struct sh_lock *, struct note *);
+void join_repair(struct sh_lock *, struct note *);
+void rw_forget(struct sh_lock *, struct sudog *);
+void cond_pass(struct shoal_cond *); /* tells the first waiter */
+void sem_repair(struct shoal_sem *, const struct note *);
 void wg_leave(struct g *);
 void wg_ungive(struct shoal_wg **);
 

@@ -51,6 +51,7 @@ struct shoal_end {
 	int attempts;
 };
 int shoal_join(shoal_gid, struct shoal_end *); /* Parks. 0, -ESRCH, -EDEADLK (itself), -ECANCELED */
+int shoal_cancel(shoal_gid); /* its blocking calls return -ECANCELED from now on. 0, -ESRCH if never issued */
 int shoal_worker(void);
 
 /* ---- channels ---- */
@@ -68,15 +69,25 @@ size_t shoal_chan_cap(struct shoal_chan *);
 enum { SHOAL_SEND, SHOAL_RECV };
 
 /* ---- sync ---- */
-struct shoal_waitq_ { /* internal */
-	_Atomic uint32_t lock;
+/*
+ * The members are nobody's business: declare the structs, zero them, pass their addresses.
+ */
+#ifdef __cplusplus
+#define SHOAL_ATOMIC_(type) type
+#else
+#define SHOAL_ATOMIC_(type) _Atomic type
+#endif
+struct shoal_waitq_ {
+	SHOAL_ATOMIC_(uint32_t) lock;
 	uint32_t kind;
 	void *first, *last;
 };
+
 struct shoal_mutex {
-	_Atomic uint64_t owner;
-	_Atomic uint32_t waiters;
-	uint32_t state;
+	SHOAL_ATOMIC_(uint64_t) owner;
+	SHOAL_ATOMIC_(uint32_t) waiters;
+	SHOAL_ATOMIC_(uint16_t) woken;
+	SHOAL_ATOMIC_(uint16_t) starving;
 	struct shoal_waitq_ q;
 	struct shoal_mutex *next, *prev;
 };
@@ -84,9 +95,40 @@ int shoal_mutex_lock(struct shoal_mutex *);    /* Parks. 0 or -EOWNERDEAD: taken
 int shoal_mutex_trylock(struct shoal_mutex *); /* 0, -EBUSY, -EOWNERDEAD */
 int shoal_mutex_unlock(struct shoal_mutex *);
 
+struct shoal_rwmutex {
+	struct shoal_waitq_ q;
+	SHOAL_ATOMIC_(uint64_t) writer;
+	uint32_t readers, dead;
+};
+int shoal_rwmutex_rlock(struct shoal_rwmutex *); /* Parks. 0 or -EOWNERDEAD: taken, its last writer died */
+int shoal_rwmutex_runlock(struct shoal_rwmutex *);
+int shoal_rwmutex_lock(struct shoal_rwmutex *);	 /* Parks. 0 or -EOWNERDEAD */
+int shoal_rwmutex_unlock(struct shoal_rwmutex *);
+
+struct shoal_cond {
+	struct shoal_waitq_ q;
+};
+/* Parks. The mutex is let go meanwhile and held again on return, whatever it is. 0, -ECANCELED, -EOWNERDEAD (of the mutex). */
+int shoal_cond_wait(struct shoal_cond *, struct shoal_mutex *);
+int shoal_cond_signal(struct shoal_cond *);
+int shoal_cond_broadcast(struct shoal_cond *);
+
+struct shoal_once {
+	struct shoal_mutex mu;
+	SHOAL_ATOMIC_(uint32_t) done;
+};
+int shoal_once_do(struct shoal_once *, void (*fn)(void)); /* Parks. 0: fn has been run to its end */
+
+struct shoal_sem {
+	struct shoal_waitq_ q;
+	int64_t units;
+};
+int shoal_sem_acquire(struct shoal_sem *, int n); /* Parks. 0 or -ECANCELED */
+int shoal_sem_release(struct shoal_sem *, int n); /* 0 or -EOVERFLOW */
+
 struct shoal_wg {
 	struct shoal_waitq_ q;
-	_Atomic int64_t count;
+	SHOAL_ATOMIC_(int64_t) count;
 };
 int shoal_wg_add(struct shoal_wg *, int n);
 int shoal_wg_done(struct shoal_wg *);

@@ -1,13 +1,13 @@
 /*
- * sync.c - wait queues, mutex, wait group, join.
+ * sync.c - wait queues, wait group, join, cancellation.
  *
  * Zero is ready for use; the objects lie in the task's memory. Waiters are sudogs in the segment,
  * so an object may be used from every worker.
  *
- * DEATH  mutex: owner names the holder's gid, and each G lists what it holds, so the next holder
- *        can be told. Wait group: the count changes by one store under the lock; who is counted
- *        (a member's g->wg, or note.wg_given of a spawner that has counted a member and not made
- *        it yet) is stored after it, and the note tells the medic what the count was to be.
+ * DEATH  a waiter in a queue whose lock the dead held is woken to look again. Wait group: the count
+ *        changes by one store under the lock; who is counted (a member's g->wg, or note.wg_given of
+ *        a spawner that has counted a member and not made it yet) is stored after it, and the note
+ *        tells the medic what the count was to be.
  */
 #include "core/sync.h"
 #include "shm/check.h"
@@ -15,9 +15,6 @@
 
 #include <errno.h>
 #include <stddef.h>
-
-#define MUTEX_DEAD (1ull << 63) /* in owner: free, but its last holder died with it */
-#define STARVING_NS 1000000
 
 void waitq_push(struct waitq *q, struct sudog *sg)
 {
@@ -114,42 +111,36 @@ void api_shared(const void *object, const char *call)
 		host_misuse(call);
 }
 
-static struct sh_lock *lock_of(struct shoal_waitq_ *q)
-{
-	struct sh_lock *l = (struct sh_lock *)q;
-
-	l->kind = SH_LOCK_WAITQ;
-	return l;
-}
-
-static struct waitq *queue_of(struct shoal_waitq_ *q)
-{
-	return (struct waitq *)&q->first;
-}
-_Static_assert(offsetof(struct shoal_waitq_, first) == sizeof(struct sh_lock), "a waitq begins with its lock");
-
-/* Waits in q. Holds: its lock; drops it. Parks. 0 delivered, -EAGAIN look again (a repair), -ECANCELED. */
-static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
+int wq_wait(struct shoal_waitq_ *q, struct g *g, enum waitreason why, bool first)
 {
 	struct sudog *sg = &g->sudog;
-	struct sh_lock *l = lock_of(q);
-	unsigned how;
+	struct sh_lock *l = wq_lock(q);
 
 	sg->g = g;
 	sg->seq = g_next_seq(g);
 	sg->queue = q;
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-	waitq_push(queue_of(q), sg);
+	if (first)
+		waitq_unpop(wq_queue(q), sg);
+	else
+		waitq_push(wq_queue(q), sg);
 	gopark(l, why, 0);
-	how = atomic_load_explicit(&sg->state, memory_order_acquire);
-	if (how == SG_QUEUED) {
-		sh_lock_take(l, (unsigned)getm->seat);
+	return wq_woken(q, g);
+}
+
+int wq_woken(struct shoal_waitq_ *q, struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	unsigned how = atomic_load_explicit(&sg->state, memory_order_acquire);
+
+	if (how == SG_QUEUED) { /* cancelled: but somebody may be telling it right now */
+		sh_lock_take(wq_lock(q), (unsigned)getm->seat);
 		how = atomic_load_explicit(&sg->state, memory_order_acquire);
 		if (how == SG_QUEUED)
-			waitq_remove(queue_of(q), sg);
-		sh_lock_drop(l, (unsigned)getm->seat);
+			waitq_remove(wq_queue(q), sg);
+		sh_lock_drop(wq_lock(q), (unsigned)getm->seat);
 	}
-	if (why == WAIT_MUTEX)
+	if (g->waitreason == WAIT_MUTEX)
 		getm->note.chan = (char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
@@ -158,155 +149,84 @@ static int wait_on(struct shoal_waitq_ *q, struct g *g, enum waitreason why)
 	return how == SG_QUEUED ? -ECANCELED : 0;
 }
 
-/* Tells the first waiter. Holds: the lock. */
-static void tell_first(struct shoal_waitq_ *q)
+void wq_tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
 {
-	struct sudog *sg = queue_of(q)->first;
 	uint32_t seq = sg->seq;
 	struct g *g = sg->g;
 
-	getm->note.sg_seq = seq;
-	getm->note.sg = sg;
+	n->sg_seq = seq;
+	n->sg = sg;
 	KILL_POINT("sync.tell.noted");
-	atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
+	waitq_remove(wq_queue(q), sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
+	atomic_store(&sg->state, SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
 	KILL_POINT("sync.tell.delivered");
-	waitq_pop(queue_of(q));
 	goready(g, seq);
-	getm->note.sg = NULL;
+	n->sg = NULL;
 }
 
-/* ---- mutex ---- */
-
-static void now_mine(struct shoal_mutex *mu, struct g *g)
+void wq_repair(struct shoal_waitq_ *q, struct note *n)
 {
-	struct shoal_mutex *head = g->mutexes;
+	struct sudog *sg = n->sg;
 
-	mu->prev = NULL;
-	mu->next = head;
-	if (head)
-		head->prev = mu;
-	g->mutexes = mu;
-	KILL_POINT("mutex.listed");
+	if (!sg || !sh_in_segment(sg) || sg->queue != q || waitq_has(wq_queue(q), sg))
+		return;
+	if (atomic_load(&sg->state) == SG_QUEUED)
+		atomic_store(&sg->state, SG_CLOSED);
+	KILL_POINT("sync.repair.told");
+	note_told(n);
+	n->sg = NULL;
 }
 
-static void not_mine(struct shoal_mutex *mu, struct g *g)
+/* ---- cancellation ---- */
+
+static bool cancellable(unsigned why)
 {
-	if (mu->prev)
-		mu->prev->next = mu->next;
-	else
-		g->mutexes = mu->next;
-	if (mu->next)
-		mu->next->prev = mu->prev;
-	KILL_POINT("mutex.unlisted");
+	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
+	       why != WAIT_STOPTHEWORLD;
 }
 
-static bool take_mutex(struct shoal_mutex *mu, struct g *g, int *r)
+bool wait_over(struct g *g, uint32_t seq)
 {
-	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+	uint32_t how = atomic_load(&g->sudog.state);
 
-	if (owner != 0 && owner != MUTEX_DEAD)
-		return false;
-	/* Noted until it is listed: a holder that dies between is found by the note, see mutex_lost(). */
-	getm->note.chan = mu;
-	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid, memory_order_acquire,
-						     memory_order_relaxed))
-		return false;
-	KILL_POINT("mutex.taken");
-	now_mine(mu, g);
-	getm->note.chan = NULL;
-	*r = owner == MUTEX_DEAD ? -EOWNERDEAD : 0;
-	return true;
+	if (g_cancelled(g) && cancellable(g->waitreason))
+		return true;
+	return g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED);
 }
 
-int shoal_mutex_trylock(struct shoal_mutex *mu)
+void g_cancel_mark(struct g *g, uint64_t gid)
 {
-	struct g *g = api_enter("shoal_mutex_trylock");
-	int r;
-
-	api_shared(mu, "shoal_mutex_trylock: a mutex on a goroutine's stack; put it in a global or on the heap");
-	return take_mutex(mu, g, &r) ? r : -EBUSY;
+	getm->note.ready = g; /* dead before it is woken: the medic does that */
+	KILL_POINT("g.cancel.noted");
+	atomic_store(&g->cancelled, (uint32_t)(gid >> 24) + 1);
+	KILL_POINT("g.cancel.marked");
 }
 
-int shoal_mutex_lock(struct shoal_mutex *mu)
+void g_cancel_wake(struct g *g)
 {
-	struct g *g = api_enter("shoal_mutex_lock");
-	struct sh_lock *l;
-	int r;
+	uint64_t s = atomic_load(&g->status);
 
-	api_shared(mu, "shoal_mutex_lock: a mutex on a goroutine's stack; put it in a global or on the heap");
-	if (__builtin_expect(take_mutex(mu, g, &r), 1))
-		return r;
-	l = lock_of(&mu->q);
-	for (;;) {
-		sh_lock_take(l, (unsigned)getm->seat);
-		atomic_fetch_add(&mu->waiters, 1); /* before the last try: pairs with unlock */
-		KILL_POINT("mutex.waiter.counted");
-		if (take_mutex(mu, g, &r)) {
-			atomic_fetch_sub(&mu->waiters, 1);
-			sh_lock_drop(l, (unsigned)getm->seat);
-			return r;
-		}
-		wait_on(&mu->q, g, WAIT_MUTEX); /* whoever wakes us has counted us out */
-		if (take_mutex(mu, g, &r))
-			return r;
-	}
+	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && cancellable(g->waitreason))
+		goready(g, G_SEQ(s));
+	getm->note.ready = NULL;
 }
 
-static void wake_one(struct shoal_mutex *mu)
+int shoal_cancel(shoal_gid gid)
 {
-	struct sh_lock *l = lock_of(&mu->q);
+	struct g *self = api_enter("shoal_cancel"), *g;
+	bool ended = false;
 
-	sh_lock_take(l, (unsigned)getm->seat);
-	if (queue_of(&mu->q)->first) {
-		tell_first(&mu->q);
-		atomic_fetch_sub(&mu->waiters, 1); /* after it: one too many is harmless, one too few is not */
-	}
-	sh_lock_drop(l, (unsigned)getm->seat);
-}
-
-int shoal_mutex_unlock(struct shoal_mutex *mu)
-{
-	struct g *g = api_enter("shoal_mutex_unlock");
-
-	if (atomic_load_explicit(&mu->owner, memory_order_relaxed) != g->gid)
-		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
-	getm->note.chan = mu; /* until the next one is told */
-	not_mine(mu, g);
-	atomic_exchange(&mu->owner, 0);
-	KILL_POINT("mutex.freed");
-	if (atomic_load(&mu->waiters))
-		wake_one(mu);
-	getm->note.chan = NULL;
+	g = g_find(gid, &ended);
+	if (!g)
+		return -ESRCH;
+	if (ended)
+		return 0;
+	if (g->task != self->task)
+		return -ESRCH;
+	g_cancel_mark(g, gid);
+	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+	g_cancel_wake(g);
 	return 0;
-}
-
-void mutexes_abandon(struct g *g)
-{
-	struct shoal_mutex *mu;
-
-	for (unsigned n = 0; (mu = g->mutexes) && n < 1000000; n++) {
-		if (!sh_shared(mu))
-			break;
-		g->mutexes = mu->next;
-		if (atomic_load(&mu->owner) == g->gid) {
-			atomic_store(&mu->owner, MUTEX_DEAD);
-			KILL_POINT("mutex.abandoned");
-			if (atomic_load(&mu->waiters))
-				wake_one(mu);
-		}
-	}
-	g->mutexes = NULL;
-}
-
-/* g was lost, mu was in its hands: taken and not listed, freed and nobody told, or told and not taken. */
-void mutex_lost(struct shoal_mutex *mu, struct g *g)
-{
-	uint64_t mine = g->gid;
-
-	atomic_compare_exchange_strong(&mu->owner, &mine, MUTEX_DEAD);
-	KILL_POINT("mutex.lost");
-	if ((atomic_load(&mu->owner) & ~MUTEX_DEAD) == 0 && atomic_load(&mu->waiters))
-		wake_one(mu);
 }
 
 /* ---- wait group ---- */
@@ -317,7 +237,7 @@ void mutex_lost(struct shoal_mutex *mu, struct g *g)
  */
 static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, struct shoal_wg *value)
 {
-	struct sh_lock *l = lock_of(&wg->q);
+	struct sh_lock *l = wq_lock(&wg->q);
 	struct m *m = getm;
 	int64_t n;
 
@@ -338,8 +258,8 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	KILL_POINT("wg.change.slot");
 	m->note.wg = NULL;
 	if (n == 0)
-		while (queue_of(&wg->q)->first)
-			tell_first(&wg->q);
+		while (wq_queue(&wg->q)->first)
+			wq_tell(&wg->q, wq_queue(&wg->q)->first, &getm->note);
 	sh_lock_drop(l, (unsigned)m->seat);
 	return 0;
 }
@@ -387,7 +307,7 @@ void wg_ungive(struct shoal_wg **slot)
 int shoal_wg_wait(struct shoal_wg *wg)
 {
 	struct g *g = api_enter("shoal_wg_wait");
-	struct sh_lock *l = lock_of(&wg->q);
+	struct sh_lock *l = wq_lock(&wg->q);
 
 	api_shared(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
 	for (;;) {
@@ -398,7 +318,7 @@ int shoal_wg_wait(struct shoal_wg *wg)
 			sh_lock_drop(l, (unsigned)getm->seat);
 			return 0;
 		}
-		r = wait_on(&wg->q, g, WAIT_WG);
+		r = wq_wait(&wg->q, g, WAIT_WG, false);
 		if (r != -EAGAIN)
 			return r;
 	}
@@ -463,6 +383,15 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 		KILL_POINT("join.queued");
 		gopark(&g->join_lock, WAIT_JOIN, 0);
 		ended = atomic_load(&sg->state) == SG_DELIVERED;
+		if (!ended && g_cancelled(self)) {
+			join_forget(g, sg);
+			ended = atomic_load(&sg->state) == SG_DELIVERED;
+			if (!ended) {
+				atomic_store(&sg->state, SG_IDLE);
+				sg->queue = NULL;
+				return -ECANCELED;
+			}
+		}
 		atomic_store(&sg->state, SG_IDLE);
 		sg->queue = NULL;
 	}
@@ -480,17 +409,16 @@ void sync_repair(struct sh_lock *l, struct note *n)
 
 	note_told(n);
 	wg_mend((struct shoal_wg *)l, n);
-	waitq_mend(queue_of(q));
+	waitq_mend(wq_queue(q));
+	sem_repair((struct shoal_sem *)l, n);
+	wq_repair(q, n);
 	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
-	while ((sg = queue_of(q)->first)) {
+	while ((sg = wq_queue(q)->first)) {
 		n->sg_seq = sg->seq;
 		n->sg = sg;
-		if (atomic_load(&sg->state) == SG_QUEUED)
-			atomic_store(&sg->state, SG_CLOSED);
-		KILL_POINT("sync.repair.told");
-		waitq_pop(queue_of(q));
-		note_told(n);
-		n->sg = NULL;
+		KILL_POINT("sync.repair.noted");
+		waitq_pop(wq_queue(q));
+		wq_repair(q, n);
 	}
 }
 
@@ -500,9 +428,22 @@ void sync_forget(struct sh_lock *l, struct sudog *sg)
 	unsigned seat = (unsigned)getm->seat;
 
 	sh_lock_take(l, seat);
-	if (waitq_has(queue_of(q), sg))
-		waitq_remove(queue_of(q), sg);
+	if (waitq_has(wq_queue(q), sg))
+		waitq_remove(wq_queue(q), sg);
 	sh_lock_drop(l, seat);
+}
+
+/* Holds: the lock, in the dead seat's name. A joiner that is off the list and was not told. */
+void join_repair(struct sh_lock *l, struct note *n)
+{
+	struct g *g = (struct g *)((char *)l - offsetof(struct g, join_lock));
+	struct sudog *sg = n->sg;
+
+	if (!sg || !sh_in_segment(sg) || sg->queue != g || sg == g->joiners || atomic_load(&sg->state) != SG_QUEUED)
+		return;
+	atomic_store(&sg->state, SG_DELIVERED);
+	KILL_POINT("join.repair.told");
+	goready(sg->g, n->sg_seq);
 }
 
 void join_forget(struct g *g, struct sudog *sg)

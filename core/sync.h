@@ -8,6 +8,8 @@
 #include "core/sched.h"
 #include "shm/heap.h"
 
+#include <stddef.h>
+
 /*
  * A FIFO of sudogs.
  * LOCK   the lock of the object it is part of
@@ -23,6 +25,38 @@ void waitq_unpop(struct waitq *, struct sudog *);
 void waitq_remove(struct waitq *, struct sudog *);
 void waitq_mend(struct waitq *);
 bool waitq_has(const struct waitq *, const struct sudog *);
+
+/* The lock and the queue of a public object. */
+static inline struct sh_lock *wq_lock(struct shoal_waitq_ *q)
+{
+	struct sh_lock *l = (struct sh_lock *)q;
+
+	l->kind = SH_LOCK_WAITQ;
+	return l;
+}
+
+static inline struct waitq *wq_queue(struct shoal_waitq_ *q)
+{
+	return (struct waitq *)&q->first;
+}
+_Static_assert(offsetof(struct shoal_waitq_, first) == sizeof(struct sh_lock), "a waitq begins with its lock");
+
+/* Waits in q, at its head if first. Holds: its lock; drops it. Parks. 0 told, -EAGAIN look again (a repair), -ECANCELED. */
+int wq_wait(struct shoal_waitq_ *, struct g *, enum waitreason, bool first);
+int wq_woken(struct shoal_waitq_ *, struct g *); /* the part of it after the park */
+/* Tells a waiter that its wait is over; the note is the caller's, or the one that the medic mends by. Holds: the lock. */
+void wq_tell(struct shoal_waitq_ *, struct sudog *, struct note *);
+/* Holds: the lock, in a dead seat's name. Whom it was telling looks again. */
+void wq_repair(struct shoal_waitq_ *, struct note *);
+
+/* The mutex without the ado of an interface call: for cond and once. */
+int mutex_take(struct shoal_mutex *, struct g *);
+void mutex_give(struct shoal_mutex *, struct g *);
+
+void g_cancel_mark(struct g *, uint64_t gid);
+void g_cancel_wake(struct g *);
+/* The wait with this sequence is over before it has begun: told, or cancelled. */
+bool wait_over(struct g *, uint32_t seq);
 
 /* The current goroutine; gives way first if asked to. Ends the process' business if there is none. */
 struct g *api_enter(const char *call);

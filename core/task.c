@@ -233,6 +233,7 @@ static bool task_reap(struct task *t)
 			g_rouse(g, G_SEQ(s));
 		g->wg = NULL;
 		g->mutexes = NULL;
+		g->rwheld = 0;
 		if (!g_claim(g)) {
 			left++;
 			continue;

@@ -25,6 +25,7 @@ enum sh_lock_kind {
 	SH_LOCK_NONE,
 	SH_LOCK_TASK,	/* task table */
 	SH_LOCK_CHAN,	/* a channel */
+	SH_LOCK_RWMUTEX,
 	SH_LOCK_WAITQ,	/* a sync object: the wait queue behind the word */
 	SH_LOCK_JOIN,	/* joiners of a G */
 	SH_LOCK_TIMERS, /* a P's timer heap */

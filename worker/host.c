@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <linux/membarrier.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -125,6 +126,12 @@ void host_bell(void)
 	sh_bell();
 }
 
+void host_barrier(void)
+{
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) < 0)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
 static void send_signal(unsigned seat, int sig)
 {
 	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
@@ -211,6 +218,7 @@ void worker_main(unsigned seat)
 	atomic_store(&getm->curg, NULL);
 	/* s->load_gen was set by the zygote's own count in the clone: the shared one may be ahead of us by now. */
 	atomic_store(&s->leave, 0);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	windows_map(seat);
 	signals_start();
 	loop_start(seat);

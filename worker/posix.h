@@ -45,7 +45,7 @@ static inline struct g *posix_enter(void)
 			errno = e_; \
 			if (r_ >= 0 || e_ != EINTR) \
 				break; \
-			if (posix_enter()->flags & GF_CANCELLED) { \
+			if (posix_enter(), g_cancelled(getg())) { \
 				errno = ECANCELED; \
 				break; \
 			} \

@@ -75,7 +75,7 @@ static int poll_blocking(struct pollfd *p, nfds_t n, int64_t when)
 		errno = err;
 		if (r >= 0 || err != EINTR)
 			return (int)r;
-		if (posix_enter()->flags & GF_CANCELLED) {
+		if (posix_enter(), g_cancelled(getg())) {
 			errno = ECANCELED;
 			return -1;
 		}

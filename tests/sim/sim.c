@@ -25,7 +25,7 @@
 #define PARTS 4
 #define VALUES 256
 
-enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, KINDS };
+enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, RWMUTEX, COND, SEM, CANCEL, KINDS };
 
 struct part {
 	enum what what;
@@ -34,7 +34,10 @@ struct part {
 	struct shoal_chan *c;
 	struct shoal_wg *wg, *wg2;
 	struct shoal_mutex *mu;
-	unsigned inside, counter, sent, received, done;
+	struct shoal_rwmutex *rw;
+	struct shoal_cond *cond;
+	struct shoal_sem *sem;
+	unsigned inside, level, closed, counter, sent, received, done;
 	unsigned char seen[VALUES];
 };
 
@@ -51,6 +54,10 @@ static bool root_done;
 static struct { /* as a module's globals would be: outside the segment's heap */
 	struct shoal_wg wg[2 * PARTS + 1];
 	struct shoal_mutex mu[PARTS];
+	struct shoal_rwmutex rw[PARTS];
+	struct shoal_cond cond[PARTS];
+	struct shoal_sem sem[PARTS];
+	struct shoal_rwmutex read_only[5];
 } globals;
 static bool use_globals;
 
@@ -202,6 +209,128 @@ static void locker(void *p)
 	}
 }
 
+/* 0, or told that a holder died, which is right if one did. */
+static void lock_it(unsigned p, int r)
+{
+	must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", p, (unsigned)-r, 0);
+}
+
+static void reader_writer(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k; i++) {
+		unsigned seen, more;
+		int r;
+
+		if ((a->i + i) % 3) {
+			lock_it(a->part, shoal_rwmutex_rlock(q->rw));
+			must(!q->inside || sim_count.lost, "a reader beside a writer", a->part, q->inside, 0);
+			more = sim_below(3) ? 0 : sim_below(7); /* the table of what it holds */
+			for (unsigned n = 0; n < more; n++)
+				lock_it(a->part, shoal_rwmutex_rlock(&globals.read_only[n % 5]));
+			maybe_yield();
+			for (unsigned n = 0; n < more; n++)
+				shoal_rwmutex_runlock(&globals.read_only[n % 5]);
+			must(!q->inside || sim_count.lost, "a writer beside a reader", a->part, q->inside, 0);
+			shoal_rwmutex_runlock(q->rw);
+			continue;
+		}
+		r = shoal_rwmutex_lock(q->rw);
+		lock_it(a->part, r);
+		must(!q->inside || sim_count.lost, "two writers", a->part, q->inside, 0);
+		q->inside = 1;
+		seen = q->counter;
+		maybe_yield();
+		q->counter = seen + 1;
+		q->inside = 0;
+		shoal_rwmutex_unlock(q->rw);
+	}
+}
+
+static void cond_producer(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k; i++) {
+		maybe_yield();
+		lock_it(a->part, shoal_mutex_lock(q->mu));
+		q->level++;
+		q->sent++;
+		shoal_cond_signal(q->cond);
+		shoal_mutex_unlock(q->mu);
+	}
+}
+
+static void cond_consumer(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	lock_it(a->part, shoal_mutex_lock(q->mu));
+	while (q->level || !q->closed) {
+		if (q->level) {
+			q->level--;
+			q->received++;
+			continue;
+		}
+		lock_it(a->part, shoal_cond_wait(q->cond, q->mu));
+		must(q->mu->owner == shoal_self(), "cond_wait came back without the mutex", a->part, 0, 1);
+	}
+	shoal_mutex_unlock(q->mu);
+}
+
+static void sem_user(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+	unsigned units = 1 + a->i % 2;
+
+	for (unsigned i = 0; i < q->k; i++) {
+		int r = shoal_sem_acquire(q->sem, (int)units);
+
+		must(r == 0, "acquire", a->part, (unsigned)-r, 0);
+		q->inside += units;
+		must(q->inside <= q->cap + 2 || sim_count.lost, "units in use", a->part, q->inside, q->cap + 2);
+		maybe_yield();
+		q->inside -= units;
+		q->counter++;
+		shoal_sem_release(q->sem, (int)units);
+	}
+}
+
+static void blocks_for_ever(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+	uint64_t v;
+	int r = 0;
+
+	maybe_yield();
+	switch (a->i % 4) {
+	case 0:
+		r = shoal_sleep(SHOAL_FOREVER);
+		break;
+	case 1:
+		r = shoal_recv(q->c, &v);
+		break;
+	case 2:
+		r = shoal_sem_acquire(q->sem, 1);
+		break;
+	case 3:
+		lock_it(a->part, shoal_mutex_lock(q->mu));
+		r = shoal_cond_wait(q->cond, q->mu);
+		if (r == 0 || r == -EOWNERDEAD) /* a death may wake it; what counts is the next wait */
+			r = sim_count.lost ? -ECANCELED : r;
+		shoal_mutex_unlock(q->mu);
+		break;
+	}
+	must(r == -ECANCELED, "cancelled", a->part, (unsigned)-r, ECANCELED);
+	q->counter++;
+}
+
 static void sleeper(void *p)
 {
 	struct arg *a = p;
@@ -249,6 +378,57 @@ static void channel_part(unsigned p, void (*send)(void *), void (*recv)(void *))
 	}
 }
 
+/* Starts n of each (the second may be NULL), and waits for both. */
+static void both(unsigned p, void (*one)(void *), void (*two)(void *))
+{
+	struct part *q = &part[p];
+
+	for (unsigned i = 0; i < q->n; i++) {
+		start(q->wg, one, (struct arg){.part = p, .i = i});
+		if (two)
+			start(q->wg2, two, (struct arg){.part = p, .i = i});
+	}
+	shoal_wg_wait(q->wg);
+	if (!two)
+		return;
+	lock_it(p, shoal_mutex_lock(q->mu));
+	q->closed = 1;
+	shoal_cond_broadcast(q->cond);
+	shoal_mutex_unlock(q->mu);
+	shoal_wg_wait(q->wg2);
+}
+
+static unsigned writes_of(const struct part *q)
+{
+	unsigned n = 0;
+
+	for (unsigned g = 0; g < q->n; g++)
+		for (unsigned i = 0; i < q->k; i++)
+			n += (g + i) % 3 == 0;
+	return n;
+}
+
+static void cancel_part(unsigned p)
+{
+	struct part *q = &part[p];
+	struct shoal_end end;
+	shoal_gid gid[8];
+
+	for (unsigned i = 0; i < q->n; i++)
+		gid[i] = start(q->wg, blocks_for_ever, (struct arg){.part = p, .i = i});
+	maybe_yield();
+	for (unsigned i = 0; i < q->n; i++) {
+		if (sim_below(2))
+			shoal_sleep(1 + sim_below(30000));
+		must(shoal_cancel(gid[i]) == 0, "cancel", p, 1, 0);
+	}
+	for (unsigned i = 0; i < q->n; i++) {
+		must(shoal_join(gid[i], &end) == 0, "join", p, 1, 0);
+		must(end.how == SHOAL_CANCELLED || sim_count.lost, "its end", p, (unsigned)end.how, SHOAL_CANCELLED);
+	}
+	shoal_wg_wait(q->wg);
+}
+
 static void run_part(void *arg)
 {
 	unsigned p = ((struct arg *)arg)->part, want = 0;
@@ -258,6 +438,9 @@ static void run_part(void *arg)
 	q->wg = shared(&globals.wg[2 * p], sizeof *q->wg);
 	q->wg2 = shared(&globals.wg[2 * p + 1], sizeof *q->wg2);
 	q->mu = shared(&globals.mu[p], sizeof *q->mu);
+	q->rw = shared(&globals.rw[p], sizeof *q->rw);
+	q->cond = shared(&globals.cond[p], sizeof *q->cond);
+	q->sem = shared(&globals.sem[p], sizeof *q->sem);
 	if (!(q->c = shoal_chan_new(8, q->cap)))
 		sim_fail("no channel");
 	switch (q->what) {
@@ -271,6 +454,25 @@ static void run_part(void *arg)
 		start(q->wg, tree, (struct arg){.part = p, .depth = q->k % 4});
 		shoal_wg_wait(q->wg);
 		want = 1u << q->k % 4;
+		break;
+	case RWMUTEX:
+		both(p, reader_writer, NULL);
+		want = writes_of(q);
+		break;
+	case COND:
+		both(p, cond_producer, cond_consumer);
+		q->counter = q->received;
+		want = q->n * q->k;
+		break;
+	case SEM:
+		shoal_sem_release(q->sem, (int)q->cap + 2);
+		both(p, sem_user, NULL);
+		want = q->n * q->k;
+		must(q->sem->units == q->cap + 2 || sim_count.lost, "units left", p, (unsigned)q->sem->units, q->cap + 2);
+		break;
+	case CANCEL:
+		cancel_part(p);
+		want = q->n;
 		break;
 	case MUTEX:
 	case SLEEP:
@@ -337,6 +539,10 @@ static void stalled(struct task *t)
 				sim_fail("all sleep, and G %lu waits for room that is there", (unsigned long)i);
 			if (q->mu && g->sudog.queue == &q->mu->q && !(atomic_load(&q->mu->owner) << 1))
 				sim_fail("all sleep, and G %lu waits for a free mutex", (unsigned long)i);
+			if (q->rw && g->sudog.queue == q->rw && !q->rw->writer && !q->rw->readers)
+				sim_fail("all sleep, and G %lu waits for a free rwmutex", (unsigned long)i);
+			if (q->sem && g->sudog.queue == q->sem && q->sem->q.first == &g->sudog && q->sem->units >= g->sudog.n)
+				sim_fail("all sleep, and G %lu waits for units that are there", (unsigned long)i);
 			if (q->wg && (g->sudog.queue == &q->wg->q ? !atomic_load(&q->wg->count) :
 				      g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
 				sim_fail("all sleep, and G %lu waits for an empty wait group", (unsigned long)i);

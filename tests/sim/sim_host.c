@@ -281,7 +281,8 @@ void sh_sim_point(const char *name)
 	if (++sim_count.points > POINTS_MAX)
 		sim_fail("no end after %u points", POINTS_MAX);
 	if (sim_trace)
-		printf("%lu %u %s\n", (unsigned long)sim_count.points, cur->seat, name);
+		printf("%lu %u %s G %u\n", (unsigned long)sim_count.points, cur->seat, name,
+		       atomic_load(&getm->curg) ? g_index(atomic_load(&getm->curg)) : 0);
 	now += 20 + (int64_t)sim_below(400);
 	if (plan.deaths && sim_below(plan.death_rate) == 0 && (cur->seat || plan.medic_dies)) {
 		plan.deaths--;
@@ -554,6 +555,10 @@ int *host_errno(void)
 unsigned host_poll(void)
 {
 	return 0;
+}
+
+void host_barrier(void)
+{
 }
 
 void host_kick(unsigned seat)
