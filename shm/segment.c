@@ -144,7 +144,7 @@ struct sh_held *sh_seat_held(unsigned seat)
 }
 
 /*
- * The robust list of a seat's process: one entry, the liveness word. The entry must not lie in
+ * The robust list of a process: one entry, for a seat its liveness word. The entry must not lie in
  * memory that is used for anything else later; it is private to the process and static.
  */
 static struct {
@@ -152,23 +152,27 @@ static struct {
 	struct robust_list entry;
 } robust;
 
+void sh_robust_hold(_Atomic uint32_t *word)
+{
+	robust.head.list.next = &robust.entry;
+	robust.entry.next = &robust.head.list;
+	robust.head.futex_offset = (long)((char *)word - (char *)&robust.entry);
+	robust.head.list_op_pending = NULL;
+	sh_check(syscall(SYS_set_robust_list, &robust.head, sizeof robust.head) == 0);
+	/* With FUTEX_WAITERS set the kernel wakes a waiter when it marks the word. */
+	atomic_store(word, (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS);
+}
+
 void sh_seat_take(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
-	uint32_t tid = (uint32_t)syscall(SYS_gettid);
 
 	sh_kill_seated();
-	robust.head.list.next = &robust.entry;
-	robust.entry.next = &robust.head.list;
-	robust.head.futex_offset = (long)((char *)&s->liveness - (char *)&robust.entry);
-	robust.head.list_op_pending = NULL;
-	sh_check(syscall(SYS_set_robust_list, &robust.head, sizeof robust.head) == 0);
 	atomic_store(&s->pid, (int32_t)getpid());
 	s->generation++;
 	s->started_ns = sh_now();
 	atomic_store(&s->left, 0);
-	/* With FUTEX_WAITERS set the kernel wakes a waiter when it marks the word. */
-	atomic_store(&s->liveness, tid | FUTEX_WAITERS);
+	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");
 }
 

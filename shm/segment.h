@@ -68,12 +68,15 @@ struct sh_seat {
 	uint64_t started_ns;
 	_Atomic uint32_t restarts;  /* deaths so far; renewals do not count */
 	_Atomic uint32_t leave;	    /* asked to go at its next safe point; another takes the seat */
+	_Atomic uint32_t ticket;    /* even: who is cloned with it may take the seat, once; odd: taken */
 	struct sh_held held;
 } __attribute__((aligned(128)));
 
 struct sh_segment {
 	uint64_t magic, version;
-	int32_t supervisor, zygote; /* pids */
+	_Atomic int32_t supervisor, zygote, standby; /* pids */
+	_Atomic uint32_t zygote_word; /* robust futex: the zygote lives */
+	_Atomic uint32_t over;	    /* the runtime is being ended: nobody takes anybody's place */
 	uint64_t memory_limit;
 	uint64_t started_ns; /* monotonic */
 	_Atomic uint64_t load_gen;  /* raised by the zygote after each load: workers cloned later have it */
@@ -113,6 +116,8 @@ void sh_data_remove(uintptr_t start);
 
 /* Called by a process that takes a seat: its robust list gets the seat's liveness word. */
 void sh_seat_take(unsigned seat);
+/* The caller's death is marked in the word from now on (FUTEX_OWNER_DIED), and one waiter woken. One word a process. */
+void sh_robust_hold(_Atomic uint32_t *word);
 /* Whether the process in the seat is known dead (kernel has marked the word). */
 int sh_seat_dead(unsigned seat);
 /* Wakes a worker that sleeps in its loop. From a process of the workers' descriptor table. */

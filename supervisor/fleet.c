@@ -4,15 +4,20 @@
  * The medic repairs and says VACANT; then a new process is cloned into the seat: at once if the
  * last one left in good order, else by the restart policy of FAULTS. The medic's own seat has
  * nobody to repair it: it is filled anew as soon as its process is reaped.
+ *
+ * Processes that a supervisor before us had cloned are no children of ours, nor is what their
+ * zygote clones: a pidfd tells of their end, though not how it was.
  */
 #include "supervisor/super.h"
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,11 +28,13 @@
 #define DELAY_MAX_MS 10000u
 #define HEALTHY_NS 30000000000ull
 #define STRANGERS 64
+#define STANDBY_NS 3000000000ull /* a standby has come forward by then, or there is none */
 #define RENEW_NS 5000000000ull
 
 struct place {
 	pid_t pid;	    /* of the process in it; 0 while a clone is under way */
 	pid_t before;	    /* of the one before it, until that is reaped */
+	uint32_t ticket;    /* of the clone under way */
 	bool cloning, due;  /* due: the timer runs, or will */
 	uint64_t began_ns;
 	uint64_t restart_ns[AT_ONCE];
@@ -55,6 +62,8 @@ static struct place place[SH_SEATS];
 static struct renewal *renewals;
 static unsigned nseats; /* workers; the medic is one more */
 static pid_t zygote;
+static uint64_t zygote_gone_ns; /* and no standby has come forward */
+static bool adopted; /* nothing that the zygote clones is our child */
 static bool no_delay; /* SHOAL_DEBUG=nodelay: tests kill more often than anything should die */
 static struct watch *watches;
 static struct {
@@ -63,7 +72,14 @@ static struct {
 } stranger[STRANGERS]; /* reaped before we were told their pid */
 static unsigned nstrangers;
 
+struct stranger_watch { /* the end of a process that is no child */
+	uv_poll_t poll;
+	pid_t pid;
+	int fd;
+};
+
 static void clone_into(unsigned seat);
+static void gone(pid_t pid, int status);
 
 static struct sh_seat *seat_at(unsigned seat)
 {
@@ -90,6 +106,52 @@ static int forget_stranger(pid_t pid, int *status)
 			return 1;
 		}
 	return 0;
+}
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+	struct stranger_watch *w = handle->data;
+
+	close(w->fd);
+	free(w);
+}
+
+static void on_pidfd(uv_poll_t *handle, int status, int events)
+{
+	struct stranger_watch *w = handle->data;
+	int how;
+
+	(void)status;
+	(void)events;
+	uv_poll_stop(&w->poll);
+	uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+	if (waitpid(w->pid, &how, WNOHANG) != w->pid) /* a compiler is our child in any case */
+		how = STATUS_UNKNOWN;
+	gone(w->pid, how);
+}
+
+/* false: it is gone already. */
+static bool watch_stranger(pid_t pid)
+{
+	struct stranger_watch *w;
+	int fd;
+
+	if (!adopted)
+		return true;
+	fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	w = fd >= 0 ? malloc(sizeof *w) : NULL;
+	if (!w)
+		return false;
+	w->pid = pid;
+	w->fd = fd;
+	w->poll.data = w;
+	if (uv_poll_init(sh_loop, &w->poll, fd) < 0) {
+		close(fd);
+		free(w);
+		return false;
+	}
+	uv_poll_start(&w->poll, UV_READABLE, on_pidfd);
+	return true;
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -156,6 +218,15 @@ static void child_gone(unsigned seat, int status)
 	}
 }
 
+/* The zygote died over it. Who sits there tells the pid himself: sh_fleet_look. */
+static void clone_lost(unsigned seat)
+{
+	uint32_t ticket = place[seat].ticket;
+
+	if (atomic_compare_exchange_strong(&seat_at(seat)->ticket, &ticket, ticket + 2))
+		clone_into(seat);
+}
+
 static void cloned(void *arg, const struct zrep *rep)
 {
 	unsigned seat = (unsigned)(uintptr_t)arg;
@@ -163,6 +234,10 @@ static void cloned(void *arg, const struct zrep *rep)
 	int status;
 
 	p->cloning = false;
+	if (rep->code == ZREP_LOST) {
+		clone_lost(seat);
+		return;
+	}
 	if (rep->code) {
 		sh_log("cannot clone %s %u: %s", seat ? "worker" : "medic", seat, rep->message);
 		atomic_store(&seat_at(seat)->state, SEAT_VACANT);
@@ -175,6 +250,8 @@ static void cloned(void *arg, const struct zrep *rep)
 		kill(p->pid, SIGKILL);
 	else if (forget_stranger(rep->pid, &status))
 		child_gone(seat, status);
+	else if (!watch_stranger(rep->pid))
+		child_gone(seat, STATUS_UNKNOWN);
 }
 
 static void clone_into(unsigned seat)
@@ -187,6 +264,8 @@ static void clone_into(unsigned seat)
 	if (place[seat].pid)
 		place[seat].before = place[seat].pid;
 	place[seat].pid = 0;
+	req.ticket = place[seat].ticket = (atomic_load(&seat_at(seat)->ticket) + 2) & ~1u;
+	atomic_store(&seat_at(seat)->ticket, req.ticket);
 	/*
 	 * The mark of the last death goes first: STARTING with it would be a death. The medic waits on
 	 * the words of the seats it knows: rung, it learns of this one.
@@ -268,9 +347,40 @@ void sh_fleet_renew(struct asker *asker, unsigned only)
 	renewals = r;
 }
 
+/* A zombie whose parent takes its time is not. */
+static bool alive(pid_t pid)
+{
+	struct pollfd p = {pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1, POLLIN, 0};
+	bool gone_already = p.fd < 0 || poll(&p, 1, 0) != 0;
+
+	if (p.fd >= 0)
+		close(p.fd);
+	return !gone_already;
+}
+
+static void renew_standby(void)
+{
+	const struct zreq req = {.op = Z_HELLO, .seat = 1};
+	pid_t pid = atomic_load(&sh_root->standby);
+
+	if (zygote && !alive(pid))
+		sh_link_ask(&req, NULL, 0, woken, NULL);
+}
+
+static _Noreturn void end_without_zygote(void)
+{
+	sh_log("the zygote is gone, and no standby: nobody can clone a worker any more");
+	sh_fleet_kill();
+	sh_setup_remove_socket();
+	exit(1);
+}
+
 void sh_fleet_tick(void)
 {
 	look_at_renewals();
+	renew_standby();
+	if (zygote_gone_ns && sh_now() - zygote_gone_ns > STANDBY_NS)
+		end_without_zygote();
 }
 
 static bool somebody_works(void)
@@ -284,9 +394,26 @@ static bool somebody_works(void)
 	return false;
 }
 
+/* Somebody took the seat of whom the zygote did not live to tell. */
+static void find_pid(unsigned seat)
+{
+	struct place *p = &place[seat];
+	pid_t pid = atomic_load(&seat_at(seat)->pid);
+
+	if (p->pid || p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_LIVE || sh_seat_dead(seat) ||
+		pid <= 0)
+		return;
+	p->pid = pid;
+	p->began_ns = sh_now();
+	if (!watch_stranger(pid))
+		child_gone(seat, STATUS_UNKNOWN);
+}
+
 void sh_fleet_look(void)
 {
 	look_at_renewals();
+	for (unsigned seat = 0; seat <= nseats; seat++)
+		find_pid(seat);
 	for (unsigned seat = 1; seat <= nseats; seat++) {
 		struct place *p = &place[seat];
 		unsigned ms;
@@ -303,6 +430,40 @@ void sh_fleet_look(void)
 			clone_into(seat);
 		}
 	}
+}
+
+/* Who was in the middle of something when our predecessor died has finished it: the zygote has answered us. */
+void sh_fleet_adopt(unsigned workers)
+{
+	adopted = true;
+	nseats = workers;
+	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
+	for (unsigned seat = 0; seat <= nseats; seat++) {
+		uint32_t state = atomic_load(&seat_at(seat)->state);
+
+		uv_timer_init(sh_loop, &place[seat].timer);
+		place[seat].timer.data = &place[seat];
+		if (seat == SH_SEAT_MEDIC && (sh_seat_dead(seat) || state == SEAT_EMPTY))
+			clone_into(seat);
+		else if (state == SEAT_EMPTY)
+			clone_into(seat);
+		else if (state == SEAT_STARTING && !(atomic_load(&seat_at(seat)->ticket) & 1))
+			mark_dead(seat); /* asked for, and never came */
+	}
+	sh_fleet_zygote(atomic_load(&sh_root->zygote));
+	sh_fleet_look();
+}
+
+void sh_fleet_zygote(pid_t pid)
+{
+	if (zygote == pid)
+		return;
+	if (zygote)
+		sh_log("process %d is the zygote now", (int)pid);
+	zygote = pid;
+	zygote_gone_ns = 0;
+	if (!watch_stranger(pid))
+		gone(pid, STATUS_UNKNOWN);
 }
 
 void sh_fleet_start(pid_t zygote_pid, unsigned workers)
@@ -324,6 +485,10 @@ void sh_fleet_watch(pid_t pid, child_done *done, void *arg)
 
 	if (forget_stranger(pid, &status)) {
 		done(arg, status);
+		return;
+	}
+	if (!watch_stranger(pid)) {
+		done(arg, STATUS_UNKNOWN);
 		return;
 	}
 	w = malloc(sizeof *w);
@@ -362,26 +527,40 @@ static bool tell_seat(pid_t pid, int status)
 	return false;
 }
 
+static void zygote_gone(int status)
+{
+	sh_log("the zygote (pid %d) is gone%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
+		WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "");
+	zygote = 0;
+	zygote_gone_ns = sh_now(); /* its standby tells us when it has taken over */
+	if (sh_options.one_shot && !atomic_load(&sh_root->standby))
+		end_without_zygote();
+}
+
+static void gone(pid_t pid, int status)
+{
+	if (pid == zygote) {
+		zygote_gone(status);
+	} else if (pid == sh_keeper_pid()) {
+		sh_keeper_forget();
+		if (sh_stopping != STOP_GONE) {
+			sh_log("the keeper is gone: here is another");
+			sh_keeper_begin();
+		}
+	} else if (!tell_seat(pid, status) && !tell_watch(pid, status) && !adopted) {
+		/* Cloned a moment ago: the zygote's answer will tell us who it was. */
+		stranger[nstrangers % STRANGERS].pid = pid;
+		stranger[nstrangers++ % STRANGERS].status = status;
+	}
+}
+
 void sh_fleet_reap(void)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid == zygote) {
-			sh_log("the zygote is gone (%s): nobody can clone a worker any more",
-				WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "it ended");
-			zygote = 0;
-			sh_fleet_kill();
-			sh_setup_remove_socket();
-			exit(1);
-		}
-		if (tell_seat(pid, status) || tell_watch(pid, status))
-			continue;
-		/* Cloned a moment ago: the zygote's answer will tell us who it was. */
-		stranger[nstrangers % STRANGERS].pid = pid;
-		stranger[nstrangers++ % STRANGERS].status = status;
-	}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		gone(pid, status);
 }
 
 /* Also those whose pid the zygote had no time to tell. */
@@ -397,25 +576,71 @@ static void kill_children(void)
 	fclose(f);
 }
 
+static bool kill_one(pid_t pid)
+{
+	if (!alive(pid))
+		return false;
+	kill(pid, SIGKILL);
+	return true;
+}
+
+/* True: some process of ours, child or not, is still there. */
+static bool kill_all(void)
+{
+	bool some = kill_one(atomic_load(&sh_root->standby));
+
+	some |= kill_one(zygote);
+	some |= kill_one(sh_keeper_pid());
+	for (unsigned seat = 0; seat < SH_SEATS; seat++)
+		some |= kill_one(place[seat].pid);
+	for (struct watch *w = watches; w; w = w->next)
+		some |= kill_one(w->pid);
+	return some;
+}
+
+/* Adopted, and cloned while we died: only their seats know them. */
+static void find_pids(void)
+{
+	for (unsigned seat = 0; seat < SH_SEATS; seat++)
+		if (adopted && !place[seat].pid && atomic_load(&seat_at(seat)->state) == SEAT_LIVE && !sh_seat_dead(seat))
+			place[seat].pid = atomic_load(&seat_at(seat)->pid);
+}
+
+static void reaped(pid_t pid)
+{
+	if (pid == zygote)
+		zygote = 0;
+	if (pid == sh_keeper_pid())
+		sh_keeper_forget();
+	if (pid == atomic_load(&sh_root->standby))
+		atomic_store(&sh_root->standby, 0);
+	for (unsigned seat = 0; seat < SH_SEATS; seat++)
+		if (place[seat].pid == pid)
+			place[seat].pid = 0;
+	for (struct watch *w = watches; w; w = w->next)
+		if (w->pid == pid)
+			w->pid = 0;
+}
+
 void sh_fleet_kill(void)
 {
 	sh_stopping = STOP_GONE;
-	if (zygote > 0)
-		kill(zygote, SIGKILL);
-	for (unsigned seat = 0; seat < SH_SEATS; seat++)
-		if (place[seat].pid > 0)
-			kill(place[seat].pid, SIGKILL);
-	for (struct watch *w = watches; w; w = w->next)
-		kill(w->pid, SIGKILL);
+	atomic_store(&sh_root->over, 1);
+	kill_all();
 	for (unsigned tries = 0; tries < 5000; tries++) {
 		pid_t pid = waitpid(-1, NULL, WNOHANG);
 
-		if (pid < 0 && errno == ECHILD)
-			return;
-		if (pid == 0 && tries % 64 == 8)
+		if (pid > 0) {
+			reaped(pid);
+			continue;
+		}
+		if (tries % 64 == 8) {
 			kill_children();
-		if (pid == 0)
-			nanosleep(&(struct timespec){0, 1000000}, NULL);
+			find_pids();
+		}
+		if (!kill_all() && pid < 0 && errno == ECHILD)
+			return;
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
 	}
 	sh_log("children do not end");
 }

@@ -47,7 +47,8 @@ extern struct sh_heap *sh_loading_heap;
 struct range {
 	uintptr_t start;
 	size_t size;
-	char *pristine; /* private to the zygote */
+	char *pristine; /* private to the zygote and its standby */
+	unsigned char *zero; /* a byte a page: nothing but zeros in it */
 };
 
 struct instance {
@@ -238,11 +239,12 @@ static int share_range(struct range *r)
 	if (fd < 0)
 		return -1;
 	r->pristine = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (r->pristine == MAP_FAILED || ftruncate(fd, (off_t)r->size) < 0)
+	r->zero = malloc(r->size / PAGE);
+	if (r->pristine == MAP_FAILED || !r->zero || ftruncate(fd, (off_t)r->size) < 0)
 		goto failed;
-	madvise(r->pristine, r->size, MADV_DONTFORK); /* workers have no use for it */
 	for (size_t at = 0; at < r->size; at += PAGE) {
-		if (is_zero(from + at))
+		r->zero[at / PAGE] = (unsigned char)is_zero(from + at);
+		if (r->zero[at / PAGE])
 			continue;
 		memcpy(r->pristine + at, from + at, PAGE);
 		if (pwrite(fd, from + at, PAGE, (off_t)at) != (ssize_t)PAGE)
@@ -267,7 +269,7 @@ static void reset_range(const struct range *r)
 	size_t at = 0, zero;
 
 	while (at < r->size) {
-		for (zero = at; zero < r->size && is_zero(r->pristine + zero); zero += PAGE)
+		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
 			;
 		if (zero > at && madvise(to + at, zero - at, MADV_REMOVE) < 0)
 			memset(to + at, 0, zero - at);
@@ -434,6 +436,7 @@ int sh_instance_reset(struct instance *in)
 		sh_data_remove(in->range[i].start);
 		madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);
 		munmap(in->range[i].pristine, in->range[i].size);
+		free(in->range[i].zero);
 	}
 	free(in);
 	return 1;

@@ -2,7 +2,9 @@
  * link.c - the supervisor's end of the zygote's socket.
  *
  * Requests leave in order and are answered in order. What the socket does not take at once waits
- * in a list, so the loop never blocks on the zygote.
+ * in a list, so the loop never blocks on the zygote. An answer to a later request says that a zygote
+ * died over the earlier one: that is asked again, of the standby that took its place. Answers to
+ * nothing that we asked are for a supervisor before us.
  */
 #include "supervisor/super.h"
 
@@ -59,11 +61,14 @@ static bool transmit(struct call *c)
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
 		(errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
 		return false;
-	/* Any other failure means that the zygote is gone: SIGCHLD says so too, and ends us. */
+	return true; /* any other failure means that nobody is there: we are told by other ways */
+}
+
+static void free_call(struct call *c)
+{
 	for (int i = 0; i < c->nfds; i++)
 		close(c->fds[i]);
-	c->nfds = 0;
-	return true;
+	free(c);
 }
 
 static void push(void)
@@ -103,6 +108,44 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 	push();
 }
 
+static void ask_again(struct call *c)
+{
+	if (c->req.op == Z_CLONE) { /* it may have been done: who asked finds out */
+		struct zrep lost = {.code = ZREP_LOST};
+
+		c->done(c->arg, &lost);
+		free_call(c);
+		return;
+	}
+	c->req.serial = ++serial;
+	append(&unsent_end, c);
+}
+
+/* The call that an answer is for, off the list. NULL: none of ours. */
+static struct call *answered(uint32_t number)
+{
+	struct call *c;
+
+	for (c = sent; c && c->req.serial != number; c = c->next)
+		;
+	if (!c)
+		return NULL;
+	while ((c = sent)->req.serial != number) {
+		sent = c->next;
+		ask_again(c);
+	}
+	sent = c->next;
+	if (!sent)
+		sent_end = &sent;
+	return c;
+}
+
+static void hello(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
+}
+
 static void on_event(uv_poll_t *handle, int status, int events)
 {
 	struct zrep rep;
@@ -112,22 +155,25 @@ static void on_event(uv_poll_t *handle, int status, int events)
 		return;
 	while (events & UV_READABLE) {
 		ssize_t n = recv(sock, &rep, sizeof rep, MSG_DONTWAIT);
-		struct call *c = sent;
+		struct call *c;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;
-		if (n != sizeof rep || !c || rep.serial != c->req.serial) {
-			sh_log("the zygote answers what was not asked");
-			abort();
+		if (n != sizeof rep)
+			continue;
+		if (!rep.serial) { /* a standby has taken over: its answer to this shows what got lost */
+			sh_fleet_zygote(rep.pid);
+			sh_link_ask(&(struct zreq){.op = Z_HELLO}, NULL, 0, hello, NULL);
+			continue;
 		}
 		rep.message[sizeof rep.message - 1] = '\0';
-		sent = c->next;
-		if (!sent)
-			sent_end = &sent;
+		c = answered(rep.serial);
+		if (!c)
+			continue;
 		c->done(c->arg, &rep);
-		free(c);
+		free_call(c);
 	}
 	push();
 }
@@ -137,6 +183,7 @@ int sh_link_start(int s)
 	int err;
 
 	sock = s;
+	serial = (uint32_t)(sh_now() >> 12) | 1u << 31; /* none that a supervisor before us has used of late */
 	err = uv_poll_init(sh_loop, &poll_handle, sock);
 	return err ? err : uv_poll_start(&poll_handle, UV_READABLE, on_event);
 }

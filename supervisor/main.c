@@ -2,8 +2,8 @@
  * main.c - shoald: options, start, signals, end.
  *
  * Start: the lock and the socket, the segment, the eventfd of the medic, then the zygote is forked,
- * while there is neither a thread nor a loop; then the loop, the medic, the workers. End: tasks
- * have ended, processes are killed and reaped, the socket goes, whoever asked is told.
+ * while there is neither a thread nor a loop; then the loop, the medic, the workers. Where a keeper
+ * holds a runtime whose supervisor has died, that is taken over instead (adopt.c). End: tasks have ended, processes are killed and reaped, the socket goes, whoever asked is told.
  */
 #include "supervisor/super.h"
 
@@ -152,7 +152,7 @@ static void tell_ready(const char *what)
 	sh_options.ready_fd = -1;
 }
 
-static _Noreturn void fail(int code, const char *fmt, ...)
+void sh_fail(int code, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -178,7 +178,7 @@ static unsigned number(const char *text, unsigned low, unsigned high, const char
 	long n = strtol(text, &rest, 10);
 
 	if (rest == text || *rest || n < (long)low || n > (long)high)
-		fail(2, "%s is a number from %u to %u", what, low, high);
+		sh_fail(2, "%s is a number from %u to %u", what, low, high);
 	return (unsigned)n;
 }
 
@@ -200,7 +200,7 @@ static void parse(int argc, char **argv)
 			break;
 		case 'm':
 			if (!sh_parse_size(optarg, &sh_options.memory) || sh_options.memory < 1u << 20)
-				fail(2, "--memory is a size of 1M or more, such as 512M or 4G");
+				sh_fail(2, "--memory is a size of 1M or more, such as 512M or 4G");
 			break;
 		case 'S': sh_options.socket = optarg; break;
 		case 'f': break;
@@ -211,7 +211,7 @@ static void parse(int argc, char **argv)
 		default: exit(2);
 		}
 	if (optind < argc)
-		fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
+		sh_fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
 	if (!sh_options.procs && env && *env)
 		sh_options.procs = number(env, 1, WORKERS_MAX - 2, "SHOAL_PROCS");
 	if (!sh_options.procs)
@@ -249,22 +249,23 @@ static void prepare_process(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static pid_t fork_zygote(int *sock)
+static pid_t fork_zygote(int *link)
 {
 	int ends[2];
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		fail(1, "socketpair: %s", strerror(errno));
-	sh_root->supervisor = getpid();
+		sh_fail(1, "socketpair: %s", strerror(errno));
+	atomic_store(&sh_root->supervisor, getpid());
 	pid = fork();
 	if (pid < 0)
-		fail(1, "fork: %s", strerror(errno));
+		sh_fail(1, "fork: %s", strerror(errno));
 	if (pid == 0)
-		sh_zygote_main(ends[1]);
+		sh_zygote_main(ends[1], sh_options.one_shot);
 	close(ends[1]);
-	*sock = ends[0];
-	return sh_root->zygote = pid;
+	*link = ends[0];
+	atomic_store(&sh_root->zygote, pid);
+	return pid;
 }
 
 static void watch_signals(void)
@@ -288,11 +289,13 @@ static void start_trace(void)
 		uv_timer_start(&trace_timer, on_trace, (uint64_t)ms, (uint64_t)ms);
 }
 
-static void start_loop(int sock, int listener, pid_t zygote)
+static int listener = -1;
+
+/* All is there: from here on we take tasks. */
+static void begin_service(void)
 {
 	int err;
 
-	sh_loop = uv_default_loop();
 	watch_signals();
 	uv_timer_init(sh_loop, &tick);
 	uv_timer_start(&tick, on_tick, TICK_MS, TICK_MS);
@@ -302,49 +305,86 @@ static void start_loop(int sock, int listener, pid_t zygote)
 	if (!err)
 		err = uv_poll_start(&medic_poll, UV_READABLE, on_medic);
 	if (!err)
-		err = sh_link_start(sock);
-	if (!err)
 		err = sh_control_start(listener);
 	if (err)
-		fail(1, "the loop does not start: %s", uv_strerror(err));
-	sh_fleet_start(zygote, sh_options.procs + sh_options.spare);
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
 	sh_fleet_reap(); /* who died before the signal was watched */
+	sh_log("takes tasks on %s: %u procs, %u workers, %zu MiB", sh_options.socket, sh_options.procs,
+		sh_options.procs + sh_options.spare, sh_options.memory >> 20);
+	tell_ready("ok");
+}
+
+static void on_hello(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
+	sh_adopt_end();
+	begin_service();
+}
+
+static void adopt_runtime(int link)
+{
+	const struct zreq hello = {.op = Z_HELLO, .pid = getpid()};
+	int err;
+
+	sh_loop = uv_default_loop();
+	err = sh_link_start(link);
+	if (err)
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
+	sh_link_ask(&hello, NULL, 0, on_hello, NULL);
+}
+
+static void make_runtime(void)
+{
+	int segment = sh_segment_create(sh_options.memory), ledger = segment < 0 ? segment : sh_ledger_create(), link, err;
+	pid_t zygote;
+
+	if (ledger < 0) {
+		sh_setup_remove_socket();
+		sh_fail(1, "no segment: %s", strerror(-ledger));
+	}
+	schedinit(sh_options.procs);
+	sh_start_ns = sh_ledger->start_ns = sh_now();
+	sh_ledger->procs = sh_options.procs;
+	sh_ledger->spare = sh_options.spare;
+	sh_ledger->workers = sh_options.procs + sh_options.spare;
+	sh_ledger->memory = sh_options.memory;
+	sh_ledger->code = (uintptr_t)sh_symbol;
+	sh_medic_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sh_medic_fd < 0)
+		sh_fail(1, "eventfd: %s", strerror(errno));
+	zygote = fork_zygote(&link);
+	if (!sh_options.one_shot)
+		sh_keeper_first(segment, ledger, link, sh_medic_fd);
+	sh_loop = uv_default_loop();
+	err = sh_link_start(link);
+	if (err)
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
+	sh_fleet_start(zygote, sh_ledger->workers);
+	begin_service();
 }
 
 int main(int argc, char **argv)
 {
 	char error[512];
-	int listener, err, sock;
-	pid_t zygote;
+	int err, link;
 
 	parse(argc, argv);
 	prepare_process();
 	listener = sh_setup_socket(error, sizeof error);
 	if (listener < 0)
-		fail(1, "%s", error);
+		sh_fail(1, "%s", error);
 	if (sh_options.ready_fd >= 0) {
 		setsid();
 		err = sh_options.one_shot ? 0 : sh_setup_log();
 		if (err < 0)
-			fail(1, "no log file: %s", strerror(-err));
+			sh_fail(1, "no log file: %s", strerror(-err));
 	}
-	err = sh_segment_create(sh_options.memory);
-	if (err < 0) {
-		sh_setup_remove_socket();
-		fail(1, "no segment: %s", strerror(-err));
-	}
-	close(err); /* mapped: nobody else is to have it */
-	schedinit(sh_options.procs);
-	sh_start_ns = sh_now();
-	sh_medic_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (sh_medic_fd < 0)
-		fail(1, "eventfd: %s", strerror(errno));
-	zygote = fork_zygote(&sock);
 	prctl(PR_SET_NAME, "shoald");
-	start_loop(sock, listener, zygote);
-	sh_log("takes tasks on %s: %u procs, %u workers, %zu MiB", sh_options.socket, sh_options.procs,
-		sh_options.procs + sh_options.spare, sh_options.memory >> 20);
-	tell_ready("ok");
+	if (!sh_options.one_shot && sh_adopt_begin(&link))
+		adopt_runtime(link);
+	else
+		make_runtime();
 	uv_run(sh_loop, UV_RUN_DEFAULT);
 	end(1);
 }

@@ -28,7 +28,6 @@
 
 #define TRIAL_MS 5000u
 #define RETRY_MS 200u
-#define INSTANCES_MAX 4096u /* each takes several mappings in every worker, and 65,530 are allowed */
 #define SOURCES_MAX 512u
 #define MODULE_BYTES_MAX (1ul << 30)
 
@@ -81,7 +80,6 @@ static struct module *modules;
 static struct source *sources;
 static unsigned nsources;
 static struct compiling *compilings;
-static uint32_t ninstances;
 
 static void pump(struct module *);
 static void pump_later(struct module *);
@@ -264,7 +262,8 @@ static struct module *by_content(const uint64_t hash[2], uint64_t size)
 
 static struct module *new_module(const void *map, size_t size, const uint64_t hash[2], const char *name)
 {
-	struct module *m = calloc(1, sizeof *m);
+	struct module *m = sh_ledger->nmodules < LEDGER_MODULES ? calloc(1, sizeof *m) : NULL;
+	struct ledger_module *l;
 	size_t at = 0;
 
 	if (!m)
@@ -288,7 +287,15 @@ static struct module *new_module(const void *map, size_t size, const uint64_t ha
 	m->size = size;
 	m->last = &m->first;
 	m->next = modules;
-	return modules = m;
+	modules = m;
+	m->index = sh_ledger->nmodules++;
+	l = &sh_ledger->module[m->index];
+	memcpy(l->hash, hash, sizeof l->hash);
+	l->size = size;
+	memcpy(l->name, m->name, sizeof l->name);
+	sh_keeper_keep(KEEP_MODULE, m->index, 1, &m->so_fd);
+	atomic_store(&l->used, 1);
+	return m;
 }
 
 static struct module *from_file(int fd, const char *name, struct failure *why)
@@ -505,6 +512,23 @@ static void load_failed(struct module *m, const struct failure *why, const char 
 		pump_later(m);
 }
 
+/* It is loaded and has no task. */
+static void know_instance(struct modinstance *in)
+{
+	const struct ledger_instance *l = &sh_ledger->instance[in->id];
+	struct module *m = in->module;
+
+	in->base = l->base;
+	in->text_start = l->text_start;
+	in->text_end = l->text_end;
+	in->load_gen = l->load_gen;
+	sh_symbol_add(in);
+	m->ninstances++;
+	in->next = m->free;
+	m->free = in;
+	m->nfree++;
+}
+
 static void loaded(void *arg, const struct zrep *rep)
 {
 	struct modinstance *in = arg;
@@ -517,16 +541,8 @@ static void loaded(void *arg, const struct zrep *rep)
 		load_failed(m, &why, NULL);
 		return;
 	}
-	in->base = rep->base;
-	in->text_start = rep->text_start;
-	in->text_end = rep->text_end;
-	in->load_gen = rep->load_gen;
-	sh_symbol_add(in);
 	m->loading = false;
-	m->ninstances++;
-	in->next = m->free;
-	m->free = in;
-	m->nfree++;
+	know_instance(in);
 	pump(m);
 }
 
@@ -538,7 +554,8 @@ static void load(struct module *m)
 	if (!in)
 		abort();
 	in->module = m;
-	in->id = req.instance = ninstances++;
+	in->id = req.instance = sh_ledger->ninstances++;
+	sh_ledger->instance[in->id].module = m->index;
 	snprintf(req.name, sizeof req.name, "%s", m->name);
 	sh_link_ask(&req, &m->so_fd, 1, loaded, in);
 }
@@ -644,7 +661,7 @@ static void pump(struct module *m)
 	}
 	if (!m->first || m->loading)
 		return;
-	if (ninstances < INSTANCES_MAX)
+	if (sh_ledger->ninstances < LEDGER_INSTANCES)
 		try_load(m);
 	else if (!m->ninstances)
 		refuse_waiting(m, &full, NULL);
@@ -682,14 +699,22 @@ void sh_module_learn(struct module *m, const char *entry)
 	if (!more)
 		return;
 	m->entries = more;
-	snprintf(m->entries[m->nentries++], Z_NAME, "%s", entry);
+	snprintf(m->entries[m->nentries], Z_NAME, "%s", entry);
+	if (m->nentries < LEDGER_ENTRIES) {
+		memcpy(sh_ledger->module[m->index].entries[m->nentries], m->entries[m->nentries], Z_NAME);
+		sh_ledger->module[m->index].nentries = m->nentries + 1;
+	}
+	m->nentries++;
 }
 
 /* ---- quarantine ---- */
 
 void sh_module_crashed(struct module *m)
 {
-	m->crashed_ns[m->crashes++ % CRASHES_MAX] = sh_now();
+	struct ledger_module *l = &sh_ledger->module[m->index];
+
+	l->crashed_ns[m->crashes % CRASHES_MAX] = m->crashed_ns[m->crashes % CRASHES_MAX] = sh_now();
+	l->crashes = ++m->crashes;
 	if (m->crashes >= CRASHES_MAX && sh_module_quarantine(m))
 		sh_log("module %s is in quarantine: %d of its tasks crashed within %d s", m->name, CRASHES_MAX,
 			(int)(CRASHES_NS / 1000000000u));
@@ -703,4 +728,80 @@ unsigned sh_module_quarantine(const struct module *m)
 		return 0;
 	age = sh_now() - oldest;
 	return age >= CRASHES_NS ? 0 : (unsigned)((CRASHES_NS - age) / 1000000000u) + 1;
+}
+
+/* ---- after the death of a supervisor ---- */
+
+void sh_modules_adopt(const int *so_fd)
+{
+	struct module **known = calloc(LEDGER_MODULES, sizeof *known);
+
+	if (!known)
+		abort();
+	for (unsigned i = 0; i < sh_ledger->nmodules && i < LEDGER_MODULES; i++) {
+		struct ledger_module *l = &sh_ledger->module[i];
+		struct module *m;
+
+		if (!atomic_load(&l->used) || so_fd[i] < 0)
+			continue;
+		m = known[i] = calloc(1, sizeof *m);
+		if (!m)
+			abort();
+		memcpy(m->hash, l->hash, sizeof m->hash);
+		memcpy(m->name, l->name, sizeof m->name);
+		memcpy(m->crashed_ns, l->crashed_ns, sizeof m->crashed_ns);
+		m->size = l->size;
+		m->crashes = l->crashes;
+		m->so_fd = so_fd[i];
+		m->index = i;
+		m->last = &m->first;
+		m->next = modules;
+		modules = m;
+		for (unsigned k = 0; k < l->nentries && k < LEDGER_ENTRIES; k++)
+			sh_module_learn(m, l->entries[k]);
+	}
+	for (uint32_t i = 0; i < sh_ledger->ninstances && i < LEDGER_INSTANCES; i++) {
+		struct ledger_instance *l = &sh_ledger->instance[i];
+		struct modinstance *in;
+
+		if (atomic_load(&l->state) != INSTANCE_LOADED || l->module >= LEDGER_MODULES || !known[l->module])
+			continue;
+		in = calloc(1, sizeof *in);
+		if (!in)
+			abort();
+		in->id = i;
+		in->module = known[l->module];
+		know_instance(in);
+	}
+	free(known);
+}
+
+/* Takes one that is free out: its task goes on, or it is to be reset. NULL: it is not. */
+struct modinstance *sh_instance_adopt(uint32_t id)
+{
+	for (struct module *m = modules; m; m = m->next)
+		for (struct modinstance **at = &m->free; *at; at = &(*at)->next) {
+			struct modinstance *in = *at;
+
+			if (in->id != id)
+				continue;
+			*at = in->next;
+			m->nfree--;
+			return in;
+		}
+	return NULL;
+}
+
+struct module *sh_module_at(uint32_t index)
+{
+	for (struct module *m = modules; m; m = m->next)
+		if (m->index == index)
+			return m;
+	return NULL;
+}
+
+void sh_modules_keep(void)
+{
+	for (struct module *m = modules; m; m = m->next)
+		sh_keeper_keep(KEEP_MODULE, m->index, 1, &m->so_fd);
 }

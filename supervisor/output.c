@@ -73,8 +73,11 @@ void sh_output_drop(struct job *j)
 				newest = at;
 			nkept--;
 			bytes_kept -= j->output_bytes;
+			atomic_store(&sh_ledger->job[j->id % TASK_SLOTS].over, JOB_DROPPED);
 			break;
 		}
+	if (j->id)
+		sh_keeper_drop(j->id, 7);
 	forget(j);
 }
 
@@ -95,6 +98,7 @@ void sh_output_keep(struct job *j)
 {
 	j->out_empty = drop_empty(&j->out);
 	j->err_empty = drop_empty(&j->err);
+	sh_keeper_drop(j->id, j->out_empty * 1u | j->err_empty * 2u | 4u);
 	j->output_bytes = bytes_of(j->out) + bytes_of(j->err);
 	j->newer = NULL;
 	*newest = j;

@@ -134,9 +134,10 @@ int sh_setup_socket(char *error, size_t n)
 	const char *path = sh_options.socket;
 	int fd;
 
-	if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+	/* room for that of the keeper */
+	if (strlen(path) + strlen(KEEPER_SUFFIX) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
 		snprintf(error, n, "the socket's path is longer than %zu bytes",
-			sizeof((struct sockaddr_un *)NULL)->sun_path - 1);
+			sizeof((struct sockaddr_un *)NULL)->sun_path - 1 - strlen(KEEPER_SUFFIX));
 		return -1;
 	}
 	if (make_folder(path, error, n) < 0 || take_lock(path, error, n) < 0)
@@ -150,6 +151,7 @@ int sh_setup_socket(char *error, size_t n)
 void sh_setup_remove_socket(void)
 {
 	unlink(sh_options.socket);
+	sh_keeper_remove_socket();
 	if (lock_fd >= 0)
 		unlink(lock_path); /* while it is locked: who waits for it looks again */
 }

@@ -13,11 +13,14 @@
  *   control.c  connections and lines                verbs.c    the requests; views.c, ps.c the lists
  *   dump.c     stacks of goroutines
  *   life.c     what happened to a goroutine         symbol.c   names of functions
+ *   ledger.c, keeper.c, adopt.c  what outlives this process, and its successor
  */
 #ifndef SUPERVISOR_SUPER_H
 #define SUPERVISOR_SUPER_H
 
 #include "core/sched.h"
+#include "supervisor/keeper.h"
+#include "supervisor/ledger.h"
 #include "supervisor/log.h"
 #include "supervisor/zygote.h"
 
@@ -61,6 +64,7 @@ extern uint64_t sh_start_ns;
 /* ---- main.c ---- */
 enum { STOP_NO, STOP_DRAIN, STOP_NOW, STOP_GONE };
 extern int sh_stopping;
+_Noreturn void sh_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* before we take tasks */
 void sh_stop(bool now);
 void sh_stop_look(void); /* something ended: are we done? */
 void sh_look_again(void); /* the medic wrote: seats, tasks, audit, crashes */
@@ -80,8 +84,11 @@ int sh_link_start(int sock);
 void sh_link_ask(const struct zreq *, const int *fds, int nfds, zygote_done *, void *arg); /* copies the descriptors */
 
 /* ---- fleet.c ---- */
+#define STATUS_UNKNOWN (-1) /* neither WIFEXITED nor WIFSIGNALED: no child of ours */
 typedef void child_done(void *arg, int status);
 void sh_fleet_start(pid_t zygote, unsigned workers);
+void sh_fleet_adopt(unsigned workers);		    /* all are there already, and none is our child */
+void sh_fleet_zygote(pid_t);			    /* a standby has taken over */
 void sh_fleet_look(void);
 void sh_fleet_tick(void);
 void sh_fleet_renew(struct asker *, unsigned only); /* 0: all workers; answers when it is done */
@@ -112,6 +119,7 @@ struct module {
 	struct module *next;
 	uint64_t hash[2], size;
 	int so_fd;
+	uint32_t index; /* in the ledger */
 	char name[Z_NAME];
 	unsigned ninstances, nfree;
 	struct modinstance *free;
@@ -134,6 +142,10 @@ void sh_module_dequeue(struct module *, struct job *);
 void sh_module_give_back(struct modinstance *, bool spent);
 void sh_module_crashed(struct module *);
 unsigned sh_module_quarantine(const struct module *); /* seconds it will last; 0: none */
+void sh_modules_adopt(const int *so_fd); /* from the ledger; so_fd by index there */
+struct modinstance *sh_instance_adopt(uint32_t id);
+struct module *sh_module_at(uint32_t index);
+void sh_modules_keep(void);
 bool sh_module_has(const struct module *, const char *entry);
 void sh_module_learn(struct module *, const char *entry);
 
@@ -173,9 +185,9 @@ struct job {
 	struct asker *asker; /* of the submission, until answered */
 	const void *owner;  /* run: the connection with which it stands and falls */
 	int out, err, cwd;  /* -1 */
-	int32_t zfd[3];
 	uv_timer_t *timeout;
 	uint64_t timeout_ns;
+	char key[KEY_SIZE]; /* "": its client will not ask again */
 	int64_t started_ns, ended_ns; /* wall clock, as we saw it */
 	unsigned attempts;
 	char entry[Z_NAME], name[64], path[256];
@@ -199,9 +211,21 @@ void sh_jobs_abandon(const void *owner);
 void sh_jobs_cancel_all(void);
 const char *sh_job_status(const struct job *);
 bool sh_job_ended(const struct job *);
+struct job *sh_job_by_key(const char *key); /* accepted ones only */
+void sh_job_answer(struct job *, struct asker *); /* that it is accepted */
+bool sh_job_own(struct job *, const void *owner); /* run: whose connection came back */
+void sh_jobs_adopt(int (*fds)[3]);	    /* from the ledger and the segment; fds by slot */
+void sh_jobs_orphans(void);		    /* cancels those of `run`s that have not come back */
+void sh_jobs_keep(void);		    /* gives a new keeper what it is to have */
 /* module.c calls these */
 void sh_job_place(struct job *, struct modinstance *);
 void sh_job_refuse(struct job *, const struct failure *);
+
+/* ---- adopt.c ---- */
+bool sh_adopt_begin(int *link); /* asks the keeper; ends the process if what it has is not ours to take */
+void sh_adopt_end(void);	/* in the loop: the zygote has done all that our predecessor asked */
+void sh_keeper_first(int segment, int ledger, int link, int event);
+void sh_keeper_begin(void);	/* starts another and gives it all */
 
 int sh_output_open(struct job *);
 void sh_output_keep(struct job *);  /* it has ended */

@@ -83,6 +83,18 @@ static bool in_module(const struct module *m, uint64_t at, char *name, size_t ro
 	return found;
 }
 
+/* The zygote has the same code as we; if it is not of our making, elsewhere. */
+static bool in_our_code(const void **at, Dl_info *info)
+{
+	intptr_t moved = (intptr_t)((uintptr_t)sh_symbol - sh_ledger->code);
+	Dl_info self;
+
+	if (!moved)
+		return dladdr(*at, info) != 0;
+	*at = (const char *)*at + moved;
+	return dladdr(*at, info) && dladdr((void *)sh_symbol, &self) && info->dli_fbase == self.dli_fbase;
+}
+
 bool sh_symbol(const void *at, char *text, size_t n)
 {
 	const struct modinstance *in = instance_at((uintptr_t)at);
@@ -99,7 +111,7 @@ bool sh_symbol(const void *at, char *text, size_t n)
 			snprintf(text, n, "%s(+0x%lx)", in->module->name, (unsigned long)offset);
 		return true;
 	}
-	if (at && dladdr(at, &info) && info.dli_sname) {
+	if (at && in_our_code(&at, &info) && info.dli_sname) {
 		const char *slash = info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
 
 		snprintf(text, n, "%s(%s+0x%lx)", slash ? slash + 1 : "?", info.dli_sname,

@@ -7,6 +7,9 @@
  * entry is known to be there and a number is free: before it has an instance, if others have
  * shown that.
  *
+ * What must be known of it when this process dies is in the ledger, and its files are with the
+ * keeper, before its id is sent.
+ *
  * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
  * the slot, and so does its job.
  */
@@ -29,6 +32,11 @@ static uint64_t last_id;
 static struct task *record(const struct job *j)
 {
 	return task_at(j->id % TASK_SLOTS);
+}
+
+static struct ledger_job *entry(const struct job *j)
+{
+	return &sh_ledger->job[j->id % TASK_SLOTS];
 }
 
 static int64_t wall_clock(void)
@@ -74,6 +82,13 @@ static void given_back(void *arg, const struct zrep *rep)
 	sh_module_give_back(arg, rep->spent);
 }
 
+static void hold_instance(struct job *j, struct modinstance *in)
+{
+	j->instance = in;
+	if (j->accepted)
+		atomic_store(&entry(j)->instance, in ? in->id + 1 : 0);
+}
+
 /* The zygote closes the task's descriptors and makes the instance's variables fresh. */
 static void release(struct job *j)
 {
@@ -82,9 +97,8 @@ static void release(struct job *j)
 	if (!j->instance)
 		return;
 	req.instance = j->instance->id;
-	memcpy(req.fd, j->zfd, sizeof req.fd);
 	sh_link_ask(&req, NULL, 0, given_back, j->instance);
-	j->instance = NULL;
+	hold_instance(j, NULL);
 }
 
 void sh_job_refuse(struct job *j, const struct failure *why)
@@ -100,7 +114,7 @@ static void ended(struct job *j)
 	unsigned how = atomic_load(&t->how);
 
 	j->state = JOB_ENDED;
-	j->ended_ns = wall_clock();
+	entry(j)->ended_ns = j->ended_ns = wall_clock();
 	live[j->live] = live[--nlive];
 	live[j->live]->live = j->live;
 	stop_timer(j);
@@ -115,6 +129,8 @@ static void ended(struct job *j)
 	release(j);
 	sh_verbs_ended(j);
 	sh_output_keep(j);
+	entry(j)->ended_order = ++sh_ledger->ended_order;
+	atomic_store(&entry(j)->over, JOB_KEPT);
 	sh_stop_look();
 }
 
@@ -136,7 +152,7 @@ static void cleared(void *arg, const struct zrep *rep)
 	struct job *j = arg;
 	struct modinstance *in = j->instance;
 
-	j->instance = NULL;
+	hold_instance(j, NULL);
 	j->state = JOB_WAITING;
 	if (j->cancelled)
 		end_unbegun(j, (unsigned)j->cancelled);
@@ -148,10 +164,15 @@ static void cleared(void *arg, const struct zrep *rep)
 /* Its root died and has attempts left: once more, from a fresh instance. */
 static void run_again(struct job *j)
 {
-	struct zreq req = {.op = Z_END, .instance = j->instance->id};
+	struct zreq req = {.op = Z_END};
 
+	if (!j->instance) { /* our predecessor had it cleared up */
+		j->state = JOB_WAITING;
+		sh_module_enqueue(j->module, j);
+		return;
+	}
+	req.instance = j->instance->id;
 	j->state = JOB_AGAIN;
-	memcpy(req.fd, j->zfd, sizeof req.fd);
 	sh_link_ask(&req, NULL, 0, cleared, j);
 }
 
@@ -161,7 +182,7 @@ static void look_at(struct job *j)
 	uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
 
 	if (j->state == JOB_LIVE && state > TASK_QUEUED && !j->started_ns)
-		j->started_ns = wall_clock();
+		entry(j)->started_ns = j->started_ns = wall_clock();
 	if (j->state != JOB_LIVE || state != TASK_ENDED)
 		return;
 	if (atomic_load(&t->again) && j->cwd >= 0)
@@ -182,7 +203,7 @@ void sh_job_cancel(struct job *j, unsigned how)
 	if (j->state == JOB_ENDED || !j->accepted)
 		return;
 	if (!j->cancelled)
-		j->cancelled = (int)how;
+		atomic_store(&entry(j)->cancelled, j->cancelled = (int)how);
 	if (j->state == JOB_WAITING) {
 		end_unbegun(j, how);
 	} else if (j->state == JOB_LIVE) {
@@ -198,6 +219,13 @@ void sh_jobs_abandon(const void *owner)
 			live[i]->owner = NULL;
 			sh_job_cancel(live[i], 1);
 		}
+}
+
+void sh_jobs_orphans(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive && live[i]->run && !live[i]->owner)
+			sh_job_cancel(live[i], 1);
 }
 
 void sh_jobs_cancel_all(void)
@@ -225,6 +253,7 @@ static uint64_t next_id(void)
 		if (old)
 			free_job(old);
 		slots[last_id % TASK_SLOTS] = NULL;
+		atomic_store(&sh_ledger->last_id, last_id);
 		return last_id;
 	}
 	return 0;
@@ -250,20 +279,63 @@ static void fill_record(struct job *j)
 	snprintf(t->name, sizeof t->name, "%s", j->name);
 	snprintf(t->module, sizeof t->module, "%s", j->path + skip);
 	snprintf(t->entry_name, sizeof t->entry_name, "%s", j->entry);
+	memcpy(task_args(t), j->args, j->args_len);
+	free(j->args);
+	j->args = NULL;
 }
 
-static void answer_accepted(struct job *j)
+/* What a successor of ours must know. id is the commit: from then on the task is promised. */
+static void enter(struct job *j)
+{
+	struct ledger_job *l = entry(j);
+	const int fds[3] = {j->out, j->err, j->cwd};
+	int have[3], n = 0;
+	uint32_t mask = 0;
+
+	atomic_store(&l->id, 0);
+	atomic_store(&l->over, 0);
+	atomic_store(&l->cancelled, 0);
+	atomic_store(&l->instance, j->instance ? j->instance->id + 1 : 0);
+	l->module = j->module->index;
+	l->attempts = j->attempts;
+	l->run = j->run;
+	l->timeout_at = j->timeout_ns ? sh_now() + j->timeout_ns : 0;
+	l->started_ns = l->ended_ns = 0;
+	memcpy(l->key, j->key, sizeof l->key);
+	memcpy(l->entry, j->entry, sizeof l->entry);
+	memcpy(l->name, j->name, sizeof l->name);
+	memcpy(l->path, j->path, sizeof l->path);
+	for (unsigned i = 0; i < 3; i++)
+		if (fds[i] >= 0) {
+			mask |= 1u << i;
+			have[n++] = fds[i];
+		}
+	sh_keeper_keep(KEEP_TASK, j->id, mask, have);
+	atomic_store(&l->id, j->id);
+}
+
+static void start_timeout(struct job *j, uint64_t ns)
+{
+	j->timeout = malloc(sizeof *j->timeout);
+	if (!j->timeout)
+		abort();
+	uv_timer_init(sh_loop, j->timeout);
+	j->timeout->data = j;
+	uv_timer_start(j->timeout, on_timeout, (ns + 999999) / 1000000, 0);
+}
+
+void sh_job_answer(struct job *j, struct asker *asker)
 {
 	json_t *reply = json_pack("{s:b, s:I}", "ok", 1, "id", (json_int_t)j->id);
 	int fds[2], n = 0;
 
 	if (j->run) {
-		fds[0] = sh_output_reader(j->out, false);
-		fds[1] = sh_output_reader(j->err, false);
+		j->owner = sh_ask_conn(asker);
+		fds[0] = sh_output_reader(j->out, j->out_empty);
+		fds[1] = sh_output_reader(j->err, j->err_empty);
 		n = fds[0] >= 0 && fds[1] >= 0 ? 2 : 0;
 	}
-	sh_answer(j->asker, reply, fds, n);
-	j->asker = NULL;
+	sh_answer(asker, reply, fds, n);
 	if (j->run) {
 		close_fd(&fds[0]);
 		close_fd(&fds[1]);
@@ -294,17 +366,11 @@ static bool accept_job(struct job *j)
 	j->live = nlive;
 	live[nlive++] = j;
 	fill_record(j);
-	if (j->run)
-		j->owner = sh_ask_conn(j->asker);
-	if (j->timeout_ns) {
-		j->timeout = malloc(sizeof *j->timeout);
-		if (!j->timeout)
-			abort();
-		uv_timer_init(sh_loop, j->timeout);
-		j->timeout->data = j;
-		uv_timer_start(j->timeout, on_timeout, (j->timeout_ns + 999999) / 1000000, 0);
-	}
-	answer_accepted(j);
+	enter(j);
+	if (j->timeout_ns)
+		start_timeout(j, j->timeout_ns);
+	sh_job_answer(j, j->asker);
+	j->asker = NULL;
 	return true;
 }
 
@@ -316,7 +382,6 @@ static void begun(void *arg, const struct zrep *rep)
 	struct failure why = {.code = rep->code};
 	struct task *t;
 
-	memcpy(j->zfd, rep->code ? (int32_t[]){-1, -1, -1} : rep->fd, sizeof j->zfd);
 	if (rep->code && !j->accepted) {
 		snprintf(why.text, sizeof why.text, "%s", rep->message);
 		sh_job_refuse(j, &why);
@@ -338,10 +403,6 @@ static void begun(void *arg, const struct zrep *rep)
 	if (j->attempts == 1)
 		close_fd(&j->cwd);
 	t = record(j);
-	if (j->args)
-		memcpy(task_args(t), j->args, j->args_len);
-	free(j->args);
-	j->args = NULL;
 	t->instance = j->instance->id;
 	t->load_gen = j->instance->load_gen;
 	t->text_start = j->instance->text_start;
@@ -361,9 +422,8 @@ void sh_job_place(struct job *j, struct modinstance *in)
 	struct zreq req = {.op = Z_BEGIN, .instance = in->id};
 	struct failure why = {.code = CODE_SHOAL};
 
-	j->instance = in;
+	hold_instance(j, in);
 	j->state = JOB_BEGIN;
-	memcpy(j->zfd, (int32_t[]){-1, -1, -1}, sizeof j->zfd);
 	if (sh_output_open(j) < 0) {
 		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
 		if (!j->accepted) {
@@ -409,6 +469,154 @@ void sh_job_submit(struct job *j, const char *module, const char *cc)
 	j->state = JOB_MODULE;
 	snprintf(j->path, sizeof j->path, "%s", module);
 	sh_module_get(module, j->cwd, cc, got_module, j);
+}
+
+/* ---- after the death of a supervisor ---- */
+
+static void adopt_live(struct job *j)
+{
+	struct ledger_job *l = entry(j);
+	uint32_t state = atomic_load(&record(j)->state), in = atomic_load(&l->instance);
+
+	j->live = nlive;
+	live[nlive++] = j;
+	if (l->timeout_at)
+		start_timeout(j, l->timeout_at > sh_now() ? l->timeout_at - sh_now() : 0);
+	j->state = state == TASK_FREE ? JOB_WAITING : JOB_LIVE;
+	if (j->state == JOB_LIVE && in)
+		j->instance = sh_instance_adopt(in - 1);
+}
+
+static struct job *adopt_one(unsigned slot, const int fds[3])
+{
+	struct ledger_job *l = &sh_ledger->job[slot];
+	struct module *m = sh_module_at(l->module);
+	struct job *j = calloc(1, sizeof *j);
+
+	if (!j)
+		abort();
+	j->out = fds[0];
+	j->err = fds[1];
+	j->cwd = fds[2];
+	j->id = atomic_load(&l->id);
+	j->module = m;
+	j->run = l->run;
+	j->accepted = true;
+	j->started_ns = l->started_ns;
+	j->ended_ns = l->ended_ns;
+	j->attempts = l->attempts;
+	j->cancelled = atomic_load(&l->cancelled);
+	memcpy(j->key, l->key, sizeof j->key);
+	memcpy(j->entry, l->entry, sizeof j->entry);
+	memcpy(j->name, l->name, sizeof j->name);
+	memcpy(j->path, l->path, sizeof j->path);
+	slots[slot] = j;
+	if (atomic_load(&l->over)) {
+		j->state = JOB_ENDED;
+		close_fd(&j->cwd);
+	} else {
+		adopt_live(j);
+	}
+	return j;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct job *const *x = a, *const *y = b;
+	uint64_t i = entry(*x)->ended_order, k = entry(*y)->ended_order;
+
+	return i < k ? -1 : i > k;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct job *const *x = a, *const *y = b;
+
+	return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
+}
+
+/* Those that no task has any more are cleared up. */
+static void adopt_instances(void)
+{
+	for (uint32_t i = 0; i < sh_ledger->ninstances && i < LEDGER_INSTANCES; i++) {
+		struct zreq req = {.op = Z_END, .instance = i};
+		struct modinstance *in;
+
+		if (atomic_load(&sh_ledger->instance[i].begun) && (in = sh_instance_adopt(i)) != NULL)
+			sh_link_ask(&req, NULL, 0, given_back, in);
+	}
+}
+
+void sh_jobs_adopt(int (*fds)[3])
+{
+	static struct job *some[TASK_SLOTS];
+	unsigned n = 0;
+
+	last_id = atomic_load(&sh_ledger->last_id);
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		uint64_t id = atomic_load(&sh_ledger->job[i].id);
+
+		if (id && id % TASK_SLOTS == i && sh_module_at(sh_ledger->job[i].module)) {
+			struct job *j = adopt_one(i, fds[i]);
+
+			if (atomic_load(&entry(j)->over) == JOB_KEPT)
+				some[n++] = j;
+		}
+	}
+	qsort(some, n, sizeof *some, by_order);
+	for (unsigned i = 0; i < n; i++)
+		sh_output_keep(some[i]);
+	adopt_instances();
+	n = nlive;
+	memcpy(some, live, n * sizeof *some);
+	qsort(some, n, sizeof *some, by_id);
+	for (unsigned i = 0; i < n; i++) {
+		struct job *j = some[i];
+
+		if (j->state != JOB_WAITING)
+			look_at(j);
+		else if (j->cancelled)
+			end_unbegun(j, (unsigned)j->cancelled);
+		else
+			sh_module_enqueue(j->module, j);
+	}
+	sh_log("adopted %u tasks under way, %u workers", n, sh_ledger->workers);
+}
+
+void sh_jobs_keep(void)
+{
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		struct job *j = slots[i];
+		int have[3], n = 0;
+		uint32_t mask = 0;
+
+		for (unsigned k = 0; j && k < 3; k++) {
+			int fd = k == 0 ? j->out : k == 1 ? j->err : j->cwd;
+
+			if (fd >= 0) {
+				mask |= 1u << k;
+				have[n++] = fd;
+			}
+		}
+		if (mask)
+			sh_keeper_keep(KEEP_TASK, j->id, mask, have);
+	}
+}
+
+struct job *sh_job_by_key(const char *key)
+{
+	for (unsigned i = 0; i < TASK_SLOTS && *key; i++)
+		if (slots[i] && strcmp(slots[i]->key, key) == 0)
+			return slots[i];
+	return NULL;
+}
+
+bool sh_job_own(struct job *j, const void *owner)
+{
+	if (!j->run)
+		return false;
+	j->owner = owner;
+	return true;
 }
 
 /* ---- questions ---- */

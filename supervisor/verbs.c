@@ -181,10 +181,12 @@ static bool take_strings(struct job *j, json_t *request, const char *module, con
 static const char *take_options(struct job *j, json_t *request)
 {
 	int64_t attempts = number_of(request, "attempts", 1), timeout = number_of(request, "timeout_ns", 0);
-	const char *entry = text_of(request, "entry"), *name = text_of(request, "name");
+	const char *entry = text_of(request, "entry"), *name = text_of(request, "name"), *key = text_of(request, "key");
 
 	if (entry && (!*entry || strlen(entry) >= sizeof j->entry))
 		return "an entry has 1 to 63 bytes";
+	if (key && (!*key || strlen(key) >= sizeof j->key))
+		return "a key has 1 to 39 bytes";
 	if (attempts < 1 || attempts > 65535)
 		return "attempts are 1 to 65535";
 	if (timeout < 0)
@@ -193,20 +195,32 @@ static const char *take_options(struct job *j, json_t *request)
 	snprintf(j->name, sizeof j->name, "%.63s", name ? name : "");
 	j->attempts = (unsigned)attempts;
 	j->timeout_ns = (uint64_t)timeout;
+	snprintf(j->key, sizeof j->key, "%s", key ? key : "");
 	j->run = flag_of(request, "run");
 	return NULL;
 }
 
+/* Asked once more, because whom it was asked died before the answer came: was it accepted? */
+static bool known_already(struct asker *a, json_t *request)
+{
+	const char *key = text_of(request, "key");
+	struct job *j = flag_of(request, "again") && key ? sh_job_by_key(key) : NULL;
+
+	if (j)
+		sh_job_answer(j, a);
+	return j != NULL;
+}
+
 static void verb_submit(struct asker *a, json_t *request)
 {
-	struct job *j = calloc(1, sizeof *j);
+	struct job *j = known_already(a, request) ? NULL : calloc(1, sizeof *j);
 	json_t *field = json_object_get(request, "module");
 	size_t n = take_bytes(field, NULL);
 	char module[4096];
 	const char *error = NULL;
 
 	if (!j)
-		abort();
+		return;
 	j->out = j->err = -1;
 	j->cwd = sh_ask_take_fd(a);
 	if (j->cwd < 0)
@@ -353,6 +367,19 @@ static void verb_logs(struct asker *a, json_t *request)
 	for (int i = 0; i < 2; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+}
+
+/* The `run` whose connection broke when our predecessor died: its task stands and falls with this one. */
+static void verb_own(struct asker *a, json_t *request)
+{
+	struct job *j = job_of(a, request);
+
+	if (!j)
+		return;
+	if (sh_job_own(j, sh_ask_conn(a)))
+		sh_answer(a, ok(), NULL, 0);
+	else
+		sh_answer_error(a, CODE_USAGE, NULL, "task %lu stands for itself", (unsigned long)j->id);
 }
 
 static void verb_cancel(struct asker *a, json_t *request)
@@ -566,6 +593,7 @@ static const struct {
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
 	{"life", verb_life}, {"dump", verb_dump},
+	{"own", verb_own},
 };
 
 void sh_verb(struct asker *a, json_t *request)

@@ -198,7 +198,9 @@ json_t *sh_view_info(void)
 	set_number(o, "spare", sh_options.spare);
 	set_number(o, "workers", sh_fleet_seats());
 	set_number(o, "medic", (uint64_t)sh_fleet_pid(SH_SEAT_MEDIC));
-	set_number(o, "zygote", (uint64_t)sh_root->zygote);
+	set_number(o, "zygote", (uint64_t)atomic_load(&sh_root->zygote));
+	set_number(o, "standby", (uint64_t)atomic_load(&sh_root->standby));
+	set_number(o, "keeper", (uint64_t)sh_keeper_pid());
 	set_number(o, "uptime_ns", sh_now() - sh_start_ns);
 	set_number(o, "memory_limit", sh_root->memory_limit);
 	set_number(o, "loads", atomic_load(&sh_root->load_gen));
@@ -284,8 +286,7 @@ json_t *sh_view_crashes(int64_t id)
 /* One line in the log for each crash since the last look. */
 void sh_crashes_look(void)
 {
-	static uint64_t seen;
-	uint64_t n = atomic_load(&rt->ncrashes);
+	uint64_t n = atomic_load(&rt->ncrashes), seen = sh_ledger->crashes_seen;
 
 	if (n - seen > CRASH_KEPT)
 		seen = n - CRASH_KEPT;
@@ -299,4 +300,5 @@ void sh_crashes_look(void)
 			(unsigned long)c->gid, c->worker, sh_signal_name(c->signal), c->address, where[0] ? " in " : "",
 			where, c->message[0] ? ": " : "", c->message);
 	}
+	sh_ledger->crashes_seen = seen;
 }

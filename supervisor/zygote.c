@@ -8,25 +8,38 @@
 #include "supervisor/zygote.h"
 #include "core/netpoll.h"
 #include "shm/check.h"
+#include "shm/heap.h"
 #include "shm/segment.h"
+#include "supervisor/ledger.h"
 #include "supervisor/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+#include <uv.h>
 
 #ifndef CLONE_FILES
 #include <linux/sched.h>
 #endif
+
+#define ZYGOTE_SEAT (SH_SEATS - 1)     /* seats in which nobody sits: to note locks in */
+#define SUPERVISOR_SEAT (SH_SEATS - 2)
+#define TRIAL_SECONDS 10
+#define CARE_MS 20
+#define CARE_CLONE_NS 100000000ull /* between two clones into one seat */
 
 int sh_medic_fd = -1;
 
@@ -35,6 +48,11 @@ static int *tid_address; /* where glibc keeps this thread's id: raw clone must s
 static uint64_t load_gen;
 static struct instance **instances;
 static uint32_t ninstances;
+static bool bound;	/* all end with the supervisor */
+static bool caretaker;	/* there is no supervisor */
+static uint64_t cloned_ns[SH_SEATS];
+
+static _Noreturn void serve_all(bool took_over);
 
 /*
  * clone without glibc: no atfork handlers, the parent's parent as parent. The thread id goes to
@@ -46,11 +64,13 @@ static pid_t spawn(unsigned long flags)
 	return (pid_t)syscall(SYS_clone, flags, 0, 0, tid_address, tid_address);
 }
 
-/* A child dies with the supervisor; it may be dead already. */
+/* A supervisor that is nobody's but its caller's takes its children along; it may be dead already. */
 static void die_with_supervisor(void)
 {
+	if (!bound)
+		return;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != sh_root->supervisor)
+	if (getppid() != atomic_load(&sh_root->supervisor))
 		_exit(1);
 }
 
@@ -60,23 +80,85 @@ static void fail(struct zrep *rep, int code, const char *what)
 	snprintf(rep->message, sizeof rep->message, "%s: %s", what, strerror(errno));
 }
 
+static pid_t clone_seat(unsigned seat, uint32_t ticket)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	pid_t pid;
+
+	/* The clone itself cannot know it: another load may come before it runs. */
+	s->load_gen = load_gen;
+	cloned_ns[seat] = sh_now();
+	pid = spawn(0x00000400 /* CLONE_FILES */);
+	if (pid)
+		return pid;
+	die_with_supervisor();
+	/* Asked for twice because a zygote died in between: one of the two goes. */
+	if (atomic_load(&sh_root->over) || !atomic_compare_exchange_strong(&s->ticket, &ticket, ticket + 1))
+		_exit(0);
+	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
+	if (seat == SH_SEAT_MEDIC)
+		medic_main();
+	worker_main(seat);
+}
+
 static void do_clone(const struct zreq *req, struct zrep *rep)
 {
-	unsigned seat = req->seat;
-
-	sh_check(seat < SH_SEATS);
-	/* The clone itself cannot know it: another load may come before it runs. */
-	sh_root->seat[seat].load_gen = load_gen;
-	rep->pid = spawn(0x00000400 /* CLONE_FILES */);
-	if (rep->pid == 0) {
-		die_with_supervisor();
-		if (seat == SH_SEAT_MEDIC)
-			medic_main();
-		worker_main(seat);
-	}
+	sh_check(req->seat < SH_SEATS);
+	rep->pid = clone_seat(req->seat, req->ticket);
 	if (rep->pid < 0)
 		fail(rep, 125, "clone");
 }
+
+/* ---- the standby ---- */
+
+static void nap_on(_Atomic uint32_t *word, uint32_t value, long ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0);
+}
+
+/* Sleeps until the zygote is dead. One that was cloned before the last load that counts is of no use. */
+static _Noreturn void stand_by(uint64_t gen, uint32_t word)
+{
+	uint32_t dead;
+
+	die_with_supervisor();
+	prctl(PR_SET_NAME, "shoal-standby");
+	while (atomic_load(&sh_root->zygote_word) == word)
+		nap_on(&sh_root->zygote_word, word, 1000);
+	dead = atomic_load(&sh_root->zygote_word);
+	if (gen < atomic_load(&sh_root->load_gen) || atomic_load(&sh_root->over) || !(dead & FUTEX_OWNER_DIED) ||
+	    !atomic_compare_exchange_strong(&sh_root->zygote_word, &dead, 0)) {
+		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0); /* the wake was for another */
+		_exit(0);
+	}
+	sh_log("the zygote is gone: its standby takes over");
+	load_gen = atomic_load(&sh_root->load_gen);
+	sh_heap_repair(sh_root->arena, ZYGOTE_SEAT, ZYGOTE_SEAT); /* it may have died in a constructor's malloc */
+	serve_all(true);
+}
+
+/* A new one, before the old one goes: there is always one that has all that was promised. */
+static void renew_standby(uint64_t gen)
+{
+	pid_t old = atomic_load(&sh_root->standby), pid;
+	uint32_t word = atomic_load(&sh_root->zygote_word);
+
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DOFORK);
+	pid = spawn(0x00000400 /* CLONE_FILES */);
+	if (pid == 0)
+		stand_by(gen, word);
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
+	if (pid < 0)
+		sh_log("no standby for the zygote: %s", strerror(errno));
+	atomic_store(&sh_root->standby, pid > 0 ? pid : 0);
+	atomic_store(&sh_root->load_gen, gen); /* from here on the old one is of no use */
+	if (old > 0)
+		kill(old, SIGKILL);
+}
+
+/* ---- requests ---- */
 
 static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
 {
@@ -84,6 +166,8 @@ static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
 	int code = 0;
 
 	die_with_supervisor();
+	signal(SIGALRM, SIG_DFL);
+	alarm(TRIAL_SECONDS); /* who keeps our time may die */
 	sh_instance_load(so_fd, req->name, req->entry[0] ? req->entry : NULL, 1, &code, t.message, sizeof t.message);
 	t.code = code;
 	_exit(write(out, &t, sizeof t) == sizeof t ? 0 : 1);
@@ -98,12 +182,24 @@ static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
 		fail(rep, 125, "clone");
 }
 
+static void remember(const struct zreq *req, struct instance *in)
+{
+	struct ledger_instance *l = &sh_ledger->instance[req->instance];
+
+	sh_instance_ranges(in, &l->base, &l->text_start, &l->text_end);
+	l->load_gen = load_gen;
+	for (unsigned i = 0; i < 3; i++)
+		atomic_store(&l->fd[i], -1);
+	atomic_store(&l->begun, 0);
+	atomic_store(&l->state, INSTANCE_LOADED);
+}
+
 static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	struct instance *in;
 	int code = 0;
 
-	sh_check(req->instance < 1u << 20);
+	sh_check(req->instance < LEDGER_INSTANCES);
 	if (req->instance >= ninstances) {
 		uint32_t n = req->instance + 64;
 
@@ -112,14 +208,16 @@ static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 		memset(instances + ninstances, 0, (n - ninstances) * sizeof *instances);
 		ninstances = n;
 	}
-	in = sh_instance_load(fds[0], req->name, NULL, 0, &code, rep->message, sizeof rep->message);
+	in = instances[req->instance]; /* there already: a standby that saw the load is asked again */
+	if (!in)
+		in = sh_instance_load(fds[0], req->name, NULL, 0, &code, rep->message, sizeof rep->message);
 	rep->code = code;
 	if (!in)
 		return;
 	instances[req->instance] = in;
-	sh_instance_ranges(in, &rep->base, &rep->text_start, &rep->text_end);
-	rep->load_gen = ++load_gen;
-	atomic_store(&sh_root->load_gen, load_gen);
+	renew_standby(++load_gen);
+	remember(req, in);
+	rep->load_gen = load_gen;
 }
 
 static struct instance *instance_of(const struct zreq *req)
@@ -128,10 +226,23 @@ static struct instance *instance_of(const struct zreq *req)
 	return instances[req->instance];
 }
 
+static void close_own(struct ledger_instance *l)
+{
+	for (int i = 0; i < 3; i++) {
+		int fd = atomic_exchange(&l->fd[i], -1);
+
+		if (fd >= ZFD_FIRST_FREE) {
+			atomic_store(&poll_owner[fd], 0);
+			close(fd);
+		}
+	}
+}
+
 /* Takes the descriptors over: they stay open under the numbers they have. */
 static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	struct instance *in = instance_of(req);
+	struct ledger_instance *l = &sh_ledger->instance[req->instance];
 
 	rep->entry = sh_instance_entry(in, req->entry);
 	if (!rep->entry) {
@@ -139,32 +250,58 @@ static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 		snprintf(rep->message, sizeof rep->message, "%s has no function '%s'", req->name, req->entry);
 		return 0;
 	}
-	sh_instance_ranges(in, &rep->base, &rep->text_start, &rep->text_end);
-	memcpy(rep->fd, fds, sizeof rep->fd);
-	for (int i = 0; i < 3; i++)
+	close_own(l);
+	atomic_store(&l->begun, 1);
+	for (int i = 0; i < 3; i++) {
+		atomic_store(&l->fd[i], rep->fd[i] = fds[i]);
 		atomic_store(&poll_owner[fds[i]], POLL_RUNTIME);
+	}
 	return 1;
 }
 
 static void do_end(const struct zreq *req, struct zrep *rep)
 {
-	for (int i = 0; i < 3; i++)
-		if (req->fd[i] >= ZFD_FIRST_FREE) {
-			atomic_store(&poll_owner[req->fd[i]], 0);
-			close(req->fd[i]);
+	struct ledger_instance *l;
+
+	sh_check(req->instance < LEDGER_INSTANCES);
+	l = &sh_ledger->instance[req->instance];
+	close_own(l);
+	rep->spent = atomic_load(&l->state) != INSTANCE_LOADED;
+	if (!rep->spent && atomic_load(&l->begun)) {
+		rep->spent = (uint32_t)sh_instance_reset(instance_of(req));
+		if (rep->spent) {
+			instances[req->instance] = NULL;
+			atomic_store(&l->state, INSTANCE_SPENT);
 		}
-	rep->spent = (uint32_t)sh_instance_reset(instance_of(req));
-	if (rep->spent)
-		instances[req->instance] = NULL;
+	}
+	atomic_store(&l->begun, 0);
+}
+
+static void do_hello(const struct zreq *req, struct zrep *rep)
+{
+	int fd = -1;
+
+	if (req->pid) {
+		fd = (int)syscall(SYS_pidfd_open, req->pid, 0);
+		caretaker = fd < 0;
+		if (fd >= 0) {
+			dup3(fd, ZFD_WATCH, O_CLOEXEC); /* never free in between: others take numbers at the same time */
+			close(fd);
+		}
+	}
+	if (req->seat)
+		renew_standby(load_gen);
+	rep->pid = getpid();
 }
 
 static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 {
-	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1, [Z_BEGIN] = 3, [Z_END] = 0, [Z_WAKE] = 0};
+	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1, [Z_BEGIN] = 3, [Z_END] = 0,
+		[Z_WAKE] = 0, [Z_HELLO] = 0};
 	int keep = 0;
 
 	rep->serial = req->serial;
-	sh_check(req->op >= Z_CLONE && req->op <= Z_WAKE);
+	sh_check(req->op >= Z_CLONE && req->op <= Z_HELLO);
 	if (nfds != wanted[req->op]) {
 		errno = EMFILE; /* the kernel drops what finds no number */
 		fail(rep, 125, "descriptors");
@@ -180,6 +317,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 		sh_check(req->seat < SH_SEATS);
 		sh_seat_wake(req->seat);
 		break;
+	case Z_HELLO: do_hello(req, rep); break;
 	}
 out:
 	for (int i = 0; i < nfds && !keep; i++)
@@ -215,35 +353,133 @@ static int receive(struct zreq *req, int fds[3])
 }
 
 /*
+ * libuv has a pipe for the whole process that its first loop makes. Made here, it is one for all
+ * workers; else each would leave two descriptors behind that no seat lists.
+ */
+static void share_loop_pipe(void)
+{
+	uv_loop_t loop;
+
+	sh_check(uv_loop_init(&loop) == 0 && uv_loop_close(&loop) == 0);
+}
+
+/*
  * Only what the zygote needs stays open, under numbers that are the same each time: 0 /dev/null,
- * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket.
+ * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 the supervisor's pidfd.
  */
 static void keep_descriptors(void)
 {
 	int medic = fcntl(sh_medic_fd, F_DUPFD_CLOEXEC, 64), s = fcntl(sock, F_DUPFD_CLOEXEC, 64);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int watch = (int)syscall(SYS_pidfd_open, atomic_load(&sh_root->supervisor), 0);
 
 	sh_check(medic >= 0 && s >= 0 && null >= 0);
 	dup2(null, 0);
 	dup2(2, 1);
 	sh_check(dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
+	watch = watch >= 0 ? fcntl(watch, F_DUPFD_CLOEXEC, 64) : -1;
+	caretaker = watch < 0;
+	dup3(watch >= 0 ? watch : 0, ZFD_WATCH, O_CLOEXEC);
 	close_range(ZFD_FIRST_FREE, ~0u, 0);
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
 	sh_root->poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sh_check(sh_root->poll_fd >= 0);
-	for (int fd = 0; fd <= sh_root->poll_fd; fd++)
-		atomic_store(&poll_owner[fd], POLL_RUNTIME);
+	share_loop_pipe();
+	for (int fd = 0; fd < 64; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			atomic_store(&poll_owner[fd], POLL_RUNTIME);
 }
 
-_Noreturn void sh_zygote_main(int s)
+/* ---- while there is no supervisor ---- */
+
+/* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
+static void take_care(void)
+{
+	for (unsigned seat = 0; seat <= sh_ledger->workers && seat < SH_SEATS; seat++) {
+		struct sh_seat *s = &sh_root->seat[seat];
+		uint32_t state = atomic_load(&s->state), ticket;
+		bool medic_died = seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat);
+
+		if ((state != SEAT_VACANT && !medic_died) || sh_now() - cloned_ns[seat] < CARE_CLONE_NS)
+			continue;
+		ticket = (atomic_load(&s->ticket) + 2) & ~1u;
+		atomic_store(&s->ticket, ticket);
+		atomic_store(&s->liveness, 0);
+		atomic_store(&s->state, SEAT_STARTING);
+		sh_bell();
+		clone_seat(seat, ticket);
+	}
+}
+
+/* Nobody will ever ask again: supervisor and keeper are gone. */
+static _Noreturn void end_all(void)
+{
+	atomic_store(&sh_root->over, 1);
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		struct sh_seat *s = &sh_root->seat[seat];
+		int32_t pid = atomic_load(&s->pid);
+		uint32_t state = atomic_load(&s->state);
+
+		if (pid > 0 && (state == SEAT_LIVE || state == SEAT_STARTING) && !sh_seat_dead(seat))
+			kill(pid, SIGKILL);
+	}
+	_exit(0);
+}
+
+/* Waits for a request; meanwhile, if there is no supervisor, does what it would have others do. */
+static void await_request(void)
+{
+	for (;;) {
+		struct pollfd p[2] = {{sock, POLLIN, 0}, {caretaker ? -1 : ZFD_WATCH, POLLIN, 0}};
+
+		if (poll(p, 2, caretaker ? CARE_MS : -1) < 0)
+			continue;
+		if (p[0].revents)
+			return;
+		if (p[1].revents) {
+			caretaker = true;
+			sh_heap_repair(sh_root->arena, SUPERVISOR_SEAT, ZYGOTE_SEAT); /* it may have been counting */
+			sh_log("the supervisor is gone: work goes on, and waits for the next one");
+		}
+		if (caretaker)
+			take_care();
+	}
+}
+
+/* The zygote from here on, be it the first or a standby. */
+static _Noreturn void serve_all(bool took_over)
 {
 	struct zreq req;
-	struct zrep rep;
-	struct rlimit core;
+	struct zrep rep = {.pid = getpid()};
 	int fds[3], nfds;
 
+	prctl(PR_SET_NAME, "shoal-zygote");
+	sh_robust_hold(&sh_root->zygote_word);
+	atomic_store(&sh_root->zygote, getpid());
+	if (took_over)
+		send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
+	atomic_store(&sh_root->standby, 0);
+	renew_standby(load_gen);
+	for (;;) {
+		await_request();
+		nfds = receive(&req, fds);
+		if (nfds < 0)
+			end_all();
+		memset(&rep, 0, sizeof rep);
+		serve(&req, &rep, fds, nfds);
+		while (send(sock, &rep, sizeof rep, MSG_NOSIGNAL) < 0)
+			if (errno != EINTR)
+				end_all();
+	}
+}
+
+_Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
+{
+	struct rlimit core;
+
 	sock = s;
+	bound = bound_to_supervisor;
 	die_with_supervisor();
 	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */
 	signal(SIGPIPE, SIG_IGN);
@@ -251,15 +487,9 @@ _Noreturn void sh_zygote_main(int s)
 		core.rlim_cur = 0; /* a core takes 0.6 s: off unless asked for */
 		setrlimit(RLIMIT_CORE, &core);
 	}
+	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
 	keep_descriptors();
 	output_start();
-	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
-	while ((nfds = receive(&req, fds)) >= 0) {
-		memset(&rep, 0, sizeof rep);
-		serve(&req, &rep, fds, nfds);
-		while (send(sock, &rep, sizeof rep, MSG_NOSIGNAL) < 0)
-			if (errno != EINTR)
-				_exit(0);
-	}
-	_exit(0);
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
+	serve_all(false);
 }

@@ -6,12 +6,18 @@
  * it does is short; what may hang or crash (a constructor) is tried in a clone first, of which the
  * supervisor keeps the time.
  *
- * OWNER  the zygote's tables are its own; each clone inherits a copy that nobody reads
- * DEATH  the supervisor sees it with waitpid and ends: nobody else could clone a worker
+ * A standby, cloned after each load, has the same modules at the same addresses and the same
+ * descriptors, and sleeps on a robust futex. While no supervisor lives the zygote is caretaker:
+ * it clones anew who dies.
+ *
+ * OWNER  the zygote's tables are its own; each clone inherits a copy that only a standby ever reads
+ * DEATH  the standby goes on reading the same socket. Requests are done in order, so at most one
+ *        was under way: it is asked again (link.c), and all may be done twice
  */
 #ifndef SUPERVISOR_ZYGOTE_H
 #define SUPERVISOR_ZYGOTE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,31 +36,35 @@ extern int sh_medic_fd;
 enum zygote_op {
 	Z_CLONE = 1, /* seat -> pid */
 	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */
-	Z_LOAD,	     /* descriptor: module; instance, name -> text range, load_gen */
+	Z_LOAD,	     /* descriptor: module; instance, name -> its entry in the ledger, load_gen */
 	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
-	Z_END,	     /* instance, fd -> spent: the instance is of no more use */
-	Z_WAKE	     /* seat: wakes a worker that sleeps in its loop */
+	Z_END,	     /* instance -> spent: the instance is of no more use */
+	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
+	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before. seat: 1 for a new standby */
 };
 
 #define Z_NAME 64
 
 struct zreq {
 	uint32_t op, serial, seat, instance;
-	int32_t fd[3];
+	uint32_t ticket; /* Z_CLONE: of the seat */
+	int32_t pid;
 	char name[Z_NAME];  /* of the module, for messages */
 	char entry[Z_NAME];
 };
 
 struct zrep {
-	uint32_t serial;
+	uint32_t serial; /* 0: nobody asked: a standby tells that it is the zygote now */
 	int32_t code; /* 0, or the exit code of the failure, with message */
 	int32_t pid;
 	int32_t fd[3];
 	uint32_t spent;
 	uint64_t load_gen;
-	uintptr_t entry, base, text_start, text_end;
+	uintptr_t entry;
 	char message[512];
 };
+
+#define ZREP_LOST (-1) /* code: the zygote died over a Z_CLONE, before or after it */
 
 /* What a trial found. No struct at all: it crashed, hung or ended itself. */
 struct ztrial {
@@ -63,9 +73,9 @@ struct ztrial {
 };
 
 /* The zygote's descriptors: the same numbers in every worker. */
-enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_FIRST_FREE = 5 };
+enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5 /* pidfd of the supervisor */, ZFD_FIRST_FREE = 6 };
 
-_Noreturn void sh_zygote_main(int sock);
+_Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
 /* ---- instances (instance.c, in the zygote) ---- */
 
