@@ -42,7 +42,7 @@ SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(filter undefined,$(SAN)),-
 SH_CPPFLAGS := -I. -D_GNU_SOURCE= -DSHOAL_VERSION='"$(VERSION)"'
 SH_CFLAGS   := -std=gnu11 $(WARN) $(OPT_$(MODE)) $(SANFLAGS) -fno-omit-frame-pointer -pthread
 SH_LDFLAGS  := $(SANFLAGS) -pthread -Wl,--as-needed
-MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -Icore
+MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -idirafter core
 
 # A goroutine may come back from a call in another process: the callers in worker/ may not know
 # which registers a callee leaves alone. clang has no such optimization, and no such flag.
@@ -73,10 +73,11 @@ UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call so
 SIM     := $(call sources,tests/sim/*.c)
 PROC    := $(call sources,tests/proc/*.c)
 BENCH   := $(wildcard tests/bench/main.c)
+COMPARE := tests/bench/malloc_compare.c
 
 EXAMPLES  := $(patsubst tools/examples/%.c,$(B)/examples/%.so,$(call sources,tools/examples/*.c))
 TEST_MODS := $(patsubst tests/modules/%.c,$(B)/tests/modules/%.so,$(call sources,tests/modules/*.c))
-BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH),$(call sources,tests/bench/*.c)))
+BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH) $(COMPARE),$(call sources,tests/bench/*.c)))
 
 # A program is built as soon as it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
@@ -156,6 +157,8 @@ $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -luv -lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
+$(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
+	$(call link,,-lpthread)
 .SECONDARY:
 
 # ---- modules: compiled as a user would ----
@@ -179,7 +182,7 @@ submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2
 
 test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
 demo-programs: all $(EXAMPLES) $(TEST_MODS)
-bench-programs: all $(if $(BENCH),$(B)/bench) $(BENCH_MODS)
+bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS)
 
 test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
 	@tools/deps.sh
@@ -199,6 +202,7 @@ bench:	## builds and runs the benchmarks
 	@tools/deps.sh
 	$(submake) bench-programs
 	@SHOAL_BUILD='$(B)' $(B)/bench $(BENCH_ARGS)
+	@$(if $(BENCH_ARGS),:,$(B)/malloc_compare)
 
 $(B)/shoal.pc: Makefile FORCE
 	@mkdir -p $(@D)

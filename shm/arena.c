@@ -86,8 +86,7 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
 	a->dirty = carve(&at, pages / 64 + 1, 8);
 	a->map = carve(&at, pages, 4);
 	a->span = carve(&at, (size_t)pages + 1, sizeof *a->span);
-	a->abits = carve(&at, pages, PAGE_WORDS * 8);
-	a->rbits = carve(&at, pages, PAGE_WORDS * 8);
+	a->bits = carve(&at, pages, PAGE_WORDS * sizeof *a->bits);
 	a->first = (uint32_t)((at - (uintptr_t)base + PAGE_BYTES - 1) >> PAGE_SHIFT);
 	a->top = a->first;
 	if (a->first >= a->end)

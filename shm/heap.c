@@ -18,6 +18,7 @@
 
 #include <string.h>
 
+#define LATE_MAX 4096 /* bytes of a block that may be free a little later */
 #define POPULATE_MAX (1ul << 20 >> PAGE_SHIFT) /* larger blocks may be meant to stay sparse */
 
 /* Two words are stored in this order, should the process end between them. */
@@ -28,12 +29,22 @@
 struct place {
 	uint64_t desc;
 	uint32_t page; /* first of the span */
-	uint32_t word; /* of the block, in abits */
+	uint32_t word; /* of the block, in bits */
 	unsigned bit;
 };
 
-/* Whether a live block starts at p. */
-static inline __attribute__((always_inline)) bool locate(struct sh_arena *a, const void *p, struct place *at)
+/* The line is about to be changed: fetched from another processor once, not first to read and then to write. */
+static inline void want_line(const void *line)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+	__builtin_prefetch(line, 1);
+#endif
+}
+
+/* The place in a SMALL span where p is the start of a block, live or not; only desc and page if it leads elsewhere. */
+static inline __attribute__((always_inline)) bool locate_small(struct sh_arena *a, const void *p, struct place *at)
 {
 	size_t off = (uintptr_t)p - (uintptr_t)a, in;
 	uint32_t page = (uint32_t)(off >> PAGE_SHIFT), first;
@@ -50,15 +61,27 @@ static inline __attribute__((always_inline)) bool locate(struct sh_arena *a, con
 		return false;
 	at->desc = d;
 	at->page = first;
-	in = off - ((size_t)first << PAGE_SHIFT);
 	if (desc_state(d) != RUN_SMALL)
-		return desc_state(d) == RUN_LARGE && in == 0;
+		return false;
+	in = off - ((size_t)first << PAGE_SHIFT);
 	class = desc_class(d);
 	i = (unsigned)(in * sh_class_recip[class] >> 32);
 	if (i * class_bytes(class) != in || i >= a->span[first].blocks)
 		return false;
 	at->word = first * PAGE_WORDS + i / 64;
 	at->bit = i % 64;
+	return true;
+}
+
+/* Whether a live block starts at p. change: its bits are about to be. */
+static inline __attribute__((always_inline)) bool locate(
+	struct sh_arena *a, const void *p, struct place *at, bool change)
+{
+	at->page = 0;
+	if (!locate_small(a, p, at))
+		return at->page && desc_state(at->desc) == RUN_LARGE && p == page_at(a, at->page);
+	if (change)
+		want_line(&a->bits[at->word]);
 	return (word_live(a, at->word) >> at->bit & 1) != 0;
 }
 
@@ -66,7 +89,7 @@ size_t sh_heap_usable(struct sh_arena *a, const void *p)
 {
 	struct place at;
 
-	if (!locate(a, p, &at))
+	if (!locate(a, p, &at, false))
 		return 0;
 	return desc_state(at.desc) == RUN_SMALL ? class_bytes(desc_class(at.desc))
 						: (size_t)desc_pages(at.desc) << PAGE_SHIFT;
@@ -83,7 +106,7 @@ struct sh_heap *sh_heap_of(struct sh_arena *a, const void *p)
 {
 	struct place at;
 
-	return locate(a, p, &at) ? &a->heap[desc_heap(at.desc)] : NULL;
+	return locate(a, p, &at, false) ? &a->heap[desc_heap(at.desc)] : NULL;
 }
 
 /* ---- the list of a slot ---- */
@@ -274,9 +297,9 @@ static uint32_t new_span(
 		a->span[p].blocks = blocks;
 		atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 		for (unsigned w = 0; w < words; w++) {
-			atomic_store_explicit(&a->abits[p * PAGE_WORDS + w], word_empty(&a->span[p], w),
+			atomic_store_explicit(&a->bits[p * PAGE_WORDS + w].a, word_empty(&a->span[p], w),
 				memory_order_relaxed);
-			atomic_store_explicit(&a->rbits[p * PAGE_WORDS + w], 0, memory_order_relaxed);
+			atomic_store_explicit(&a->bits[p * PAGE_WORDS + w].r, 0, memory_order_relaxed);
 		}
 		for (uint32_t i = 0; i < n; i++)
 			atomic_store_explicit(&a->map[p + i], p, memory_order_relaxed);
@@ -289,11 +312,14 @@ static uint32_t new_span(
 	return 0;
 }
 
+static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat);
+
 /* Empty spans of all classes go back, because a limit is reached. */
 static bool reclaim(struct sh_arena *a, struct sh_cache *k, unsigned seat, bool locked)
 {
 	bool some = false;
 
+	free_all_late(a, k, seat);
 	for (unsigned c = 0; c < CLASSES; c++) {
 		struct sh_slot *s = &k->slot[c];
 
@@ -389,7 +415,7 @@ static inline void *take_block(struct sh_arena *a, struct sh_slot *s, unsigned c
 {
 	uint64_t avail = s->avail, at = s->at;
 	unsigned b = (unsigned)__builtin_ctzl(avail);
-	_Atomic uint64_t *word = &a->abits[at_word(at)];
+	_Atomic uint64_t *word = &a->bits[at_word(at)].a;
 
 	s->avail = avail & (avail - 1);
 	in_order();
@@ -538,30 +564,6 @@ static __attribute__((noinline)) void relist(
 	sh_arena_purge(a, seat, 0);
 }
 
-static inline void free_local(struct sh_arena *a, const struct place *at, unsigned seat, unsigned cpu)
-{
-	_Atomic uint64_t *word = &a->abits[at->word];
-	unsigned class = desc_class(at->desc);
-	struct sh_cache *k = &a->cache[a->heap[desc_heap(at->desc)].cache[cpu]];
-	struct sh_slot *s = &k->slot[class];
-	uint64_t now = atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << at->bit;
-
-	atomic_store_explicit(word, now, memory_order_relaxed);
-	in_order();
-	KILL_POINT("heap.free.committed");
-	if (at_word(s->at) == at->word) {
-		s->avail |= 1ul << at->bit;
-		KILL_POINT("heap.free.avail");
-	} else if (!s->avail) { /* the hottest place to go on */
-		aim(a, k, class, at->page, at->word - at->page * PAGE_WORDS,
-			~(now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_acquire)));
-	} else if (atomic_load_explicit(&a->span[at->page].mark, memory_order_relaxed) == MARK_FULL ||
-		   (now ^ atomic_load_explicit(&a->rbits[at->word], memory_order_relaxed)) ==
-			   word_empty(&a->span[at->page], at->word - at->page * PAGE_WORDS)) {
-		relist(a, k, class, at->page, seat);
-	}
-}
-
 /* Puts a QUEUED span on its owner's remote stack. */
 static void push_remote(struct sh_arena *a, uint32_t p)
 {
@@ -593,17 +595,61 @@ static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p,
 	KILL_POINT("heap.queue.done");
 }
 
-static inline void free_remote(struct sh_arena *a, const struct place *at, unsigned seat)
+static void free_remote(struct sh_arena *a, const struct place *at, unsigned seat)
 {
 	/* Before the xor: after it the owner may allocate the block again. */
-	uint64_t allocated = atomic_load_explicit(&a->abits[at->word], memory_order_relaxed) >> at->bit & 1;
-	uint64_t was = atomic_fetch_xor(&a->rbits[at->word], 1ul << at->bit) & 1ul << at->bit;
+	uint64_t allocated = atomic_load_explicit(&a->bits[at->word].a, memory_order_relaxed) >> at->bit & 1;
+	uint64_t was = atomic_fetch_xor(&a->bits[at->word].r, 1ul << at->bit) & 1ul << at->bit;
 
 	KILL_POINT("heap.free.remote");
 	sh_check((was != 0) != allocated); /* two free one block at once: the second finds it free */
 	/* Pairs with scan_current: either we see FULL or it sees our bit. */
 	if (atomic_load(&a->span[at->page].mark) == MARK_FULL)
 		queue_span(a, at->page, seat);
+}
+
+static inline struct place late_place(struct sh_arena *a, uint32_t late)
+{
+	uint32_t word = late >> 6;
+
+	return (struct place){.word = word,
+		.bit = late & 63,
+		.page = atomic_load_explicit(&a->map[word / PAGE_WORDS], memory_order_relaxed)};
+}
+
+/* A live block of another's span: free from here on, though not yet by its bits. false: it was free. */
+static inline bool free_late(struct sh_arena *a, struct sh_cache *k, const struct place *at, unsigned seat)
+{
+	uint32_t this = at->word << 6 | at->bit, i = k->late_at % LATE, old = k->late[i];
+	struct place then;
+	bool twice = false;
+
+	for (unsigned n = 0; n < LATE; n++)
+		twice |= k->late[n] == this;
+	if (__builtin_expect(twice, 0))
+		return false;
+	k->late[i] = this;
+	KILL_POINT("heap.late.put");
+	k->late_at = i + 1;
+	if (old) {
+		then = late_place(a, old);
+		free_remote(a, &then, seat);
+	}
+	return true;
+}
+
+/* All that are late are freed in their spans. */
+static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
+{
+	for (unsigned i = 0; i < LATE; i++) {
+		struct place at = late_place(a, k->late[i]);
+
+		if (!k->late[i])
+			continue;
+		k->late[i] = 0;
+		KILL_POINT("heap.late.taken");
+		free_remote(a, &at, seat);
+	}
 }
 
 static __attribute__((noinline)) void free_large(struct sh_arena *a, uint32_t p, unsigned seat)
@@ -640,10 +686,10 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	if (id >> 8 != cpu + 1 || off >= 64 * units * 16)
 		return false;
 	i = off * sh_class_recip[id & 127] >> 32;
-	word = &a->abits[at_word(at)];
+	word = &a->bits[at_word(at)].a;
 	now = atomic_load_explicit(word, memory_order_relaxed);
 	if (i * units * 16 != off || i > at_last(at) ||
-		!((now ^ atomic_load_explicit(&a->rbits[at_word(at)], memory_order_relaxed)) >> i & 1))
+		!((now ^ atomic_load_explicit(&a->bits[at_word(at)].r, memory_order_relaxed)) >> i & 1))
 		return false;
 	atomic_store_explicit(word, now ^ 1ul << i, memory_order_relaxed);
 	in_order();
@@ -653,20 +699,74 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	return true;
 }
 
-void sh_heap_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
+/* Of another's span, or large, or of no cpu. */
+static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigned seat, unsigned cpu, const void *p)
 {
 	struct place at = {0};
+	uint32_t c;
 
-	if (cpu < SH_HEAP_CPUS && free_recent(a, cpu, p))
-		return;
-	if (__builtin_expect(!locate(a, p, &at), 0))
-		sh_check(!"free of what is no live block");
-	if (__builtin_expect(desc_owner(at.desc) == cpu && cpu < SH_HEAP_CPUS, 1)) /* never of a LARGE */
-		free_local(a, &at, seat, cpu);
-	else if (desc_state(at.desc) == RUN_LARGE)
+	if (__builtin_expect(!locate(a, p, &at, true), 0))
+		return false;
+	if (desc_state(at.desc) == RUN_LARGE) {
 		free_large(a, at.page, seat);
-	else
-		free_remote(a, &at, seat);
+		return true;
+	}
+	c = cpu < SH_HEAP_CPUS ? a->heap[desc_heap(at.desc)].cache[cpu] : 0;
+	if (c && sh_class_units[desc_class(at.desc)] <= LATE_MAX / 16)
+		return free_late(a, &a->cache[c], &at, seat);
+	free_remote(a, &at, seat);
+	return true;
+}
+
+/* The slot has nothing at hand: it goes on at the block just freed, the hottest place. */
+static __attribute__((noinline)) void aim_here(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, uint32_t word)
+{
+	aim(a, k, class, p, word - p * PAGE_WORDS, ~word_live(a, word));
+}
+
+bool sh_heap_try_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
+{
+	struct place at = {0};
+	struct sh_cache *k;
+	struct sh_slot *s;
+	struct sh_span *span;
+	unsigned class;
+	uint64_t now;
+
+	if (__builtin_expect(cpu >= SH_HEAP_CPUS, 0))
+		return free_elsewhere(a, seat, cpu, p);
+	if (free_recent(a, cpu, p))
+		return true;
+	if (!locate_small(a, p, &at) || desc_owner(at.desc) != cpu)
+		return free_elsewhere(a, seat, cpu, p);
+	now = atomic_load_explicit(&a->bits[at.word].a, memory_order_relaxed);
+	if (__builtin_expect(!((now ^ atomic_load_explicit(&a->bits[at.word].r, memory_order_acquire)) >> at.bit & 1), 0))
+		return false;
+	now ^= 1ul << at.bit;
+	class = desc_class(at.desc);
+	k = &a->cache[a->heap[desc_heap(at.desc)].cache[cpu]];
+	s = &k->slot[class];
+	span = &a->span[at.page];
+	atomic_store_explicit(&a->bits[at.word].a, now, memory_order_relaxed);
+	in_order();
+	KILL_POINT("heap.free.committed");
+	if (at_word(s->at) == at.word) {
+		s->avail |= 1ul << at.bit;
+		KILL_POINT("heap.free.avail");
+	} else if (!s->avail) {
+		aim_here(a, k, class, at.page, at.word);
+	} else if (atomic_load_explicit(&span->mark, memory_order_relaxed) == MARK_FULL ||
+		   (now ^ atomic_load_explicit(&a->bits[at.word].r, memory_order_relaxed)) ==
+			   word_empty(span, at.word - at.page * PAGE_WORDS)) {
+		relist(a, k, class, at.page, seat);
+	}
+	return true;
+}
+
+void sh_heap_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
+{
+	if (__builtin_expect(!sh_heap_try_free(a, seat, cpu, p), 0))
+		sh_check(!"free of what is no live block");
 }
 
 bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, size_t size)
@@ -676,7 +776,7 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 	bool done;
 
 	(void)cpu;
-	sh_check(locate(a, p, &at));
+	sh_check(locate(a, p, &at, false));
 	size += size == 0;
 	if (desc_state(at.desc) == RUN_SMALL) {
 		size_t have = class_bytes(desc_class(at.desc));
@@ -732,6 +832,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 	if (h->cache[cpu]) {
 		k = &a->cache[h->cache[cpu]];
 		sh_cache_rebuild(a, h, cpu);
+		free_all_late(a, k, seat);
 		for (unsigned c = 0; c < CLASSES; c++)
 			drain(a, k, c, seat, true);
 		KILL_POINT("heap.flush.drained");

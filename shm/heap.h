@@ -60,8 +60,9 @@ void sh_heap_privilege(struct sh_heap *, bool);
  */
 void *sh_heap_alloc(struct sh_heap *, unsigned seat, unsigned cpu, size_t size, size_t align, bool zero);
 
-/* Gives a block back, from any P, any seat, any heap. Checks that p is the start of a live block. */
-void sh_heap_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p);
+/* Gives a block back, from any P, any seat, any heap. false: p is not the start of a live block, nothing done. */
+bool sh_heap_try_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p);
+void sh_heap_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p); /* checks that it is one */
 
 /* Grows or shrinks in place if it can; true: done (same address), false: nothing changed. */
 bool sh_heap_resize(struct sh_arena *, unsigned seat, unsigned cpu, void *p, size_t size);

@@ -12,10 +12,11 @@
  *   LARGE  one block of whole pages
  *   PURGE  its memory is being given back to the system by a seat
  *
- * A block is live when its bit in abits and its bit in rbits differ. Allocating it, and freeing
- * it by the owner, flips the bit in abits with a plain store (one writer); freeing it by anybody
- * else flips the bit in rbits atomically. So there is one commit each, and nothing to harvest.
- * Bits past the last block are set in abits, and so live for ever.
+ * A block is live when its bit in a and its bit in r differ (struct sh_bits). Allocating it, and
+ * freeing it by the owner, flips the bit in a with a plain store (one writer); freeing it by anybody
+ * else flips the bit in r atomically. So there is one commit each, and nothing to harvest. Bits past
+ * the last block are set in a, and so live for ever. The two words lie side by side: who frees
+ * another's block fetches one line from him.
  *
  * mark says who looks at a SMALL span's free blocks next:
  *   FULL     nobody: who frees a block must make it known (owner: ->LISTED, others: ->QUEUED)
@@ -39,14 +40,20 @@
 #define SMALL_MAX 32768ul
 #define STEPS 4		  /* span sizes of a class, from the first span to the largest */
 #define SPAN_PAGES_MAX 16 /* offsets in a span stay below 2^17: see block_index */
-#define PAGE_WORDS 8	  /* words of abits, and of rbits, for a page: 512 blocks of 16 bytes */
+#define PAGE_WORDS 8	  /* struct sh_bits for a page: 512 blocks of 16 bytes */
 #define BINS 136
 #define HEAP_SEATS 128
 #define OWNER_NONE (SH_HEAP_NOCPU + 1)
+#define LATE 8
 
 enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
 enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_LEFT };
+
+/* 64 blocks of a SMALL span. OWNER a: the span's owner; r: anybody else, atomically */
+struct sh_bits {
+	_Atomic uint64_t a, r;
+};
 
 /*
  * The run that starts at a page.
@@ -76,7 +83,7 @@ struct sh_span {
 struct sh_slot {
 	uint64_t avail; /* free blocks of the current word */
 	uint64_t
-		at; /* the word: index in abits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
+		at; /* the word: index in bits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
 	uint32_t span;		 /* CURRENT, or 0 */
 	uint32_t list;		 /* LISTED spans */
 	_Atomic uint32_t remote; /* QUEUED spans */
@@ -85,7 +92,12 @@ struct sh_slot {
 
 /*
  * OWNER  as its slots; heap and cpu are set while nobody has it
- * DEATH  busy is set around every change of a list: who finds it set rebuilds the cache
+ * DEATH  busy is set around every change of a list: who finds it set rebuilds the cache. A block
+ *        in late is freed by the store that puts it there; taken out and not yet free in its span
+ *        it is lost to the task's end
+ *
+ * late: blocks of other cpus' spans. Their bits are flipped LATE such frees later, when the line
+ * that holds them, asked for at once, has come: nobody waits for it.
  */
 struct sh_cache {
 	struct sh_slot slot[CLASSES];
@@ -95,7 +107,9 @@ struct sh_cache {
 	uint32_t busy;
 	uint32_t deaths; /* of the arena, when last rebuilt */
 	uint32_t next;	 /* free caches */
-	uint32_t pad[7];
+	uint32_t late_at;
+	uint32_t late[LATE]; /* index in bits, and the bit in the low 6 */
+	uint32_t pad[14];
 } __attribute__((aligned(64)));
 
 /*
@@ -153,7 +167,7 @@ struct sh_arena {
 	_Atomic uint32_t
 		*map; /* first page of the span a page belongs to: believed only if that span says so too */
 	struct sh_span *span;
-	_Atomic uint64_t *abits, *rbits;
+	struct sh_bits *bits;
 	uint8_t pages[CLASSES][STEPS];
 
 	struct sh_lock lock __attribute__((aligned(64)));
@@ -247,8 +261,8 @@ static inline uint64_t word_empty(const struct sh_span *s, unsigned w)
 
 static inline uint64_t word_live(struct sh_arena *a, size_t word)
 {
-	return atomic_load_explicit(&a->abits[word], memory_order_relaxed) ^
-	       atomic_load_explicit(&a->rbits[word], memory_order_acquire);
+	return atomic_load_explicit(&a->bits[word].a, memory_order_relaxed) ^
+	       atomic_load_explicit(&a->bits[word].r, memory_order_acquire);
 }
 
 static inline bool span_empty(struct sh_arena *a, uint32_t p)
@@ -271,12 +285,9 @@ static inline size_t class_bytes(unsigned class)
 static inline unsigned class_of(size_t size)
 {
 	size_t s = size - 1;
-	unsigned k;
+	unsigned k = 56 - (unsigned)__builtin_clzl(s | 128); /* 0 up to 255; no branch: sizes are anybody's guess */
 
-	if (s < 128)
-		return (unsigned)(s >> 4);
-	k = 56 - (unsigned)__builtin_clzl(s); /* 0 for 128..255 */
-	return 8 + k * 8 + (unsigned)(s >> (k + 4) & 7);
+	return k * 8 + (unsigned)(s >> (k + 4));
 }
 
 /* ---- span.c: all hold arena->lock unless said ---- */

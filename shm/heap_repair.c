@@ -191,7 +191,7 @@ void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 	st->used = pages_of(&a->used);
 	st->left = pages_of(&a->left);
 	st->committed = st->used + st->left + pages_of(&a->kept) +
-			(size_t)(top - a->first) * (sizeof *a->span + 2 * 8 * PAGE_WORDS + sizeof *a->map) +
+			(size_t)(top - a->first) * (sizeof *a->span + sizeof *a->bits * PAGE_WORDS + sizeof *a->map) +
 			atomic_load_explicit(&((struct sh_arena *)a)->heap_top, memory_order_relaxed) * sizeof *a->heap +
 			atomic_load_explicit(&((struct sh_arena *)a)->cache_top, memory_order_relaxed) * sizeof *a->cache +
 			sizeof *a;
@@ -245,8 +245,8 @@ static int audit_small(struct audit *au, uint32_t p, uint64_t d)
 	for (unsigned w = 0; w < span_words(s); w++) {
 		uint64_t tail = word_empty(s, w);
 
-		if ((atomic_load(&a->abits[p * PAGE_WORDS + w]) & tail) != tail ||
-			(atomic_load(&a->rbits[p * PAGE_WORDS + w]) & tail))
+		if ((atomic_load(&a->bits[p * PAGE_WORDS + w].a) & tail) != tail ||
+			(atomic_load(&a->bits[p * PAGE_WORDS + w].r) & tail))
 			return wrong(au, "span %u: word %u has bits past the last block", p, w);
 	}
 	return 0;

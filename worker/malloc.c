@@ -2,8 +2,11 @@
  * malloc.c - malloc for all: the segment heap on a goroutine, jemalloc elsewhere.
  *
  * malloc looks at where it stands, free at the address. What a goroutine allocates belongs to its
- * task and is good in every worker; what libuv, the loader and the supervisor allocate is private
- * to the process.
+ * task and is good in every worker; what libuv, the loader, the supervisor and threads of a
+ * library's own allocate is private to the process.
+ *
+ * OWNER  dropped: threads put blocks there, who stands on a goroutine frees them
+ * DEATH  a block in dropped is the task's until its end
  */
 #include "shm/heap.h"
 #include "worker/worker.h"
@@ -12,40 +15,64 @@
 #include <jemalloc/jemalloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct sh_heap *sh_loading_heap;
 
 #define ZYGOTE_SEAT (SH_SEATS - 1)
 
-static inline struct sh_heap *heap_here(unsigned *seat, unsigned *cpu)
-{
-	struct g *g = on_g();
-
-	if (g) {
-		*seat = (unsigned)getm->seat;
-		*cpu = (unsigned)atomic_load_explicit(&getm->p, memory_order_relaxed);
-		return g->task->heap;
-	}
-	if (sh_loading_heap) {
-		*seat = ZYGOTE_SEAT;
-		*cpu = SH_HEAP_NOCPU;
-	}
-	return sh_loading_heap;
-}
+static _Atomic(void *) dropped; /* the first word of each block leads to the next */
 
 static inline bool ours(const void *p)
 {
 	return (uintptr_t)p - (SH_BASE + SH_OFF_HEAP) < SH_HEAP_SIZE;
 }
 
-static void *take(size_t n, size_t align, bool zero)
+/* The cache that this process may use now; a goroutine on its way out of a system call has no P. */
+static inline unsigned cpu_here(const struct m *m)
 {
-	unsigned seat, cpu;
-	struct sh_heap *h = heap_here(&seat, &cpu);
+	int p = atomic_load_explicit(&m->p, memory_order_relaxed);
+
+	return __builtin_expect(p >= 0, 1) ? (unsigned)p : SH_HEAP_NOCPU;
+}
+
+/* A thread of a library's own: seat and caches are in use by another right now. */
+static bool on_thread(void)
+{
+	return getm && syscall(SYS_gettid) != atomic_load(&sh_root->seat[getm->seat].pid);
+}
+
+static bool release(void *p)
+{
+	if (on_g() || (getm && !on_thread()))
+		return sh_heap_try_free(sh_root->arena, (unsigned)getm->seat, cpu_here(getm), p);
+	if (!getm)
+		return sh_heap_try_free(sh_root->arena, ZYGOTE_SEAT, SH_HEAP_NOCPU, p);
+	if (!sh_heap_usable(sh_root->arena, p))
+		return false;
+	*(void **)p = atomic_load(&dropped);
+	while (!atomic_compare_exchange_weak(&dropped, (void **)p, p))
+		;
+	return true;
+}
+
+static __attribute__((noinline)) void free_dropped(void)
+{
+	void *p = atomic_exchange(&dropped, NULL), *next;
+
+	for (; p; p = next) {
+		next = *(void **)p;
+		release(p);
+	}
+}
+
+static __attribute__((noinline)) void *take_private(size_t n, size_t align, bool zero)
+{
 	void *p;
 
-	if (h)
-		p = sh_heap_alloc(h, seat, cpu, n, align, zero);
+	if (sh_loading_heap)
+		p = sh_heap_alloc(sh_loading_heap, ZYGOTE_SEAT, SH_HEAP_NOCPU, n, align, zero);
 	else
 		p = mallocx(n ? n : 1, (align > 16 ? MALLOCX_ALIGN(align) : 0) | (zero ? MALLOCX_ZERO : 0));
 	if (!p)
@@ -53,12 +80,20 @@ static void *take(size_t n, size_t align, bool zero)
 	return p;
 }
 
-static void seat_and_cpu(unsigned *seat, unsigned *cpu)
+static inline void *take(size_t n, size_t align, bool zero)
 {
-	int p = getm ? atomic_load_explicit(&getm->p, memory_order_relaxed) : -1;
+	struct g *g = on_g();
+	struct m *m = getm;
+	void *p;
 
-	*seat = getm ? (unsigned)getm->seat : ZYGOTE_SEAT;
-	*cpu = p >= 0 ? (unsigned)p : SH_HEAP_NOCPU;
+	if (__builtin_expect(!g, 0))
+		return take_private(n, align, zero);
+	if (__builtin_expect(atomic_load_explicit(&dropped, memory_order_relaxed) != NULL, 0))
+		free_dropped();
+	p = sh_heap_alloc(g->task->heap, (unsigned)m->seat, cpu_here(m), n, align, zero);
+	if (__builtin_expect(!p, 0))
+		errno = ENOMEM;
+	return p;
 }
 
 void *malloc(size_t n)
@@ -79,24 +114,18 @@ void *calloc(size_t n, size_t size)
 
 void free(void *p)
 {
-	unsigned seat, cpu;
 	int err;
 
-	if (!p)
-		return;
-	if (!ours(p)) {
-		err = errno;
-		dallocx(p, 0);
-		errno = err;
-		return;
-	}
-	seat_and_cpu(&seat, &cpu);
-	if (__builtin_expect(!sh_heap_usable(sh_root->arena, p), 0)) {
-		if (on_g())
+	if (__builtin_expect(ours(p), 1)) {
+		if (__builtin_expect(!release(p), 0) && on_g())
 			host_misuse("free: not the start of a block in use");
 		return;
 	}
-	sh_heap_free(sh_root->arena, seat, cpu, p);
+	if (!p)
+		return;
+	err = errno;
+	dallocx(p, 0);
+	errno = err;
 }
 
 size_t malloc_usable_size(void *p)
@@ -106,9 +135,20 @@ size_t malloc_usable_size(void *p)
 	return ours(p) ? sh_heap_usable(sh_root->arena, p) : sallocx(p, 0);
 }
 
+/* In place: only a block of our own task, or what another left to a library would come to be ours and go with it. */
+static bool resize(struct g *g, void *p, size_t n)
+{
+	struct sh_heap *h = sh_heap_of(sh_root->arena, p);
+
+	if (!h && g)
+		host_misuse("realloc: not the start of a block in use");
+	return g && h == g->task->heap &&
+	       sh_heap_resize(sh_root->arena, (unsigned)getm->seat, cpu_here(getm), p, n);
+}
+
 void *realloc(void *p, size_t n)
 {
-	unsigned seat, cpu;
+	struct g *g = on_g();
 	size_t had;
 	void *q;
 
@@ -118,19 +158,14 @@ void *realloc(void *p, size_t n)
 		free(p);
 		return NULL;
 	}
-	if (!ours(p) && !on_g() && !sh_loading_heap) {
+	if (!ours(p) && !g && !sh_loading_heap) {
 		q = rallocx(p, n, 0);
 		if (!q)
 			errno = ENOMEM;
 		return q;
 	}
-	if (ours(p)) {
-		seat_and_cpu(&seat, &cpu);
-		if (!sh_heap_usable(sh_root->arena, p) && on_g())
-			host_misuse("realloc: not the start of a block in use");
-		if (sh_heap_resize(sh_root->arena, seat, cpu, p, n))
-			return p;
-	}
+	if (ours(p) && resize(g, p, n))
+		return p;
 	had = malloc_usable_size(p);
 	q = malloc(n);
 	if (!q)

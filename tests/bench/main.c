@@ -38,6 +38,7 @@ static struct row {
 	{"parked_bytes", "B", "parked", 3, 1, 700, 2768, {0}, 0},
 	{"parked_create", "ns", "parked", 3, 1, 500, 2457, {0}, 0},
 	{"parked_wake", "ns", "parked", 3, 1, 150, 626, {0}, 0},
+	{"malloc_mix", "ns", "malloc_mix", 1, 2, 0, 0, {0}, 0},
 	{"migrate", "ns", "migrate", 1, 2, 0, 0, {0}, 0},
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))

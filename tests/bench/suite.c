@@ -10,6 +10,8 @@
  */
 #include <shoal.h>
 
+#include "tests/bench/mix.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,6 +296,31 @@ static double migrate_round(void)
 	return move_ns;
 }
 
+/* ---- malloc_mix: see mix.h ---- */
+
+static struct shoal_wg mixers;
+
+static void mixer(void *arg)
+{
+	atomic_fetch_add(&mix.arrived, 1);
+	while (atomic_load(&mix.arrived) < 2)
+		shoal_yield();
+	mix_run(*(unsigned *)arg, MIX_OPS);
+}
+
+static double malloc_mix_round(void)
+{
+	int64_t start = shoal_now();
+	double ns;
+
+	for (unsigned who = 0; who < 2; who++)
+		must_go(shoal_wg_go(&mixers, mixer, &who, sizeof(who)));
+	shoal_wg_wait(&mixers);
+	ns = per(start, MIX_OPS);
+	mix_clear();
+	return ns;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	const char *name = argc == 2 ? argv[1] : "";
@@ -306,10 +333,12 @@ int shoal_main(int argc, char **argv)
 		print_median(name, pingpong_round);
 	else if (strcmp(name, "parked") == 0)
 		parked();
+	else if (strcmp(name, "malloc_mix") == 0)
+		print_median(name, malloc_mix_round);
 	else if (strcmp(name, "migrate") == 0)
 		print_median(name, migrate_round);
 	else {
-		fprintf(stderr, "bench: one of spawn, yield, pingpong, parked, migrate\n");
+		fprintf(stderr, "bench: one of spawn, yield, pingpong, parked, malloc_mix, migrate\n");
 		return 2;
 	}
 	return 0;

@@ -38,6 +38,13 @@ static size_t used(void)
 	return sh_arena_live(a, 0);
 }
 
+/* Blocks freed late are freed, too. */
+static void flush(struct sh_heap *heap)
+{
+	for (unsigned cpu = 0; cpu < 8; cpu++)
+		sh_heap_flush(heap, 0, cpu);
+}
+
 static size_t committed(void)
 {
 	struct sh_heap_stats st;
@@ -85,6 +92,7 @@ Test(heap, blocks_hold_what_was_asked_and_do_not_overlap)
 			cr_assert(p[i][k] == (i & 255), "block %u byte %zu", i, k);
 		sh_heap_free(a, 0, i % 2, p[i]);
 	}
+	flush(h);
 	cr_assert_eq(used(), 0);
 	audit();
 }
@@ -170,6 +178,36 @@ Test(heap, double_free_remote, .signal = SIGABRT)
 
 	sh_heap_free(a, 0, 1, p);
 	sh_heap_free(a, 0, 0, p);
+}
+
+/* Freed by one cpu and not yet so by its bits: freed again by the same, or by another when its bits say it. */
+Test(heap, double_free_late, .signal = SIGABRT)
+{
+	char *p = sh_heap_alloc(h, 0, 0, 100, 0, false);
+
+	sh_heap_free(a, 0, 1, sh_heap_alloc(h, 0, 1, 100, 0, false)); /* cpu 1 has a cache */
+	sh_heap_free(a, 0, 1, p);
+	sh_heap_free(a, 0, 1, p);
+}
+
+Test(heap, a_late_free_is_soon_a_free)
+{
+	enum { N = 100 };
+	char *p[N];
+	unsigned live = 0;
+
+	for (unsigned i = 0; i < N; i++)
+		p[i] = sh_heap_alloc(h, 0, 0, 100, 0, false);
+	sh_heap_free(a, 0, 1, sh_heap_alloc(h, 0, 1, 100, 0, false));
+	for (unsigned i = 0; i < N; i++)
+		sh_heap_free(a, 0, 1, p[i]);
+	for (unsigned i = 0; i < N; i++)
+		live += sh_heap_usable(a, p[i]) != 0;
+	cr_assert_eq(live, LATE);
+	sh_heap_flush(h, 0, 1);
+	for (unsigned i = 0; i < N; i++)
+		cr_assert_eq(sh_heap_usable(a, p[i]), 0);
+	audit();
 }
 
 Test(heap, double_free_large, .signal = SIGABRT)
@@ -266,6 +304,7 @@ Test(heap, flushed_spans_serve_other_cpus)
 	audit();
 	for (unsigned i = 0; i < N; i++)
 		sh_heap_free(a, 0, 0, p[i]);
+	flush(h);
 	cr_assert_eq(used(), 0);
 	audit();
 }
@@ -513,6 +552,8 @@ Test(heap, repair_of_a_holder)
 		p[i] = sh_heap_alloc(i % 2 ? h : t, 0, i % 4, i * 37, 0, false);
 	for (unsigned i = 0; i < N; i += 3)
 		sh_heap_free(a, 0, 0, p[i]);
+	flush(h);
+	flush(t);
 	if (fork() == 0) { /* dies with the lock, having spoiled all that it guards */
 		sh_lock_take(&a->lock, 3);
 		memset(a->bin, 0xff, sizeof a->bin);
@@ -533,6 +574,8 @@ Test(heap, repair_of_a_holder)
 		if (i % 3)
 			sh_heap_free(a, 0, 1, p[i]);
 	}
+	flush(h);
+	flush(t);
 	cr_assert_eq(used(), 0);
 	sh_heap_release(t, 0);
 	sh_heap_release(h, 0);
@@ -554,7 +597,7 @@ Test(heap, repair_of_a_queuer)
 	held = sh_heap_used(h);
 	/* A seat frees all, and dies between saying that the span is queued and doing so. */
 	for (unsigned i = 0; i < N; i++)
-		a->rbits[page * PAGE_WORDS] ^= 1ul << i;
+		a->bits[page * PAGE_WORDS].r ^= 1ul << i;
 	a->note[3].queue = page;
 	a->span[page].mark = MARK_QUEUED;
 	sh_heap_repair(a, 3, 0);
