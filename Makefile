@@ -163,7 +163,10 @@ $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
 
 # ---- modules: compiled as a user would ----
 
-module = @mkdir -p $(@D); echo "  SO    $@"; $(CC) $(MODFLAGS) $1 $(CFLAGS) -MMD -MP -MF $(@:.so=.d) -o $@ $<
+module = @mkdir -p $(@D); echo "  SO    $@"; $(CC) $(MODFLAGS) $1 $(CFLAGS) -MMD -MP -MF $(@:.so=.d) -o $@ $< $(MODLIBS)
+
+# Libraries that a module links.
+$(B)/tests/modules/deflate.so $(B)/examples/gzipcat.so: MODLIBS := -lz
 
 $(B)/examples/%.so: tools/examples/%.c $(B)/.modflags
 	$(call module)
