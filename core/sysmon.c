@@ -15,6 +15,7 @@
 #define PREEMPT_NS 10000000
 #define SYSCALL_NS 10000000	   /* a P in a system call is left alone so long when nobody wants it */
 #define NETPOLL_NS 10000000
+#define STARVED_LOOKS 10
 #define ASLEEP_ROUNDS 10	   /* all Ps idle at so many looks in a row: it sleeps until rung */
 
 static bool others_wait(struct p *p, int64_t now)
@@ -64,15 +65,15 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 	return false;
 }
 
-/* Work, a P for it, and nobody to do it: all workers are in system calls. At two looks in a row, or it is only on its way. */
+/* Work, a P for it, and nobody to do it: all workers are in system calls. At some looks in a row, or one is only on its way. */
 static void want_worker(void)
 {
 	bool starved = atomic_load(&sched.pidle) && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) &&
 		       work_in_sight();
 
-	if (starved && sched.starved)
+	sched.starved = starved ? sched.starved + 1 : 0;
+	if (sched.starved >= STARVED_LOOKS)
 		atomic_store(&sched.want_worker, 1);
-	sched.starved = starved;
 }
 
 int64_t sysmon(int64_t now)

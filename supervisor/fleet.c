@@ -409,11 +409,30 @@ static void find_pid(unsigned seat)
 		child_gone(seat, STATUS_UNKNOWN);
 }
 
+static void add_seat(unsigned seat)
+{
+	uv_timer_init(sh_loop, &place[seat].timer);
+	place[seat].timer.data = &place[seat];
+	clone_into(seat);
+}
+
+/* All workers are in system calls, and there is work: one more, unless one is on its way. */
+static void look_at_want(void)
+{
+	if (!atomic_exchange(&sched.want_worker, 0) || nseats >= WORKERS_MAX - 1 || sh_stopping == STOP_GONE)
+		return;
+	for (unsigned seat = 1; seat <= nseats; seat++)
+		if (atomic_load(&seat_at(seat)->state) != SEAT_LIVE)
+			return;
+	add_seat(++nseats);
+}
+
 void sh_fleet_look(void)
 {
 	look_at_renewals();
 	for (unsigned seat = 0; seat <= nseats; seat++)
 		find_pid(seat);
+	look_at_want();
 	for (unsigned seat = 1; seat <= nseats; seat++) {
 		struct place *p = &place[seat];
 		unsigned ms;
@@ -437,6 +456,9 @@ void sh_fleet_adopt(unsigned workers)
 {
 	adopted = true;
 	nseats = workers;
+	for (unsigned seat = workers + 1; seat < WORKERS_MAX; seat++) /* cloned when all were in system calls */
+		if (atomic_load(&seat_at(seat)->state) != SEAT_EMPTY)
+			nseats = seat;
 	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
 	for (unsigned seat = 0; seat <= nseats; seat++) {
 		uint32_t state = atomic_load(&seat_at(seat)->state);
@@ -471,11 +493,8 @@ void sh_fleet_start(pid_t zygote_pid, unsigned workers)
 	zygote = zygote_pid;
 	nseats = workers;
 	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
-	for (unsigned seat = 0; seat <= nseats; seat++) {
-		uv_timer_init(sh_loop, &place[seat].timer);
-		place[seat].timer.data = &place[seat];
-		clone_into(seat);
-	}
+	for (unsigned seat = 0; seat <= nseats; seat++)
+		add_seat(seat);
 }
 
 void sh_fleet_watch(pid_t pid, child_done *done, void *arg)
