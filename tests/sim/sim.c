@@ -25,7 +25,7 @@
 #define PARTS 4
 #define VALUES 256
 
-enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, RWMUTEX, COND, SEM, CANCEL, KINDS };
+enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, RWMUTEX, COND, SEM, CANCEL, SYSCALL, PIPE, KINDS };
 
 struct part {
 	enum what what;
@@ -355,7 +355,70 @@ static void joined(void *p)
 	part[a->part].counter++;
 }
 
+/* In and out of system calls, short ones and such as take longer than sysmon waits. */
+static void caller(void *p)
+{
+	struct arg *a = p;
+
+	for (unsigned i = 0; i < part[a->part].k; i++) {
+		if (sim_below(4))
+			entersyscall();
+		else
+			entersyscallblock();
+		if (sim_below(2))
+			sim_block(1 + (int64_t)sim_below(sim_below(3) ? 2000 : 300000));
+		exitsyscall();
+		part[a->part].counter++;
+		maybe_yield();
+	}
+}
+
+static void pipe_writer(void *p)
+{
+	struct arg *a = p;
+
+	for (unsigned i = 0; i < part[a->part].k; i++) {
+		maybe_yield();
+		if (sim_below(3) == 0)
+			shoal_sleep(1 + sim_below(20000));
+		sim_pipe_put(a->part);
+		part[a->part].sent++;
+	}
+}
+
+static void pipe_reader(void *p)
+{
+	struct arg *a = p;
+	unsigned late = 0;
+	int r;
+
+	while ((r = sim_pipe_take(a->part, part[a->part].cap && sim_below(2) ? host_now() + 1 + sim_below(50000) : 0)) != -EBADF) {
+		must(r == 0 || r == -ETIMEDOUT, "take", a->part, (unsigned)-r, 0);
+		part[a->part].received += r == 0;
+		if (r && sim_count.lost && ++late > 50)
+			return;
+		maybe_yield();
+	}
+}
+
 /* ---- parts ---- */
+
+static void pipe_part(unsigned p)
+{
+	struct part *q = &part[p];
+
+	for (unsigned i = 0; i < q->n; i++) {
+		start(q->wg, pipe_writer, (struct arg){.part = p, .i = i});
+		start(q->wg2, pipe_reader, (struct arg){.part = p, .i = i});
+	}
+	shoal_wg_wait(q->wg);
+	for (unsigned i = 0; q->received < q->sent && i < 2000 && !sim_count.lost; i++)
+		shoal_sleep(10000);
+	sim_pipe_close(p);
+	shoal_wg_wait(q->wg2);
+	if (!sim_count.lost)
+		must(q->received == q->n * q->k, "taken", p, q->received, q->n * q->k);
+}
 
 static void channel_part(unsigned p, void (*send)(void *), void (*recv)(void *))
 {
@@ -474,10 +537,15 @@ static void run_part(void *arg)
 		cancel_part(p);
 		want = q->n;
 		break;
+	case PIPE:
+		pipe_part(p);
+		break;
 	case MUTEX:
 	case SLEEP:
+	case SYSCALL:
 		for (unsigned i = 0; i < q->n; i++)
-			start(q->wg, q->what == MUTEX ? locker : sleeper, (struct arg){.part = p, .i = i});
+			start(q->wg, q->what == MUTEX ? locker : q->what == SLEEP ? sleeper : caller,
+			      (struct arg){.part = p, .i = i});
 		shoal_wg_wait(q->wg);
 		want = q->n * q->k;
 		break;
@@ -533,6 +601,8 @@ static void stalled(struct task *t)
 		for (unsigned p = 0; p < nparts; p++) {
 			struct part *q = &part[p];
 
+			if (q->what == PIPE && g->waitreason == WAIT_IO && q->wg && g->wg == q->wg2 && sim_pipe_lost(p))
+				sim_fail("all sleep, and G %lu waits for a byte that is there", (unsigned long)i);
 			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_RECV && shoal_chan_len(q->c))
 				sim_fail("all sleep, and G %lu waits for a value that is there", (unsigned long)i);
 			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_SEND && shoal_chan_len(q->c) < q->cap)

@@ -31,10 +31,19 @@ unsigned sim_below(unsigned n);
 void sim_begin(uint64_t seed, const struct sim_plan *); /* the segment is fresh and schedinit was called */
 /* Until the task has ended and all sleep. stalled() is called when all sleep for ever, and the task runs still. */
 void sim_run(struct task *, void (*stalled)(struct task *));
+void sim_block(int64_t ns); /* the worker is in the kernel so long */
 _Noreturn void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void sim_failed(void); /* main's: prints the counts */
 
 /* The white-box tests of the run queues: how many failed. */
 unsigned runq_tests(void);
+
+/* ---- sim_net.c: pipes of a simulated kernel ---- */
+void sim_net_begin(void);
+bool sim_net_edge(void); /* somebody would find an event */
+void sim_pipe_put(unsigned i);
+int sim_pipe_take(unsigned i, int64_t when); /* Parks. 0, -EBADF closed, -ETIMEDOUT */
+void sim_pipe_close(unsigned i);
+bool sim_pipe_lost(unsigned i); /* nobody should be waiting */
 
 #endif
