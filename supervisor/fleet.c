@@ -400,8 +400,11 @@ static void find_pid(unsigned seat)
 	struct place *p = &place[seat];
 	pid_t pid = atomic_load(&seat_at(seat)->pid);
 
-	if (p->pid || p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_LIVE || sh_seat_dead(seat) ||
-		pid <= 0)
+	if (p->pid || p->cloning || p->due)
+		return;
+	if (seat == SH_SEAT_MEDIC && sh_seat_dead(seat))
+		child_gone(seat, STATUS_UNKNOWN); /* it came and went before we learned of it */
+	if (p->cloning || atomic_load(&seat_at(seat)->state) != SEAT_LIVE || sh_seat_dead(seat) || pid <= 0)
 		return;
 	p->pid = pid;
 	p->began_ns = sh_now();
@@ -473,6 +476,8 @@ void sh_fleet_adopt(unsigned workers)
 			mark_dead(seat); /* asked for, and never came */
 	}
 	sh_fleet_zygote(atomic_load(&sh_root->zygote));
+	if (!watch_stranger(sh_keeper_pid()))
+		gone(sh_keeper_pid(), STATUS_UNKNOWN);
 	sh_fleet_look();
 }
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define LOCK_MS 100	   /* one that was killed a moment ago may not yet be known to be dying */
+#define LOCK_DYING_MS 5000
 
 static int lock_fd = -1;
 static char lock_path[PATH_MAX];
@@ -60,11 +64,49 @@ static int make_folder(const char *path, char *error, size_t n)
 	return 0;
 }
 
+static pid_t holder_of(int fd)
+{
+	char text[16];
+	ssize_t k = pread(fd, text, sizeof text - 1, 0);
+
+	text[k > 0 ? k : 0] = '\0';
+	return atoi(text);
+}
+
+/* Killed, and not yet torn down: it lets go of the lock last of all. */
+static bool dying(pid_t pid)
+{
+	char path[40], line[512], state;
+	unsigned long flags;
+	FILE *f;
+	char *at;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	at = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+	fclose(f);
+	return at && sscanf(at + 1, " %c %*d %*d %*d %*d %*d %lu", &state, &flags) == 2 &&
+	       (state == 'Z' || state == 'X' || flags & 4 /* PF_EXITING */);
+}
+
+static bool get_lock(int fd)
+{
+	for (unsigned ms = 0; ms < LOCK_DYING_MS; ms += 5) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return true;
+		if (ms >= LOCK_MS && !dying(holder_of(fd)))
+			return false;
+		poll(NULL, 0, 5);
+	}
+	return false;
+}
+
 /* Held as long as we live. The file may be removed by who held it last, so it is looked at again. */
 static int take_lock(const char *path, char *error, size_t n)
 {
 	struct stat ours, there;
-	char pid[16];
 
 	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
 	for (;;) {
@@ -73,12 +115,8 @@ static int take_lock(const char *path, char *error, size_t n)
 			snprintf(error, n, "%s: %s", lock_path, strerror(errno));
 			return -1;
 		}
-		if (flock(lock_fd, LOCK_EX | LOCK_NB) < 0) {
-			ssize_t k = read(lock_fd, pid, sizeof pid - 1);
-
-			pid[k > 0 ? k : 0] = '\0';
-			pid[strcspn(pid, "\n")] = '\0';
-			snprintf(error, n, "a supervisor runs on %s already%s%s", path, pid[0] ? ", pid " : "", pid);
+		if (!get_lock(lock_fd)) {
+			snprintf(error, n, "a supervisor runs on %s already, pid %d", path, (int)holder_of(lock_fd));
 			close(lock_fd);
 			lock_fd = -1;
 			return -1;

@@ -35,6 +35,7 @@ struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv); /* NULL: not in this version */
 	bool reads;			   /* takes --json */
+	bool patient;			   /* waits without limit for the successor of a supervisor that died */
 	int failure;			   /* exit code when Shoal itself fails: 125 where a task's code is due */
 	const char *synopsis, *summary, *details;
 };
@@ -100,12 +101,19 @@ struct conn {
 const char *socket_path(void);
 void socket_use(char *path); /* from now on, whatever was asked for */
 bool conn_try(struct conn *, const char *path); /* false: nobody there. Anything else that is wrong ends the process */
-void conn_open(struct conn *);
+void conn_open(struct conn *); /* waits for the successor of one that died */
+/*
+ * The connection broke. If what the supervisor ran goes on without it, connects to its successor as
+ * soon as there is one; meanwhile() is called about 50 times a second. false: all of it is gone.
+ */
+bool conn_again(struct conn *, void (*meanwhile)(void *), void *arg);
+bool conn_orphaned(void); /* no supervisor, but what it ran goes on */
 void conn_close(struct conn *);
 void conn_send(struct conn *, json_t *request, int fd); /* takes the request; fd or -1 */
 /* A reply if there is one within ms (-1: for ever). NULL: errno is ETIMEDOUT, EINTR, EPIPE (closed) or EPROTO. */
 json_t *conn_reply(struct conn *, int ms);
-json_t *conn_call(struct conn *, json_t *request, int fd); /* a reply that is no error, or ends the process */
+/* A reply that is no error, or ends the process. Asks again, with "again", whoever follows a supervisor that dies over it. */
+json_t *conn_call(struct conn *, json_t *request, int fd);
 void reply_check(json_t *reply);			   /* ends the process if it is an error */
 int conn_take_fd(struct conn *);
 json_t *request(const char *verb);

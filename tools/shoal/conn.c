@@ -18,6 +18,8 @@
 
 #define HELLO_MS 5000
 #define HELLO_MAX 65536
+#define AGAIN_MS 20
+#define IMPATIENT_MS 10000 /* so long who only asks something waits for a new supervisor */
 #define LINE_MAX_BYTES (1ul << 30)
 
 static char *chosen;
@@ -82,12 +84,54 @@ static int connect_to(int fd, const char *path)
 	return rc;
 }
 
-static void say_hello(struct conn *c, const char *path)
+/* ---- when it has died ---- */
+
+/* The keeper holds what the supervisor ran; who cannot reach it has nothing to wait for. */
+bool conn_orphaned(void)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	int n = snprintf(sa.sun_path, sizeof(sa.sun_path), "%s.keeper", socket_path());
+	int fd = n < (int)sizeof(sa.sun_path) ? socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0) : -1;
+	bool there = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+	if (fd >= 0)
+		close(fd);
+	return there;
+}
+
+static bool say_hello(struct conn *c, const char *path);
+
+bool conn_again(struct conn *c, void (*meanwhile)(void *), void *arg)
+{
+	bool told = false;
+	for (int tries = 0;; tries++) {
+		conn_close(c);
+		if (conn_try(c, socket_path()))
+			return true;
+		if (!conn_orphaned())
+			return false;
+		if (tries * AGAIN_MS > IMPATIENT_MS && cli.verb && !cli.verb->patient)
+			fail(EXIT_NO_SUPERVISOR, "no supervisor at %s, though what it ran goes on (shoal start begins another)", socket_path());
+		if (tries * AGAIN_MS > 1000 && !told) {
+			say("the supervisor is gone: waiting for the next one (shoal start begins it)");
+			told = true;
+		}
+		if (meanwhile)
+			meanwhile(arg);
+		usleep(AGAIN_MS * 1000);
+		if (interrupted())
+			exit(EXIT_CANCELLED);
+	}
+}
+
+/* false: it died over it. */
+static bool say_hello(struct conn *c, const char *path)
 {
 	conn_send(c, request("hello"), -1);
 	json_t *reply = conn_reply(c, HELLO_MS);
 	if (!reply && interrupted())
 		exit(EXIT_CANCELLED);
+	if (!reply && errno == EPIPE && conn_orphaned())
+		return false;
 	if (!reply)
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path,
 		     errno == ETIMEDOUT ? "it does not answer" : errno == EPIPE ? "it hangs up" : "what answers is something else");
@@ -97,6 +141,7 @@ static void say_hello(struct conn *c, const char *path)
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: what answers is something else, or of another version", path);
 	c->pid = (pid_t)get_int(reply, "pid", 0);
 	json_decref(reply);
+	return true;
 }
 
 bool conn_try(struct conn *c, const char *path)
@@ -117,13 +162,15 @@ bool conn_try(struct conn *c, const char *path)
 			fail(EXIT_NOT_PERMITTED, "%s: %s", path, strerror(e));
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path, no_socket ? "it is no socket" : strerror(e));
 	}
-	say_hello(c, path);
-	return true;
+	if (say_hello(c, path))
+		return true;
+	conn_close(c);
+	return false;
 }
 
 void conn_open(struct conn *c)
 {
-	if (!conn_try(c, socket_path()))
+	if (!conn_try(c, socket_path()) && !conn_again(c, NULL, NULL))
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s (shoal start begins one)", socket_path());
 }
 
@@ -275,15 +322,21 @@ void reply_check(json_t *reply)
 
 json_t *conn_call(struct conn *c, json_t *object, int fd)
 {
-	conn_send(c, object, fd);
 	json_t *reply;
-	while (!(reply = conn_reply(c, -1)) && errno == EINTR)
-		if (interrupted())
-			exit(EXIT_CANCELLED);
-	if (!reply && errno == EPROTO)
-		fail(failure_code(), "the supervisor's answer makes no sense");
-	if (!reply)
-		fail(failure_code(), "the supervisor hung up");
+	for (;;) {
+		conn_send(c, json_incref(object), fd);
+		while (!(reply = conn_reply(c, -1)) && errno == EINTR)
+			if (interrupted())
+				exit(EXIT_CANCELLED);
+		if (reply)
+			break;
+		if (errno == EPROTO)
+			fail(failure_code(), "the supervisor's answer makes no sense");
+		if (!conn_again(c, NULL, NULL))
+			fail(failure_code(), "the supervisor hung up");
+		put(object, "again", json_true());
+	}
+	json_decref(object);
 	reply_check(reply);
 	return reply;
 }

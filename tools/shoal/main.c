@@ -18,14 +18,14 @@ static int verb_version(int, char **);
 	"  --env K=V           sets a variable of its environment; may be repeated\n"
 
 static const struct verb verbs[] = {
-	{"start", verb_start, false, 1, "[--procs N] [--spare N] [--memory SIZE] [--foreground]",
+	{"start", verb_start, false, false, 1, "[--procs N] [--spare N] [--memory SIZE] [--foreground]",
 	 "starts the supervisor and returns when it takes tasks",
 	 "  --procs N      number of Ps: goroutines that run at once\n"
 	 "  --spare N      workers kept ready beyond that\n"
 	 "  --memory SIZE  of the segment: 64M, 2G\n"
 	 "  --foreground   becomes the supervisor instead of leaving it in the background\n"
 	 "Its log lies next to its socket.\n"},
-	{"run", verb_run, false, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
+	{"run", verb_run, false, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
 	 "runs a task: streams its output, exits with its code",
 	 TASK_OPTIONS
 	 "  --detach            as submit\n"
@@ -33,39 +33,39 @@ static const struct verb verbs[] = {
 	 "started for this task alone. Ctrl-C cancels the task, a second one ends it at once.\n"
 	 "Exit code: the task's own; 124 timed out, 125 Shoal's own failure, 126 module not\n"
 	 "loadable, 127 module or entry not found, 128+signal crashed, 137 lost, 130 cancelled.\n"},
-	{"submit", verb_submit, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
+	{"submit", verb_submit, true, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
 	 "submits a task and prints its id", TASK_OPTIONS},
-	{"wait", verb_wait, true, EXIT_OWN_FAILURE, "ID...",
+	{"wait", verb_wait, true, true, EXIT_OWN_FAILURE, "ID...",
 	 "waits for tasks; exits with the code of the last", "The codes are those of run.\n"},
-	{"logs", verb_logs, true, 1, "[-f] ID",
+	{"logs", verb_logs, true, true, 1, "[-f] ID",
 	 "prints what a task has written", "  -f, --follow  goes on until the task ends\n"},
-	{"cancel", verb_cancel, false, 1, "ID...", "cancels tasks", ""},
-	{"tasks", verb_tasks, true, 1, "[-a]", "lists tasks", "  -a, --all  also those that have ended\n"},
-	{"ps", verb_ps, true, 1, "[--task ID]", "lists goroutines", "  --task ID  only those of one task\n"},
-	{"workers", verb_workers, true, 1, "", "lists workers (Ms): pid, P, goroutine, restarts", ""},
-	{"life", verb_life, true, 1, "GID", "prints the life of a goroutine, transition by transition",
+	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks", ""},
+	{"tasks", verb_tasks, true, false, 1, "[-a]", "lists tasks", "  -a, --all  also those that have ended\n"},
+	{"ps", verb_ps, true, false, 1, "[--task ID]", "lists goroutines", "  --task ID  only those of one task\n"},
+	{"workers", verb_workers, true, false, 1, "", "lists workers (Ms): pid, P, goroutine, restarts", ""},
+	{"life", verb_life, true, false, 1, "GID", "prints the life of a goroutine, transition by transition",
 	 "Time since the supervisor began, from, to, worker, P, stack, why. Events are kept in\n"
 	 "a ring a worker: of one that changes often, or long ago, only the last are there.\n"},
-	{"dump", verb_dump, true, 1, "[GID]", "prints the stacks of goroutines in Go's format",
+	{"dump", verb_dump, true, false, 1, "[GID]", "prints the stacks of goroutines in Go's format",
 	 "With function, file and line. Those with equal stacks stand together above one.\n"
 	 "One that runs is stopped for a moment.\n"},
-	{"stats", verb_stats, true, 1, "", "prints counters", ""},
-	{"sched", verb_sched, true, 1, "", "prints one line in the format of Go's schedtrace", ""},
-	{"check", verb_check, true, 1, "", "audits the whole segment",
+	{"stats", verb_stats, true, false, 1, "", "prints counters", ""},
+	{"sched", verb_sched, true, false, 1, "", "prints one line in the format of Go's schedtrace", ""},
+	{"check", verb_check, true, false, 1, "", "audits the whole segment",
 	 "Prints \"clean\" and exits 0, or what is wrong and 1.\n"},
-	{"crash", verb_crash, true, 1, "[ID]", "prints crash records: signal, address, backtrace",
+	{"crash", verb_crash, true, false, 1, "[ID]", "prints crash records: signal, address, backtrace",
 	 "With ID only those of that task.\n"},
-	{"restart", verb_restart, false, 1, "[WORKER]", "replaces a worker, or all of them",
+	{"restart", verb_restart, false, false, 1, "[WORKER]", "replaces a worker, or all of them",
 	 "The goroutine that runs on it is preempted first and goes on afterwards.\n"},
-	{"info", verb_info, true, 1, "", "prints what the supervisor says of itself", ""},
-	{"stop", verb_stop, false, 1, "[--now]", "stops the supervisor when its tasks have ended",
+	{"info", verb_info, true, false, 1, "", "prints what the supervisor says of itself", ""},
+	{"stop", verb_stop, false, false, 1, "[--now]", "stops the supervisor when its tasks have ended",
 	 "  --now  ends the tasks\n"},
-	{"help", verb_help, false, 1, "[VERB]", "this list, or more on one verb", ""},
-	{"version", verb_version, true, 1, "", "prints the version", ""},
-	{"top", NULL, false, 1, "", "", ""},
-	{"trace", NULL, false, 1, "", "", ""},
-	{"procs", NULL, false, 1, "", "", ""},
-	{NULL, NULL, false, 0, NULL, NULL, NULL},
+	{"help", verb_help, false, false, 1, "[VERB]", "this list, or more on one verb", ""},
+	{"version", verb_version, true, false, 1, "", "prints the version", ""},
+	{"top", NULL, false, false, 1, "", "", ""},
+	{"trace", NULL, false, false, 1, "", "", ""},
+	{"procs", NULL, false, false, 1, "", "", ""},
+	{NULL, NULL, false, false, 0, NULL, NULL, NULL},
 };
 
 const struct verb *verb_find(const char *name)

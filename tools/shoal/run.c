@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define POLL_FIRST_MS 5
@@ -125,12 +126,47 @@ static _Noreturn void supervisor_gone(int why)
 	fail(failure_code(), why == EPROTO ? "the supervisor's answer makes no sense" : "the supervisor went away");
 }
 
+static void send_wait(struct conn *c, json_t *ids)
+{
+	json_t *ask = request("wait");
+	put(ask, "ids", ids);
+	conn_send(c, ask, -1);
+}
+
+static void copy_meanwhile(void *streams)
+{
+	copy_both(streams);
+}
+
+/* The supervisor died; its successor knows the task, and is told that the one who runs it is still here. */
+static bool wait_again(struct conn *c, struct stream s[2], int64_t id, bool owns)
+{
+	do {
+		if (!conn_again(c, copy_meanwhile, s))
+			return false;
+		json_t *own = request("own"), *reply = NULL;
+		put(own, "id", json_integer(id));
+		if (owns) {
+			conn_send(c, own, -1);
+			if (!(reply = conn_reply(c, -1)) && errno == EPIPE)
+				continue;
+		} else {
+			json_decref(own);
+		}
+		json_decref(reply);
+		send_wait(c, json_pack("[I]", (json_int_t)id));
+		return true;
+	} while (true);
+}
+
 /* Copies the streams until the reply comes, and then what is left. The caller has sent a wait. */
 static json_t *stream_until_reply(struct conn *c, struct stream s[2], int64_t id, bool cancels)
 {
 	int ms = POLL_FIRST_MS;
 	json_t *reply;
 	while (!(reply = conn_reply(c, ms))) {
+		if (errno == EPIPE && wait_again(c, s, id, cancels))
+			continue;
 		if (errno != ETIMEDOUT && errno != EINTR) {
 			int why = errno;
 			while (copy_both(s))
@@ -289,24 +325,30 @@ static void prepare(int argc, char **argv, struct submission *s)
 	free(env.item);
 }
 
+/* By which the supervisor, or its successor, knows this submission should it be asked again. */
+static json_t *new_key(void)
+{
+	unsigned char random[16];
+	char hex[33];
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		fail(failure_code(), "no random numbers: %s", strerror(errno));
+	for (int i = 0; i < 16; i++)
+		sprintf(hex + 2 * i, "%02x", random[i]);
+	return json_string(hex);
+}
+
 static json_t *submit(struct conn *c, struct submission *s, bool run)
 {
 	int cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (cwd < 0)
 		fail(failure_code(), "cannot open the current folder: %s", strerror(errno));
 	put(s->request, "run", json_boolean(run));
+	put(s->request, "key", new_key());
 	json_t *reply = conn_call(c, s->request, cwd);
 	close(cwd);
 	if (get_int(reply, "id", -1) < 0)
 		fail(failure_code(), "the supervisor's answer makes no sense");
 	return reply;
-}
-
-static void send_wait(struct conn *c, json_t *ids)
-{
-	json_t *ask = request("wait");
-	put(ask, "ids", ids);
-	conn_send(c, ask, -1);
 }
 
 static int submit_only(struct submission *s)
@@ -339,8 +381,12 @@ int verb_run(int argc, char **argv)
 
 	struct conn c;
 	catch_interrupts();
-	if (!conn_try(&c, socket_path()) && !supervisor_start_private(&c))
-		exit(EXIT_CANCELLED);
+	if (!conn_try(&c, socket_path())) {
+		if (conn_orphaned())
+			conn_open(&c);
+		else if (!supervisor_start_private(&c))
+			exit(EXIT_CANCELLED);
+	}
 	json_t *reply = submit(&c, &s, true);
 	int64_t id = get_int(reply, "id", 0);
 	json_decref(reply);

@@ -1,0 +1,253 @@
+/*
+ * survive_test.c - supervisor, zygote, standby, keeper and medic are killed, and nothing is lost.
+ */
+#include "tests/proc/proc.h"
+
+#include <signal.h>
+#include <time.h>
+
+#define SURVIVE_TEST(name) Test(survive, name, .init = start, .fini = stop, .timeout = 60)
+
+static int pid_of(const char *whom)
+{
+	char key[32], *at;
+
+	if (sh("build/shoal info --json 2>/dev/null") != 0)
+		return 0;
+	snprintf(key, sizeof key, "\"%s\": ", whom);
+	at = strstr(text, key);
+	return at ? atoi(at + strlen(key)) : 0;
+}
+
+static void kill_it(const char *whom)
+{
+	int pid = pid_of(whom);
+
+	cr_assert_gt(pid, 1, "no pid of the %s: %s", whom, text);
+	cr_expect_eq(kill(pid, SIGKILL), 0, "%s %d", whom, pid);
+}
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* The supervisor is killed, and another started after a while; returns how long that took, in ms. */
+static double replace_supervisor(unsigned pause_ms)
+{
+	double began;
+
+	kill_it("pid");
+	usleep(pause_ms * 1000);
+	began = now_ms();
+	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
+	return now_ms() - began;
+}
+
+static void expect_lines(const char *file, int n)
+{
+	char line[32], want[32];
+	char path[128];
+	FILE *f;
+	int i = 0;
+
+	snprintf(path, sizeof path, "%s/%s", dir, file);
+	f = fopen(path, "r");
+	cr_assert_not_null(f, "%s", path);
+	for (; fgets(line, sizeof line, f); i++) {
+		snprintf(want, sizeof want, "%d\n", i);
+		cr_assert_str_eq(line, want, "%s, line %d", file, i);
+	}
+	fclose(f);
+	cr_expect_eq(i, n, "%s has %d lines", file, i);
+}
+
+SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
+{
+	double ms;
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 700 1 >%s/run; echo $? >%s/run.code) "
+	   ">/dev/null 2>&1 &", dir, dir);
+	usleep(200000);
+	sh("(timeout 30 build/shoal wait 2; echo $? >%s/wait.code) >/dev/null 2>&1 &", dir);
+	sh("(timeout 30 build/shoal logs -f 2 >%s/logs; echo $? >%s/logs.code) >/dev/null 2>&1 &", dir, dir);
+	usleep(100000);
+	kill_it("pid");
+	/* Asked while there is nobody to answer. */
+	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 3 >%s/later; echo $? >%s/later.code) "
+	   ">/dev/null 2>&1 &", dir, dir);
+	usleep(300000);
+	ms = now_ms();
+	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
+	ms = now_ms() - ms;
+	cr_expect_eq(sh("build/shoal tasks --json"), 0);
+	cr_expect_not_null(strstr(text, "survive_ticks.so"), "%s", text);
+	sh("for i in $(seq 200); do [ -s %s/run.code ] && [ -s %s/wait.code ] && [ -s %s/logs.code ] && "
+	   "[ -s %s/later.code ] && break; sleep 0.05; done", dir, dir, dir, dir);
+	cr_expect_eq(sh("cat %s/run.code %s/wait.code %s/logs.code %s/later.code", dir, dir, dir, dir), 0);
+	cr_expect_str_eq(text, "7\n7\n0\n7\n");
+	expect_lines("run", 700);
+	expect_lines("logs", 700);
+	expect_lines("later", 3);
+	cr_expect_eq(sh("build/shoal logs 1"), 0); /* of a task that had ended before */
+	cr_expect_str_eq(text, "4000 0\n");
+	fprintf(stderr, "supervisor killed: the next takes tasks %.1f ms after its start\n", ms);
+	cr_expect_lt(ms, 1000.0);
+}
+
+/* T6: accepted under fire, each exactly once. */
+SURVIVE_TEST(no_task_is_lost_or_doubled_while_supervisors_are_killed)
+{
+	enum { CLIENTS = 4, TASKS = 25 };
+	char want[32];
+	double sum = 0, ms;
+	int kills = 0;
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 1 2>&1"), 7, "%s", text);
+	for (int c = 0; c < CLIENTS; c++)
+		sh("(for i in $(seq %d); do timeout 30 build/shoal run --name c%d.$i build/tests/modules/survive_ticks.so "
+		   "10 1 >%s/c%d.$i; echo $? >>%s/codes.%d; done; echo end >>%s/codes.%d) >/dev/null 2>&1 &",
+		   TASKS, c, dir, c, dir, c, dir, c);
+	do {
+		ms = replace_supervisor(30);
+		sum += ms;
+		kills++;
+		usleep(100000);
+	} while (sh("[ $(cat %s/codes.* | grep -c end) = %d ]", dir, CLIENTS) != 0 && kills < 100);
+	cr_expect_eq(sh("sort %s/codes.* | uniq -c | tr -s ' ' | sort", dir), 0);
+	snprintf(want, sizeof want, " %d 7\n %d end\n", CLIENTS * TASKS, CLIENTS);
+	cr_expect_str_eq(text, want);
+	for (int c = 0; c < CLIENTS; c++)
+		for (int i = 1; i <= TASKS; i++) {
+			char file[32];
+
+			snprintf(file, sizeof file, "c%d.%d", c, i);
+			expect_lines(file, 10);
+		}
+	cr_expect_eq(sh("build/shoal tasks -a --json | tr '{' '\\n' | grep -o '\"name\": \"c[^\"]*\"' | sort | uniq -d"), 0);
+	cr_expect_str_empty(text, "doubled: %s", text);
+	cr_expect_eq(sh("build/shoal tasks -a --json | tr '{' '\\n' | grep -c '\"name\": \"c[0-9]'"), 0);
+	cr_expect_eq(atoi(text), CLIENTS * TASKS);
+	fprintf(stderr, "supervisors killed: %d, tasks lost: 0, adopted and serving after %.1f ms on average\n", kills, sum / kills);
+	cr_expect_gt(kills, 3);
+}
+
+static int worker_pid(void)
+{
+	int pid = 0;
+
+	for (int i = 0; i < 500 && pid <= 1; i++) { /* 0 while one is being cloned */
+		cr_assert_eq(sh("build/shoal workers --json"), 0);
+		pid = atoi(strstr(text, "\"pid\": ") + 7);
+		usleep(pid > 1 ? 0 : 10000);
+	}
+	cr_assert_gt(pid, 1);
+	return pid;
+}
+
+SURVIVE_TEST(who_dies_without_a_supervisor_is_replaced_all_the_same)
+{
+	int worker = worker_pid(), medic = pid_of("medic");
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/survive_ticks.so 600 1 2>&1"), 0, "%s", text);
+	usleep(100000);
+	kill_it("pid");
+	usleep(50000);
+	kill(medic, SIGKILL);
+	kill(worker, SIGKILL);
+	usleep(250000);
+	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
+	cr_expect_neq(pid_of("medic"), medic);
+	cr_expect_neq(worker_pid(), worker);
+	sh("timeout 20 build/shoal wait 1 2>&1"); /* its root may have been on that worker */
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal restart 2>&1"), 0, "%s", text);
+}
+
+SURVIVE_TEST(a_standby_takes_the_place_of_the_zygote)
+{
+	int before, worker;
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 3; i++) {
+		before = pid_of("zygote");
+		kill_it("zygote");
+		usleep(100000);
+		cr_expect_neq(pid_of("zygote"), before);
+		worker = worker_pid();
+		kill(worker, SIGKILL);
+		usleep(200000);
+		cr_expect_neq(worker_pid(), worker);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+		/* loaded by the standby */
+		cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return %d; }' >%s/n.c; "
+				"timeout 20 build/shoal run %s/n.c 2>&1", i + 30, dir, dir), i + 30, "%s", text);
+	}
+	kill_it("standby");
+	usleep(1500000); /* the supervisor looks once a second */
+	kill_it("zygote");
+	usleep(100000);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+}
+
+SURVIVE_TEST(each_of_them_in_turn_under_load)
+{
+	static const char *const who[] = {"zygote", "medic", "pid", "keeper", "zygote", "pid", "medic", "pid"};
+
+	sh("(timeout 50 build/shoal run build/tests/modules/survive_ticks.so 1500 1 >%s/run; echo $? >%s/run.code) "
+	   ">/dev/null 2>&1 &", dir, dir);
+	usleep(200000);
+	for (size_t i = 0; i < sizeof who / sizeof *who; i++) {
+		kill_it(who[i]);
+		usleep(60000);
+		if (strcmp(who[i], "pid") == 0)
+			cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
+		usleep(60000);
+	}
+	sh("for i in $(seq 400); do [ -s %s/run.code ] && break; sleep 0.05; done; cat %s/run.code", dir, dir);
+	cr_expect_str_eq(text, "7\n");
+	expect_lines("run", 1500);
+}
+
+SURVIVE_TEST(a_second_supervisor_is_refused_and_a_service_managers_one_adopts)
+{
+	cr_expect_eq(sh("timeout 5 build/shoald 2>&1"), 1, "%s", text);
+	cr_expect_not_null(strstr(text, "already"), "%s", text);
+	cr_expect_eq(sh("build/shoal submit --name mine build/tests/modules/survive_ticks.so 1 2>&1"), 0, "%s", text);
+	kill_it("pid");
+	sh("timeout 40 build/shoald >%s/daemon.log 2>&1 &", dir);
+	cr_expect_eq(sh("timeout 20 build/shoal wait 1 2>&1"), 7, "%s", text);
+	cr_expect_eq(sh("timeout 5 build/shoald 2>&1"), 1, "%s", text);
+	cr_expect_eq(sh("build/shoal tasks -a | grep -c mine"), 0);
+}
+
+/* What ran is cancelled when the one who ran it does not come back; who only submitted need not. */
+SURVIVE_TEST(no_process_is_left_when_all_is_gone)
+{
+	char pids[512];
+
+	cr_expect_eq(sh("build/shoal info --json | tr ',' '\\n' | sed -n 's/.*\"\\(pid\\|medic\\|zygote\\|standby\\|keeper\\)\": //p' "
+			"| tr '\\n' ' '"), 0);
+	snprintf(pids, sizeof pids, "%.400s", text);
+	kill_it("pid");
+	usleep(50000);
+	cr_expect_eq(sh("timeout 5 build/shoal start 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 10 build/shoal stop --now 2>&1"), 0, "%s", text);
+	sh("for p in %s; do [ -d /proc/$p ] && grep -qv Z /proc/$p/stat && sed 's/.*) //' /proc/$p/stat | grep -v '^Z' && "
+	   "echo $p is left; done", pids);
+	cr_expect_null(strstr(text, "is left"), "%s", text);
+	cr_expect_eq(sh("ls %s", dir), 0);
+	cr_expect_str_eq(text, "s.log\n", "%s", text);
+	/* Nobody can find it again: it ends by itself. */
+	cr_expect_eq(sh("timeout 5 build/shoal start --procs 2 2>&1"), 0, "%s", text);
+	int zygote = pid_of("zygote");
+	kill_it("pid");
+	sh("rm %s/s.keeper", dir);
+	usleep(2500000);
+	cr_expect_neq(sh("sed 's/.*) //' /proc/%d/stat 2>/dev/null | grep -v '^Z'", zygote), 0, "%s", text);
+	cr_expect_eq(sh("timeout 5 build/shoal start --procs 2 2>&1"), 0, "%s", text);
+}
