@@ -600,8 +600,12 @@ static void stopm(struct m *m)
 			if (!(p = given_p(m)))
 				host_leave();
 		}
-		/* One of those who sleep watches the clock for all. */
-		poller = atomic_compare_exchange_strong(&sched.poller, &none, m->seat) || none == m->seat;
+		/*
+		 * One of those who sleep watches the clock for all, while there is a P to run timers with:
+		 * else those who have one look, and who puts his down comes by here.
+		 */
+		poller = atomic_load(&sched.pidle) &&
+			 (atomic_compare_exchange_strong(&sched.poller, &none, m->seat) || none == m->seat);
 		if (poller) {
 			atomic_store(&sched.poll_until, INT64_MAX);
 			when = timers_next();

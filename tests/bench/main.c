@@ -1,5 +1,5 @@
 /*
- * main.c - runs the benchmarks of suite.c and prints their figures beside what we aim at and what
+ * main.c - runs the benchmarks of suite.c and sched.c and prints their figures beside what we aim at and what
  * Go reaches.
  *
  *   bench [--procs N] [--only NAME] [--json]
@@ -25,21 +25,28 @@
 /* Aims and Go's figures: Go 1.26.1, GOMAXPROCS=1, on the machine where the aims were set. 0: none. */
 static struct row {
 	const char *name, *unit;
-	const char *task; /* what suite.c calls it */
+	const char *module, *task; /* what the module calls it */
 	int times;	  /* runs, each in a new supervisor; the median counts */
 	int least_procs;
 	double aim, go;
 	double found[TIMES_MAX];
 	int nfound;
 } rows[] = {
-	{"spawn", "ns", "spawn", 1, 1, 60, 231, {0}, 0},
-	{"yield", "ns", "yield", 1, 1, 25, 89, {0}, 0},
-	{"pingpong", "ns", "pingpong", 1, 1, 100, 331, {0}, 0},
-	{"parked_bytes", "B", "parked", 3, 1, 700, 2768, {0}, 0},
-	{"parked_create", "ns", "parked", 3, 1, 500, 2457, {0}, 0},
-	{"parked_wake", "ns", "parked", 3, 1, 150, 626, {0}, 0},
-	{"malloc_mix", "ns", "malloc_mix", 1, 2, 0, 0, {0}, 0},
-	{"migrate", "ns", "migrate", 1, 2, 0, 0, {0}, 0},
+	{"spawn", "ns", "suite", "spawn", 1, 1, 60, 231, {0}, 0},
+	{"yield", "ns", "suite", "yield", 1, 1, 25, 89, {0}, 0},
+	{"pingpong", "ns", "suite", "pingpong", 1, 1, 100, 331, {0}, 0},
+	{"parked_bytes", "B", "suite", "parked", 3, 1, 700, 2768, {0}, 0},
+	{"parked_create", "ns", "suite", "parked", 3, 1, 500, 2457, {0}, 0},
+	{"parked_wake", "ns", "suite", "parked", 3, 1, 150, 626, {0}, 0},
+	{"malloc_mix", "ns", "suite", "malloc_mix", 1, 2, 0, 0, {0}, 0},
+	{"migrate", "ns", "suite", "migrate", 1, 2, 0, 0, {0}, 0},
+	{"ring", "ns", "sched", "ring", 1, 1, 0, 179, {0}, 0},
+	{"skynet", "ms", "sched", "skynet", 1, 1, 0, 1085, {0}, 0},
+	{"fib", "ms", "sched", "fib", 1, 1, 0, 130, {0}, 0},
+	{"growstack", "ns", "sched", "growstack", 1, 1, 0, 12283, {0}, 0},
+	{"sleepers", "ms", "sched", "sleepers", 3, 1, 0, 1038, {0}, 0},
+	{"sleepers_cpu", "ms", "sched", "sleepers", 3, 1, 0, 980, {0}, 0},
+	{"preempt", "ms", "sched", "preempt", 1, 1, 0, 20, {0}, 0},
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
 
@@ -83,10 +90,10 @@ static void find_places(void)
 
 static _Noreturn void become_shoal(const struct row *r, int out, pid_t parent)
 {
-	char program[sizeof(folder) + 16], module[sizeof(folder) + 32], socket[96], number[16];
+	char program[sizeof(folder) + 16], module[sizeof(folder) + 64], socket[96], number[16];
 
 	snprintf(program, sizeof(program), "%s/shoal", folder);
-	snprintf(module, sizeof(module), "%s/bench.d/suite.so", folder);
+	snprintf(module, sizeof(module), "%s/bench.d/%s.so", folder, r->module);
 	snprintf(socket, sizeof(socket), "%s/none.sock", nowhere);
 	snprintf(number, sizeof(number), "%d", procs_of(r));
 	setenv("SHOAL_SOCKET", socket, 1);
