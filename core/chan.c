@@ -10,6 +10,7 @@
  *        next after every store. A waiter taken off its queue that was not told goes back to the
  *        head (it never happened), one that was told is made runnable. See chan_repair().
  */
+#include "core/chan.h"
 #include "core/host.h"
 #include "core/sched.h"
 #include "core/sync.h"
@@ -20,19 +21,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct shoal_chan {
-	struct sh_lock lock;
-	uint32_t magic;
-	_Atomic uint32_t closed;
-	uint64_t elem, cap;
-	_Atomic uint64_t sendx, recvx;
-	struct waitq recvq, sendq;
-	struct task *task;
-	_Alignas(16) char buf[];
-};
-#define CHAN_MAGIC 0x6e616863u
-#define SLOT(c, x) ((c)->buf + ((x) % (c)->cap) * (c)->elem)
 
 struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
 {
@@ -58,7 +46,7 @@ struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
 	return c;
 }
 
-static struct shoal_chan *known(struct shoal_chan *c, const char *call)
+struct shoal_chan *chan_known(struct shoal_chan *c, const char *call)
 {
 	if (__builtin_expect((uintptr_t)c - (SH_BASE + SH_OFF_HEAP) >= SH_HEAP_SIZE - sizeof *c || (uintptr_t)c % 8 ||
 			     c->magic != CHAN_MAGIC, 0))
@@ -72,7 +60,7 @@ void shoal_chan_free(struct shoal_chan *c)
 
 	if (!c)
 		return;
-	known(c, "shoal_chan_free: not a channel");
+	chan_known(c, "shoal_chan_free: not a channel");
 	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	c->magic = 0;
@@ -90,14 +78,6 @@ size_t shoal_chan_cap(struct shoal_chan *c)
 	return c ? c->cap : 0;
 }
 
-static void copy_value(void *to, const void *from, size_t n)
-{
-	if (n == 8)
-		memcpy(to, from, 8);
-	else if (n)
-		memcpy(to, from, n);
-}
-
 /* Tells the waiter in note.sg: its wait is over. Holds: c->lock; drops it. */
 static void tell(struct shoal_chan *c, struct sudog *sg, uint32_t how)
 {
@@ -112,6 +92,30 @@ static void tell(struct shoal_chan *c, struct sudog *sg, uint32_t how)
 	m->note.sg = NULL;
 }
 
+/* The first waiter is a select's: off the queue with those that were matched elsewhere. */
+static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
+{
+	struct note *n = &getm->note;
+	struct sudog *sg;
+
+	while ((sg = q->first)) {
+		bool claimed;
+
+		n->sg_seq = sg->seq;
+		n->sg_mark = 0;
+		n->sg = sg;
+		KILL_POINT("chan.take.select");
+		claimed = !(sg->n & SG_SELECT) || select_claim(sg);
+		KILL_POINT("chan.take.claimed");
+		waitq_pop(q);
+		if (claimed)
+			return sg;
+		atomic_store_explicit(&sg->state, SG_IDLE, memory_order_release); /* it is in no queue any more */
+		n->sg = NULL;
+	}
+	return NULL;
+}
+
 /* Takes the first waiter off a queue, noted. */
 static struct sudog *take_first(struct waitq *q)
 {
@@ -120,6 +124,8 @@ static struct sudog *take_first(struct waitq *q)
 
 	if (!sg)
 		return NULL;
+	if (__builtin_expect(sg->n & SG_SELECT, 0))
+		return take_select(q);
 	m->note.sg_seq = sg->seq;
 	m->note.sg_mark = 0;
 	m->note.sg = sg;
@@ -195,7 +201,7 @@ static void slot_done(struct g *g)
 	g->sudog.elem = NULL;
 }
 
-static int block_forever(struct g *g, int64_t timeout, enum waitreason why)
+int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
 {
 	if (timeout == 0)
 		return -EAGAIN;
@@ -264,8 +270,8 @@ int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
 	struct g *g = api_enter("shoal_send");
 
 	if (!c)
-		return block_forever(g, timeout, WAIT_SEND_NIL);
-	known(c, "shoal_send: not a channel");
+		return chan_block_forever(g, timeout, WAIT_SEND_NIL);
+	chan_known(c, "shoal_send: not a channel");
 	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
 		return send_large(c, value, timeout);
 	return send(c, value, timeout);
@@ -369,11 +375,21 @@ int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
 	struct g *g = api_enter("shoal_recv");
 
 	if (!c)
-		return block_forever(g, timeout, WAIT_RECV_NIL);
-	known(c, "shoal_recv: not a channel");
+		return chan_block_forever(g, timeout, WAIT_RECV_NIL);
+	chan_known(c, "shoal_recv: not a channel");
 	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
 		return recv_large(c, value, timeout);
 	return recv(c, value, timeout);
+}
+
+int chan_try_send(struct shoal_chan *c, const void *value)
+{
+	return send(c, value, 0);
+}
+
+int chan_try_recv(struct shoal_chan *c, void *value)
+{
+	return recv(c, value, 0);
 }
 
 int shoal_send(struct shoal_chan *c, const void *value)
@@ -395,7 +411,7 @@ int shoal_close(struct shoal_chan *c)
 	seat = (unsigned)getm->seat;
 	if (!c)
 		host_misuse("shoal_close: close of nil channel");
-	known(c, "shoal_close: not a channel");
+	chan_known(c, "shoal_close: not a channel");
 	sh_lock_take(&c->lock, seat);
 	if (atomic_load(&c->closed)) {
 		sh_lock_drop(&c->lock, seat);
@@ -411,22 +427,40 @@ int shoal_close(struct shoal_chan *c)
 	return 0;
 }
 
-/* The waiter in the dead seat's note: told, or back at the head of its queue, as if nothing had begun. */
+/* A waiter that is off its queue and was not told: it goes back, as if nothing had begun. */
+static uint32_t undone(struct shoal_chan *c, struct sudog *sg)
+{
+	if (sg->n & SG_SELECT) {
+		/* Others have passed it by since it was claimed: it must look at all its channels again. */
+		if (atomic_load(&select_of(sg)->claim) == SG_CASE(sg->n) + 1)
+			return atomic_load(&c->closed) ? SG_CLOSED : SG_RETRY;
+		return SG_IDLE;
+	}
+	if (atomic_load(&c->closed))
+		return SG_CLOSED;
+	waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+	return SG_QUEUED;
+}
+
+/* The waiter in the dead seat's note: told, or as if nothing had begun. */
 static void mend_noted(struct shoal_chan *c, struct note *n)
 {
 	struct sudog *sg = n->sg;
 
-	if (!sg || !sh_shared(sg) || sg->queue != c)
+	if (!sg || !sh_in_segment(sg) || sg->queue != c)
 		return;
 	if (atomic_load(&sg->state) == SG_QUEUED) {
+		struct waitq *q = SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq;
+		bool there = waitq_has(q, sg);
+
+		if (there && (sg->n & SG_SELECT) && atomic_load(&select_of(sg)->claim)) {
+			waitq_remove(q, sg);
+			there = false;
+		}
 		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
 			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
-		else if (waitq_has(&c->recvq, sg) || waitq_has(&c->sendq, sg))
-			;
-		else if (atomic_load(&c->closed))
-			atomic_store(&sg->state, SG_CLOSED);
-		else
-			waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+		else if (!there)
+			atomic_store(&sg->state, undone(c, sg));
 		KILL_POINT("chan.repair.waiter");
 	}
 	note_told(n);
@@ -434,21 +468,29 @@ static void mend_noted(struct shoal_chan *c, struct note *n)
 	KILL_POINT("chan.repair.noted");
 }
 
-/* What a closer did not come to. */
-static void close_on(struct waitq *q, struct note *n)
+/* The first waiter of q is the medic's, in the note; false: it was a select's that is over. */
+static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *n)
 {
-	struct sudog *sg;
+	struct sudog *sg = q->first;
+	bool claimed;
 
-	while ((sg = q->first)) {
-		n->sg_seq = sg->seq;
-		n->sg_mark = 0;
-		n->sg = sg;
-		atomic_store(&sg->state, SG_CLOSED);
-		KILL_POINT("chan.repair.closed");
-		waitq_pop(q);
-		note_told(n);
-		n->sg = NULL;
-	}
+	n->sg_seq = sg->seq;
+	n->sg_mark = 0;
+	n->sg = sg;
+	KILL_POINT("chan.repair.taken");
+	claimed = !(sg->n & SG_SELECT) || select_claim(sg);
+	waitq_pop(q);
+	if (!claimed)
+		mend_noted(c, n);
+	return claimed;
+}
+
+/* What a closer did not come to. */
+static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
+{
+	while (q->first)
+		if (take_for_repair(c, q, n))
+			mend_noted(c, n);
 }
 
 /*
@@ -466,18 +508,16 @@ void chan_repair(struct sh_lock *l, struct note *n)
 	waitq_mend(&c->sendq);
 	mend_noted(c, n);
 	if (atomic_load(&c->closed)) {
-		close_on(&c->recvq, n);
-		close_on(&c->sendq, n);
+		close_on(c, &c->recvq, n);
+		close_on(c, &c->sendq, n);
 		return;
 	}
 	/* A buffer with room and a blocked sender: a receiver died between the two. */
 	while ((sg = c->sendq.first) && c->cap && atomic_load(&c->sendx) - atomic_load(&c->recvx) < c->cap) {
 		uint64_t x = atomic_load(&c->sendx);
 
-		n->sg_seq = sg->seq;
-		n->sg_mark = 0;
-		n->sg = sg;
-		waitq_pop(&c->sendq);
+		if (!take_for_repair(c, &c->sendq, n))
+			continue;
 		n->sg_mark = x + 1;
 		copy_value(SLOT(c, x), sg->elem, c->elem);
 		KILL_POINT("chan.repair.slot");
@@ -499,5 +539,7 @@ void chan_forget(struct sh_lock *l, struct sudog *sg)
 		waitq_remove(&c->recvq, sg);
 	else if (waitq_has(&c->sendq, sg))
 		waitq_remove(&c->sendq, sg);
+	if (sg->n & SG_SELECT)
+		atomic_store(&sg->state, SG_IDLE);
 	sh_lock_drop(&c->lock, seat);
 }

@@ -52,7 +52,7 @@ struct g;
 struct task;
 struct chan;
 
-enum sudog_state { SG_IDLE, SG_QUEUED, SG_DELIVERED, SG_CLOSED };
+enum sudog_state { SG_IDLE, SG_QUEUED, SG_DELIVERED, SG_CLOSED, SG_RETRY }; /* RETRY: a select looks again */
 /*
  * A G in a wait queue. One is inside each G; a select takes more from the task's heap.
  * LOCK   the lock of the queue it is in

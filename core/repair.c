@@ -45,9 +45,10 @@ static void unqueue(struct g *g)
 	struct sudog *sg = &g->sudog;
 	void *q = sg->queue;
 
+	select_forget(g);
 	if (!q || !sh_shared(q))
-		return;
-	if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
+		;
+	else if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
 		join_forget(q, sg);
 	else if (sh_heap_owns(sh_root->arena, q) && ((struct sh_lock *)q)->kind == SH_LOCK_CHAN)
 		chan_forget(q, sg);
@@ -353,7 +354,7 @@ void note_told(struct note *n)
 	if (!sg || !sh_in_segment(sg) || !valid(sg->g))
 		return;
 	how = atomic_load(&sg->state);
-	if (how == SG_DELIVERED || how == SG_CLOSED)
+	if (how == SG_DELIVERED || how == SG_CLOSED || how == SG_RETRY)
 		goready(sg->g, n->sg_seq);
 }
 

@@ -311,6 +311,7 @@ void waitq_rebuild(struct sudog **first, struct sudog **last);
 void sync_repair(struct sh_lock *, struct note *);
 /* Takes a lost G's sudog off the queue it may still be in. */
 void chan_forget(struct sh_lock *, struct sudog *);
+void select_forget(struct g *); /* a lost G may be in the middle of a select: it is in no queue any more */
 void sync_forget(struct sh_lock *, struct sudog *);
 void join_forget(struct g *, struct sudog *);
 void mutex_lost(struct shoal_mutex *, struct g *);

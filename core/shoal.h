@@ -67,6 +67,17 @@ size_t shoal_chan_len(struct shoal_chan *);
 size_t shoal_chan_cap(struct shoal_chan *);
 
 enum { SHOAL_SEND, SHOAL_RECV };
+struct shoal_case {
+	int op; /* SHOAL_SEND, SHOAL_RECV */
+	struct shoal_chan *chan; /* NULL: never chosen */
+	void *value;
+	int result; /* of the chosen case: what shoal_send or shoal_recv would have returned */
+};
+/*
+ * Parks. One of the operations that can go on, each with the same chance; its index. -EAGAIN for
+ * timeout 0 if there is none, -ETIMEDOUT, -ECANCELED, -ENOMEM; -EINVAL for more than 65536 cases.
+ */
+int shoal_select(struct shoal_case *, size_t n, int64_t timeout);
 
 /* ---- sync ---- */
 /*

@@ -25,13 +25,13 @@
 #define PARTS 4
 #define VALUES 256
 
-enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, RWMUTEX, COND, SEM, CANCEL, SYSCALL, PIPE, KINDS };
+enum what { CHANNEL, TREE, MUTEX, SLEEP, JOIN, TIMED, RWMUTEX, COND, SEM, CANCEL, SYSCALL, PIPE, SELECT, KINDS };
 
 struct part {
 	enum what what;
 	unsigned n, k, cap; /* goroutines, rounds, capacity */
 	unsigned leaves;
-	struct shoal_chan *c;
+	struct shoal_chan *c, *c2;
 	struct shoal_wg *wg, *wg2;
 	struct shoal_mutex *mu;
 	struct shoal_rwmutex *rw;
@@ -169,6 +169,57 @@ static void timed_receiver(void *p)
 			got(a->part, v);
 		else if (sim_count.lost && ++late > 50)
 			return; /* who would have closed it may be gone */
+	}
+}
+
+/* Sends each of its values once, by either channel, or takes one instead; never one that it has sent itself. */
+static void selecter(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+
+	for (unsigned i = 0; i < q->k;) {
+		uint64_t v = a->i * q->k + i, in1 = ~0ull, in2 = ~0ull;
+		struct shoal_case k[5] = {{SHOAL_SEND, q->c, &v, 0}, {SHOAL_RECV, q->c, &in1, 0}, {SHOAL_SEND, q->c2, &v, 0},
+					  {SHOAL_RECV, q->c2, &in2, 0}, {SHOAL_RECV, NULL, NULL, 0}};
+		int64_t timeout = sim_below(2) ? SHOAL_FOREVER : sim_below(3) ? 1 + (int64_t)sim_below(100000) : 0;
+		int r = shoal_select(k, 5, timeout);
+
+		if (r == -ETIMEDOUT || r == -EAGAIN) {
+			must(timeout != SHOAL_FOREVER, "select gave up", a->part, (unsigned)-r, 0);
+			continue;
+		}
+		must(r >= 0 && r < 4, "select", a->part, (unsigned)-r, 0);
+		if (r == 0 || r == 2) {
+			must(k[r].result == 0, "select's send", a->part, (unsigned)k[r].result, 0);
+			q->sent++;
+			i++;
+			continue;
+		}
+		must(k[r].result == 1, "select's receive", a->part, (unsigned)k[r].result, 1);
+		must(q->cap || (r == 1 ? in1 : in2) / q->k != a->i, "received what it had sent itself", a->part, a->i, 0);
+		got(a->part, r == 1 ? in1 : in2);
+	}
+}
+
+/* Takes from both until both are closed. */
+static void select_drainer(void *p)
+{
+	struct arg *a = p;
+	struct part *q = &part[a->part];
+	struct shoal_chan *c[2] = {q->c, q->c2};
+
+	while (c[0] || c[1]) {
+		uint64_t v[2];
+		struct shoal_case k[3] = {{SHOAL_RECV, c[0], &v[0], 0}, {SHOAL_RECV, c[1], &v[1], 0}, {SHOAL_RECV, c[0], &v[0], 0}};
+		int r = shoal_select(k, 3, SHOAL_FOREVER);
+
+		must(r >= 0, "select", a->part, (unsigned)-r, 0);
+		if (k[r].result)
+			got(a->part, v[r % 2]);
+		else
+			c[r % 2] = NULL;
+		maybe_yield();
 	}
 }
 
@@ -461,6 +512,25 @@ static void both(unsigned p, void (*one)(void *), void (*two)(void *))
 	shoal_wg_wait(q->wg2);
 }
 
+static void select_part(unsigned p)
+{
+	struct part *q = &part[p];
+
+	if (!(q->c2 = shoal_chan_new(8, q->cap ? 1 : 0)))
+		sim_fail("no channel");
+	for (unsigned i = 0; i < q->n; i++)
+		start(q->wg, selecter, (struct arg){.part = p, .i = i});
+	start(q->wg2, select_drainer, (struct arg){.part = p});
+	shoal_wg_wait(q->wg);
+	must(shoal_close(q->c2) == 0 && shoal_close(q->c) == 0, "close", p, 1, 0);
+	shoal_wg_wait(q->wg2);
+	if (sim_count.lost)
+		return;
+	must(q->received == q->sent && q->sent == q->n * q->k, "received", p, q->received, q->sent);
+	shoal_chan_free(q->c);
+	shoal_chan_free(q->c2);
+}
+
 static unsigned writes_of(const struct part *q)
 {
 	unsigned n = 0;
@@ -517,6 +587,9 @@ static void run_part(void *arg)
 		start(q->wg, tree, (struct arg){.part = p, .depth = q->k % 4});
 		shoal_wg_wait(q->wg);
 		want = 1u << q->k % 4;
+		break;
+	case SELECT:
+		select_part(p);
 		break;
 	case RWMUTEX:
 		both(p, reader_writer, NULL);
