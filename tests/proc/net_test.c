@@ -3,7 +3,13 @@
  */
 #include "tests/proc/proc.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #define NET_TEST(name, ...) Test(net, name, .init = start, .fini = stop, .timeout = 60, ##__VA_ARGS__)
 
@@ -29,4 +35,216 @@ NET_TEST(calls_on_descriptors_park)
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_basic", cases[i]);
+}
+
+/* ---- connections outlive the worker that accepted them ---- */
+
+#define CLIENTS 32
+#define KILLS 60
+
+struct client {
+	pthread_t thread;
+	int port;
+	_Atomic unsigned answers, lost;
+};
+static _Atomic int over;
+
+static int connect_to(int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct timeval tv = {5, 0};
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+	if (connect(s, (struct sockaddr *)&a, sizeof a) == 0)
+		return s;
+	close(s);
+	return -1;
+}
+
+/* One request on a connection that stays. */
+static int ask(int s, const char *path)
+{
+	char b[1024];
+	int n = snprintf(b, sizeof b, "GET %s HTTP/1.1\r\n\r\n", path);
+	ssize_t got = 0, k;
+
+	if (send(s, b, (size_t)n, MSG_NOSIGNAL) != n)
+		return -1;
+	while ((k = recv(s, b + got, sizeof b - 1 - (size_t)got, 0)) > 0) {
+		got += k;
+		b[got] = 0;
+		if (strstr(b, "\r\n\r\n"))
+			return atoi(b + 9);
+	}
+	return -1;
+}
+
+/* The page is what text holds. */
+static bool same_as_text(int port, const char *path)
+{
+	static char b[1 << 16];
+	size_t got = 0;
+	ssize_t k;
+	int s = connect_to(port), n = snprintf(b, sizeof b, "GET %s HTTP/1.0\r\n\r\n", path);
+	char *body;
+
+	cr_assert_eq(send(s, b, (size_t)n, 0), n);
+	while ((k = recv(s, b + got, sizeof b - 1 - got, 0)) > 0)
+		got += (size_t)k;
+	close(s);
+	b[got] = 0;
+	body = strstr(b, "\r\n\r\n");
+	return k == 0 && body && !strcmp(body + 4, text);
+}
+
+static void *client(void *arg)
+{
+	struct client *c = arg;
+	int s = connect_to(c->port);
+
+	while (!over) {
+		if (s >= 0 && ask(s, "/") == 200) {
+			c->answers++;
+		} else {
+			c->lost++;
+			close(s);
+			s = connect_to(c->port);
+		}
+		usleep(200);
+	}
+	close(s);
+	return NULL;
+}
+
+static int start_server(const char *options)
+{
+	int port = 0;
+
+	cr_assert_eq(sh("build/shoal submit build/examples/httpd.so --port 0 %s", options), 0, "%s", text);
+	for (int i = 0; i < 200 && !port; i++) {
+		usleep(10000);
+		sh("build/shoal logs 1");
+		sscanf(text, "http://127.0.0.1:%d/", &port);
+	}
+	cr_assert_gt(port, 0, "%s", text);
+	return port;
+}
+
+static unsigned kill_a_worker(unsigned which)
+{
+	int pid;
+
+	sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | sed -n %up", which % 2 + 1);
+	pid = atoi(text);
+	return pid > 1 && kill(pid, SIGKILL) == 0;
+}
+
+NET_TEST(a_server_answers_whatever_is_asked_of_it)
+{
+	int port = start_server("--static /etc/passwd"), s = connect_to(port);
+
+	cr_expect_eq(ask(s, "/"), 200);
+	cr_expect_eq(ask(s, "/nowhere"), 404);
+	for (int i = 0; i < 3; i++)
+		cr_expect_eq(ask(s, "/crash"), 500, "the connection stays when what it started crashes");
+	cr_expect_eq(ask(s, "/spin"), 200);
+	cr_expect_eq(ask(s, "/"), 200);
+	close(s);
+	cr_expect_eq(sh("cat /etc/passwd"), 0);
+	cr_expect(same_as_text(port, "/static"));
+	cr_expect_eq(sh("build/shoal ps --json | grep -o '\"name\": *\"acceptor\"' | wc -l"), 0);
+	cr_expect_eq(atoi(text), 2, "%s", text);
+}
+
+static void start_nodelay(void)
+{
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	start();
+}
+
+Test(net, connections_outlive_the_worker_that_accepted_them, .init = start_nodelay, .fini = stop, .timeout = 60)
+{
+	static struct client c[CLIENTS];
+	unsigned kills = 0, lost = 0, least = ~0u;
+	int port = start_server("");
+
+	over = 0;
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		c[i].port = port;
+		cr_assert_eq(pthread_create(&c[i].thread, NULL, client, &c[i]), 0);
+	}
+	for (unsigned i = 0; i < KILLS; i++) {
+		usleep(40000);
+		kills += kill_a_worker(i);
+	}
+	usleep(300000);
+	over = 1;
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		pthread_join(c[i].thread, NULL);
+		lost += c[i].lost;
+		least = c[i].answers < least ? c[i].answers : least;
+	}
+	fprintf(stderr, "connections: %u workers killed, %u connections lost, at least %u answers on each\n", kills, lost, least);
+	cr_expect_gt(kills, KILLS / 2);
+	cr_expect_leq(lost, kills, "%u lost, %u workers killed: more than what ran there", lost, kills);
+	cr_expect_gt(least, 10);
+}
+
+/* Nothing runs where it is killed: then nothing at all is lost. */
+NET_TEST(idle_connections_notice_nothing)
+{
+	enum { N = 200 };
+	int s[N], port = start_server(""), bad = 0;
+
+	for (int i = 0; i < N; i++) {
+		s[i] = connect_to(port);
+		bad += ask(s[i], "/") != 200;
+	}
+	for (unsigned round = 0; round < 4; round++) {
+		cr_expect(kill_a_worker(round));
+		usleep(50000);
+		for (int i = 0; i < N; i++)
+			bad += ask(s[i], "/") != 200;
+	}
+	cr_expect_eq(bad, 0);
+	for (int i = 0; i < N; i++)
+		close(s[i]);
+}
+
+/* What a task leaves open is closed when it ends. */
+NET_TEST(descriptors_come_back)
+{
+	int port = start_server(""), s[50];
+
+	for (int i = 0; i < 50; i++) {
+		s[i] = connect_to(port);
+		cr_expect_eq(ask(s[i], "/"), 200);
+	}
+	cr_expect_eq(sh("build/shoal cancel 1 && timeout 10 build/shoal wait 1"), 130, "%s", text);
+	for (int i = 0; i < 50; i++) {
+		char b;
+
+		cr_expect_leq(recv(s[i], &b, 1, 0), 0, "the other end is closed");
+		close(s[i]);
+	}
+	cr_expect_eq(connect_to(port), -1);
+}
+
+NET_TEST(an_idle_runtime_uses_no_cpu)
+{
+	long before = 0, after = 0;
+	int port = start_server(""), s = connect_to(port);
+	const char *all = "s=$(cat $SHOAL_SOCKET.lock); for p in $s $(cat /proc/$s/task/*/children); do cat /proc/$p/stat; done | "
+			  "awk '{ n += $14 + $15 } END { print n }'";
+
+	cr_expect_eq(ask(s, "/"), 200);
+	usleep(500000);
+	sh("%s", all);
+	before = atol(text);
+	sleep(5);
+	sh("%s", all);
+	after = atol(text);
+	cr_expect_leq(after - before, 1, "%ld ticks of 10 ms in 5 s", after - before);
+	close(s);
 }
