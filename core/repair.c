@@ -94,16 +94,16 @@ static void lost(struct m *m, struct g *g)
 	}
 	if (root && atomic_load(&t->attempt) < t->attempts) {
 		stack_free(g);
-		casgstatus(g, G_RUNNING, G_WAITING);
 		task_end(t, (crashed ? TASK_CRASHED : TASK_LOST) | TASK_AGAIN, crashed ? 128 + sig : 137, sig);
+		casgstatus(g, G_RUNNING, G_WAITING); /* last: a successor would not find it here again */
 		return;
 	}
 	sh_format(t->message, sizeof t->message, crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
 		  (unsigned long)g->gid, c->message[0] ? c->message : "signal");
 	if (!isolated || root) {
 		stack_free(g);
-		casgstatus(g, G_RUNNING, G_WAITING);
 		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
+		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
 	g_end(g, how, sig, crashed ? c->address : NULL);

@@ -136,6 +136,8 @@ static void task_start(struct task *t)
 	t->lock.kind = SH_LOCK_TASK;
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
+	t->witness = 0;
+	atomic_store(&t->dead, TASK_DEAD_NO);
 	t->optind = 0; /* getopt begins anew, whatever ran in the worker before */
 	memset(t->per_p, 0, sizeof t->per_p);
 	atomic_store(&t->exit_code, -1);

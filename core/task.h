@@ -25,6 +25,8 @@
 #define TASK_ARGS_SIZE (1ul << 20)
 
 enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED };
+/* All its goroutines sleep for good: found by the medic, their stacks are being written to its stderr by the supervisor, that is done. */
+enum task_dead { TASK_DEAD_NO, TASK_DEAD_FOUND, TASK_DEAD_TOLD };
 enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT, TASK_AGAIN = 16 /* or'ed: its root starts anew */ };
 
 /* How a G of the task ended that did not end well: remembered until the task ends. Block of the task's heap. */
@@ -72,6 +74,9 @@ struct task {
 	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */
 	uint32_t kicks;
 	_Atomic uint32_t fds;	/* descriptors it has had: some may be open */
+	uint32_t witness;	 /* checkdead: index of a G that was not asleep for good */
+	_Atomic uint32_t dead;	 /* enum task_dead */
+	int64_t dead_ns;	 /* when that was found */
 	struct sh_lock lock;	 /* tombstones, streams, a change of envp */
 	struct tombstone *tombstones;
 	void *streams;		 /* open ones: worker/stdio.c */
@@ -99,6 +104,8 @@ void task_end(struct task *, unsigned how, int exit_code, int sig);
  * *news: there is something to tell the supervisor.
  */
 bool task_step(struct task *, bool *news);
+/* All goroutines of a running task sleep for good. By the medic. */
+bool checkdead(struct task *);
 bool task_alone(struct task *);    /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
 bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */

@@ -368,7 +368,7 @@ void sh_dump_to(uint64_t task, int fd, sh_dump_done *done, void *arg)
 	if (!w)
 		abort();
 	w->task = task;
-	w->out = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	w->out = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	w->done = done;
 	w->arg = arg;
 	enqueue(w);

@@ -29,11 +29,14 @@
 void output_flush_seat(unsigned seat);
 
 #define IDLE_NS 1000000000
+#define DEADLOCK_NS 100000000  /* between two looks for a deadlock, */
+#define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
 static unsigned nactive;
 static uint64_t next_id = 1;
+static bool deadlock_due; /* in this round of the loop */
 
 static void tell_supervisor(void)
 {
@@ -112,6 +115,39 @@ static void renew_myself(void)
 	_exit(0);
 }
 
+#define DEAD_TOLD_NS 5000000000 /* who writes the stacks may take this long */
+
+static void say_deadlock(const struct task *t)
+{
+	static const char text[] = "fatal error: all goroutines are asleep - deadlock!\n\n";
+
+	if (t->fd_err >= 0 && write(t->fd_err, text, sizeof text - 1) < 0)
+		return; /* no room for output */
+}
+
+/* Go's checkdead: the task ends, the runtime goes on. */
+static void look_for_deadlock(struct task *t)
+{
+	int64_t now = (int64_t)sh_now();
+
+	switch (atomic_load(&t->dead)) {
+	case TASK_DEAD_NO:
+		if (!checkdead(t))
+			return;
+		say_deadlock(t);
+		t->dead_ns = now;
+		atomic_store(&t->dead, TASK_DEAD_FOUND);
+		KILL_POINT("medic.deadlock.found");
+		tell_supervisor();
+		return;
+	case TASK_DEAD_FOUND:
+		if (now - t->dead_ns < DEAD_TOLD_NS)
+			return;
+	}
+	sh_format(t->message, sizeof t->message, "all goroutines are asleep - deadlock!");
+	task_end(t, TASK_CRASHED, 2, 0);
+}
+
 static bool step_task(struct task *t)
 {
 	bool news = false, more;
@@ -121,6 +157,8 @@ static bool step_task(struct task *t)
 	more = task_step(t, &news);
 	if (news)
 		tell_supervisor();
+	if (atomic_load(&t->state) == TASK_RUNNING && (deadlock_due || atomic_load(&t->dead)))
+		look_for_deadlock(t);
 	return more;
 }
 
@@ -177,6 +215,23 @@ static void wake_for_others(void)
 {
 	for (uint64_t seats = atomic_exchange(&sched.wake_asked, 0); seats; seats &= seats - 1)
 		host_wake((unsigned)__builtin_ctzll(seats));
+}
+
+static bool all_idle(void)
+{
+	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) >= atomic_load(&sched.procs);
+}
+
+/* Now and then while something runs; at once when nothing does any more. */
+static bool time_for_deadlocks(int64_t now)
+{
+	static int64_t last;
+	bool idle = all_idle();
+
+	if (now - last < (idle ? DEADLOCK_IDLE_NS : DEADLOCK_NS))
+		return false;
+	last = now;
+	return true;
 }
 
 /* ---- the loop ---- */
@@ -248,6 +303,7 @@ void medic_main(void)
 		bool soon;
 
 		life_look(getm);
+		deadlock_due = time_for_deadlocks((int64_t)sh_now());
 		look_at_seats();
 		wake_for_others();
 		soon = look_at_tasks();

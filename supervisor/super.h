@@ -178,6 +178,7 @@ struct job {
 	uint64_t id;
 	enum job_state state;
 	bool run, accepted;
+	bool telling; /* its stacks are being written: all its goroutines sleep */
 	unsigned live; /* its place in the list of live ones */
 	struct module *module;
 	struct modinstance *instance;

@@ -122,7 +122,7 @@ static void ended(struct job *j)
 	free(j->args);
 	j->args = NULL;
 	sh_crashes_look();
-	if (how == TASK_CRASHED && atomic_load(&t->exit_code) != CODE_SHOAL) /* 125: the fault was ours */
+	if (how == TASK_CRASHED && t->signal) /* else a deadlock, or the fault was ours */
 		sh_module_crashed(j->module);
 	if (t->args_len)
 		madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
@@ -176,6 +176,16 @@ static void run_again(struct job *j)
 	sh_link_ask(&req, NULL, 0, cleared, j);
 }
 
+/* The stacks of a task whose goroutines all sleep are in its stderr: the medic may end it. */
+static void stacks_told(void *arg)
+{
+	struct job *j = sh_job_find((uint64_t)(uintptr_t)arg);
+	uint32_t found = TASK_DEAD_FOUND;
+
+	if (j && atomic_compare_exchange_strong(&record(j)->dead, &found, TASK_DEAD_TOLD))
+		sh_bell();
+}
+
 static void look_at(struct job *j)
 {
 	struct task *t = record(j);
@@ -183,6 +193,10 @@ static void look_at(struct job *j)
 
 	if (j->state == JOB_LIVE && state > TASK_QUEUED && !j->started_ns)
 		entry(j)->started_ns = j->started_ns = wall_clock();
+	if (j->state == JOB_LIVE && atomic_load(&t->dead) == TASK_DEAD_FOUND && !j->telling) {
+		j->telling = true;
+		sh_dump_to(j->id, j->err, stacks_told, (void *)(uintptr_t)j->id);
+	}
 	if (j->state != JOB_LIVE || state != TASK_ENDED)
 		return;
 	if (atomic_load(&t->again) && j->cwd >= 0)

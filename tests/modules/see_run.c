@@ -3,6 +3,9 @@
  *
  *   spin      N goroutines in loops without a call, for MS milliseconds
  *   deep      one that waits N calls deep
+ *   dead      all N and the root wait for each other, in way MS: 0 channel, 1 mutex, 2 wait group,
+ *             3 join, 4 for ever
+ *   alive     what looks like a deadlock for MS milliseconds and is none: N wait, one sleeps
  */
 #include <shoal.h>
 
@@ -51,6 +54,57 @@ static void deep(void *arg)
 	go_down(*(int *)arg);
 }
 
+static struct shoal_mutex mutex;
+static struct shoal_wg stuck;
+static shoal_gid root;
+
+static void wait_for_ever(void *arg)
+{
+	switch (*(int *)arg) {
+	case 0: shoal_recv(never, NULL); break;
+	case 1: shoal_mutex_lock(&mutex); break;
+	case 2: shoal_wg_wait(&stuck); break;
+	case 3: shoal_join(root, NULL); break;
+	default: shoal_sleep(SHOAL_FOREVER); break;
+	}
+}
+
+static int dead(int n, int way)
+{
+	shoal_gid last = 0;
+
+	never = shoal_chan_new(4, 0);
+	root = shoal_self();
+	shoal_mutex_lock(&mutex);
+	shoal_wg_add(&stuck, 1);
+	for (int i = 0; i < n; i++)
+		last = shoal_go(wait_for_ever, &way, sizeof way);
+	printf("before the end\n");
+	if (way == 3)
+		shoal_join(last, NULL);
+	else
+		wait_for_ever(&way);
+	return 0;
+}
+
+static void wake_late(void *arg)
+{
+	shoal_sleep(*(int *)arg * 1000000l);
+	shoal_close(never);
+}
+
+static int alive(int n, int ms)
+{
+	int way = 0;
+
+	never = shoal_chan_new(0, 0);
+	for (int i = 0; i < n; i++)
+		shoal_wg_go(&wg, wait_for_ever, &way, sizeof way);
+	shoal_wg_go(&wg, wake_late, &ms, sizeof ms);
+	shoal_wg_wait(&wg);
+	return 0;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -64,5 +118,9 @@ int shoal_main(int argc, char **argv)
 		shoal_sleep(ms * 1000000l);
 		return 0;
 	}
+	if (strcmp(mode, "dead") == 0)
+		return dead(n, ms);
+	if (strcmp(mode, "alive") == 0)
+		return alive(n, ms);
 	return 2;
 }

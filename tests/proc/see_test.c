@@ -92,6 +92,29 @@ PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
 	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
 }
 
+PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)
+{
+	static const char *const why[] = {"chan receive", "sync.Mutex.Lock", "sync.WaitGroup.Wait", "join", "sleep"};
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so alive 20 4000 2>&1"), 0, "%s", text);
+	for (unsigned way = 0; way < 5; way++) {
+		char header[64];
+
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead 3 %u 2>&1 >%s/out", way, dir), 2, "%s", text);
+		cr_expect_eq(strncmp(text, "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ", 62), 0, "%s", text);
+		snprintf(header, sizeof header, " [%s]:\n", why[way]);
+		cr_expect_eq(count(header), 4u, "%s", text);
+		cr_expect_geq(count("(...)\n\t"), 3u, "%s", text);
+		cr_expect_not_null(strstr(text, "wait_for_ever(...)\n\t"), "%s", text);
+		cr_expect_eq(sh("cat %s/out", dir), 0);
+		cr_expect_str_eq(text, "before the end\n");
+	}
+	cr_expect_eq(sh("build/shoal tasks -a --json"), 0);
+	cr_expect_eq(count("\"status\": \"crashed\", \"exit_code\": 2"), 5u, "%s", text);
+	/* The first one looked dead now and then: it had a timer. */
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
 PROC_TEST(counters_count)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);

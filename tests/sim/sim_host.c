@@ -66,6 +66,8 @@ static uint64_t rng, run_seed;
 static int64_t now;
 static bool active, stalled;
 static unsigned medic_lives, waiting;
+#define NOT_DEAD UINT64_MAX
+static uint64_t entered, dead_at; /* goroutines gone on with so far; how many when all were said to sleep for good */
 static void medic(void);
 static void enter(struct g *);
 static struct {
@@ -295,6 +297,8 @@ void sh_sim_point(const char *name)
 		plan.deaths--;
 		die();
 	}
+	if (cur->seat && sim_below(150) == 0) /* a round of sysmon */
+		wake(&ctx[0]);
 	if (plan.renewals && sim_below(500) == 0) {
 		struct ctx *c = &ctx[1 + sim_below(plan.workers)];
 
@@ -332,6 +336,32 @@ static void mend(unsigned seat)
 	atomic_store(&s->state, SEAT_LIVE);
 }
 
+static bool waits_for_io(void)
+{
+	for (uint64_t i = 1; i < atomic_load(&sched.ngs); i++)
+		if (g_state(allg(i)) == G_WAITING && allg(i)->waitreason == WAIT_IO)
+			return true;
+	return false;
+}
+
+/* Whoever is said to sleep for good is taken at his word: none of them goes on. And when all do, it is seen. */
+static void look_for_deadlock(bool all)
+{
+	bool dead;
+
+	if (atomic_load(&task->state) != TASK_RUNNING)
+		return;
+	if (dead_at != NOT_DEAD && dead_at != entered)
+		sim_fail("a goroutine went on after all were said to sleep for good");
+	if (!all && dead_at != NOT_DEAD)
+		return;
+	dead = checkdead(task);
+	if (dead)
+		dead_at = entered;
+	else if (all && !atomic_load(&task->verdict) && !waits_for_io())
+		sim_fail("all sleep for good, and it is not seen");
+}
+
 static void medic(void)
 {
 	unsigned looks = 0, stalls = 0;
@@ -352,6 +382,7 @@ static void medic(void)
 			}
 		state = atomic_load(&task->state);
 		task_step(task, &news);
+		look_for_deadlock(all);
 		soon = state == TASK_ENDING && !news;
 		if (soon && ++looks > 2000)
 			sim_fail("the task does not end");
@@ -376,6 +407,8 @@ void sim_begin(uint64_t seed, const struct sim_plan *p)
 	now = 1000000000;
 	active = stalled = false;
 	medic_lives = waiting = 0;
+	entered = 0;
+	dead_at = NOT_DEAD;
 	memset(&sim_count, 0, sizeof sim_count);
 	sim_net_begin();
 	sh_check_hook = on_check;
@@ -505,6 +538,7 @@ static void begin(struct g *g)
 
 static void enter(struct g *g)
 {
+	entered++;
 	if (g->sp)
 		resume(g);
 	begin(g);

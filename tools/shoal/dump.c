@@ -55,6 +55,7 @@ static struct unwinder *unwinder;
 static struct shape *shapes[SHAPES];
 static struct group *groups[GROUPS], *first, **last = &first;
 static char name_buffer[160];
+static bool all_frames;
 
 /* ---- frames ---- */
 
@@ -86,22 +87,58 @@ static bool fits(const struct shape *s, const struct look *l)
 }
 
 /* Ours, and not what the goroutine called: how a call of the interface waits is told by the reason. */
-static bool inner(const struct unwind_frame *f)
+static bool ours(const struct unwind_frame *f)
 {
-	return f->module && strncmp(f->module, "shoald", 6) == 0 && f->function && strncmp(f->function, "shoal_", 6) != 0;
+	return f->module && strncmp(f->module, "shoald", 6) == 0;
 }
 
-/* Ours and libc's signal frames above what the goroutine called, and what called it at all. */
-static size_t trim(struct unwind_frame *f, size_t n)
+static bool inner(const struct unwind_frame *f)
+{
+	return ours(f) && f->function && strncmp(f->function, "shoal_", 6) != 0;
+}
+
+/* What calls a goroutine's function. */
+static bool outer(const struct unwind_frame *f)
+{
+	static const char *const names[] = {"gmain", "root_main", "sh_first"};
+
+	for (size_t i = 0; ours(f) && f->function && i < sizeof names / sizeof *names; i++)
+		if (strncmp(f->function, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+/* What waits for that is called so, whatever it went over into. */
+static const char *call_of(const struct dump_g *g)
+{
+	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep", [WAIT_RECV_NIL] = "shoal_recv",
+		[WAIT_SEND_NIL] = "shoal_send", [WAIT_SELECT_EMPTY] = "shoal_select", [WAIT_SELECT] = "shoal_select",
+		[WAIT_RECV] = "shoal_recv", [WAIT_SEND] = "shoal_send", [WAIT_COND] = "shoal_cond_wait",
+		[WAIT_MUTEX] = "shoal_mutex_lock", [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
+		[WAIT_RW_LOCK] = "shoal_rwmutex_lock", [WAIT_WG] = "shoal_wg_wait", [WAIT_SEM] = "shoal_sem_acquire",
+		[WAIT_JOIN] = "shoal_join", [WAIT_ONCE] = "shoal_once_do"};
+
+	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
+}
+
+/*
+ * Our own frames but for the call that the goroutine made, and what called the goroutine at all.
+ * Above one that a signal stopped nothing is left.
+ */
+static size_t trim(const struct dump_g *g, struct unwind_frame *f, size_t n)
 {
 	size_t from = 0;
 
-	while (n && (inner(&f[n - 1]) || !f[n - 1].module))
+	if (all_frames)
+		return n;
+	while (n && (outer(&f[n - 1]) || !f[n - 1].module))
 		n--;
-	while (from < n && inner(&f[from]))
+	while (from < n && ours(&f[from]))
 		from++;
 	if (from && from < n && f[from].module && strncmp(f[from].module, "libc", 4) == 0)
-		from++; /* the frame of the signal that stopped it */
+		from++; /* the frame of the signal */
+	else if (from && f[--from].function && strncmp(f[from].function, "shoal_", 6) != 0 && call_of(g))
+		f[from].function = call_of(g);
 	memmove(f, f + from, (n - from) * sizeof *f);
 	return n - from;
 }
@@ -138,7 +175,7 @@ static const struct shape *shape_of(const struct dump_g *g)
 				s->word[s->nwords++] = l.word[i];
 				break;
 			}
-	s->nframes = trim(frame, s->nframes);
+	s->nframes = trim(g, frame, s->nframes);
 	s->frame = must(malloc((s->nframes + 1) * sizeof *frame));
 	memcpy(s->frame, frame, s->nframes * sizeof *frame);
 	s->next = *at;
@@ -170,7 +207,7 @@ static const struct shape *unborn(const struct dump_g *g)
 static bool alike(const struct group *k, const struct shape *s, const struct dump_g *g)
 {
 	return k->shape == s && k->first->status == g->status && k->first->waitreason == g->waitreason &&
-	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task &&
+	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task && k->first->fn == g->fn &&
 	       k->first->flags == g->flags;
 }
 
@@ -234,6 +271,26 @@ static void print_place(const struct unwind_frame *f)
 		printf("\t%s +0x%llx\n", f->module ? f->module : "?", (unsigned long long)f->offset);
 }
 
+/* What it began with, if that has called something as its last act, and left no frame. */
+static bool began_with(const struct group *k, struct unwind_frame *f)
+{
+	const struct shape *s = k->shape;
+
+	if (!s || all_frames || k->first->flags & DUMP_NOT_BEGUN || s->nframes > FRAMES_MAX)
+		return false;
+	unwind_name(unwinder, k->first->fn, false, f);
+	if (!f->function || inner(f))
+		return false;
+	return !s->nframes || !s->frame[s->nframes - 1].function ||
+	       strcmp(s->frame[s->nframes - 1].function, f->function) != 0;
+}
+
+static void print_frame(const struct unwind_frame *f)
+{
+	printf("%s(...)\n", name_of(f));
+	print_place(f);
+}
+
 static void print_group(const struct group *k)
 {
 	struct unwind_frame by;
@@ -247,9 +304,10 @@ static void print_group(const struct group *k)
 			printf("...additional frames elided...\n");
 			break;
 		}
-		printf("%s(...)\n", name_of(&k->shape->frame[i]));
-		print_place(&k->shape->frame[i]);
+		print_frame(&k->shape->frame[i]);
 	}
+	if (began_with(k, &by))
+		print_frame(&by);
 	if (k->first->gopc) {
 		unwind_name(unwinder, k->first->gopc, true, &by);
 		printf("created by %s in goroutine %llu\n", name_of(&by), (unsigned long long)k->first->parent);
@@ -300,10 +358,13 @@ static void print_as_json(void)
 	json_t *reply = must(json_object()), *list = must(json_array());
 
 	for (const struct group *k = first; k; k = k->later) {
+		struct unwind_frame entry;
 		json_t *frames = must(json_array());
 
 		for (size_t i = 0; k->shape && i < k->shape->nframes && i < FRAMES_MAX; i++)
 			json_array_append_new(frames, frame_json(&k->shape->frame[i]));
+		if (began_with(k, &entry))
+			json_array_append_new(frames, frame_json(&entry));
 		for (size_t i = 0; i < k->n; i++)
 			json_array_append_new(list, g_json(k->g[i], frames));
 		json_decref(frames);
@@ -347,7 +408,7 @@ static void read_dump(const char *at, size_t size)
 int verb_dump(int argc, char **argv)
 {
 	int64_t from = -1;
-	const struct opt opts[] = {{"from", 0, OPT_COUNT0, &from}, {NULL, 0, OPT_FLAG, NULL}};
+	const struct opt opts[] = {{"all", 'a', OPT_FLAG, &all_frames}, {"from", 0, OPT_COUNT0, &from}, {NULL, 0, OPT_FLAG, NULL}};
 	int n = parse_options(argc, argv, opts, false), fd = (int)from;
 	struct stat st;
 

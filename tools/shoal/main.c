@@ -46,9 +46,10 @@ static const struct verb verbs[] = {
 	{"life", verb_life, true, false, 1, "GID", "prints the life of a goroutine, transition by transition",
 	 "Time since the supervisor began, from, to, worker, P, stack, why. Events are kept in\n"
 	 "a ring a worker: of one that changes often, or long ago, only the last are there.\n"},
-	{"dump", verb_dump, true, false, 1, "[GID]", "prints the stacks of goroutines in Go's format",
+	{"dump", verb_dump, true, false, 1, "[-a] [GID]", "prints the stacks of goroutines in Go's format",
 	 "With function, file and line. Those with equal stacks stand together above one.\n"
-	 "One that runs is stopped for a moment.\n"},
+	 "One that runs is stopped for a moment.\n"
+	 "  -a, --all  with the runtime's own frames\n"},
 	{"stats", verb_stats, true, false, 1, "", "prints counters", ""},
 	{"sched", verb_sched, true, false, 1, "", "prints one line in the format of Go's schedtrace", ""},
 	{"check", verb_check, true, false, 1, "", "audits the whole segment",
