@@ -385,7 +385,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 		free_block(block);
 	}
 	g->part = NULL; /* flushed by itself, or lost with it; its memory is the task's */
-	g->locked = 0;
+	if (g->locked)
+		unpin(g);
 	g->wake_at = 0;
 	atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
 	if (__builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0))
@@ -409,7 +410,8 @@ void g_restart(struct g *g)
 		rw_abandon(g);
 	stack_free(g);
 	g->attempt++;
-	g->locked = 0;
+	if (g->locked)
+		unpin(g);
 	g->wake_at = 0;
 	KILL_POINT("g.restart.fresh");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);

@@ -103,6 +103,7 @@ struct g {
 	void *arg;		/* arg_inline or a block of the task's heap: kept for another attempt */
 	uint32_t arg_size;
 	uint16_t attempts, attempt;
+	uint8_t lockedm;	/* seat of the worker it is pinned to, or 0 */
 	uintptr_t rwheld;	/* rwmutexes it holds: rwmutex.c */
 	_Alignas(16) char arg_inline[G_ARG_INLINE];
 

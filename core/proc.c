@@ -39,6 +39,7 @@ void schedinit(unsigned procs)
 
 		m->seat = (int32_t)i;
 		atomic_store(&m->p, -1);
+		atomic_store(&m->handed, -1);
 		m->rng = 0x9e3779b97f4a7c15u * (i + 1);
 	}
 	sched.lock.kind = SH_LOCK_SCHED;
@@ -344,6 +345,7 @@ static struct g *goexit0(struct g *g)
 {
 	struct m *m = getm;
 	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
+	bool pinned = g->locked != 0;
 
 	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
 	m->note.cleared_gid = g->gid;
@@ -354,6 +356,8 @@ static struct g *goexit0(struct g *g)
 	left_cpu(m, g);
 	g_end(g, how, 0, NULL);
 	dropg(m);
+	if (__builtin_expect(pinned, 0))
+		pin_retire(m);
 	return schedule();
 }
 
@@ -436,6 +440,10 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
 	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 || (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
 		*err = EINVAL;
+		return NULL;
+	}
+	if (o && o->flags & SHOAL_PINNED && !pin_room()) {
+		*err = EAGAIN;
 		return NULL;
 	}
 	g = gfget();
@@ -569,8 +577,10 @@ bool work_in_sight(void)
 	return when && when <= host_now();
 }
 
-static struct p *given_p(struct m *m)
+struct p *given_p(struct m *m)
 {
+	if (m->lockedg)
+		return NULL; /* it is brought one in m->handed */
 	for (unsigned i = 0; i < P_MAX; i++)
 		if (atomic_load_explicit(&allp(i)->m, memory_order_acquire) == m->seat)
 			return allp(i);
@@ -737,6 +747,8 @@ static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 	if (atomic_load_explicit(&g->res, memory_order_relaxed) == RES_NONE) {
 		atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
 		KILL_POINT("g.execute.first");
+		if (g->flags & GF_PINNED && !g->locked)
+			pin(g);
 	}
 	*host_errno() = g->err;
 	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
@@ -752,15 +764,24 @@ struct g *schedule(void)
 	struct g *g;
 
 	sh_check(m->locks == 0 && !getg());
-	do {
-		if (__builtin_expect(!getp(), 0))
-			stopm(m);
+	for (;;) {
 		inherit = false;
-		g = findrunnable(&inherit);
-		if (__builtin_expect(spinning(m), 0))
-			resetspinning(m);
-	} while (__builtin_expect(!execute(m, getp(), g, inherit), 0));
-	return g;
+		if (__builtin_expect(m->lockedg != NULL, 0)) {
+			g = stoplockedm(m);
+		} else {
+			if (__builtin_expect(!getp(), 0))
+				stopm(m);
+			g = findrunnable(&inherit);
+			if (__builtin_expect(spinning(m), 0))
+				resetspinning(m);
+			if (__builtin_expect(g->lockedm, 0)) {
+				startlockedm(m, g);
+				continue;
+			}
+		}
+		if (__builtin_expect(execute(m, getp(), g, inherit), 1))
+			return g;
+	}
 }
 
 struct g *mstart(unsigned seat)
@@ -771,8 +792,9 @@ struct g *mstart(unsigned seat)
 	life_look(getm);
 	sh_populate(life_ring_of(seat), sizeof(struct life_ring));
 	windows_init(getm);
+	pin_begin(getm);
 	p = given_p(getm);
-	if (!p)
+	if (!p && !getm->lockedg)
 		p = pidleget((int)seat);
 	if (p) {
 		atomic_fetch_or(&sched.mspinning, MBIT(seat));

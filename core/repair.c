@@ -427,6 +427,8 @@ void repair_seat(unsigned seat)
 	if (valid(m->note.suspend))
 		repair_suspend(m->note.suspend);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
+	repair_handed(m);
+	repair_pin(m, valid(m->lockedg));
 	free_p(seat);
 	if (seat < WORKERS_MAX) {
 		atomic_fetch_and(&sched.mspinning, ~(1ull << seat));
@@ -440,7 +442,6 @@ void repair_seat(unsigned seat)
 	atomic_store(&m->blocked, 0);
 	m->parking = 0;
 	m->locks = 0;
-	m->lockedg = NULL;
 	memset(&m->note, 0, sizeof m->note);
 	KILL_POINT("repair.seat.clear");
 	/* A waker may have died between taking a sleeper's mark and waking it: they look for themselves. */

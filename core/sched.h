@@ -74,6 +74,7 @@ struct note {
 	struct g *kicked;    /* leaves runnext for the ring */
 	struct g *scan;	     /* its scan bit is ours */
 	struct g *suspend;   /* asked to stop for us, or stopped */
+	uint32_t handed;     /* id + 1 of our P on its way to a pinned worker */
 	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
 	void *chan;	     /* channel or sync object under way, with its lock held */
 	struct sudog *sg;    /* taken off its queue, to be told and readied */
@@ -150,7 +151,8 @@ struct m {
 	uint32_t park_seq;	  /* of the wait that park_unlockf commits */
 	int64_t park_when;	  /* it is woken at this time; 0: no timer */
 	void *gopc;		  /* who calls newproc */
-	struct g *lockedg;
+	struct g *lockedg;	  /* pinned here: it runs nothing else */
+	_Atomic int32_t handed;	  /* P brought for lockedg, -1 */
 	uint32_t locks;		  /* acquirem depth */
 	uint32_t nwfree;	  /* free windows, the last freed on top; rebuilt from occ by a new process */
 	uint16_t wfree[1040];
@@ -173,6 +175,7 @@ struct schedt {
 	 * p->m says who has a P.
 	 */
 	_Atomic uint64_t pidle, midle, mspinning;
+	_Atomic uint64_t mlocked;     /* seats with a pinned goroutine */
 	_Atomic uint32_t needspinning;
 	_Atomic int32_t poller;	      /* seat that sleeps until the next timer, NOSEAT */
 	_Atomic int64_t poll_until;
@@ -279,7 +282,20 @@ void unpreempt(struct g *);
 void suspend_withdraw(struct g *);
 void repair_suspend(struct g *); /* medic */
 
+/* ---- pinning (pin.c) ---- */
+#define PINNED_MAX (WORKERS_MAX - 8)
+void pin(struct g *);
+void unpin(struct g *);
+bool pin_room(void);
+_Noreturn void pin_retire(struct m *);
+struct g *stoplockedm(struct m *);
+void startlockedm(struct m *, struct g *);
+void pin_begin(struct m *);
+void repair_pin(struct m *, struct g *);
+void repair_handed(struct m *);
+
 /* ---- between the files of the scheduler; on g0 ---- */
+struct p *given_p(struct m *); /* the P that somebody has given to it */
 void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
 void dropg(struct m *);
 

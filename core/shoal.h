@@ -52,6 +52,13 @@ struct shoal_end {
 };
 int shoal_join(shoal_gid, struct shoal_end *); /* Parks. 0, -ESRCH, -EDEADLK (itself), -ECANCELED */
 int shoal_cancel(shoal_gid); /* its blocking calls return -ECANCELED from now on. 0, -ESRCH if never issued */
+/*
+ * Pinned, it runs on this worker alone and the worker runs nothing else: for what a process has only
+ * once. Nests; one that ends while it is pinned has its worker replaced. At most 56 at a time: more end
+ * as a crash (shoal_pin) or fail with EAGAIN (SHOAL_PINNED).
+ */
+void shoal_pin(void);
+void shoal_unpin(void);
 int shoal_worker(void);
 
 /* ---- channels ---- */

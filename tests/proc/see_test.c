@@ -3,6 +3,8 @@
  */
 #include "tests/proc/proc.h"
 
+#include <signal.h>
+
 /* The first number after a key of JSON text; -1: none. */
 static long number_of(const char *json, const char *key)
 {
@@ -113,6 +115,42 @@ PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)
 	cr_expect_eq(count("\"status\": \"crashed\", \"exit_code\": 2"), 5u, "%s", text);
 	/* The first one looked dead now and then: it had a timer. */
 	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
+PROC_TEST(pinned_goroutines_stay_on_their_worker)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_pin.so nest 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "0 strayed, then moved\n");
+	/* More of them than there are workers: more are cloned. */
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_pin.so stay 8 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "0 strayed\n");
+}
+
+PROC_TEST(who_ends_pinned_takes_the_process_along)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_pin.so leave 3 2>&1"), 0, "%s", text);
+	usleep(200000);
+	for (char *pid = strtok(text, "\n"); pid; pid = strtok(NULL, "\n"))
+		cr_expect_neq(kill(atoi(pid), 0), 0, "%s lives on", pid);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_eq(number_of(text, "worker_deaths"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+}
+
+PROC_TEST(a_pin_outlives_the_process)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_pin.so wait 3 1500 2>&1"), 0, "%s", text);
+	usleep(400000);
+	cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
+	cr_expect_eq(count(" [sleep, locked to thread]:\n"), 3u, "%s", text);
+	for (int i = 0; i < 3; i++) {
+		sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'");
+		for (char *pid = strtok(text, "\n"); pid; pid = strtok(NULL, "\n"))
+			if (atoi(pid) > 1)
+				kill(atoi(pid), SIGKILL);
+		usleep(100000);
+	}
+	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 }
 
 PROC_TEST(counters_count)
