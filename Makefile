@@ -211,7 +211,7 @@ $(B)/shoal.pc: Makefile FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: shoal' \
 		'Description: goroutines across processes; modules link nothing, their symbols are bound when loaded' \
-		'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs:' >$@
+		'Version: $(VERSION)' 'Cflags: -I$${includedir} -fstack-clash-protection' 'Libs:' >$@
 
 D := $(DESTDIR)$(PREFIX)
 install: all $(B)/shoal.pc	## DESTDIR= PREFIX=/usr/local

@@ -190,7 +190,8 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	if (!n)
 		argv[n++] = (char *)"cc";
 	snprintf(include, sizeof include, "-I%s", include_dir());
-	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer", include,
+	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
+		     "-fstack-clash-protection", include,
 		     "-MD", "-MF", c->deps, "-o", c->so, (char *)path, "-lm", NULL};
 		*a; a++)
 		argv[n++] = *a;

@@ -238,41 +238,88 @@ size_t sh_view_sched(char *buf, size_t n)
 
 /* ---- crashes ---- */
 
+static json_t *address(uint64_t at)
+{
+	char text[24];
+
+	snprintf(text, sizeof text, "0x%lx", (unsigned long)at);
+	return json_string(text);
+}
+
+static json_t *view_registers(const struct crash *c)
+{
+	static const char *const names[] = {"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx",
+		"rdx", "rax", "rcx", "rsp", "rip", "eflags"}; /* the order of the ucontext */
+	json_t *o = json_object();
+	bool all = c->kind == CRASH_SIGNAL || c->kind == CRASH_OVERFLOW;
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (all || c->regs[i])
+			json_object_set_new(o, names[i], address(c->regs[i]));
+	return o;
+}
+
+static json_t *view_stack(const struct crash *c)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint32_t n = c->stack_bytes < CRASH_STACK ? c->stack_bytes : CRASH_STACK;
+	static char hex[2 * CRASH_STACK];
+
+	for (uint32_t i = 0; i < n; i++) {
+		hex[2 * i] = digits[(unsigned char)c->stack[i] >> 4];
+		hex[2 * i + 1] = digits[c->stack[i] & 15];
+	}
+	return json_stringn(hex, 2 * n);
+}
+
 static json_t *view_crash(uint64_t number, const struct crash *c)
 {
 	static const char *const kinds[] = {"?", "signal", "check", "misuse", "stack overflow"};
-	char text[400];
-	json_t *o = json_object(), *frames = json_array();
+	json_t *o = json_object(), *pcs = json_array();
+	struct job *j = sh_job_find(c->task);
 
 	set_number(o, "number", number);
 	set_number(o, "id", c->task);
 	set_number(o, "task", c->task);
 	set_number(o, "gid", c->gid);
+	json_object_set_new(o, "name", sh_view_string(c->name, sizeof c->name));
+	json_object_set_new(o, "module", sh_view_string(j ? j->module->name : "", Z_NAME));
 	json_object_set_new(o, "kind",
 		json_string(c->kind >= 0 && c->kind < (int)(sizeof kinds / sizeof *kinds) ? kinds[c->kind] : "?"));
 	json_object_set_new(o, "signal", json_integer(c->signal));
 	json_object_set_new(o, "signal_name", json_string(sh_signal_name(c->signal)));
 	json_object_set_new(o, "code", json_integer(c->code));
-	snprintf(text, sizeof text, "%p", c->address);
-	json_object_set_new(o, "address", json_string(text));
+	json_object_set_new(o, "address", address((uintptr_t)c->address));
 	json_object_set_new(o, "message", sh_view_string(c->message, sizeof c->message));
 	json_object_set_new(o, "worker", json_integer(c->worker));
 	json_object_set_new(o, "pid", json_integer(c->pid));
 	json_object_set_new(o, "time", seconds(c->when));
-	for (int i = 0; i < c->nframes && i < CRASH_FRAMES; i++) {
-		sh_symbol(c->frame[i], text, sizeof text);
-		json_array_append_new(frames, json_pack("{s:s, s:o}", "pc", "", "function", sh_view_string(text, sizeof text)));
-		snprintf(text, sizeof text, "%p", c->frame[i]);
-		json_object_set_new(json_array_get(frames, json_array_size(frames) - 1), "pc", json_string(text));
-	}
-	json_object_set_new(o, "backtrace", frames);
+	json_object_set_new(o, "time_ns", json_integer(c->when));
+	json_object_set_new(o, "registers", view_registers(c));
+	for (int i = 0; i < c->nframes && i < CRASH_FRAMES; i++)
+		json_array_append_new(pcs, address((uintptr_t)c->frame[i]));
+	json_object_set_new(o, "pcs", pcs);
+	json_object_set_new(o, "stack_at", address(c->stack_at));
+	json_object_set_new(o, "stack", view_stack(c));
 	return o;
 }
 
+static json_t *view_modules(void)
+{
+	const struct modinstance *in;
+	json_t *list = json_array();
+
+	for (unsigned n = 0; (in = sh_symbol_instance(n)); n++)
+		json_array_append_new(list, json_pack("{s:o, s:o, s:i}", "name", sh_view_string(in->module->name, Z_NAME), "base",
+					 address(in->base), "fd", in->module->so_fd));
+	return list;
+}
+
+/* Records as they were written; who asks finds the frames, from the files of the modules. */
 json_t *sh_view_crashes(int64_t id)
 {
 	uint64_t n = atomic_load(&rt->ncrashes), i = n > CRASH_KEPT ? n - CRASH_KEPT : 0;
-	json_t *list = json_array();
+	json_t *list = json_array(), *o = json_object();
 
 	for (; i < n; i++) {
 		const struct crash *c = &rt->crash[i % CRASH_KEPT];
@@ -280,7 +327,11 @@ json_t *sh_view_crashes(int64_t id)
 		if (id < 0 || c->task == (uint64_t)id || c->gid == (uint64_t)id)
 			json_array_append_new(list, view_crash(i, c));
 	}
-	return json_pack("{s:o}", "crashes", list);
+	json_object_set_new(o, "crashes", list);
+	json_object_set_new(o, "modules", view_modules());
+	set_number(o, "supervisor", (uint64_t)getpid());
+	set_number(o, "zygote", (uint64_t)atomic_load(&sh_root->zygote));
+	return o;
 }
 
 /* One line in the log for each crash since the last look. */

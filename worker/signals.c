@@ -55,14 +55,22 @@ static const char *name_of(int sig)
 	}
 }
 
-/* Return addresses by frame pointers, as far as they stay within the window. */
-static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t bp)
+/* The lowest address of the goroutine's stack that can be read: above its guard. */
+static uintptr_t lowest(const struct g *g)
 {
-	uintptr_t low = (uintptr_t)host_window(g->win), top = (uintptr_t)stack_top(g->win);
+	uintptr_t low = (uintptr_t)host_window(g->win), size = host_window_size(g->win);
+
+	return low + 4096 + (g->stack_max + 8192ul < size ? size - g->stack_max - 8192 : 0);
+}
+
+/* Return addresses by frame pointers, as far as they stay within the window, and a copy of what is on top of it. */
+static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t sp, uintptr_t bp)
+{
+	uintptr_t low = lowest(g), top = (uintptr_t)stack_top(g->win);
 
 	c->frame[0] = (void *)pc;
 	c->nframes = 1;
-	while (c->nframes < CRASH_FRAMES && bp >= low + 4096 && bp + 16 <= top && bp % 8 == 0) {
+	while (c->nframes < CRASH_FRAMES && bp >= low && bp + 16 <= top && bp % 8 == 0) {
 		uintptr_t *f = (uintptr_t *)bp;
 
 		if (!f[1] || f[0] <= bp)
@@ -70,6 +78,12 @@ static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t bp)
 		c->frame[c->nframes++] = (void *)f[1];
 		bp = f[0];
 	}
+	sp = (sp < low && sp + 65536 > low ? low : sp) & ~7ul; /* in the guard: it has just overflowed */
+	if (sp < low || sp >= top)
+		return;
+	c->stack_at = sp;
+	c->stack_bytes = (uint32_t)(top - sp < CRASH_STACK ? top - sp : CRASH_STACK);
+	memcpy(c->stack, (void *)sp, c->stack_bytes);
 }
 
 static void begin_record(struct crash *c, int kind, int sig)
@@ -82,12 +96,31 @@ static void begin_record(struct crash *c, int kind, int sig)
 	c->code = 0;
 	c->address = NULL;
 	c->nframes = 0;
-	c->message[0] = 0;
+	c->stack_bytes = 0;
+	memset(c->regs, 0, sizeof c->regs);
+	c->message[0] = c->name[0] = 0;
 	c->gid = g && atomic_load(&getm->oncpu) ? g->gid : 0;
 	c->task = c->gid ? g->task->id : 0;
-	c->when = wall_clock();
+	if (c->gid && g->name)
+		strncpy(c->name, g->name, sizeof c->name - 1);
 	c->pid = getpid();
 	c->worker = getm->seat;
+}
+
+static void keep_record(struct crash *c)
+{
+	c->when = wall_clock();
+	atomic_store(&c->valid, 1);
+}
+
+/* As if the caller of who calls this had got a signal. frame: of that one. */
+static void from_call(struct crash *c, void *const *frame)
+{
+	c->regs[REG_RIP] = (uint64_t)frame[1];
+	c->regs[REG_RSP] = (uint64_t)(frame + 2);
+	c->regs[REG_RBP] = (uint64_t)frame[0];
+	if (c->gid)
+		walk(c, getg(), c->regs[REG_RIP], c->regs[REG_RSP], c->regs[REG_RBP]);
 }
 
 static void on_crash(int sig, siginfo_t *si, void *ucp)
@@ -95,7 +128,7 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	const greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
 	struct crash *c = &getm->crash;
 	struct g *g = getg();
-	uintptr_t at = (uintptr_t)si->si_addr, low, guard;
+	uintptr_t at = (uintptr_t)si->si_addr, low;
 
 	if (c->kind == CRASH_MISUSE && sig == SIGABRT) /* host_misuse has written it */
 		die();
@@ -106,21 +139,20 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 		c->regs[i] = (uint64_t)r[i];
 	sh_format(c->message, sizeof c->message, "%s at address %p", name_of(sig), c->address);
 	if (c->gid) {
-		low = (uintptr_t)host_window(g->win);
-		guard = low + host_window_size(g->win) - g->stack_max - 8192;
-		if (guard < low || g->stack_max >= host_window_size(g->win))
-			guard = low;
-		if ((sig == SIGSEGV || sig == SIGBUS) && at >= low && at < guard + 4096) {
+		/* In its guard, or with a frame so large that it passed the guard altogether. */
+		low = lowest(g);
+		if ((sig == SIGSEGV || sig == SIGBUS) && ((at >= low - 4096 && at < low) || ((uintptr_t)r[REG_RSP] < low &&
+			(uintptr_t)r[REG_RSP] > low - WIN_SIZE))) {
 			c->kind = CRASH_OVERFLOW;
 			sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %u-byte limit",
 				  g->stack_max);
 		}
-		walk(c, g, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RBP]);
+		walk(c, g, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RSP], (uintptr_t)r[REG_RBP]);
 	} else {
 		c->frame[0] = (void *)r[REG_RIP];
 		c->nframes = 1;
 	}
-	atomic_store(&c->valid, 1);
+	keep_record(c);
 	die();
 }
 
@@ -134,12 +166,11 @@ void host_misuse(const char *what)
 	c = &getm->crash;
 	begin_record(c, CRASH_MISUSE, SIGABRT);
 	sh_format(c->message, sizeof c->message, "%s", what);
-	c->frame[0] = __builtin_return_address(0);
-	c->nframes = 1;
+	from_call(c, __builtin_frame_address(0));
 	output_append(1, "shoal: ", 7);
 	output_append(1, what, strlen(what));
 	output_append(1, "\n", 1);
-	atomic_store(&c->valid, 1);
+	keep_record(c);
 	die();
 }
 
@@ -149,7 +180,8 @@ static void on_check(const char *file, int line, const char *what)
 
 	begin_record(c, CRASH_CHECK, SIGABRT);
 	sh_format(c->message, sizeof c->message, "check failed: %s:%d: %s", file, line, what);
-	atomic_store(&c->valid, 1);
+	from_call(c, __builtin_frame_address(0));
+	keep_record(c);
 	die();
 }
 
@@ -180,6 +212,9 @@ void signals_start(void)
 
 	alt.ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(alt.ss_sp != MAP_FAILED && sigaltstack(&alt, NULL) == 0);
+	/* A crash is to be told at once, not after page faults. */
+	sh_populate((char *)alt.ss_sp + ALT_STACK - 16384, 16384);
+	sh_populate(&getm->crash, sizeof getm->crash);
 	for (unsigned i = 0; i < sizeof crashes / sizeof *crashes; i++)
 		sigaction(crashes[i], &a, NULL);
 	a.sa_sigaction = on_preempt;

@@ -139,13 +139,21 @@ int verb_workers(int, char **);
 int verb_stats(int, char **);
 int verb_sched(int, char **);
 int verb_check(int, char **);
-int verb_crash(int, char **);
 int verb_info(int, char **);
 int verb_cancel(int, char **);
 int verb_restart(int, char **);
 
 /* ---- life.c ---- */
 int verb_life(int, char **);
+
+/* ---- frames.c ---- */
+struct unwind_frame;
+const char *frame_name(const struct unwind_frame *); /* good until the next call */
+void frame_print(const struct unwind_frame *);	     /* the line with the place */
+json_t *frame_json(const struct unwind_frame *);
+
+/* ---- crash.c ---- */
+int verb_crash(int, char **);
 
 /* ---- dump.c ---- */
 int verb_dump(int, char **);

@@ -54,7 +54,6 @@ struct look {
 static struct unwinder *unwinder;
 static struct shape *shapes[SHAPES];
 static struct group *groups[GROUPS], *first, **last = &first;
-static char name_buffer[160];
 static bool all_frames;
 
 /* ---- frames ---- */
@@ -252,25 +251,6 @@ static void print_header(const struct dump_g *g)
 	printf("]:\n");
 }
 
-static const char *name_of(const struct unwind_frame *f)
-{
-	if (f->function) { /* without what the compiler puts behind: .isra.0, .part.0 */
-		snprintf(name_buffer, sizeof name_buffer, "%.*s", (int)strcspn(f->function + 1, ".") + 1, f->function);
-		return name_buffer;
-	}
-	snprintf(name_buffer, sizeof name_buffer, "%s+0x%llx", f->module ? f->module : "?",
-		 (unsigned long long)(f->module ? f->offset : f->pc));
-	return name_buffer;
-}
-
-static void print_place(const struct unwind_frame *f)
-{
-	if (f->file)
-		printf("\t%s:%d +0x%llx\n", f->file, f->line, (unsigned long long)f->offset);
-	else
-		printf("\t%s +0x%llx\n", f->module ? f->module : "?", (unsigned long long)f->offset);
-}
-
 /* What it began with, if that has called something as its last act, and left no frame. */
 static bool began_with(const struct group *k, struct unwind_frame *f)
 {
@@ -287,8 +267,8 @@ static bool began_with(const struct group *k, struct unwind_frame *f)
 
 static void print_frame(const struct unwind_frame *f)
 {
-	printf("%s(...)\n", name_of(f));
-	print_place(f);
+	printf("%s(...)\n", frame_name(f));
+	frame_print(f);
 }
 
 static void print_group(const struct group *k)
@@ -310,27 +290,13 @@ static void print_group(const struct group *k)
 		print_frame(&by);
 	if (k->first->gopc) {
 		unwind_name(unwinder, k->first->gopc, true, &by);
-		printf("created by %s in goroutine %llu\n", name_of(&by), (unsigned long long)k->first->parent);
-		print_place(&by);
+		printf("created by %s in goroutine %llu\n", frame_name(&by), (unsigned long long)k->first->parent);
+		frame_print(&by);
 	}
 	putchar('\n');
 }
 
 /* ---- JSON ---- */
-
-static json_t *frame_json(const struct unwind_frame *f)
-{
-	char pc[24];
-	json_t *o = must(json_object());
-
-	snprintf(pc, sizeof pc, "0x%llx", (unsigned long long)f->pc);
-	put(o, "function", f->function ? json_string(name_of(f)) : json_null());
-	put(o, "file", f->file ? json_string(f->file) : json_null());
-	put(o, "line", f->file ? json_integer(f->line) : json_null());
-	put(o, "module", f->module ? json_string(f->module) : json_null());
-	put(o, "pc", json_string(pc));
-	return o;
-}
 
 static json_t *g_json(const struct dump_g *g, json_t *frames)
 {

@@ -200,69 +200,6 @@ int verb_check(int argc, char **argv)
 	return clean ? 0 : 1;
 }
 
-/* ---- crash records ---- */
-
-static void print_frame(json_t *frame)
-{
-	if (json_is_string(frame)) {
-		char *text = show_clean(json_string_value(frame));
-		printf("    %s\n", text);
-		free(text);
-		return;
-	}
-	char *function = show_clean(get_text(frame, "function")), *file = show_clean(get_text(frame, "file"));
-	printf("    %s", *function ? function : "?");
-	if (*file)
-		printf(" at %s:%lld", file, (long long)get_int(frame, "line", 0));
-	putchar('\n');
-	free(function);
-	free(file);
-}
-
-static void print_crash(json_t *crash)
-{
-	const char *key;
-	json_t *value, *frame;
-	size_t i;
-	json_object_foreach(crash, key, value) {
-		if (json_is_array(value)) {
-			printf("%s\n", key);
-			json_array_foreach(value, i, frame)
-				print_frame(frame);
-		} else if (json_is_string(value) && strchr(json_string_value(value), '\n')) {
-			printf("%s\n", key);
-			for (const char *s = json_string_value(value); *s;) {
-				size_t n = strcspn(s, "\n");
-				printf("    %.*s\n", (int)n, s);
-				s += n + (s[n] == '\n');
-			}
-		} else {
-			char *text = json_is_string(value) ? show_clean(json_string_value(value)) : must(json_dumps(value, JSON_ENCODE_ANY));
-			printf("%-11s %s\n", key, text);
-			free(text);
-		}
-	}
-}
-
-int verb_crash(int argc, char **argv)
-{
-	int n = parse_options(argc, argv, no_options, false);
-	if (n > 1)
-		usage("one number at most");
-	json_t *what = request("crash"), *crash;
-	if (n)
-		put(what, "id", json_integer(parse_id("task", argv[0])));
-	json_t *reply = ask(what);
-	size_t i;
-	json_array_foreach(list_or_json(reply, "crashes"), i, crash) {
-		if (i)
-			putchar('\n');
-		print_crash(crash);
-	}
-	json_decref(reply);
-	return 0;
-}
-
 /* ---- verbs that do something ---- */
 
 int verb_cancel(int argc, char **argv)

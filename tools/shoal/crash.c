@@ -1,0 +1,210 @@
+/*
+ * crash.c - crash records: signal, address, goroutine, registers, and the backtrace.
+ *
+ * A record has the registers and the top of the stack as they were; frames are found and named
+ * here, from the files that the code was loaded from. Beyond what was copied of the stack, and
+ * where the files are gone, the return addresses that the dying worker found stand in.
+ */
+#include "tools/shoal/cli.h"
+#include "tools/shoal/unwind.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define FRAMES 100
+
+struct stack {
+	uint64_t at;
+	size_t n;
+	const char *hex;
+};
+
+static struct unwinder *unwinder;
+
+static uint64_t hex_number(json_t *object, const char *key)
+{
+	return strtoull(get_text(object, key), NULL, 16);
+}
+
+static int digit(char c)
+{
+	return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+static bool read_word(void *arg, uint64_t at, uint64_t *word)
+{
+	const struct stack *s = arg;
+	const char *hex;
+
+	if (at < s->at || at - s->at > s->n || s->n - (at - s->at) < 8)
+		return false;
+	hex = s->hex + 2 * (at - s->at);
+	*word = 0;
+	for (int i = 7; i >= 0; i--)
+		*word = *word << 8 | (uint64_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+	return true;
+}
+
+static void open_modules(json_t *reply)
+{
+	json_t *module;
+	size_t i;
+
+	unwinder = must(unwind_open());
+	json_array_foreach(json_object_get(reply, "modules"), i, module) {
+		char *file = format("/proc/%lld/fd/%lld", (long long)get_int(reply, "supervisor", 0),
+				    (long long)get_int(module, "fd", -1));
+
+		unwind_add(unwinder, get_text(module, "name"), file, hex_number(module, "base"));
+		free(file);
+	}
+	unwind_add_process(unwinder, (pid_t)get_int(reply, "zygote", 0));
+	unwind_ready(unwinder);
+}
+
+/* In the order of the ucontext, which is that of the record. */
+static const struct {
+	const char *name;
+	int dwarf;
+} registers[] = {{"r8", UNWIND_R8}, {"r9", UNWIND_R9}, {"r10", UNWIND_R10}, {"r11", UNWIND_R11}, {"r12", UNWIND_R12},
+	{"r13", UNWIND_R13}, {"r14", UNWIND_R14}, {"r15", UNWIND_R15}, {"rdi", UNWIND_RDI}, {"rsi", UNWIND_RSI},
+	{"rbp", UNWIND_RBP}, {"rbx", UNWIND_RBX}, {"rdx", UNWIND_RDX}, {"rax", UNWIND_RAX}, {"rcx", UNWIND_RCX},
+	{"rsp", UNWIND_RSP}, {"rip", UNWIND_PC}, {"eflags", -1}};
+
+static size_t find_frames(json_t *crash, struct unwind_frame *f)
+{
+	json_t *regs = json_object_get(crash, "registers"), *pcs = json_object_get(crash, "pcs"), *pc;
+	struct stack stack = {hex_number(crash, "stack_at"), strlen(get_text(crash, "stack")) / 2, get_text(crash, "stack")};
+	struct unwind_regs r = {.known = 0};
+	size_t n = 0, i;
+
+	for (i = 0; i < sizeof registers / sizeof *registers; i++)
+		if (registers[i].dwarf >= 0 && json_object_get(regs, registers[i].name))
+			unwind_set(&r, (unsigned)registers[i].dwarf, hex_number(regs, registers[i].name));
+	if (r.known & 1u << UNWIND_PC && r.known & 1u << UNWIND_RSP)
+		n = unwind_stack(unwinder, &r, read_word, &stack, f, FRAMES);
+	/* What the worker found by frame pointers goes on where the copy of the stack ends. */
+	if (n < 2)
+		n = 0;
+	json_array_foreach(pcs, i, pc) {
+		uint64_t at = strtoull(json_string_value(pc), NULL, 16);
+		bool known = false;
+
+		for (size_t k = 0; k < n && !known; k++)
+			known = f[k].pc == at;
+		if (!known && n < FRAMES && (n == 0 || i >= n))
+			unwind_name(unwinder, at, i > 0, &f[n++]);
+	}
+	return n;
+}
+
+/* The runtime's own frames below what the goroutine runs tell nobody anything; those above may be the fault. */
+static size_t without_start(const struct unwind_frame *f, size_t n)
+{
+	while (n > 1 && (!f[n - 1].module || (f[n - 1].module && strncmp(f[n - 1].module, "shoald", 6) == 0)))
+		n--;
+	return n;
+}
+
+static char *when(json_t *crash)
+{
+	int64_t ns = get_int(crash, "time_ns", 0);
+	time_t s = (time_t)(ns / 1000000000);
+	char day[40];
+	struct tm tm;
+
+	strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S", localtime_r(&s, &tm));
+	return format("%s.%06d", day, (int)(ns % 1000000000 / 1000));
+}
+
+static void print_registers(json_t *regs)
+{
+	int column = 0;
+
+	for (size_t i = 0; i < sizeof registers / sizeof *registers; i++)
+		if (json_object_get(regs, registers[i].name))
+			printf("%s%6s %-18s", column++ % 3 ? " " : column > 1 ? "\n" : "", registers[i].name,
+			       get_text(regs, registers[i].name));
+	if (column)
+		putchar('\n');
+}
+
+static void print_crash(json_t *crash, const struct unwind_frame *f, size_t n)
+{
+	char *message = show_clean(get_text(crash, "message")), *time = when(crash), *name = show_clean(get_text(crash, "name")),
+	     *module = show_clean(get_text(crash, "module"));
+
+	printf("crash %lld: %s\n", (long long)get_int(crash, "number", 0), message);
+	printf("[signal %s code=%lld addr=%s pc=%s]\n", get_text(crash, "signal_name"), (long long)get_int(crash, "code", 0),
+	       get_text(crash, "address"), get_text(json_object_get(crash, "registers"), "rip"));
+	printf("task %lld%s%s%s, worker %lld (pid %lld), %s\n\n", (long long)get_int(crash, "task", 0), *module ? " (" : "", module,
+	       *module ? ")" : "", (long long)get_int(crash, "worker", 0), (long long)get_int(crash, "pid", 0), time);
+	if (get_int(crash, "gid", 0))
+		printf("goroutine %lld%s%s%s [running]:\n", (long long)get_int(crash, "gid", 0), *name ? " \"" : "", name,
+		       *name ? "\"" : "");
+	for (size_t i = 0; i < n; i++) {
+		printf("%s(...)\n", frame_name(&f[i]));
+		frame_print(&f[i]);
+	}
+	putchar('\n');
+	print_registers(json_object_get(crash, "registers"));
+	free(message);
+	free(time);
+	free(name);
+	free(module);
+}
+
+static void as_json(json_t *crash, const struct unwind_frame *f, size_t n)
+{
+	json_t *frames = must(json_array());
+
+	for (size_t i = 0; i < n; i++)
+		if (json_array_append_new(frames, frame_json(&f[i])) < 0)
+			must(NULL);
+	put(crash, "backtrace", frames);
+	json_object_del(crash, "stack");
+	json_object_del(crash, "stack_at");
+	json_object_del(crash, "pcs");
+}
+
+int verb_crash(int argc, char **argv)
+{
+	static struct unwind_frame frame[FRAMES];
+	const struct opt none[] = {{NULL, 0, OPT_FLAG, NULL}};
+	int words = parse_options(argc, argv, none, false);
+	json_t *what = request("crash"), *crash;
+	struct conn c;
+	size_t i, n;
+
+	if (words > 1)
+		usage("one number at most");
+	if (words)
+		put(what, "id", json_integer(parse_id("task", argv[0])));
+	conn_open(&c);
+	json_t *reply = conn_call(&c, what, -1);
+	conn_close(&c);
+	if (json_array_size(json_object_get(reply, "crashes")))
+		open_modules(reply);
+	json_array_foreach(json_object_get(reply, "crashes"), i, crash) {
+		n = without_start(frame, find_frames(crash, frame));
+		if (cli.json) {
+			as_json(crash, frame, n);
+			continue;
+		}
+		if (i)
+			putchar('\n');
+		print_crash(crash, frame, n);
+	}
+	if (cli.json) {
+		json_object_del(reply, "modules");
+		json_object_del(reply, "supervisor");
+		json_object_del(reply, "zygote");
+		print_json(reply);
+	}
+	if (unwinder)
+		unwind_close(unwinder);
+	json_decref(reply);
+	return 0;
+}
