@@ -82,7 +82,7 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 # A program is built as soon as it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) \
-             $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald)
+             $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
 .PHONY: all help test test-programs lint demo demo-programs bench bench-programs install clean FORCE
 
@@ -151,6 +151,9 @@ $(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 $(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
+# It has kill points, and says itself when to die at which.
+$(B)/kill/heap_stress: $(call objects,$(O)-kill,$(filter-out shm/kill.c,$(SHM)) tests/unit/heap_stress.c) $(B)/.link
+	$(call link,,-lpthread)
 $(B)/tests/sim: $(call objects,$(O)-sim,$(SHM) $(CORE) $(SIM)) $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link

@@ -6,7 +6,8 @@
  * DEATH  a heap is there when its state says LIVE, a cache when its heap's cache[cpu] names it;
  *        the lists of free ones are rebuilt from that. A release that was cut short is called
  *        again and goes on; one that was complete is not undone by being called again, because a
- *        heap rests among HEAPS_REST free ones before it is somebody else's
+ *        heap rests among HEAPS_REST free ones before it is somebody else's: the runtime has one
+ *        process that makes and releases the heaps of tasks
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -18,7 +19,7 @@
 #define SLACK_BYTES  (64ul << 20)
 #define RESERVE_PART 16 /* of the limit is the runtime's own */
 #define RELEASE_STEP 64 /* spans freed in one hold of the lock */
-#define HEAPS_REST   64 /* a freed heap is used again only when so many are free */
+#define HEAPS_REST   64
 
 #define EIGHT(k, X) \
 	X((128ul << k) + (16ul << k)), X((128ul << k) + (32ul << k)), X((128ul << k) + (48ul << k)), \
@@ -76,6 +77,7 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
 	a->size = size;
 	a->end = pages;
 	a->heaps = (uint32_t)clamp(pages / 8, 64, 65536);
+	a->rest = HEAPS_REST;
 	a->caches = (uint32_t)clamp(pages / 8, 128, 1ul << 20);
 	a->limit = limit / PAGE_BYTES;
 	a->reserve = clamp(a->limit / RESERVE_PART, 0, SLACK_BYTES / PAGE_BYTES);
@@ -106,7 +108,7 @@ static struct sh_heap *take_heap(struct sh_arena *a)
 {
 	struct sh_heap *h;
 
-	if (a->heap_first && (a->heap_nfree >= HEAPS_REST || a->heap_top == a->heaps)) {
+	if (a->heap_first && (a->heap_nfree >= a->rest || a->heap_top == a->heaps)) {
 		h = &a->heap[a->heap_first - 1];
 		a->heap_first = h->next;
 		a->heap_nfree--;

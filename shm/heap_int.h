@@ -158,6 +158,7 @@ struct sh_arena {
 	size_t size;
 	uint32_t first, end; /* pages for blocks */
 	uint32_t heaps, caches;
+	uint32_t rest; /* a freed heap is used again only when so many are free */
 	uint64_t limit, slack, reserve; /* pages */
 	struct sh_heap *heap;
 	struct sh_cache *cache;

@@ -7,7 +7,10 @@
  * checked when it is freed, so a block handed out twice shows. Ends with figures.
  *
  * heap_stress [seed [milliseconds]]; with seed "bench" only the figures.
- * Built with -DSHOAL_KILL_POINTS processes end at the kill points instead.
+ *
+ * Built with -DSHOAL_KILL_POINTS (build/kill/heap_stress) processes end at the kill points instead:
+ * each point of the heap and of the locks in turn, on each of its first three hits, also those of
+ * the repair. It fails if one is never come by.
  */
 #include "shm/heap.h"
 #include "shm/heap_int.h"
@@ -28,6 +31,7 @@
 #define WORKERS 4
 #define MEDIC 5 /* the seat of the child that repairs */
 #define HELD 400
+#define PATIENCE 20000 /* looks, 50 us apart */
 #define BOXES 256
 #define LIMIT (192ul << 20)
 
@@ -58,6 +62,8 @@ static struct shared {
 static struct sh_arena *arena;
 static uint64_t rng;
 static bool mortal; /* a worker or a child that repairs */
+static unsigned planned; /* kill points: which is next, and on which hit */
+#define HITS 3
 
 static uint64_t next(void)
 {
@@ -83,7 +89,7 @@ void sh_kill_hit(const struct sh_kill_point *here)
 		return;
 	if (atomic_load(&sh->target) >= 0 && __start_shoal_kill[atomic_load(&sh->target)] != here)
 		return;
-	if (atomic_load(&sh->at_medic) != (mortal && getpid() == atomic_load(&sh->at_medic) ? getpid() : 0))
+	if (atomic_load(&sh->at_medic) && getpid() != atomic_load(&sh->at_medic))
 		return;
 	if (atomic_fetch_sub(&sh->armed, 1) != 1)
 		return;
@@ -94,6 +100,57 @@ void sh_kill_hit(const struct sh_kill_point *here)
 	kill(getpid(), SIGKILL);
 	for (;;)
 		pause();
+}
+
+static unsigned npoints(void)
+{
+	return (unsigned)(__stop_shoal_kill - __start_shoal_kill);
+}
+
+static const char *point(unsigned i)
+{
+	return __start_shoal_kill[i]->name;
+}
+
+static int find_point(const char *name)
+{
+	for (unsigned i = 0; i < npoints(); i++)
+		if (!strcmp(point(i), name))
+			return (int)i;
+	fprintf(stderr, "heap_stress: no kill point %s\n", name);
+	abort();
+}
+
+/* Whether workers or repairs here come by it: those of the segment's seats have no process here. */
+static bool concerns_us(unsigned i)
+{
+	return !strncmp(point(i), "heap.", 5) || !strncmp(point(i), "lock.", 5);
+}
+
+static bool of_repair(unsigned i)
+{
+	return !strncmp(point(i), "heap.repair.", 12) || !strcmp(point(i), "lock.try.noted");
+}
+
+/* Comes by only where memory, or the table of heaps, was never used before: at_the_top sees to it. */
+static bool of_top(unsigned i)
+{
+	return !strncmp(point(i), "heap.top.", 9) || !strcmp(point(i), "heap.grow.top") ||
+	       !strcmp(point(i), "heap.grow.moved") || !strcmp(point(i), "heap.new.written");
+}
+
+/* The point to die at next; for one of the repair: one that leaves something to repair. -1: all have been. */
+static int plan(void)
+{
+	while (planned < npoints() * HITS && (!concerns_us(planned / HITS) || of_top(planned / HITS)))
+		planned++;
+	if (planned == npoints() * HITS)
+		return -1;
+	if (!of_repair(planned / HITS))
+		return (int)planned / HITS;
+	if (!strcmp(point(planned / HITS), "heap.repair.purged") || !strcmp(point(planned / HITS), "lock.try.noted"))
+		return find_point("heap.purge.begun");
+	return find_point("heap.span.committed");
 }
 #endif
 
@@ -171,6 +228,11 @@ static void step_held(struct sh_heap *h, unsigned seat, unsigned cpu)
 				fail("resized too small", p);
 			return;
 		}
+		if (p[1] > 100000 && next() % 2) { /* the block says its new size first: less is always true */
+			p[1] = 40000 + next() % 40000;
+			sh_heap_resize(arena, seat, cpu, p, p[1]);
+			return;
+		}
 		atomic_store(&e->block, 0);
 		sh_heap_free(arena, seat, cpu, p);
 		return;
@@ -200,6 +262,7 @@ static void run_task(unsigned seat, unsigned cpu)
 	if (!h)
 		fail("no heap", NULL);
 	atomic_store(&sh->task[seat], h);
+	sh_heap_privilege(h, n % 2);
 	for (unsigned i = 0; i < n; i++)
 		p[i] = take(h, seat, i % 16 == 15 ? SH_HEAP_NOCPU : cpu, 1);
 	for (unsigned i = 0; i < n; i += 3)
@@ -231,7 +294,7 @@ static _Noreturn void work(unsigned seat, uint64_t seed)
 			run_task(seat, cpu);
 		else if (r < 24)
 			sh_heap_flush(h, seat, cpu);
-		else if (r < 1200)
+		else if (r < 2600)
 			step_box(h, seat, r % 16 == 0 ? SH_HEAP_NOCPU : cpu);
 		else
 			step_held(h, seat, cpu);
@@ -263,8 +326,14 @@ static void audit(const char *when)
 /* Repairs in a child that may be killed; at last ourselves. */
 static void repair(unsigned seat)
 {
-	for (int tries = 0; tries < 2 && next() % 4 == 0; tries++) {
-		uint64_t hits = 1 + next() % 40;
+	int target = -1;
+
+#ifdef SHOAL_KILL_POINTS
+	if (planned < npoints() * HITS && of_repair(planned / HITS))
+		target = (int)planned / HITS;
+#endif
+	for (int tries = 0; tries < (target < 0 ? 2 : 1) && (target >= 0 || next() % 4 == 0); tries++) {
+		uint64_t hits = target >= 0 ? 1 + planned % HITS : 1 + next() % 40;
 		pid_t pid;
 		int status;
 
@@ -274,7 +343,7 @@ static void repair(unsigned seat)
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			mortal = true;
 			atomic_store(&sh->at_medic, getpid());
-			atomic_store(&sh->target, -1);
+			atomic_store(&sh->target, target);
 			atomic_store(&sh->armed, (int)hits);
 			sh_heap_repair(arena, seat, MEDIC);
 			_exit(0);
@@ -293,6 +362,48 @@ static void repair(unsigned seat)
 	sh_heap_repair(arena, seat, 0);
 }
 
+#ifdef SHOAL_KILL_POINTS
+/* One process alone takes ever larger blocks, which lie at the end of what was used, and grows them beyond it. */
+static _Noreturn void climb(struct sh_heap *h)
+{
+	mortal = true;
+	for (;;) {
+		size_t size = ((size_t)8 << 20) + atomic_fetch_add(&sh->ops, 1) * 64 * PAGE_BYTES;
+		void *p = sh_heap_alloc(h, 1, 0, size, 0, false);
+
+		if (!p || !sh_heap_resize(arena, 1, 0, p, size + 32 * PAGE_BYTES))
+			fail("no room at the top", p);
+		sh_heap_free(arena, 1, 0, p);
+		sh_heap_release(sh_heap_new(arena, 1, 0), 1);
+	}
+}
+
+static void at_the_top(void)
+{
+	for (unsigned i = 0; i < npoints(); i++)
+		for (int hit = 1; hit <= HITS && of_top(i); hit++) {
+			struct sh_heap *h = sh_heap_new(arena, 0, 0);
+			int status;
+			pid_t pid;
+
+			atomic_store(&sh->target, (int)i);
+			atomic_store(&sh->armed, hit);
+			if ((pid = fork()) == 0)
+				climb(h);
+			waitpid(pid, &status, 0);
+			if (!WIFSIGNALED(status))
+				atomic_store(&sh->failed, 1);
+			repair(1);
+			audit("at the top");
+			sh_heap_release(h, 0);
+		}
+}
+#else
+static void at_the_top(void)
+{
+}
+#endif
+
 /* Waits until one is dead: killed by us, or at a kill point. Returns its seat, 0 for none. */
 static unsigned await_death(const pid_t *pid)
 {
@@ -303,15 +414,12 @@ static unsigned await_death(const pid_t *pid)
 
 #ifdef SHOAL_KILL_POINTS
 	(void)t;
-	atomic_store(&sh->target, (int)(next() % (uint64_t)(__stop_shoal_kill - __start_shoal_kill)));
-	atomic_store(&sh->armed, 1 + (int)(next() % 3));
+	atomic_store(&sh->target, plan());
+	atomic_store(&sh->armed, of_repair(planned / HITS) ? 1 : 1 + (int)(planned % HITS));
 	for (unsigned n = 0; (dead = waitpid(-1, &status, WNOHANG)) == 0; n++) {
-		nanosleep(&(struct timespec){0, 100000}, NULL);
-		if (n > 200 && atomic_exchange(&sh->armed, 0) > 0) { /* nobody comes by: any point will do */
-			atomic_store(&sh->target, -1);
-			atomic_store(&sh->armed, 100);
-			n = 0;
-		}
+		nanosleep(&(struct timespec){0, 50000}, NULL);
+		if (n > PATIENCE && atomic_exchange(&sh->armed, 0) > 0)
+			return 0; /* nobody comes by */
 	}
 #else
 	nanosleep(&t, NULL);
@@ -327,6 +435,19 @@ static unsigned await_death(const pid_t *pid)
 	return seat;
 }
 
+#ifdef SHOAL_KILL_POINTS
+static bool go_on(uint64_t until)
+{
+	(void)until;
+	return plan() >= 0;
+}
+#else
+static bool go_on(uint64_t until)
+{
+	return sh_now() < until;
+}
+#endif
+
 static uint64_t storm(uint64_t until)
 {
 	pid_t pid[WORKERS + 1];
@@ -334,12 +455,14 @@ static uint64_t storm(uint64_t until)
 
 	for (unsigned s = 1; s <= WORKERS; s++)
 		pid[s] = start(s);
-	while (sh_now() < until && !atomic_load(&sh->failed)) {
+	while (go_on(until) && !atomic_load(&sh->failed)) {
 		unsigned seat = await_death(pid);
 		struct sh_heap *h;
 
-		if (!seat)
+		if (!seat) {
+			planned++;
 			continue;
+		}
 		deaths++;
 		repair(seat);
 		h = atomic_load(&sh->task[seat]);
@@ -349,6 +472,7 @@ static uint64_t storm(uint64_t until)
 		if (deaths % 4 == 0)
 			audit("under load");
 		pid[seat] = start(seat);
+		planned++;
 	}
 	atomic_store(&sh->armed, 0);
 	atomic_store(&sh->stop, 1);
@@ -360,9 +484,17 @@ static uint64_t storm(uint64_t until)
 #ifdef SHOAL_KILL_POINTS
 static void list_points(void)
 {
-	for (unsigned i = 0; __start_shoal_kill + i < __stop_shoal_kill; i++)
-		if (!sh->killed[i])
-			printf("never killed at %s\n", __start_shoal_kill[i]->name);
+	unsigned n = 0, kills = 0;
+
+	for (unsigned i = 0; i < npoints(); i++) {
+		n += concerns_us(i);
+		kills += sh->killed[i % 256];
+		if (!concerns_us(i) || sh->killed[i % 256])
+			continue;
+		fprintf(stderr, "heap_stress: never killed at %s\n", point(i));
+		atomic_store(&sh->failed, 1);
+	}
+	printf("%u kill points, %u kills survived\n", n, kills);
 }
 #else
 static void list_points(void)
@@ -553,8 +685,10 @@ int main(int argc, char **argv)
 	if (!only_bench) {
 		printf("heap_stress: seed %#lx\n", (unsigned long)seed);
 		rng = seed | 1;
+		arena->rest = 4096; /* four make and release them here, and a dead one's is released late */
 		arena->slack = (2ul << 20) / PAGE_BYTES; /* much goes back to the system and comes again */
 		atomic_store(&sh->system, sh_heap_new(arena, 0, 0));
+		at_the_top();
 		deaths = storm(sh_now() + ms * 1000000);
 		printf("%lu deaths, %lu operations, %lu tasks, %lu times full\n", (unsigned long)deaths,
 			(unsigned long)atomic_load(&sh->ops), (unsigned long)atomic_load(&sh->tasks),
@@ -562,7 +696,7 @@ int main(int argc, char **argv)
 		settle(deaths);
 		list_points();
 	}
-	if (!atomic_load(&sh->failed) && (only_bench || argc < 2))
+	if (!atomic_load(&sh->failed) && only_bench)
 		bench();
 	puts(atomic_load(&sh->failed) ? "heap_stress: FAILED" : "heap_stress: ok");
 	return atomic_load(&sh->failed);
