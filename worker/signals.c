@@ -160,9 +160,8 @@ void host_misuse(const char *what)
 {
 	struct crash *c;
 
-	if (!on_g()) {
+	if (!getm || !getg() || !atomic_load(&getm->oncpu)) /* on g0 it may be told of the goroutine that was just left */
 		sh_check_failed("shoal.h", 0, what);
-	}
 	c = &getm->crash;
 	begin_record(c, CRASH_MISUSE, SIGABRT);
 	sh_format(c->message, sizeof c->message, "%s", what);

@@ -59,7 +59,7 @@ MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so park 2>&1"), 134, "%s", text);
-	cr_expect(strstr(text, "out of memory") && !strstr(text, "all of them"), "%s", text);
+	cr_expect(strstr(text, "crashed: out of memory") && !strstr(text, "all of them"), "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
 	comes_down("\"memory_used\"", before);
