@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 struct sh_heap *sh_loading_heap;
+bool malloc_is_private;
 
 #define ZYGOTE_SEAT (SH_SEATS - 1)
 
@@ -124,7 +125,9 @@ void free(void *p)
 	if (!p)
 		return;
 	err = errno;
+	malloc_is_private = true;
 	dallocx(p, 0);
+	malloc_is_private = false;
 	errno = err;
 }
 
@@ -213,6 +216,16 @@ int posix_memalign(void **out, size_t align, size_t n)
 		return ENOMEM;
 	*out = p;
 	return 0;
+}
+
+void *pages_take(size_t n)
+{
+	return take((n + 4095) & ~4095ul, 4096, true);
+}
+
+void pages_give(void *p)
+{
+	release(p);
 }
 
 void *valloc(size_t n)

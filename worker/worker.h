@@ -32,6 +32,9 @@ static inline struct g *on_g(void)
 	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION ? getg() : NULL;
 }
 
+void *pages_take(size_t n);    /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */
+void pages_give(void *);
+extern bool malloc_is_private; /* jemalloc is at work, though we stand on a G */
 extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
 
 #endif

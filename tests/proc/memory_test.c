@@ -118,3 +118,9 @@ MEMORY_TEST(zlib_works_while_workers_are_killed)
 	cr_expect_eq(sh("build/shoal logs 1"), 0);
 	cr_expect_str_eq(text, "60 moved\n");
 }
+
+MEMORY_TEST(mappings_are_in_every_worker)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/mapped.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "ok\n");
+}
