@@ -279,3 +279,54 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 	sh_lock_drop(&a->lock, seat);
 	sh_arena_purge(a, seat, 0);
 }
+
+/* ---- flush ---- */
+
+/* Holds: arena, and the cpu. The span goes to the heap, or to nobody if it is empty. */
+static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
+{
+	uint64_t d = span_desc(a, p);
+
+	if (span_empty(a, p)) {
+		sh_span_free(a, p);
+		return;
+	}
+	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_release);
+	KILL_POINT("heap.flush.marked");
+	atomic_store_explicit(&a->span[p].desc,
+		desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
+		memory_order_release);
+	KILL_POINT("heap.flush.left");
+	a->span[p].lnext = h->partial[desc_class(d)];
+	h->partial[desc_class(d)] = p;
+}
+
+void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
+{
+	struct sh_arena *a = h->arena;
+	struct sh_cache *k;
+	uint32_t p, next;
+
+	sh_check(cpu <= SH_HEAP_NOCPU);
+	sh_lock_take(&a->lock, seat);
+	if (h->cache[cpu]) {
+		k = &a->cache[h->cache[cpu]];
+		sh_cache_rebuild(a, h, cpu);
+		sh_cache_settle(a, k, seat);
+		for (p = h->spans; p; p = next) {
+			uint64_t d = span_desc(a, p);
+			uint32_t mark = atomic_load(&a->span[p].mark), full = MARK_FULL;
+
+			next = a->span[p].next;
+			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
+				continue;
+			if (mark == MARK_FULL &&
+				!atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
+				continue; /* queued just now: stays the cpu's */
+			give_to_heap(a, h, p);
+		}
+		sh_cache_settled(k);
+	}
+	sh_lock_drop(&a->lock, seat);
+	sh_arena_purge(a, seat, 0);
+}

@@ -19,7 +19,6 @@
 #include <string.h>
 
 #define LATE_MAX 4096 /* bytes of a block that may be free a little later */
-#define POPULATE_MAX (1ul << 20 >> PAGE_SHIFT) /* larger blocks may be meant to stay sparse */
 
 /* Two words are stored in this order, should the process end between them. */
 #define in_order() atomic_signal_fence(memory_order_seq_cst)
@@ -455,40 +454,6 @@ static __attribute__((noinline)) void *alloc_small(
 	return p;
 }
 
-/* Pages that held something before are cleared, the others are zero. */
-static void clear_pages(struct sh_arena *a, uint32_t p, uint32_t n)
-{
-	for (uint32_t q = p; q < p + n; q++)
-		if (sh_page_dirty(a, q))
-			memset(page_at(a, q), 0, PAGE_BYTES);
-}
-
-static void *alloc_large(struct sh_heap *h, unsigned seat, size_t size, size_t align, bool zero)
-{
-	struct sh_arena *a = h->arena;
-	uint32_t n, p = 0, dirty = 0;
-
-	if (size > a->size || align > a->size)
-		return NULL;
-	n = (uint32_t)((size + PAGE_BYTES - 1) >> PAGE_SHIFT);
-	sh_lock_take(&a->lock, seat);
-	if (sh_span_allowed(h, n))
-		p = sh_run_take(a, n, align > PAGE_BYTES ? align : PAGE_BYTES);
-	if (p) {
-		dirty = sh_pages_dirty(a, p, n);
-		atomic_store_explicit(&a->map[p], p, memory_order_relaxed);
-		sh_span_commit(a, p, desc_make(RUN_LARGE, 0, h->index, OWNER_NONE, n));
-	}
-	sh_lock_drop(&a->lock, seat);
-	if (!p)
-		return NULL;
-	if (n <= POPULATE_MAX)
-		sh_span_populate(a, p, n, dirty);
-	if (zero && dirty)
-		clear_pages(a, p, n);
-	return page_at(a, p);
-}
-
 /* The smallest class of at least size whose blocks all have the alignment, which is at most a page. */
 static unsigned aligned_class(size_t size, size_t align)
 {
@@ -508,7 +473,7 @@ static __attribute__((noinline)) void *alloc_slowly(
 	sh_check(cpu <= SH_HEAP_NOCPU && seat < HEAP_SEATS && (align & (align - 1)) == 0);
 	size += size == 0;
 	if (size > SMALL_MAX || align > PAGE_BYTES)
-		return alloc_large(h, seat, size, align, zero);
+		return sh_large_alloc(h, seat, size, align, zero);
 	p = alloc_small(h, seat, cpu, align > 16 ? aligned_class(size, align) : class_of(size));
 	if (p && zero)
 		memset(p, 0, size);
@@ -652,18 +617,6 @@ static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 	}
 }
 
-static __attribute__((noinline)) void free_large(struct sh_arena *a, uint32_t p, unsigned seat)
-{
-	uint32_t n;
-
-	sh_lock_take(&a->lock, seat);
-	n = desc_pages(span_desc(a, p));
-	sh_check(desc_state(span_desc(a, p)) == RUN_LARGE); /* not freed by another in the meantime */
-	sh_span_free(a, p);
-	sh_lock_drop(&a->lock, seat);
-	sh_arena_purge(a, seat, n);
-}
-
 /*
  * Frees a block of the word that the cpu last allocated from, without a look at the page map: the
  * path from one allocation to the next is then short. false: it is no such block, or not live.
@@ -708,7 +661,7 @@ static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigne
 	if (__builtin_expect(!locate(a, p, &at, true), 0))
 		return false;
 	if (desc_state(at.desc) == RUN_LARGE) {
-		free_large(a, at.page, seat);
+		sh_large_free(a, at.page, seat);
 		return true;
 	}
 	c = cpu < SH_HEAP_CPUS ? a->heap[desc_heap(at.desc)].cache[cpu] : 0;
@@ -772,8 +725,6 @@ void sh_heap_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
 bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, size_t size)
 {
 	struct place at;
-	uint32_t n, old;
-	bool done;
 
 	(void)cpu;
 	sh_check(locate(a, p, &at, false));
@@ -784,75 +735,23 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 		return size <= have &&
 		       (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
 	}
-	if (size > a->size)
-		return false;
-	n = (uint32_t)((size + PAGE_BYTES - 1) >> PAGE_SHIFT);
-	old = desc_pages(at.desc);
-	if (n == old)
-		return true;
-	if (n < old && size <= SMALL_MAX / 2)
-		return false; /* belongs in a class */
-	sh_lock_take(&a->lock, seat);
-	done = sh_span_resize(a, at.page, n);
-	sh_lock_drop(&a->lock, seat);
-	if (done && n < old)
-		sh_arena_purge(a, seat, old - n);
-	return done;
+	return sh_large_resize(a, at.page, seat, size);
 }
 
-/* ---- flush ---- */
+/* ---- for a flush ---- */
 
-/* Holds: arena, and the cpu. The span goes to the heap, or to nobody if it is empty. */
-static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
+void sh_cache_settle(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 {
-	uint64_t d = span_desc(a, p);
-
-	if (span_empty(a, p)) {
-		sh_span_free(a, p);
-		return;
-	}
-	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_release);
-	KILL_POINT("heap.flush.marked");
-	atomic_store_explicit(&a->span[p].desc,
-		desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
-		memory_order_release);
-	KILL_POINT("heap.flush.left");
-	a->span[p].lnext = h->partial[desc_class(d)];
-	h->partial[desc_class(d)] = p;
+	free_all_late(a, k, seat);
+	for (unsigned c = 0; c < CLASSES; c++)
+		drain(a, k, c, seat, true);
+	KILL_POINT("heap.flush.drained");
+	for (unsigned c = 0; c < CLASSES; c++)
+		k->slot[c].list = 0;
 }
 
-void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
+void sh_cache_settled(struct sh_cache *k)
 {
-	struct sh_arena *a = h->arena;
-	struct sh_cache *k;
-	uint32_t p, next;
-
-	sh_check(cpu <= SH_HEAP_NOCPU);
-	sh_lock_take(&a->lock, seat);
-	if (h->cache[cpu]) {
-		k = &a->cache[h->cache[cpu]];
-		sh_cache_rebuild(a, h, cpu);
-		free_all_late(a, k, seat);
-		for (unsigned c = 0; c < CLASSES; c++)
-			drain(a, k, c, seat, true);
-		KILL_POINT("heap.flush.drained");
-		for (unsigned c = 0; c < CLASSES; c++)
-			k->slot[c].list = 0;
-		for (p = h->spans; p; p = next) {
-			uint64_t d = span_desc(a, p);
-			uint32_t mark = atomic_load(&a->span[p].mark), full = MARK_FULL;
-
-			next = a->span[p].next;
-			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
-				continue;
-			if (mark == MARK_FULL &&
-				!atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
-				continue; /* queued just now: stays the cpu's */
-			give_to_heap(a, h, p);
-		}
-		memset(k->spare, 0, sizeof k->spare);
-		clear_busy(k);
-	}
-	sh_lock_drop(&a->lock, seat);
-	sh_arena_purge(a, seat, 0);
+	memset(k->spare, 0, sizeof k->spare);
+	clear_busy(k);
 }

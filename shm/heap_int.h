@@ -1,5 +1,5 @@
 /*
- * heap_int.h - what arena.c, heap.c, span.c and heap_repair.c know in common. Nobody else includes it.
+ * heap_int.h - what arena.c, heap.c, large.c, span.c and heap_repair.c know in common. Nobody else includes it.
  *
  * The arena is cut into pages of 8 KiB, numbered from its start (so page 0 is metadata, and 0
  * means "none" in every link). Pages [first, top) are covered without a gap by runs; page top and
@@ -327,6 +327,14 @@ void sh_cache_rebuild(struct sh_arena *, struct sh_heap *, unsigned cpu);
 
 /* ---- heap.c ---- */
 void sh_cache_list(struct sh_arena *, struct sh_slot *, uint32_t p); /* puts a span on the owner's list */
+/* Hold the lock, and the cpu. A rebuilt cache: late and queued blocks are free, no list leads anywhere; then whole again. */
+void sh_cache_settle(struct sh_arena *, struct sh_cache *, unsigned seat);
+void sh_cache_settled(struct sh_cache *);
+
+/* ---- large.c ---- */
+void *sh_large_alloc(struct sh_heap *, unsigned seat, size_t size, size_t align, bool zero);
+void sh_large_free(struct sh_arena *, uint32_t p, unsigned seat);
+bool sh_large_resize(struct sh_arena *, uint32_t p, unsigned seat, size_t size); /* in place, or false */
 
 /* ---- arena.c: hold arena->lock ---- */
 struct sh_cache *sh_cache_new(struct sh_heap *, unsigned cpu); /* NULL: there are no more */
