@@ -687,7 +687,7 @@ static void stalled(struct task *t)
 			if (q->sem && g->sudog.queue == q->sem && q->sem->q.first == &g->sudog && q->sem->units >= g->sudog.n)
 				sim_fail("all sleep, and G %lu waits for units that are there", (unsigned long)i);
 			if (q->wg && (g->sudog.queue == &q->wg->q ? !atomic_load(&q->wg->count) :
-				      g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
+				      q->wg2 && g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
 				sim_fail("all sleep, and G %lu waits for an empty wait group", (unsigned long)i);
 		}
 	}
