@@ -194,6 +194,7 @@ struct schedt {
 	int64_t lastpoll;
 	_Atomic uint32_t netpolled; /* some descriptor is in the epoll set */
 	_Atomic uint32_t pollmore;  /* blocks of poll slots taken */
+	_Atomic uint32_t children_top; /* entries of worker/posix_spawn.c that were used so far */
 	_Atomic uint32_t fd_top;    /* above the highest descriptor that a task has had */
 	struct sh_heap *system_heap;
 	_Atomic uint32_t draining;

@@ -26,6 +26,7 @@
 #define SH_OFF_RUNQ (8 * SH_GiB)	 /* the global run queue */
 #define SH_OFF_TIMERS (9 * SH_GiB)	 /* timer heaps of the Ps */
 #define SH_OFF_POLL (16 * SH_GiB)	 /* poll descriptors, by descriptor number */
+#define SH_OFF_CHILD (17 * SH_GiB)	 /* programs that tasks have started */
 #define SH_OFF_ARGS (32 * SH_GiB)	 /* arguments and environment of tasks, 1 MiB a slot */
 #define SH_OFF_LIFE (48 * SH_GiB)	 /* what happened to goroutines: a ring a seat */
 #define SH_LIFE_SIZE (1ul << 20)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_GUARD_INSTALL
@@ -171,6 +172,8 @@ void host_leave(void)
 {
 	struct sh_seat *s = &sh_root->seat[getm->seat];
 
+	while (children_left()) /* nobody else could learn how they end */
+		syscall(SYS_nanosleep, &(struct timespec){0, 10000000}, NULL);
 	atomic_store(&s->left, 1);
 	KILL_POINT("worker.leave");
 	_exit(0);

@@ -317,21 +317,39 @@ void fd_forget(int fd)
 	errno = err;
 }
 
+void fd_closing(int fd)
+{
+	if ((unsigned)fd >= POLL_FDS)
+		return;
+	atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
+	KILL_POINT("fd.close.marked");
+	fd_forget(fd);
+}
+
+void fd_closed(int fd)
+{
+	uint32_t was;
+
+	if ((unsigned)fd >= POLL_FDS)
+		return;
+	was = atomic_load(&poll_owner[fd]);
+	if (was & POLL_CLOSING) /* else the number is somebody's again */
+		atomic_compare_exchange_strong(&poll_owner[fd], &was, 0);
+	KILL_POINT("fd.close.done");
+}
+
 int fd_close(int fd)
 {
+	int err;
 	long r;
 
-	if ((unsigned)fd < POLL_FDS) {
-		atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
-		KILL_POINT("fd.close.marked");
-		fd_forget(fd);
-	}
+	fd_closing(fd);
 	entersyscall();
 	r = syscall(SYS_close, fd);
+	err = errno;
 	exitsyscall();
-	if ((unsigned)fd < POLL_FDS)
-		atomic_store(&poll_owner[fd], 0);
-	KILL_POINT("fd.close.done");
+	fd_closed(fd);
+	errno = err;
 	return (int)r;
 }
 

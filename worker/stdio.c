@@ -12,6 +12,7 @@
  */
 #include "core/sync.h"
 #include "shm/kill.h"
+#include "worker/posix.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -104,10 +105,18 @@ int streams_flush(struct g *g)
 	}
 }
 
+/* Of a file that libc has opened: its descriptor is the task's. */
+static FILE *with_descriptor(FILE *f)
+{
+	if (f && on_g())
+		fd_made(fileno(f));
+	return opened(f);
+}
+
 FILE *fopen(const char *path, const char *mode)
 {
 	LIBC(FILE *, "fopen", const char *, const char *);
-	return opened(libc(path, mode));
+	return with_descriptor(libc(path, mode));
 }
 
 FILE *fopen64(const char *path, const char *mode)
@@ -115,9 +124,40 @@ FILE *fopen64(const char *path, const char *mode)
 	return fopen(path, mode);
 }
 
+/* ---- streams on what can be waited for: libc's own would hold up the worker ---- */
+
+static ssize_t stream_read(void *cookie, char *p, size_t n)
+{
+	return read((int)(intptr_t)cookie, p, n);
+}
+
+static ssize_t stream_write(void *cookie, const char *p, size_t n)
+{
+	ssize_t r = write((int)(intptr_t)cookie, p, n);
+
+	return r < 0 ? 0 : r; /* so a cookie says that it failed */
+}
+
+static int stream_close(void *cookie)
+{
+	return close((int)(intptr_t)cookie);
+}
+
+static FILE *parking_stream(int fd, const char *mode)
+{
+	FILE *f = fopencookie((void *)(intptr_t)fd, mode,
+			      (cookie_io_functions_t){.read = stream_read, .write = stream_write, .close = stream_close});
+
+	if (f)
+		f->_fileno = fd; /* for fileno() */
+	return f;
+}
+
 FILE *fdopen(int fd, const char *mode)
 {
 	LIBC(FILE *, "fdopen", int, const char *);
+	if (on_g() && fd_kind(fd) != PD_PLAIN && fd_kind(fd) != PD_UNKNOWN)
+		return parking_stream(fd, mode);
 	return opened(libc(fd, mode));
 }
 
@@ -136,7 +176,7 @@ FILE *freopen64(const char *path, const char *mode, FILE *f)
 FILE *tmpfile(void)
 {
 	LIBC(FILE *, "tmpfile", void);
-	return opened(libc());
+	return with_descriptor(libc());
 }
 
 FILE *tmpfile64(void)
@@ -165,8 +205,17 @@ FILE *fopencookie(void *cookie, const char *mode, cookie_io_functions_t f)
 int fclose(FILE *f)
 {
 	LIBC(int, "fclose", FILE *);
+	int fd = on_g() ? fileno(f) : -1, r;
+
 	closing(f);
-	return libc(f);
+	if (fd >= 0 && fd_kind(fd) != PD_PLAIN) /* ours: it calls close */
+		return libc(f);
+	if (fd >= 0)
+		fd_closing(fd);
+	r = libc(f);
+	if (fd >= 0)
+		fd_closed(fd);
+	return r;
 }
 
 int fflush(FILE *f)

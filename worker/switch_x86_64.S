@@ -141,4 +141,25 @@ sh_mstart:
 	.cfi_endproc
 	.size	sh_mstart, .-sh_mstart
 
+/* void sh_call_on(char *top, void (*fn)(void *), void *arg): a call on another stack of the process. */
+	.globl	sh_call_on
+	.type	sh_call_on, @function
+	.p2align 4
+sh_call_on:
+	.cfi_startproc
+	push	%rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset rbp, -16
+	mov	%rsp, %rbp
+	.cfi_def_cfa_register rbp
+	mov	%rdi, %rsp
+	mov	%rsi, %rax
+	mov	%rdx, %rdi
+	call	*%rax
+	leave
+	.cfi_def_cfa rsp, 8
+	ret
+	.cfi_endproc
+	.size	sh_call_on, .-sh_call_on
+
 	.section .note.GNU-stack,"",@progbits

@@ -29,6 +29,16 @@ NET_TEST(system_calls_give_the_p_away)
 	cr_expect_not_null(strstr(text, "\"id\": 12"), "more workers were cloned: %s", text);
 }
 
+NET_TEST(names_streams_and_programs)
+{
+	static const char *const cases[] = {"names", "sleep", "streams", "system", "popen"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_progs", cases[i]);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/net_progs.so spawn 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "from the program\nok\n", "%s", text);
+}
+
 NET_TEST(calls_on_descriptors_park)
 {
 	static const char *const cases[] = {"pipe", "much", "nonblock", "close", "readers", "timeout", "poll", "others", "tcp", "udp"};

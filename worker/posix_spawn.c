@@ -1,0 +1,433 @@
+/*
+ * posix_spawn.c - other programs: posix_spawn, waitpid and kin, system, popen.
+ *
+ * A child belongs to the process that made it, a goroutine does not. So each child is written down
+ * in the segment: the worker that made it reaps it when it ends and notes how; who waits for it
+ * waits on a pidfd, in whatever worker. A worker that leaves in good order stays until its
+ * children have ended.
+ *
+ * The child is made by a thread with a descriptor table of its own, in which 1 and 2 are the
+ * task's output and the descriptors of other tasks are closed; what is not close-on-exec of the
+ * task's own is inherited, as it should be.
+ *
+ * OWNER  the worker in seat, while that process lives; reaped when state says ended: the task
+ * DEATH  of the worker: nobody can learn how its children end, who waits for them is told ECHILD
+ */
+#include "worker/posix.h"
+#include "shm/kill.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define CHILDREN 4096
+
+enum { CHILD_FREE, CHILD_MADE, CHILD_ENDED };
+
+struct child {
+	_Atomic uint64_t task; /* id; 0: the entry is free */
+	_Atomic uint32_t state;
+	_Atomic int32_t pid;
+	int32_t seat;
+	uint32_t generation;
+	int32_t status;
+	FILE *file; /* of popen */
+	struct rusage usage;
+};
+#define children ((struct child *)(SH_BASE + SH_OFF_CHILD))
+
+/* ---- reaping, in the worker that made it ---- */
+
+static void reap_ours(void)
+{
+	unsigned generation = sh_root->seat[getm->seat].generation;
+	int err = errno;
+
+	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++) {
+		int status;
+
+		if (!atomic_load(&c->task) || atomic_load(&c->state) != CHILD_MADE || c->seat != getm->seat ||
+		    c->generation != generation || atomic_load(&c->pid) <= 0)
+			continue;
+		if (syscall(SYS_wait4, atomic_load(&c->pid), &status, WNOHANG, &c->usage) != atomic_load(&c->pid))
+			continue;
+		c->status = status;
+		atomic_store(&c->state, CHILD_ENDED);
+		KILL_POINT("child.reaped");
+	}
+	errno = err;
+}
+
+static void on_child(int sig)
+{
+	(void)sig;
+	reap_ours();
+}
+
+static bool lives(const struct child *c)
+{
+	return sh_root->seat[c->seat].generation == c->generation && !sh_seat_dead((unsigned)c->seat) &&
+	       !atomic_load(&sh_root->seat[c->seat].left);
+}
+
+bool children_left(void)
+{
+	bool some = false;
+
+	reap_ours();
+	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++)
+		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat && lives(c);
+	return some;
+}
+
+static bool is_free(struct child *c, uint64_t *task)
+{
+	struct task *t;
+
+	*task = atomic_load(&c->task);
+	if (!*task)
+		return true;
+	t = task_at(*task % TASK_SLOTS);
+	/* Its task is over; or it never came to be, because its maker died. */
+	return (t->id != *task || atomic_load(&t->state) == TASK_ENDED) && (atomic_load(&c->state) == CHILD_ENDED || !lives(c));
+}
+
+static struct child *new_child(struct g *g)
+{
+	for (uint32_t i = 0; i < CHILDREN; i++) {
+		struct child *c = &children[i];
+		uint32_t top = atomic_load(&sched.children_top);
+		uint64_t was;
+
+		if (!is_free(c, &was) || !atomic_compare_exchange_strong(&c->task, &was, g->task->id))
+			continue;
+		c->file = NULL;
+		atomic_store(&c->pid, 0);
+		atomic_store(&c->state, CHILD_FREE);
+		KILL_POINT("child.taken");
+		while (top <= i && !atomic_compare_exchange_weak(&sched.children_top, &top, i + 1))
+			;
+		return c;
+	}
+	errno = EAGAIN;
+	return NULL;
+}
+
+/* ---- making ---- */
+
+typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const *,
+		     char *const *);
+
+struct spawn {
+	const char *name, *call;
+	const posix_spawn_file_actions_t *actions;
+	const posix_spawnattr_t *attr;
+	char *const *argv, *const *env;
+	struct task *task;
+	struct child *child;
+	int r;
+};
+
+static void own_descriptors(const struct task *t)
+{
+	uint32_t top = atomic_load(&sched.fd_top);
+
+	syscall(SYS_dup3, t->fd_out, 1, 0);
+	syscall(SYS_dup3, t->fd_err, 2, 0);
+	for (uint32_t fd = 3; fd < top; fd++) {
+		uint32_t owner = atomic_load(&poll_owner[fd]);
+
+		if (owner && owner != t->slot + 1)
+			syscall(SYS_close, fd);
+	}
+}
+
+static void *spawn_thread(void *arg)
+{
+	struct spawn *s = arg;
+	posix_spawnattr_t attr;
+	short flags = 0;
+	sigset_t defaults;
+	spawn_fn *real;
+	pid_t pid;
+
+	*(void **)&real = dlsym(RTLD_NEXT, s->call);
+	if (unshare(CLONE_FILES) < 0) {
+		s->r = errno;
+		return NULL;
+	}
+	own_descriptors(s->task);
+	posix_spawnattr_init(&attr);
+	if (s->attr)
+		attr = *s->attr;
+	posix_spawnattr_getflags(&attr, &flags);
+	if (!(flags & POSIX_SPAWN_SETSIGDEF))
+		sigemptyset(&defaults);
+	else
+		posix_spawnattr_getsigdefault(&attr, &defaults);
+	sigaddset(&defaults, SIGPIPE); /* we ignore it, a program does not expect that */
+	posix_spawnattr_setsigdefault(&attr, &defaults);
+	posix_spawnattr_setflags(&attr, (short)(flags | POSIX_SPAWN_SETSIGDEF));
+	s->child->seat = getm->seat;
+	s->child->generation = sh_root->seat[getm->seat].generation;
+	s->r = real(&pid, s->name, s->actions, &attr, s->argv, s->env);
+	if (s->r == 0) {
+		atomic_store(&s->child->state, CHILD_MADE);
+		atomic_store(&s->child->pid, pid);
+		KILL_POINT("child.made");
+	}
+	return NULL;
+}
+
+static void spawn_out(void *arg)
+{
+	struct spawn *s = arg;
+	struct sigaction sa = {.sa_handler = on_child, .sa_flags = SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK}, old;
+	pthread_t thread;
+	int r;
+
+	if (sigaction(SIGCHLD, NULL, &old) == 0 && old.sa_handler != on_child)
+		sigaction(SIGCHLD, &sa, NULL);
+	r = pthread_create(&thread, NULL, spawn_thread, s);
+	if (r) {
+		s->r = r;
+		return;
+	}
+	pthread_join(thread, NULL);
+	reap_ours(); /* it may have ended before it was written down */
+}
+
+static int spawn(pid_t *pid, struct spawn s)
+{
+	struct g *g = getg();
+	struct child *c = new_child(g);
+
+	if (!c)
+		return errno;
+	s.task = g->task;
+	s.child = c;
+	outcall(spawn_out, &s);
+	if (s.r) {
+		atomic_store(&c->task, 0);
+		return s.r;
+	}
+	if (pid)
+		*pid = atomic_load(&c->pid);
+	return 0;
+}
+
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+		char *const argv[], char *const env[])
+{
+	static spawn_fn *real;
+
+	if (posix_enter())
+		return spawn(pid, (struct spawn){.name = path, .call = "posix_spawn", .actions = actions, .attr = attr, .argv = argv, .env = env});
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
+	return real(pid, path, actions, attr, argv, env);
+}
+
+int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+		 char *const argv[], char *const env[])
+{
+	static spawn_fn *real;
+
+	if (posix_enter())
+		return spawn(pid, (struct spawn){.name = name, .call = "posix_spawnp", .actions = actions, .attr = attr, .argv = argv, .env = env});
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawnp");
+	return real(pid, name, actions, attr, argv, env);
+}
+
+/* ---- waiting ---- */
+
+/* One of the task's children: pid, or -1 for any, those that have ended first. */
+static struct child *find_child(uint64_t task, pid_t pid)
+{
+	struct child *some = NULL;
+
+	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++) {
+		uint32_t state = atomic_load(&c->state);
+
+		if (atomic_load(&c->task) != task || state == CHILD_FREE || (pid > 0 && atomic_load(&c->pid) != pid))
+			continue;
+		if (state == CHILD_ENDED || pid > 0)
+			return c;
+		some = c;
+	}
+	return some;
+}
+
+/* Parks until the child has ended. 0, or -errno. */
+static int await_end(struct child *c)
+{
+	int64_t nap = 50000;
+	int fd = fd_made((int)syscall(SYS_pidfd_open, atomic_load(&c->pid), 0)), r = 0;
+
+	while (atomic_load(&c->state) != CHILD_ENDED && r == 0) {
+		struct pollwait w;
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+
+		if (!lives(c)) {
+			r = -ECHILD;
+		} else if (fd >= 0 && (fd_kind(fd), w = netpoll_look(fd, POLL_READ), fd_watch(&w)) &&
+			   syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 0) {
+			r = netpoll_wait(&w, 1, host_now() + 1000000000); /* its worker may die: a look now and then */
+			r = r == -ETIMEDOUT ? 0 : r;
+		} else { /* ended: its worker is about to note how */
+			r = shoal_sleep(nap);
+			nap = nap < 10000000 ? nap * 2 : nap;
+		}
+	}
+	if (fd >= 0)
+		fd_close(fd);
+	return atomic_load(&c->state) == CHILD_ENDED ? 0 : r;
+}
+
+pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+{
+	struct g *g = posix_enter();
+	struct child *c;
+	int r = 0;
+
+	if (!g)
+		return (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+	for (;;) {
+		c = find_child(g->task->id, pid);
+		if (!c) {
+			errno = ECHILD;
+			return -1;
+		}
+		if (c->seat == getm->seat)
+			reap_ours();
+		if (atomic_load(&c->state) == CHILD_ENDED)
+			break;
+		if (!lives(c)) {
+			atomic_store(&c->task, 0);
+			continue;
+		}
+		if (options & WNOHANG)
+			return 0;
+		r = pid > 0 ? await_end(c) : shoal_sleep(2000000);
+		if (r == -ECANCELED) {
+			errno = ECANCELED;
+			return -1;
+		}
+	}
+	pid = atomic_load(&c->pid);
+	if (status)
+		*status = c->status;
+	if (usage)
+		*usage = c->usage;
+	atomic_store(&c->task, 0);
+	return pid;
+}
+
+pid_t waitpid(pid_t pid, int *status, int options)
+{
+	return wait4(pid, status, options, NULL);
+}
+
+pid_t wait(int *status)
+{
+	return wait4(-1, status, 0, NULL);
+}
+
+pid_t wait3(int *status, int options, struct rusage *usage)
+{
+	return wait4(-1, status, options, usage);
+}
+
+/* ---- system, popen ---- */
+
+static int shell(pid_t *pid, const char *command, const posix_spawn_file_actions_t *actions)
+{
+	char *argv[] = {"sh", "-c", (char *)command, NULL};
+
+	return posix_spawn(pid, "/bin/sh", actions, NULL, argv, environ);
+}
+
+int system(const char *command)
+{
+	static int (*real)(const char *);
+	int status = -1, r;
+	pid_t pid;
+
+	if (!posix_enter()) {
+		if (!real)
+			*(void **)&real = dlsym(RTLD_NEXT, "system");
+		return real(command);
+	}
+	if (!command)
+		return 1;
+	fflush(NULL);
+	r = shell(&pid, command, NULL);
+	if (r) {
+		errno = r;
+		return -1;
+	}
+	return waitpid(pid, &status, 0) < 0 ? -1 : status;
+}
+
+FILE *popen(const char *command, const char *mode)
+{
+	static FILE *(*real)(const char *, const char *);
+	posix_spawn_file_actions_t actions;
+	int fd[2], reads = mode[0] == 'r', r;
+	struct child *c;
+	pid_t pid;
+	FILE *f;
+
+	if (!posix_enter()) {
+		if (!real)
+			*(void **)&real = dlsym(RTLD_NEXT, "popen");
+		return real(command, mode);
+	}
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return NULL;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, fd[reads], reads);
+	r = shell(&pid, command, &actions);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fd[reads]);
+	f = r == 0 ? fdopen(fd[!reads], reads ? "r" : "w") : NULL;
+	if (!f) {
+		close(fd[!reads]);
+		errno = r ? r : errno;
+		return NULL;
+	}
+	c = find_child(getg()->task->id, pid);
+	if (c)
+		c->file = f;
+	return f;
+}
+
+int pclose(FILE *f)
+{
+	static int (*real)(FILE *);
+	struct g *g = posix_enter();
+	struct child *c;
+	int status;
+
+	if (!g) {
+		if (!real)
+			*(void **)&real = dlsym(RTLD_NEXT, "pclose");
+		return real(f);
+	}
+	for (c = children; c < children + atomic_load(&sched.children_top); c++)
+		if (atomic_load(&c->task) == g->task->id && c->file == f) {
+			c->file = NULL; /* its address may be another stream's in a moment */
+			fclose(f);
+			return waitpid(atomic_load(&c->pid), &status, 0) < 0 ? -1 : status;
+		}
+	errno = ECHILD;
+	return -1;
+}
