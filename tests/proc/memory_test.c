@@ -124,3 +124,11 @@ MEMORY_TEST(mappings_are_in_every_worker)
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/mapped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "ok\n");
 }
+
+MEMORY_TEST(threads_of_a_library_allocate_beside_the_goroutine)
+{
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/thread.so 2>&1"), 0, "%s", text);
+		cr_expect_str_eq(text, "ok\n");
+	}
+}
