@@ -116,6 +116,8 @@ void sh_arena_stats(const struct sh_arena *, struct sh_heap_stats *); /* takes n
 /* Gives a few MiB of what is free back to the system, if more is kept than need be. true: there is more to give. */
 bool sh_arena_trim(struct sh_arena *, unsigned seat);
 size_t sh_heap_used(const struct sh_heap *);			      /* bytes of spans this heap holds */
+/* The same of what may not be a heap at all, for who believes nothing of the segment: 0 then. */
+size_t sh_heap_used_at(const struct sh_arena *, const void *maybe_heap);
 size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in blocks handed out: counts them, under the lock */
 
 /* Every invariant of the arena. Safe under load (takes the lock for short pieces). 0, or -1 with what is wrong in msg. */

@@ -202,6 +202,15 @@ size_t sh_heap_used(const struct sh_heap *h)
 	return pages_of(&h->used);
 }
 
+size_t sh_heap_used_at(const struct sh_arena *a, const void *maybe_heap)
+{
+	uintptr_t off = (uintptr_t)maybe_heap - (uintptr_t)a->heap;
+
+	if (off % sizeof *a->heap || off / sizeof *a->heap >= a->heaps)
+		return 0;
+	return sh_heap_used(maybe_heap);
+}
+
 /* ---- audit ---- */
 
 struct audit {

@@ -75,8 +75,8 @@ json_t *sh_view_task(const struct job *j)
 	json_object_set_new(o, "ended", over ? seconds(t->ended_ns > 0 ? t->ended_ns : j->ended_ns) : json_null());
 	json_object_set_new(o, "signal", json_integer(over ? t->signal : 0));
 	json_object_set_new(o, "message", sh_view_string(t->message, sizeof t->message));
-	if (over)
-		json_object_set_new(o, "memory_used", json_integer((json_int_t)atomic_load(&t->memory_used)));
+	json_object_set_new(o, "memory_used",
+		json_integer((json_int_t)(over ? atomic_load(&t->memory_used) : sh_heap_used_at(sh_root->arena, t->heap))));
 	return o;
 }
 

@@ -39,6 +39,9 @@ MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
 	double before = figure("\"memory_used\"");
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
+	usleep(300000); /* it runs by now */
+	cr_assert_eq(sh("build/shoal tasks --json"), 0);
+	cr_expect_gt(atoi(strchr(strstr(text, "\"memory_used\""), ':') + 1), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "much\n");
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so keep 2>&1"), 0, "%s", text);
