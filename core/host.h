@@ -56,6 +56,7 @@ void host_switch_task(struct task *);	/* environ, working directory, output */
 void host_before_run(struct g *);	/* gives it what POSIX keeps per process and we per task */
 void host_before_park(struct g *);	/* flushes what must not stay in the process */
 _Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
+void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
 void host_file_close(int fd);
 _Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */

@@ -48,6 +48,11 @@ static void task_settle(struct task *t)
 	host_bell();
 }
 
+uint64_t task_new_state(void)
+{
+	return atomic_fetch_add(&sched.task_states, 1) + 1;
+}
+
 void task_end(struct task *t, unsigned how, int exit_code, int sig)
 {
 	uint64_t none = 0;
@@ -65,6 +70,7 @@ static void root_main(void *unused)
 	(void)unused;
 	host_switch_task(t);
 	code = t->entry(t->argc, t->argv);
+	host_task_exit(getg());
 	host_g_end(getg());
 	task_end(t, TASK_DONE, code & 0xff, 0);
 	goexit();
@@ -132,7 +138,9 @@ static void task_start(struct task *t)
 		t->envp = strings(t, env, t->nenv);
 	}
 	t->tombstones = NULL;
-	t->streams = NULL;
+	memset(&t->own, 0, sizeof t->own);
+	t->own.fd_cwd = -1;
+	t->own.state = task_new_state();
 	t->lock.kind = SH_LOCK_TASK;
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;

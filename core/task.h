@@ -36,6 +36,22 @@ struct tombstone {
 	struct shoal_end end;
 };
 
+#define TASK_LOCALE 256
+/*
+ * What POSIX and libc keep per process, and a worker sets for the task that it runs: worker/. Fresh
+ * with each start.
+ * LOCK   the task's
+ */
+struct task_own {
+	uint64_t state; /* another number after each change of it, or of envp */
+	int32_t fd_cwd; /* where chdir went; -1: where it began */
+	uint32_t umask, has_umask;
+	char locale[TASK_LOCALE]; /* of all categories; empty: "C" */
+	void *streams;		  /* open ones */
+	void *random;		  /* the sequence of rand() */
+	void *handlers;		  /* atexit's */
+};
+
 struct task_p { /* counters of a task on one P: written by the P's M only */
 	uint64_t created, ended;
 };
@@ -77,9 +93,9 @@ struct task {
 	uint32_t witness;	 /* checkdead: index of a G that was not asleep for good */
 	_Atomic uint32_t dead;	 /* enum task_dead */
 	int64_t dead_ns;	 /* when that was found */
-	struct sh_lock lock;	 /* tombstones, streams, a change of envp */
+	struct sh_lock lock;	 /* tombstones, own, a change of envp */
 	struct tombstone *tombstones;
-	void *streams;		 /* open ones: worker/stdio.c */
+	struct task_own own;
 	_Atomic uint64_t memory_used; /* at the end: what it had */
 	uint64_t gs;		 /* at the end: goroutines it had */
 	_Alignas(64) struct task_p per_p[64];
@@ -95,6 +111,7 @@ static inline char *task_args(const struct task *t)
 	return (char *)SH_BASE + SH_OFF_ARGS + (uint64_t)t->slot * TASK_ARGS_SIZE;
 }
 uint64_t task_goroutines(const struct task *); /* alive now, about */
+uint64_t task_new_state(void);		       /* a number for own.state that no task had */
 
 /* The task is to end: exit code and how (enum task_how) are recorded, the medic is rung. First caller wins. */
 void task_end(struct task *, unsigned how, int exit_code, int sig);

@@ -21,27 +21,22 @@ static void *real(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
-/* The task whose goroutine we are, locked, with its list in place; NULL off a goroutine. */
+/* The task, locked, with its list in place. */
 static struct task *begin(void)
 {
-	struct g *g = on_g();
+	struct task *t = process_state_begin();
 
-	if (!g)
-		return NULL;
-	acquirem();
-	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	environ = g->task->envp;
-	return g->task;
+	if (t)
+		environ = t->envp;
+	return t;
 }
 
 static void end(struct task *t)
 {
-	if (!t)
-		return;
-	t->envp = environ;
+	if (t)
+		t->envp = environ;
 	KILL_POINT("environ.changed");
-	sh_lock_drop(&t->lock, (unsigned)getm->seat);
-	releasem();
+	process_state_end(t, true);
 }
 
 int setenv(const char *name, const char *value, int replace)

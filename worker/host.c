@@ -27,7 +27,6 @@
 
 static char *g0_top;
 static uint32_t guard_pages[WIN_ALL]; /* offset of the guard from the window's base, in pages + 1; 0: none yet */
-static struct task *current_task;
 
 /* ---- windows ---- */
 
@@ -151,22 +150,7 @@ void host_kill(unsigned seat)
 	send_signal(seat, SIGKILL);
 }
 
-/* ---- tasks ---- */
-
-extern char **environ;
-
-void host_switch_task(struct task *t)
-{
-	/* An environment at the same place is the same: a task's is not used again while this process lives. */
-	if (__builtin_expect(t == current_task && environ == t->envp, 1))
-		return;
-	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
-		sh_heap_touch(t->heap, (unsigned)getm->seat); /* before anything of it runs here: see core/left.c */
-	current_task = t;
-	environ = t->envp;
-	if (t->fd_cwd >= 0 && fchdir(t->fd_cwd) < 0)
-		return; /* the folder is gone; the task sees that for itself */
-}
+/* ---- tasks: see process_state.c ---- */
 
 void host_leave(void)
 {
@@ -201,8 +185,6 @@ void host_g_end(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect((g->flags & GF_ROOT) && g->task->streams, 0))
-		streams_flush(g);
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].len, memory_order_relaxed) ||
 			     atomic_load_explicit(&m->out[1].len, memory_order_relaxed), 0))
 		output_flush(g, true);
@@ -225,6 +207,7 @@ void worker_main(unsigned seat)
 	windows_map(seat);
 	signals_start();
 	loop_start(seat);
+	process_state_start();
 	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(stack != MAP_FAILED);
 	g0_top = stack + G0_STACK - 64;

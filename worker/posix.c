@@ -75,7 +75,7 @@ void exit(int code)
 	static void (*real)(int);
 
 	if (on_g()) {
-		streams_flush(getg());
+		host_task_exit(getg());
 		end_task(code);
 	}
 	if (!real)

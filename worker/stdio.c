@@ -52,8 +52,8 @@ static FILE *opened(FILE *f)
 	s->file = f;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	s->next = g->task->streams;
-	g->task->streams = s;
+	s->next = g->task->own.streams;
+	g->task->own.streams = s;
 	KILL_POINT("stdio.opened");
 	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 	releasem();
@@ -69,7 +69,7 @@ static void closing(FILE *f)
 		return;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	for (at = (struct stream **)&g->task->streams; (s = *at) && s->file != f; at = &s->next)
+	for (at = (struct stream **)&g->task->own.streams; (s = *at) && s->file != f; at = &s->next)
 		;
 	if (s)
 		*at = s->next;
@@ -92,7 +92,7 @@ int streams_flush(struct g *g)
 
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-		s = g->task->streams;
+		s = g->task->own.streams;
 		for (unsigned i = 0; s && i < n; i++)
 			s = s->next;
 		f = s ? s->file : NULL;
@@ -202,11 +202,40 @@ FILE *fopencookie(void *cookie, const char *mode, cookie_io_functions_t f)
 	return opened(libc(cookie, mode, f));
 }
 
+/* 1 and 2 go through the worker, unbuffered here: a buffer of libc's would stay behind in it. */
+static bool is_output(FILE *f)
+{
+	return on_g() && (f == stdout || f == stderr);
+}
+
+int setvbuf(FILE *f, char *buf, int mode, size_t n)
+{
+	LIBC(int, "setvbuf", FILE *, char *, int, size_t);
+	return is_output(f) ? 0 : libc(f, buf, mode, n);
+}
+
+void setbuffer(FILE *f, char *buf, size_t n)
+{
+	setvbuf(f, buf, buf ? _IOFBF : _IONBF, n);
+}
+
+void setbuf(FILE *f, char *buf)
+{
+	setbuffer(f, buf, BUFSIZ);
+}
+
+void setlinebuf(FILE *f)
+{
+	setvbuf(f, NULL, _IOLBF, 0);
+}
+
 int fclose(FILE *f)
 {
 	LIBC(int, "fclose", FILE *);
 	int fd = on_g() ? fileno(f) : -1, r;
 
+	if (is_output(f)) /* the worker's, for others as well */
+		return 0;
 	closing(f);
 	if (fd >= 0 && fd_kind(fd) != PD_PLAIN) /* ours: it calls close */
 		return libc(f);

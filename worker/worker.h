@@ -21,6 +21,10 @@ bool children_left(void);	 /* programs that this worker has started and that hav
 void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
 void output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G */
 void output_flush(struct g *, bool all);
+void process_state_start(void);
+/* Around a change: the goroutine's task, locked; NULL off a goroutine. */
+struct task *process_state_begin(void);
+void process_state_end(struct task *, bool changed);
 int streams_flush(struct g *); /* what its task's streams hold goes to the files */
 void output_flush_seat(unsigned seat); /* medic: what a dead worker had not given to the file */
 

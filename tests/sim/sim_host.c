@@ -638,6 +638,11 @@ void host_before_park(struct g *g)
 	(void)g;
 }
 
+void host_task_exit(struct g *g)
+{
+	(void)g;
+}
+
 void host_g_end(struct g *g)
 {
 	(void)g;

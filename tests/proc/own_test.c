@@ -1,0 +1,19 @@
+/*
+ * own_test.c - what POSIX keeps per process is a task's own: the same on both workers, and nothing
+ * of it reaches the next task.
+ */
+#include "tests/proc/proc.h"
+
+PROC_TEST(what_is_per_process_is_the_tasks)
+{
+	for (int i = 0; i < 4; i++) {
+		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own.so set 2>&1"), 0, "%s", text);
+		cr_expect_str_eq(text, "a line, whole\nthe first handler\nthe last handler\n");
+		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own.so fresh 2>&1"), 0, "%s", text);
+		cr_expect_str_eq(text, "fresh\n");
+	}
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so exit %s/kept 2>&1", dir), 3, "%s", text);
+	cr_expect_str_eq(text, "the last handler\n");
+	cr_expect_eq(sh("cat %s/kept", dir), 0);
+	cr_expect_str_eq(text, "kept\n");
+}

@@ -1,0 +1,178 @@
+/*
+ * process_state.c - what POSIX and libc keep per process and belongs to a task: environment (see
+ * environ.c), working directory, umask, locale, time zone.
+ *
+ * The task's record says how it is to be. A worker that turns to a task, or comes back to one
+ * whose state number is another than it last saw, makes its own process so. A goroutine that runs
+ * on another worker at that moment sees the change when it has next been parked.
+ *
+ * LOCK   task->lock around a change: two goroutines may make one on two workers
+ * DEATH  each item is one store (a torn locale is a name that libc refuses); state is raised after
+ *        it. A death between leaves other workers as they are until they next turn to the task
+ */
+#include "shm/heap.h"
+#include "shm/kill.h"
+#include "worker/posix.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static struct task *current;
+static uint64_t current_state;
+static mode_t first_umask;
+static char current_locale[TASK_LOCALE] = "C";
+
+static char *real_setlocale(int category, const char *name)
+{
+	static char *(*libc)(int, const char *);
+
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "setlocale");
+	return libc(category, name);
+}
+
+/* A new worker's: nothing of any task. */
+void process_state_start(void)
+{
+	first_umask = (mode_t)syscall(SYS_umask, 022);
+	syscall(SYS_umask, first_umask);
+}
+
+static __attribute__((noinline)) void turn_to(struct task *t)
+{
+	int dir = t->own.fd_cwd >= 0 ? t->own.fd_cwd : t->fd_cwd;
+
+	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
+		sh_heap_touch(t->heap, (unsigned)getm->seat); /* before anything of it runs here: see core/left.c */
+	current = t;
+	current_state = t->own.state;
+	environ = t->envp;
+	syscall(SYS_umask, t->own.has_umask ? t->own.umask : first_umask);
+	if (strcmp(current_locale, t->own.locale[0] ? t->own.locale : "C") != 0) {
+		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale[0] ? t->own.locale : "C");
+		real_setlocale(LC_ALL, current_locale);
+	}
+	if (dir >= 0 && syscall(SYS_fchdir, dir) < 0)
+		return; /* the folder is gone; the task sees that for itself */
+}
+
+void host_switch_task(struct task *t)
+{
+	if (__builtin_expect(t != current || t->own.state != current_state, 0))
+		turn_to(t);
+}
+
+struct task *process_state_begin(void)
+{
+	struct g *g = on_g();
+
+	if (!g)
+		return NULL;
+	acquirem();
+	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
+	return g->task;
+}
+
+void process_state_end(struct task *t, bool changed)
+{
+	if (!t)
+		return;
+	if (changed) {
+		current_state = task_new_state();
+		t->own.state = current_state;
+		KILL_POINT("process.state.raised");
+	}
+	sh_lock_drop(&t->lock, (unsigned)getm->seat);
+	releasem();
+}
+
+/* dir: a descriptor of the folder where the process is by now. */
+static int went_to(int dir)
+{
+	struct task *t;
+	int old;
+
+	fd_made(dir);
+	t = process_state_begin();
+	old = t->own.fd_cwd;
+	t->own.fd_cwd = dir;
+	KILL_POINT("process.cwd.set");
+	process_state_end(t, true);
+	if (old >= 0)
+		close(old);
+	return 0;
+}
+
+int fchdir(int fd)
+{
+	int dir;
+
+	if (!posix_enter())
+		return (int)syscall(SYS_fchdir, fd);
+	dir = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -1;
+	if (syscall(SYS_fchdir, dir) < 0) {
+		int err = errno;
+
+		close(dir);
+		errno = err;
+		return -1;
+	}
+	return went_to(dir);
+}
+
+int chdir(const char *path)
+{
+	int dir, r;
+
+	if (!posix_enter())
+		return (int)syscall(SYS_chdir, path);
+	dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -1;
+	r = fchdir(dir);
+	close(dir);
+	return r;
+}
+
+mode_t umask(mode_t mode)
+{
+	struct task *t = process_state_begin();
+	mode_t old = (mode_t)syscall(SYS_umask, mode);
+
+	if (t) {
+		t->own.umask = mode & 0777;
+		t->own.has_umask = 1;
+	}
+	process_state_end(t, true);
+	return old;
+}
+
+char *setlocale(int category, const char *name)
+{
+	struct task *t = name ? process_state_begin() : NULL;
+	char *r = real_setlocale(category, name);
+
+	if (t && r) {
+		sh_format(t->own.locale, sizeof t->own.locale, "%s", real_setlocale(LC_ALL, NULL));
+		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale);
+	}
+	process_state_end(t, r != NULL);
+	return r;
+}
+
+/* libc looks at TZ once in the life of a process: ours has had other tasks. */
+struct tm *localtime_r(const time_t *restrict t, struct tm *restrict tm)
+{
+	static struct tm *(*libc)(const time_t *, struct tm *);
+
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "localtime_r");
+	if (on_g())
+		tzset();
+	return libc(t, tm);
+}
