@@ -298,6 +298,23 @@ static __attribute__((noinline)) void spill(struct p *p)
 	sh_lock_drop(&sched.lock, (unsigned)m->seat);
 }
 
+void gfpurge(struct p *p)
+{
+	struct m *m = getm;
+	struct g *g;
+
+	sh_lock_take(&sched.lock, (unsigned)m->seat);
+	while ((g = p->gfree)) {
+		m->note.gid = g->gid;
+		m->note.g = g;
+		p->gfree = g->schedlink;
+		KILL_POINT("g.purge.taken");
+		put_global(g, &m->note.g);
+	}
+	p->ngfree = 0;
+	sh_lock_drop(&sched.lock, (unsigned)m->seat);
+}
+
 void gfput(struct g *g)
 {
 	struct p *p = getp();

@@ -81,6 +81,8 @@ struct p *pidleget(int seat)
 {
 	uint64_t idle;
 
+	if (atomic_load(&sched.gcwaiting))
+		return NULL; /* the medic takes them all */
 	while ((idle = atomic_load(&sched.pidle)) != 0) {
 		unsigned id = (unsigned)__builtin_ctzll(idle);
 		struct p *p = allp(id);
@@ -252,10 +254,32 @@ void keep_frames(struct m *m, struct g *g)
 	host_misuse("out of memory: no room to keep the goroutine's stack");
 }
 
+/*
+ * Asked to give way, and it leaves of its own accord: those who have inherited its time would go on for
+ * ever. Whom it has made runnable waits behind all others, as if it had been preempted itself.
+ */
+static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
+{
+	struct p *p = allp(atomic_load_explicit(&m->p, memory_order_relaxed));
+	struct g *next = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+	uint8_t yield = PREEMPT_YIELD;
+
+	atomic_compare_exchange_strong(&g->preempt, &yield, 0);
+	p->preemptions++;
+	if (!next)
+		return;
+	m->note.kicked = next;
+	KILL_POINT("g.slice.noted");
+	globrunqput(next);
+	atomic_store_explicit(&p->runnext, NULL, memory_order_relaxed);
+	m->note.kicked = NULL;
+	KILL_POINT("g.slice.kicked");
+}
+
 static struct g *park_m(struct g *g)
 {
 	struct m *m = getm;
-	bool again;
+	bool again, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
 	left_cpu(m, g);
 	host_before_park(g);
@@ -280,6 +304,8 @@ static struct g *park_m(struct g *g)
 		goready(g, m->park_seq);
 	m->parking = 0;
 	KILL_POINT("g.park.done");
+	if (__builtin_expect(asked, 0))
+		slice_over(m, g);
 	dropg(m);
 	return schedule();
 }
@@ -345,7 +371,7 @@ static struct g *goexit0(struct g *g)
 {
 	struct m *m = getm;
 	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
-	bool pinned = g->locked != 0;
+	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
 	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
 	m->note.cleared_gid = g->gid;
@@ -356,6 +382,8 @@ static struct g *goexit0(struct g *g)
 	left_cpu(m, g);
 	g_end(g, how, 0, NULL);
 	dropg(m);
+	if (__builtin_expect(asked, 0))
+		slice_over(m, g);
 	if (__builtin_expect(pinned, 0))
 		pin_retire(m);
 	return schedule();
@@ -649,6 +677,14 @@ static void stopm(struct m *m)
 	}
 }
 
+/* The world is being stopped: the P goes, and the worker sleeps until it is given one. */
+static void gcstopm(struct m *m)
+{
+	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+	pidleput(releasep());
+	stopm(m);
+}
+
 static struct g *findrunnable(bool *inherit)
 {
 	struct m *m = getm;
@@ -657,6 +693,8 @@ static struct g *findrunnable(bool *inherit)
 	int64_t now, spin_until = 0;
 
 top:
+	if (__builtin_expect(atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed), 0))
+		gcstopm(m);
 	p = getp();
 	*inherit = false;
 	now = 0;

@@ -235,6 +235,19 @@ struct g *runqget(struct p *p, bool *inherit)
 	return NULL;
 }
 
+void runqdrain(struct p *p)
+{
+	struct m *m = getm;
+	bool inherit;
+	struct g *g;
+
+	while ((g = runqget(p, &inherit))) {
+		if (g_state(g) == G_RUNNABLE)
+			globrunqput(g);
+		m->note.ready = NULL;
+	}
+}
+
 /* One that a thief has claimed stays named: it is none. */
 static struct g *handof(struct p *p)
 {

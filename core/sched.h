@@ -184,7 +184,10 @@ struct schedt {
 	_Atomic int32_t poller;	      /* seat that sleeps until the next timer, NOSEAT */
 	_Atomic int64_t poll_until;
 	_Atomic uint32_t procs; /* Ps in use: allp[0..procs) */
-	_Atomic uint32_t gcwaiting;
+	_Atomic uint32_t gcwaiting; /* the world is being stopped, or has been: see procs.c */
+	_Atomic uint64_t procs_by, procs_failed; /* who asks for another number; who was told that it did not work */
+	_Atomic uint32_t procs_want, procs_asked;
+	int64_t stw_since, stw_kicked; /* the medic's */
 	_Atomic uint64_t ngs; /* Gs made so far + 1 */
 	struct g *gfree;
 	_Atomic uint32_t ngfree;
@@ -287,6 +290,14 @@ void resumeG(struct g *, enum suspended);
 void unpreempt(struct g *);
 void suspend_withdraw(struct g *);
 void repair_suspend(struct g *); /* medic */
+
+/* ---- the number of Ps (procs.c) ---- */
+#define PROCS_MAX (WORKERS_MAX - 2)
+#define PROCS_COMMAND UINT64_MAX
+bool procs_step(int64_t now); /* medic: a step of what was asked for. True: there is more to do, soon */
+void runqdrain(struct p *);   /* Holds: the P. All to the global queue */
+void timers_move(struct p *from, struct p *to); /* Holds: from */
+void gfpurge(struct p *);     /* Holds: the P. Its free Gs to the global list */
 
 /* ---- pinning (pin.c) ---- */
 #define PINNED_MAX (WORKERS_MAX - 8)

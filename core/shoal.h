@@ -59,6 +59,11 @@ int shoal_cancel(shoal_gid); /* its blocking calls return -ECANCELED from now on
  */
 void shoal_pin(void);
 void shoal_unpin(void);
+/*
+ * Parks. Returns the old number of Ps; n > 0 sets it, to 62 at most. -EAGAIN: a goroutine did not come to
+ * a point where it can stop.
+ */
+int shoal_procs(int n);
 int shoal_worker(void);
 
 /* ---- channels ---- */

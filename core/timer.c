@@ -188,3 +188,18 @@ void timers_rebuild(struct p *p)
 	p->timers_dirty = 0;
 	KILL_POINT("timer.rebuild.clean");
 }
+
+void timers_move(struct p *from, struct p *to)
+{
+	uint32_t n = atomic_load(&from->ntimers);
+
+	for (uint32_t i = 0; i < n; i++) { /* dead here, some are in both, which is harmless */
+		struct timer_entry *e = &p_timers(from)[i];
+
+		if (wakes_somebody(e))
+			timer_add(to, e->when, e->g, e->seq);
+		KILL_POINT("timer.move.added");
+	}
+	if (n)
+		publish(from, p_timers(from), 0);
+}

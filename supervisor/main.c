@@ -193,7 +193,7 @@ static void parse(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1)
 		switch (c) {
-		case 'p': sh_options.procs = number(optarg, 1, WORKERS_MAX - 2, "--procs"); break;
+		case 'p': sh_options.procs = number(optarg, 1, 1u << 20, "--procs"); break;
 		case 's':
 			sh_options.spare = number(optarg, 0, WORKERS_MAX - 2, "--spare");
 			spare = true;
@@ -213,7 +213,7 @@ static void parse(int argc, char **argv)
 	if (optind < argc)
 		sh_fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
 	if (!sh_options.procs && env && *env)
-		sh_options.procs = number(env, 1, WORKERS_MAX - 2, "SHOAL_PROCS");
+		sh_options.procs = number(env, 1, 1u << 20, "SHOAL_PROCS");
 	if (!sh_options.procs)
 		sh_options.procs = sh_setup_cpus();
 	if (sh_options.procs > WORKERS_MAX - 2)

@@ -31,6 +31,7 @@ void output_flush_seat(unsigned seat);
 #define IDLE_NS 1000000000
 #define DEADLOCK_NS 100000000  /* between two looks for a deadlock, */
 #define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
+#define STW_NS 50000           /* between two steps of stopping the world */
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
@@ -314,6 +315,8 @@ void medic_main(void)
 		soon |= left_look((int64_t)sh_now());
 		if (ns == 0)
 			ns = IDLE_NS;
+		if (procs_step((int64_t)sh_now()) && ns > STW_NS)
+			ns = STW_NS;
 		sleep_for(bell, soon && ns > STUCK_NS ? STUCK_NS : ns);
 	}
 }

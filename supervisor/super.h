@@ -274,6 +274,9 @@ size_t sh_view_sched(char *buf, size_t n);
 void sh_view_dump(void); /* every G, M and P to the log */
 void sh_crashes_look(void);
 
+/* ---- procs.c ---- */
+void sh_procs(struct asker *, uint32_t n); /* answers when there are so many Ps */
+
 /* ---- dump.c: stacks of goroutines ---- */
 void sh_dump(struct asker *, uint64_t gid); /* 0: all. Answers with a descriptor: core/dump.h */
 typedef void sh_dump_done(void *arg);

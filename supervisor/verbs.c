@@ -521,6 +521,18 @@ static void verb_life(struct asker *a, json_t *request)
 		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such goroutine: %ld", (long)gid);
 }
 
+static void verb_procs(struct asker *a, json_t *request)
+{
+	int64_t n = number_of(request, "n", 0);
+
+	if (!json_object_get(request, "n"))
+		answer_view(a, json_pack("{s:i}", "procs", (int)atomic_load(&sched.procs)));
+	else if (n < 1 || n > UINT32_MAX)
+		sh_answer_error(a, CODE_USAGE, NULL, "a number of Ps is 1 or more");
+	else
+		sh_procs(a, (uint32_t)n);
+}
+
 static void verb_dump(struct asker *a, json_t *request)
 {
 	int64_t gid = number_of(request, "gid", 0);
@@ -592,7 +604,7 @@ static const struct {
 	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
-	{"life", verb_life}, {"dump", verb_dump},
+	{"life", verb_life}, {"dump", verb_dump}, {"procs", verb_procs},
 	{"own", verb_own},
 };
 

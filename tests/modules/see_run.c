@@ -5,6 +5,7 @@
  *   deep      one that waits N calls deep
  *   dead      all N and the root wait for each other, in way MS: 0 channel, 1 mutex, 2 wait group,
  *             3 join, 4 for ever
+ *   procs     the number of Ps is changed N times by four at once
  *   alive     what looks like a deadlock for MS milliseconds and is none: N wait, one sleeps
  */
 #include <shoal.h>
@@ -105,6 +106,43 @@ static int alive(int n, int ms)
 	return 0;
 }
 
+static void spawn_on(void *arg)
+{
+	int left = *(int *)arg - 1;
+
+	if (!over)
+		shoal_wg_go(&wg, spawn_on, &left, sizeof left);
+}
+
+static void change_procs(void *arg)
+{
+	int n = *(int *)arg, r;
+
+	for (int i = 0; i < n; i++) {
+		r = shoal_procs(1 + i % 3);
+		if (r < 1 || r > 3)
+			over = 2;
+	}
+}
+
+/* While one endlessly spawns itself, the number of Ps is changed all the time. */
+static int procs(int n)
+{
+	int many = n / 4, old = shoal_procs(0);
+	static struct shoal_wg changers;
+
+	shoal_wg_go(&wg, spawn_on, &n, sizeof n);
+	for (int i = 0; i < 4; i++)
+		shoal_wg_go(&changers, change_procs, &many, sizeof many);
+	shoal_wg_wait(&changers);
+	if (shoal_procs(old) < 1 || shoal_procs(0) != old || over)
+		return 1;
+	over = 1;
+	shoal_wg_wait(&wg);
+	printf("%d\n", shoal_procs(-1));
+	return 0;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -120,6 +158,8 @@ int shoal_main(int argc, char **argv)
 	}
 	if (strcmp(mode, "dead") == 0)
 		return dead(n, ms);
+	if (strcmp(mode, "procs") == 0)
+		return procs(n);
 	if (strcmp(mode, "alive") == 0)
 		return alive(n, ms);
 	return 2;

@@ -153,6 +153,49 @@ PROC_TEST(a_pin_outlives_the_process)
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 }
 
+PROC_TEST(the_number_of_ps_is_changed_while_goroutines_run)
+{
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_run.so procs 200 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "2\n");
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 5 3000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 3000 2>&1"), 0, "%s", text);
+	usleep(200000);
+	for (int n = 1; n <= 8; n++) {
+		char line[64];
+
+		cr_expect_eq(sh("timeout 10 build/shoal procs %d 2>&1", n), 0, "%s", text);
+		cr_expect_eq(atoi(text), n);
+		cr_expect_eq(sh("build/shoal sched"), 0);
+		snprintf(line, sizeof line, " gomaxprocs=%d ", n);
+		cr_expect_not_null(strstr(text, line), "%s", text);
+	}
+	cr_expect_eq(sh("timeout 10 build/shoal procs 1 --json 2>&1"), 0);
+	cr_expect_not_null(strstr(text, "\"procs\": 1"), "%s", text);
+	cr_expect_eq(sh("timeout 10 build/shoal check 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal wait 2 3 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal procs 0 2>&1"), 2, "%s", text);
+	cr_expect_eq(sh("build/shoal procs nine 2>&1"), 2, "%s", text);
+	cr_expect_eq(sh("build/shoal procs 5000; build/shoal procs"), 0, "%s", text);
+	cr_expect_str_eq(text, "62\n62\n");
+}
+
+/* Whoever has it in hand is killed all the time: it is finished all the same. */
+PROC_TEST(the_number_of_ps_is_changed_while_workers_and_medic_die)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 4000 2>&1"), 0, "%s", text);
+	usleep(300000);
+	for (int i = 0; i < 12; i++) {
+		sh("build/shoal info --json | sed 's/.*\"medic\": *\\([0-9]*\\).*/\\1/'");
+		if (i % 3 == 0 && atoi(text) > 1)
+			kill(atoi(text), SIGKILL);
+		sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -2 | tail -1");
+		if (i % 3 == 1 && atoi(text) > 1)
+			kill(atoi(text), SIGKILL);
+		cr_expect_eq(sh("timeout 10 build/shoal procs %d 2>&1", 1 + i % 4), 0, "%s", text);
+	}
+	cr_expect_eq(sh("timeout 20 build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
 PROC_TEST(counters_count)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);

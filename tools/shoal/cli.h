@@ -142,6 +142,7 @@ int verb_check(int, char **);
 int verb_info(int, char **);
 int verb_cancel(int, char **);
 int verb_restart(int, char **);
+int verb_procs(int, char **);
 
 /* ---- life.c ---- */
 int verb_life(int, char **);

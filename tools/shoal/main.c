@@ -58,6 +58,8 @@ static const struct verb verbs[] = {
 	 "With ID only those of that task.\n"},
 	{"restart", verb_restart, false, false, 1, "[WORKER]", "replaces a worker, or all of them",
 	 "The goroutine that runs on it is preempted first and goes on afterwards.\n"},
+	{"procs", verb_procs, true, false, 1, "[N]", "sets the number of Ps, and prints it",
+	 "The world is stopped for a moment. At most 62; without N it is only printed.\n"},
 	{"info", verb_info, true, false, 1, "", "prints what the supervisor says of itself", ""},
 	{"stop", verb_stop, false, false, 1, "[--now]", "stops the supervisor when its tasks have ended",
 	 "  --now  ends the tasks\n"},
@@ -65,7 +67,6 @@ static const struct verb verbs[] = {
 	{"version", verb_version, true, false, 1, "", "prints the version", ""},
 	{"top", NULL, false, false, 1, "", "", ""},
 	{"trace", NULL, false, false, 1, "", "", ""},
-	{"procs", NULL, false, false, 1, "", "", ""},
 	{NULL, NULL, false, false, 0, NULL, NULL, NULL},
 };
 

@@ -217,6 +217,26 @@ int verb_cancel(int argc, char **argv)
 	return 0;
 }
 
+int verb_procs(int argc, char **argv)
+{
+	int n = parse_options(argc, argv, no_options, false);
+	int64_t count;
+	json_t *what = request("procs");
+	if (n > 1)
+		usage("one number");
+	if (n && !parse_count(argv[0], 1, &count))
+		usage("'%s' is no number of Ps", argv[0]);
+	if (n)
+		put(what, "n", json_integer(count));
+	json_t *reply = ask(what);
+	if (cli.json)
+		print_json(reply);
+	else
+		printf("%lld\n", (long long)get_int(reply, "procs", 0));
+	json_decref(reply);
+	return 0;
+}
+
 int verb_restart(int argc, char **argv)
 {
 	int n = parse_options(argc, argv, no_options, false);

@@ -1,0 +1,187 @@
+/*
+ * procs.c - the number of Ps: stop the world, procresize, start the world (proc.go).
+ *
+ * The medic does it, step by step in its rounds: so who asks may die at any moment, repair goes on
+ * meanwhile, and a new medic finishes what it finds begun. The world is stopped when the medic has
+ * all Ps in use. Workers give theirs away when they look for work and see gcwaiting; those that run
+ * something are made to give way; Ps of those in system calls are taken; idle ones are taken; and
+ * nobody else gets one (pidleget).
+ *
+ * One at a time: procs_by says who asks (a gid, or PROCS_COMMAND: what procs_asked says), then
+ * procs_want to how many. Each step is done again by a new medic: a P that is taken is taken, one
+ * that is emptied is empty.
+ *
+ * DEATH  of who asks: before procs_want is stored nothing was asked, and the medic forgets it. Of
+ *        the medic: its Ps become idle by repair, gcwaiting and procs_want still stand, and the
+ *        next one takes them again
+ */
+#include "core/host.h"
+#include "core/sched.h"
+#include "core/sync.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+
+#define STW_MAX_NS 2000000000l /* one that does not come to a point where it can stop: it is given up */
+#define KICK_NS 1000000
+#define ASK_NS 1000000
+
+int shoal_procs(int n)
+{
+	struct g *g = api_enter("shoal_procs");
+	uint64_t mine = g->gid, none;
+	int old = (int)atomic_load(&sched.procs);
+
+	if (n <= 0 || n == old)
+		return old;
+	while (none = 0, !atomic_compare_exchange_strong(&sched.procs_by, &none, mine))
+		gopark(NULL, WAIT_STOPTHEWORLD, host_now() + ASK_NS);
+	KILL_POINT("procs.asker");
+	old = (int)atomic_load(&sched.procs);
+	atomic_store(&sched.procs_want, n < PROCS_MAX ? (uint32_t)n : PROCS_MAX);
+	KILL_POINT("procs.asked");
+	host_bell();
+	while (atomic_load(&sched.procs_by) == mine) /* the medic wakes it; the time is for one who died between */
+		gopark(NULL, WAIT_STOPTHEWORLD, host_now() + 100 * ASK_NS);
+	return atomic_load(&sched.procs_failed) == mine ? -EAGAIN : old;
+}
+
+/* ---- the medic ---- */
+
+static bool asker_lives(uint64_t gid)
+{
+	bool ended = false;
+	struct g *g = g_find(gid, &ended);
+
+	return g && !ended && g_state(g) != G_DEAD && atomic_load(&g->task->state) == TASK_RUNNING;
+}
+
+/* True: something is under way. */
+static bool asked(void)
+{
+	uint64_t by = atomic_load(&sched.procs_by), none = 0;
+	uint32_t n = atomic_load(&sched.procs_asked);
+
+	if (atomic_load(&sched.procs_want))
+		return true;
+	if (by && by != PROCS_COMMAND && !asker_lives(by)) {
+		atomic_compare_exchange_strong(&sched.procs_by, &by, 0);
+		by = 0;
+	}
+	if (!n || (by && by != PROCS_COMMAND) || (!by && !atomic_compare_exchange_strong(&sched.procs_by, &none, PROCS_COMMAND)))
+		return false;
+	KILL_POINT("procs.command");
+	atomic_store(&sched.procs_want, n < PROCS_MAX ? n : PROCS_MAX);
+	return true;
+}
+
+static void make_stop(struct p *p, int seat, bool kick)
+{
+	struct m *m = allm(seat);
+	struct g *g;
+
+	if (in_syscall(m)) {
+		retake(p);
+		return;
+	}
+	g = atomic_load(&m->curg);
+	if (!kick || !atomic_load(&m->oncpu) || !g)
+		return;
+	preempt_ask(g);
+	host_kick((unsigned)seat);
+}
+
+/* stopTheWorldWithSema. True: all are ours. */
+static bool world_stopped(int64_t now)
+{
+	bool kick = now - sched.stw_kicked >= KICK_NS, all = true;
+
+	if (kick)
+		sched.stw_kicked = now;
+	for (unsigned i = 0; i < atomic_load(&sched.procs); i++) {
+		struct p *p = allp(i);
+		int32_t has = atomic_load(&p->m);
+
+		if (has > 0 && has < SH_SEATS)
+			make_stop(p, has, kick);
+		has = NOSEAT;
+		if (atomic_load(&p->m) == getm->seat || atomic_compare_exchange_strong(&p->m, &has, getm->seat)) {
+			atomic_store(&p->status, P_GCSTOP);
+			KILL_POINT("stw.taken");
+			atomic_fetch_and(&sched.pidle, ~(1ull << i));
+		} else {
+			all = false;
+		}
+	}
+	return all;
+}
+
+/* Holds: all Ps. What is queued on those that go is moved. */
+static void procresize(unsigned n)
+{
+	for (unsigned i = n; i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		if (atomic_load(&p->status) == P_DEAD)
+			continue;
+		runqdrain(p);
+		timers_move(p, allp(0));
+		gfpurge(p);
+		KILL_POINT("stw.emptied");
+		atomic_store(&p->status, P_DEAD);
+		atomic_store(&p->m, NOSEAT);
+		KILL_POINT("stw.dead");
+	}
+	atomic_store(&sched.procs, n);
+	KILL_POINT("stw.resized");
+}
+
+static void start_the_world(void)
+{
+	unsigned n = atomic_load(&sched.procs);
+	uint64_t by = atomic_load(&sched.procs_by);
+	bool ended = false;
+	struct g *g;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct p *p = allp(i);
+
+		if (atomic_load(&p->m) == getm->seat || atomic_load(&p->status) == P_DEAD)
+			pidleput(p);
+	}
+	atomic_store(&sched.gcwaiting, 0);
+	KILL_POINT("stw.started");
+	if (by == PROCS_COMMAND)
+		atomic_store(&sched.procs_asked, 0);
+	atomic_store(&sched.procs_want, 0);
+	KILL_POINT("stw.done");
+	atomic_store(&sched.procs_by, 0);
+	KILL_POINT("stw.free");
+	g = g_find(by, &ended);
+	if (g && !ended && g->waitreason == WAIT_STOPTHEWORLD)
+		goready(g, G_SEQ(atomic_load(&g->status)));
+	for (unsigned i = 0; i < n && atomic_load(&sched.pidle); i++)
+		handonp();
+}
+
+bool procs_step(int64_t now)
+{
+	if (!asked())
+		return false;
+	if (!atomic_load(&sched.gcwaiting)) {
+		sched.stw_since = now;
+		sched.stw_kicked = 0;
+		atomic_store(&sched.gcwaiting, 1);
+		KILL_POINT("stw.begun");
+	}
+	if (world_stopped(now)) {
+		procresize(atomic_load(&sched.procs_want));
+	} else if (now - sched.stw_since < STW_MAX_NS) {
+		return true;
+	} else {
+		atomic_store(&sched.procs_failed, atomic_load(&sched.procs_by));
+	}
+	start_the_world();
+	return false;
+}
