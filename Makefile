@@ -146,7 +146,7 @@ $(B)/shoald: $(call objects,$(O),$(DAEMON)) $(B)/.link $(B)/exports.list
 $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.list
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-ljansson -luv -ldw -lelf -lpthread -ldl -lm)
+	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
 $(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 $(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link

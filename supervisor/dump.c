@@ -53,22 +53,6 @@ static void next_dump(void);
 
 static char stack[DUMP_STACK_MAX];
 
-static uint64_t task_of(const struct g *g)
-{
-	uintptr_t at = (uintptr_t)g->task - (uintptr_t)task_at(0);
-
-	return at < sizeof rt->tasks && at % sizeof(struct task) == 0 ? task_at(at / sizeof(struct task))->id : 0;
-}
-
-static void copy_name(char name[32], const char *from)
-{
-	uintptr_t at = (uintptr_t)from - (SH_BASE + SH_OFF_HEAP);
-
-	memset(name, 0, 32);
-	if (at < SH_HEAP_SIZE - 32)
-		memccpy(name, from, 0, 31);
-}
-
 /* Holds: its scan bit. */
 static void copy_stack(struct g *g, struct dump_g *d)
 {
@@ -111,7 +95,7 @@ static void describe(struct g *g, struct dump_g *d)
 
 	memset(d, 0, sizeof *d);
 	d->gid = g->gid;
-	d->task = task_of(g);
+	d->task = sh_view_task_of(g);
 	d->parent = g->parent;
 	d->status = (uint32_t)(s & G_STATE);
 	d->waitreason = g->waitreason < WAIT_REASONS ? g->waitreason : WAIT_ZERO;
@@ -123,7 +107,7 @@ static void describe(struct g *g, struct dump_g *d)
 	d->gopc = (uint64_t)g->gopc;
 	d->fn = (uint64_t)g->fn;
 	d->flags = g->locked ? DUMP_PINNED : 0;
-	copy_name(d->name, g->name);
+	sh_view_name(d->name, g->name);
 }
 
 static bool wanted(const struct dump *w, const struct dump_g *d)

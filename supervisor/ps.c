@@ -30,14 +30,14 @@ struct look { /* what a G was like when we looked */
 };
 
 /* The task of a G: its id, 0 for none. */
-static uint64_t task_of(const struct g *g)
+uint64_t sh_view_task_of(const struct g *g)
 {
 	uintptr_t at = (uintptr_t)g->task - (uintptr_t)task_at(0);
 
 	return at < sizeof rt->tasks && at % sizeof(struct task) == 0 ? task_at(at / sizeof(struct task))->id : 0;
 }
 
-static void copy_name(char name[32], const char *from)
+void sh_view_name(char name[32], const char *from)
 {
 	uintptr_t at = (uintptr_t)from - (SH_BASE + SH_OFF_HEAP);
 	unsigned n = 0;
@@ -58,7 +58,7 @@ static bool look_at(struct g *g, int64_t task, struct look *l)
 
 	l->status = s & G_STATE;
 	l->gid = g->gid;
-	l->task = task_of(g);
+	l->task = sh_view_task_of(g);
 	if (!l->gid || l->status == G_DEAD || l->status == G_IDLE || (task && l->task != (uint64_t)task))
 		return false;
 	l->parent = g->parent;
@@ -75,7 +75,7 @@ static bool look_at(struct g *g, int64_t task, struct look *l)
 
 		l->stack_used = used <= WIN_LARGE_SIZE ? used : 0;
 	}
-	copy_name(l->name, g->name);
+	sh_view_name(l->name, g->name);
 	return true;
 }
 

@@ -11,7 +11,8 @@
  *   module.c   modules and their instances          compile.c  .c files
  *   tasks.c    tasks from submission to their end   output.c   what they wrote, kept for logs
  *   control.c  connections and lines                verbs.c    the requests; views.c, ps.c the lists
- *   dump.c     stacks of goroutines
+ *   dump.c     stacks of goroutines                 trace.c    events of some seconds
+ *   procs.c    the number of Ps, by command
  *   life.c     what happened to a goroutine         symbol.c   names of functions
  *   ledger.c, keeper.c, adopt.c  what outlives this process, and its successor
  */
@@ -269,10 +270,15 @@ json_t *sh_view_info(void);
 json_t *sh_view_life(uint64_t gid); /* NULL: no such goroutine */
 json_t *sh_view_crashes(int64_t id); /* < 0: all */
 json_t *sh_view_string(const char *text, size_t max); /* bytes that are no UTF-8 become '?' */
+void sh_view_name(char name[32], const char *from); /* of a goroutine; without what JSON would quote */
+uint64_t sh_view_task_of(const struct g *);
 void sh_view_ps(struct asker *, int64_t task); /* 0: of all tasks */
 size_t sh_view_sched(char *buf, size_t n);
 void sh_view_dump(void); /* every G, M and P to the log */
 void sh_crashes_look(void);
+
+/* ---- trace.c ---- */
+void sh_trace(struct asker *, int64_t ns); /* answers with a descriptor when the time is over */
 
 /* ---- procs.c ---- */
 void sh_procs(struct asker *, uint32_t n); /* answers when there are so many Ps */

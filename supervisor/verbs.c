@@ -521,6 +521,18 @@ static void verb_life(struct asker *a, json_t *request)
 		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such goroutine: %ld", (long)gid);
 }
 
+#define TRACE_MAX_NS 3600000000000
+
+static void verb_trace(struct asker *a, json_t *request)
+{
+	int64_t ns = number_of(request, "ns", 1000000000);
+
+	if (ns < 1 || ns > TRACE_MAX_NS)
+		sh_answer_error(a, CODE_USAGE, NULL, "a trace lasts an hour at most");
+	else
+		sh_trace(a, ns);
+}
+
 static void verb_procs(struct asker *a, json_t *request)
 {
 	int64_t n = number_of(request, "n", 0);
@@ -604,7 +616,7 @@ static const struct {
 	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
-	{"life", verb_life}, {"dump", verb_dump}, {"procs", verb_procs},
+	{"life", verb_life}, {"dump", verb_dump}, {"procs", verb_procs}, {"trace", verb_trace},
 	{"own", verb_own},
 };
 

@@ -2,7 +2,7 @@
 # Installs the Debian packages that Shoal is built and tested with. Silent when nothing is missing.
 set -euo pipefail
 
-libraries=(libc6-dev libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev zlib1g-dev)
+libraries=(libc6-dev libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev libncurses-dev zlib1g-dev)
 commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git)
 
 missing=()
@@ -14,7 +14,7 @@ if command -v dpkg-query >/dev/null; then
 else
 	# Not Debian: the headers say it. The names printed are Debian's all the same.
 	for pair in stdio.h:libc6-dev uv.h:libuv1-dev jemalloc/jemalloc.h:libjemalloc-dev criterion/criterion.h:libcriterion-dev \
-		elfutils/libdwfl.h:libdw-dev libelf.h:libelf-dev jansson.h:libjansson-dev zlib.h:zlib1g-dev; do
+		elfutils/libdwfl.h:libdw-dev libelf.h:libelf-dev jansson.h:libjansson-dev curses.h:libncurses-dev zlib.h:zlib1g-dev; do
 		echo "#include <${pair%%:*}>" | ${CC:-cc} -E -x c - >/dev/null 2>&1 || missing+=("${pair#*:}")
 	done
 fi

@@ -196,6 +196,91 @@ PROC_TEST(the_number_of_ps_is_changed_while_workers_and_medic_die)
 	cr_expect_eq(sh("timeout 20 build/shoal wait 1 2>&1"), 0, "%s", text);
 }
 
+PROC_TEST(a_trace_has_a_slice_for_each_run_and_an_arrow_for_each_wake)
+{
+	unsigned runs, wakes, arrivals;
+
+	cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/many.so 200 300) >%s/id & "
+			"build/shoal trace --seconds 1.2 -o %s/t.json 2>&1; cat %s/t.json", dir, dir, dir), 0, "%s", text);
+	cr_expect_eq(strncmp(text, "{\"displayTimeUnit\"", 18), 0, "%.200s", text);
+	cr_expect_not_null(strstr(text, "\"lost\":0}}\n"), "%.200s", text);
+	runs = count("\"ph\":\"X\"");
+	wakes = count("\"ph\":\"s\"");
+	arrivals = count("\"ph\":\"f\"");
+	cr_expect_geq(runs, 400u); /* each of them ran to its wait and after it */
+	cr_expect_geq(wakes, 400u);
+	cr_expect(arrivals >= wakes && runs >= arrivals, "%u runs, %u wakes, %u arrivals", runs, wakes, arrivals);
+	cr_expect_geq(count("\"then\":\"waiting\",\"why\":\"chan receive\""), 200u);
+	cr_expect_not_null(strstr(text, "\"name\":\"worker 1\""));
+	cr_expect_eq(sh("build/shoal trace 2>&1"), 2, "%s", text);
+	cr_expect_eq(sh("build/shoal trace -o /nowhere/x 2>&1"), 1, "%s", text);
+}
+
+PROC_TEST(top_shows_a_screen_and_needs_a_terminal)
+{
+	cr_expect_eq(sh("build/shoal top </dev/null 2>&1"), 1, "%s", text);
+	cr_expect_not_null(strstr(text, "needs a terminal"), "%s", text);
+	if (sh("command -v script") != 0)
+		cr_skip_test("no program 'script' to have a terminal with");
+	cr_expect_eq(sh("(sleep 1.5; printf q) | TERM=xterm timeout 10 script -qec 'stty rows 24 cols 80; build/shoal top' /dev/null"), 0, "%s", text);
+	cr_expect(strstr(text, "procs 2") && strstr(text, "WORKER") && strstr(text, "TASK"), "%s", text);
+}
+
+/* Go's format, to the letter. */
+PROC_TEST(sched_prints_a_line_of_gos_schedtrace)
+{
+	unsigned long ms;
+	int procs, idle, threads, spinning, need, sleeping, queued, end = 0;
+
+	usleep(300000); /* until all workers are there */
+	cr_expect_eq(sh("build/shoal sched"), 0);
+	cr_expect_eq(sscanf(text, "SCHED %lums: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=%d idlethreads=%d "
+				  "runqueue=%d [ %*d %*d ] schedticks=[ %*d %*d ]%n",
+			    &ms, &procs, &idle, &threads, &spinning, &need, &sleeping, &queued, &end), 8, "%s", text);
+	cr_expect_eq(text[end], '\n', "%s", text);
+	cr_expect(procs == 2 && idle == 2 && threads >= 2 && queued == 0, "%s", text);
+	cr_expect_eq(sh("SHOAL_SOCKET=%s/u SHOAL_DEBUG=schedtrace=100 build/shoal start --procs 1 2>&1 && sleep 1 && "
+			"SHOAL_SOCKET=%s/u build/shoal stop && cat %s/u.log", dir, dir, dir), 0, "%s", text);
+	cr_expect_geq(count("ms: gomaxprocs=1 idleprocs="), 5u, "%s", text);
+}
+
+static long long cpu_ns(const char *pids)
+{
+	long long sum = 0, ns;
+	char path[64], copy[4096];
+
+	snprintf(copy, sizeof copy, "%s", pids);
+	for (char *pid = strtok(copy, " \n"); pid; pid = strtok(NULL, " \n")) {
+		FILE *f;
+
+		snprintf(path, sizeof path, "/proc/%d/schedstat", atoi(pid));
+		f = fopen(path, "r");
+		cr_assert_not_null(f, "%s is gone", pid);
+		cr_assert_eq(fscanf(f, "%lld", &ns), 1);
+		fclose(f);
+		sum += ns;
+	}
+	return sum;
+}
+
+PROC_TEST(an_idle_runtime_uses_no_cpu)
+{
+	char pids[4096];
+	long long before, used;
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	sh("build/shoal info --json | tr ',{' '\\n\\n' | sed -n 's/.*\"\\(pid\\|medic\\|zygote\\)\": *\\([0-9]*\\).*/\\2/p';"
+	   "build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'");
+	snprintf(pids, sizeof pids, "%.4000s", text);
+	cr_expect_geq(count("\n"), 7u, "%s", text);
+	usleep(500000);
+	before = cpu_ns(pids);
+	sleep(10);
+	used = cpu_ns(pids) - before;
+	cr_expect_lt(used, 10000000, "%.1f ms in 10 s", (double)used / 1e6); /* 0.1 % */
+	fprintf(stderr, "idle: %.2f ms of CPU in 10 s\n", (double)used / 1e6);
+}
+
 PROC_TEST(counters_count)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);

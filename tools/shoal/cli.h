@@ -146,6 +146,10 @@ int verb_procs(int, char **);
 
 /* ---- life.c ---- */
 int verb_life(int, char **);
+int verb_trace(int, char **);
+
+/* ---- top.c ---- */
+int verb_top(int, char **);
 
 /* ---- frames.c ---- */
 struct unwind_frame;

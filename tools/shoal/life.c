@@ -1,9 +1,12 @@
-/* life.c - the life of a goroutine. */
+/* life.c - what happened to goroutines: the life of one, a trace of all. */
 #include "tools/shoal/cli.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct opt no_options[] = {{NULL, 0, OPT_FLAG, NULL}};
 
@@ -62,5 +65,55 @@ int verb_life(int argc, char **argv)
 	else
 		print_life(reply);
 	json_decref(reply);
+	return 0;
+}
+
+/* ---- trace ---- */
+
+static void copy(int from, int to, const char *name)
+{
+	char piece[65536];
+	ssize_t n, k;
+
+	while ((n = read(from, piece, sizeof piece)) > 0)
+		for (ssize_t at = 0; at < n; at += k) {
+			k = write(to, piece + at, (size_t)(n - at));
+			if (k < 0 && errno == EPIPE)
+				end_by_sigpipe();
+			if (k < 0 && errno != EINTR)
+				fail(1, "%s: %s", name, strerror(errno));
+			k = k < 0 ? 0 : k;
+		}
+	if (n < 0)
+		fail(1, "the trace cannot be read: %s", strerror(errno));
+}
+
+int verb_trace(int argc, char **argv)
+{
+	const char *file = NULL, *seconds = NULL;
+	const struct opt opts[] = {{"seconds", 's', OPT_TEXT, &seconds}, {"output", 'o', OPT_TEXT, &file}, {NULL, 0, OPT_FLAG, NULL}};
+	double s = 1;
+	char *end;
+	struct conn c;
+	int fd, to;
+
+	if (parse_options(argc, argv, opts, false))
+		usage("'%s' is too much", argv[0]);
+	if (!file)
+		usage("-o FILE is missing: where the trace goes");
+	if (seconds && ((s = strtod(seconds, &end)) <= 0 || *end || end == seconds || s > 3600))
+		usage("'%s' is no number of seconds up to 3600", seconds);
+	to = strcmp(file, "-") == 0 ? 1 : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (to < 0)
+		fail(1, "%s: %s", file, strerror(errno));
+	json_t *what = request("trace");
+	put(what, "ns", json_integer((json_int_t)(s * 1e9)));
+	conn_open(&c);
+	json_decref(conn_call(&c, what, -1));
+	fd = conn_take_fd(&c);
+	conn_close(&c);
+	copy(fd, to, file);
+	if (to != 1 && close(to) < 0)
+		fail(1, "%s: %s", file, strerror(errno));
 	return 0;
 }

@@ -58,6 +58,11 @@ static const struct verb verbs[] = {
 	 "With ID only those of that task.\n"},
 	{"restart", verb_restart, false, false, 1, "[WORKER]", "replaces a worker, or all of them",
 	 "The goroutine that runs on it is preempted first and goes on afterwards.\n"},
+	{"top", verb_top, false, false, 1, "", "shows all of it, live", "q ends it.\n"},
+	{"trace", verb_trace, false, false, 1, "[--seconds N] -o FILE", "writes a trace for Chrome (about:tracing) and Perfetto",
+	 "  -s, --seconds N    so long; 1 if it is not said\n"
+	 "  -o, --output FILE  - is stdout\n"
+	 "A track a worker, a slice each time a goroutine runs, arrows for wake-ups.\n"},
 	{"procs", verb_procs, true, false, 1, "[N]", "sets the number of Ps, and prints it",
 	 "The world is stopped for a moment. At most 62; without N it is only printed.\n"},
 	{"info", verb_info, true, false, 1, "", "prints what the supervisor says of itself", ""},
@@ -65,8 +70,6 @@ static const struct verb verbs[] = {
 	 "  --now  ends the tasks\n"},
 	{"help", verb_help, false, false, 1, "[VERB]", "this list, or more on one verb", ""},
 	{"version", verb_version, true, false, 1, "", "prints the version", ""},
-	{"top", NULL, false, false, 1, "", "", ""},
-	{"trace", NULL, false, false, 1, "", "", ""},
 	{NULL, NULL, false, false, 0, NULL, NULL, NULL},
 };
 

@@ -1,0 +1,190 @@
+/*
+ * top.c - a live view of one screen: what happens a second, queues, workers, tasks.
+ *
+ * It asks once a second and draws what fits; q ends it. Goroutines are counted, not listed: there
+ * may be millions.
+ */
+#include "tools/shoal/cli.h"
+
+#include <curses.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUND_MS 1000
+
+static struct conn conn;
+
+static json_t *ask(const char *verb)
+{
+	return conn_call(&conn, request(verb), -1);
+}
+
+static void end_screen(void)
+{
+	if (!isendwin())
+		endwin();
+}
+
+/* Cut at the right edge, whatever comes from tasks made harmless. */
+static void line(int y, int attributes, char *text)
+{
+	char *clean = show_clean(text);
+
+	if (y < LINES) {
+		attrset(attributes);
+		mvaddnstr(y, 0, clean, COLS);
+		if ((int)strlen(clean) < COLS)
+			clrtoeol();
+		attrset(A_NORMAL);
+	}
+	free(clean);
+	free(text);
+}
+
+static long long member(json_t *o, const char *key)
+{
+	return (long long)get_int(o, key, 0);
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* ---- what happens a second ---- */
+
+static double rate(json_t *now, json_t *before, const char *key, double seconds)
+{
+	return before && seconds > 0 ? (double)(member(now, key) - member(before, key)) / seconds : 0;
+}
+
+static int draw_head(json_t *info, json_t *stats, json_t *before, double seconds)
+{
+	char *up = show_duration(get_int(info, "uptime_ns", 0)), *used = show_size(get_int(stats, "memory_used", 0)),
+	     *limit = show_size(get_int(stats, "memory_limit", 0));
+
+	line(0, A_BOLD, format("shoal %s  up %s  procs %lld  workers %lld  memory %s of %s", get_text(info, "shoal"), up,
+			       member(info, "procs"), member(info, "workers"), used, limit));
+	line(1, A_NORMAL, format("goroutines %lld  tasks %lld live, %lld done, %lld crashed  worker deaths %lld",
+				 member(stats, "goroutines"), member(stats, "tasks_live"), member(stats, "tasks_done"),
+				 member(stats, "tasks_crashed"), member(stats, "worker_deaths")));
+	line(2, A_NORMAL, format("a second: %.0f created  %.0f moved  %.0f stolen  %.0f preempted  %.0f syscalls  %.0f grown",
+				 rate(stats, before, "goroutines_created", seconds), rate(stats, before, "migrations", seconds),
+				 rate(stats, before, "steals", seconds), rate(stats, before, "preemptions", seconds),
+				 rate(stats, before, "syscalls", seconds), rate(stats, before, "stack_grows", seconds)));
+	free(up);
+	free(used);
+	free(limit);
+	return 3;
+}
+
+static int draw_sched(int y, json_t *sched)
+{
+	const char *text = get_text(sched, "sched"), *at = strstr(text, "gomaxprocs=");
+
+	line(y++, A_NORMAL, format("%s", at ? at : text));
+	return y;
+}
+
+/* ---- lists ---- */
+
+static int draw_workers(int y, int until, json_t *reply)
+{
+	json_t *w;
+	size_t i;
+
+	line(y++, A_REVERSE, format("%6s %9s  %-9s %3s %12s %9s %10s%*s", "WORKER", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME",
+				    COLS > 62 ? COLS - 62 : 0, ""));
+	json_array_foreach(json_object_get(reply, "workers"), i, w) {
+		char *up = show_duration(get_int(w, "uptime_ns", 0));
+		char p[8] = "-", gid[24] = "-";
+
+		if (y < until) {
+			if (get_int(w, "p", -1) >= 0)
+				snprintf(p, sizeof p, "%d", (int)get_int(w, "p", 0));
+			if (get_int(w, "gid", 0) > 0)
+				snprintf(gid, sizeof gid, "%lld", member(w, "gid"));
+			line(y++, A_NORMAL, format("%6lld %9lld  %-9s %3s %12s %9lld %10s", member(w, "id"), member(w, "pid"),
+						   get_text(w, "status"), p, gid, member(w, "restarts"), up));
+		}
+		free(up);
+	}
+	return y;
+}
+
+static int draw_tasks(int y, json_t *reply)
+{
+	json_t *t;
+	size_t i;
+
+	line(y++, A_REVERSE, format("%6s  %-9s %5s %10s  %-40s%*s", "TASK", "STATUS", "RUNS", "GOROUTINES", "WHAT",
+				    COLS > 76 ? COLS - 76 : 0, ""));
+	json_array_foreach(json_object_get(reply, "tasks"), i, t)
+		if (y < LINES)
+			line(y++, A_NORMAL, format("%6lld  %-9s %5lld %10lld  %s", member(t, "id"), get_text(t, "status"),
+						   member(t, "attempts"), member(t, "goroutines"), get_text(t, "name")));
+	return y;
+}
+
+static json_t *draw(json_t *before, double seconds)
+{
+	json_t *info = ask("info"), *stats = ask("stats"), *sched = ask("sched"), *workers = ask("workers"), *tasks = ask("tasks");
+	int y = draw_head(info, stats, before, seconds);
+
+	y = draw_sched(y, sched);
+	y = draw_workers(y + 1, y + 1 + (LINES - y) / 2, workers);
+	y = draw_tasks(y + 1, tasks);
+	if (y < LINES) {
+		move(y, 0);
+		clrtobot();
+	}
+	refresh();
+	json_decref(info);
+	json_decref(sched);
+	json_decref(workers);
+	json_decref(tasks);
+	json_decref(before);
+	return stats;
+}
+
+int verb_top(int argc, char **argv)
+{
+	static const struct opt no_options[] = {{NULL, 0, OPT_FLAG, NULL}};
+	const char *term = getenv("TERM");
+	json_t *last = NULL;
+	SCREEN *screen;
+	int key = 0;
+
+	if (parse_options(argc, argv, no_options, false))
+		usage("'%s' is too much", argv[0]);
+	if (!isatty(0) || !isatty(1))
+		fail(1, "it needs a terminal");
+	conn_open(&conn);
+	screen = newterm(term && *term ? term : "dumb", stdout, stdin);
+	if (!screen)
+		fail(1, "the terminal '%s' is not known", term ? term : "");
+	atexit(end_screen);
+	cbreak();
+	noecho();
+	curs_set(0);
+	keypad(stdscr, TRUE);
+	timeout(ROUND_MS);
+	for (int64_t then = 0; key != 'q' && key != 'Q'; key = getch()) {
+		int64_t now = now_ns();
+
+		if (key == KEY_RESIZE || key == 'L' - '@')
+			clear();
+		last = draw(last, (double)(now - then) / 1e9);
+		then = now;
+	}
+	json_decref(last);
+	conn_close(&conn);
+	end_screen();
+	return 0;
+}
