@@ -96,6 +96,8 @@ static bool in_hand(const struct task *t)
 	for (unsigned i = 0; i < SH_SEATS; i++) {
 		struct m *m = allm(i);
 
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY)
+			continue; /* nobody has ever sat there */
 		KILL_POINT("checkdead.hand");
 		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.cleared) || same_task(t, m->note.ready) ||
 		    same_task(t, m->note.kicked) || same_task(t, m->note.g) || same_task(t, m->note.suspend) ||

@@ -9,12 +9,13 @@
  *
  * g->locked counts the pins; GF_PINNED is one from the start, taken where it first runs.
  *
- * The P on its way: p->m names the pinned worker, then m->handed there names the P. It is the
- * worker's who takes it out of m->handed by compare-and-swap: the pinned one, or, if that has had
- * another P meanwhile and runs, the giver.
+ * The P on its way: p->m says P_HANDED + the pinned worker, then m->handed there names the P. It is
+ * the worker's who takes it out of m->handed by compare-and-swap: the pinned one, or, if that has
+ * had another P meanwhile and runs, the giver.
  *
- * DEATH  of the giver: note.ready names the G until then, note.handed the P (repair_handed). Of the
- *        pinned worker: its Ps are freed by repair, and the next process in the seat queues its G
+ * DEATH  of the giver: note.ready names the G until then, note.handed the P: nobody's, unless it is in
+ *        m->handed or the pinned worker's own note.handed says that it takes it (repair_handed). Of
+ *        the pinned worker: its Ps are freed by repair, and the next process in the seat queues its G
  *        (pin_begin): a giver looks at the seat's state after the G is runnable, the new process at
  *        the G after it has set that state, so one of them sees the other
  */
@@ -97,9 +98,17 @@ static struct p *take_handed(struct m *m)
 {
 	int32_t id = atomic_load(&m->handed);
 
-	if (id < 0 || !atomic_compare_exchange_strong(&m->handed, &id, -1))
+	if (id < 0)
 		return NULL;
+	m->note.handed = (uint32_t)id + 1;
+	KILL_POINT("pin.handed.noted");
+	if (!atomic_compare_exchange_strong(&m->handed, &id, -1)) {
+		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST); /* then the look at the G, in stoplockedm */
+		return NULL;
+	}
 	KILL_POINT("pin.handed.taken");
+	atomic_store(&allp(id)->m, m->seat);
+	KILL_POINT("pin.handed.named");
 	return allp(id);
 }
 
@@ -122,8 +131,11 @@ struct g *stoplockedm(struct m *m)
 	for (;;) {
 		struct p *p;
 
-		if (!getp() && (p = take_handed(m)))
+		if (!getp() && ((p = take_handed(m)) || (p = given_p(m)))) { /* given: as to an idle worker, which it was */
 			acquirep(p);
+			atomic_signal_fence(memory_order_seq_cst);
+			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
+		}
 		if (!still_pinned(m, g))
 			pin_retire(m);
 		if (getp() && !atomic_load(&sched.gcwaiting) && g_claim(g))
@@ -134,7 +146,10 @@ struct g *stoplockedm(struct m *m)
 		}
 		atomic_store(&m->blocked, 1);
 		KILL_POINT("pin.stop.blocked");
-		if (atomic_load(&m->handed) < 0 && still_pinned(m, g)) {
+		/* Who was bringing a P has seen that we had one, or were about to take one: he is to come again. */
+		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
+			gogive(g);
+		if (atomic_load(&m->handed) < 0 && !given_p(m) && still_pinned(m, g)) {
 			if (host_must_leave())
 				host_leave();
 			host_idle(0);
@@ -142,6 +157,16 @@ struct g *stoplockedm(struct m *m)
 		atomic_store(&m->blocked, 0);
 		life_look(m);
 	}
+}
+
+/*
+ * It has none, and none but what it is brought: it takes that before it does anything else. One that
+ * has or takes another P has claimed the G by now, or looks at it once more after that P is gone.
+ */
+static bool waits_for_p(struct m *m, struct g *g)
+{
+	return !__atomic_load_n(&m->note.handed, __ATOMIC_SEQ_CST) && atomic_load(&m->p) == -1 &&
+	       __atomic_load_n(&m->lockedg, __ATOMIC_SEQ_CST) == g;
 }
 
 /* g, claimed by us, is pinned to another worker, which gets our P for it. */
@@ -163,12 +188,12 @@ void startlockedm(struct m *m, struct g *g)
 	id = (int32_t)p->id;
 	m->note.handed = p->id + 1;
 	releasep();
-	atomic_store(&p->m, to->seat);
+	atomic_store(&p->m, P_HANDED + to->seat);
 	KILL_POINT("pin.hand.named");
 	if (atomic_compare_exchange_strong(&to->handed, &none, id)) {
 		KILL_POINT("pin.hand.given");
 		host_wake((unsigned)to->seat);
-		if (g_state(g) == G_RUNNABLE || !atomic_compare_exchange_strong(&to->handed, &id, -1))
+		if (waits_for_p(to, g) || !atomic_compare_exchange_strong(&to->handed, &id, -1))
 			p = NULL;
 	} /* else somebody else has brought one */
 	if (p) {
@@ -201,21 +226,28 @@ void repair_pin(struct m *m, struct g *g)
 	KILL_POINT("repair.pin");
 }
 
-/* The dead one was handing its P over: it has arrived, or is nobody's. */
+/* The dead one was handing its P over, or taking one: it has arrived, or is nobody's. */
 void repair_handed(struct m *m)
 {
 	uint32_t id = m->note.handed - 1;
-	struct p *p = allp(id);
 	int32_t has = (int32_t)id;
+	struct p *p = allp(id);
+	struct m *to;
 	int seat;
 
 	if (id >= P_MAX)
 		return;
-	seat = atomic_load(&p->m);
-	if (seat <= 0 || seat >= SH_SEATS || seat == m->seat || atomic_load(&allm(seat)->p) == (int32_t)id)
+	seat = atomic_load(&p->m) - P_HANDED;
+	if (seat <= 0 || seat >= SH_SEATS || seat == m->seat)
 		return;
-	if (atomic_load(&allm(seat)->handed) == has && !atomic_compare_exchange_strong(&allm(seat)->handed, &has, -1))
-		return; /* just taken */
+	to = allm(seat);
+	if (to->note.handed == m->note.handed)
+		return; /* it takes it just now */
+	if (atomic_load(&to->handed) == has && ((to->lockedg && waits_for_p(to, to->lockedg)) ||
+					       !atomic_compare_exchange_strong(&to->handed, &has, -1))) {
+		host_wake((unsigned)seat);
+		return;
+	}
 	pidleput(p);
 	KILL_POINT("repair.handed");
 }

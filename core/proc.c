@@ -607,8 +607,6 @@ bool work_in_sight(void)
 
 struct p *given_p(struct m *m)
 {
-	if (m->lockedg)
-		return NULL; /* it is brought one in m->handed */
 	for (unsigned i = 0; i < P_MAX; i++)
 		if (atomic_load_explicit(&allp(i)->m, memory_order_acquire) == m->seat)
 			return allp(i);
@@ -656,7 +654,7 @@ static void stopm(struct m *m)
 			}
 		}
 		/* What came before our mark was there found nobody to wake: pairs with wake_worker. */
-		if (!p && !(until && until <= host_now()) && !(atomic_load(&sched.pidle) && work_in_sight()))
+		if (!p && !(until && until <= host_now()) && !(atomic_load(&sched.pidle) && !atomic_load(&sched.gcwaiting) && work_in_sight()))
 			host_idle(until);
 		if (poller)
 			atomic_store(&sched.poller, NOSEAT);

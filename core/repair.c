@@ -391,7 +391,7 @@ static void free_p(unsigned seat)
 	for (unsigned i = 0; i < P_MAX; i++) {
 		struct p *p = allp(i);
 
-		if (atomic_load(&p->m) != (int32_t)seat)
+		if (atomic_load(&p->m) != (int32_t)seat && atomic_load(&p->m) != P_HANDED + (int32_t)seat)
 			continue;
 		atomic_store(&p->status, P_IDLE);
 		atomic_store(&p->m, NOSEAT);

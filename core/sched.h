@@ -74,7 +74,7 @@ struct note {
 	struct g *kicked;    /* leaves runnext for the ring */
 	struct g *scan;	     /* its scan bit is ours */
 	struct g *suspend;   /* asked to stop for us, or stopped */
-	uint32_t handed;     /* id + 1 of our P on its way to a pinned worker */
+	uint32_t handed;     /* id + 1 of our P on its way to a pinned worker, or of the one we take */
 	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
 	void *chan;	     /* channel or sync object under way, with its lock held */
 	struct sudog *sg;    /* taken off its queue, to be told and readied */
@@ -300,6 +300,7 @@ void timers_move(struct p *from, struct p *to); /* Holds: from */
 void gfpurge(struct p *);     /* Holds: the P. Its free Gs to the global list */
 
 /* ---- pinning (pin.c) ---- */
+#define P_HANDED 1000 /* in p->m, added to the seat of a pinned worker: on its way there */
 #define PINNED_MAX (WORKERS_MAX - 8)
 void pin(struct g *);
 void unpin(struct g *);

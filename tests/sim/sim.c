@@ -72,6 +72,8 @@ static void must(bool ok, const char *what, unsigned p, unsigned got, unsigned w
 		sim_fail("part %u (kind %d): %s: %u, should be %u", p, (int)part[p].what, what, got, want);
 }
 
+static unsigned workers, pins; /* pins: those of the lost are not given back */
+
 /* ---- goroutines ---- */
 
 static void *shared(void *global, size_t n)
@@ -99,8 +101,30 @@ static shoal_gid start(struct shoal_wg *wg, void (*fn)(void *), struct arg a)
 	return gid;
 }
 
+/* Stays on its worker, whatever dies. One worker is left unpinned, or nobody would be there to do anything else. */
+static void pinned_for_a_while(void)
+{
+	int worker;
+
+	pins++;
+	shoal_pin();
+	worker = shoal_worker();
+	for (unsigned i = sim_below(3); i < 3; i++) {
+		if (sim_below(3))
+			shoal_yield();
+		else
+			shoal_sleep(1 + sim_below(50000));
+		if (shoal_worker() != worker)
+			sim_fail("pinned to worker %d, and now on %d", worker, shoal_worker());
+	}
+	shoal_unpin();
+	pins--;
+}
+
 static void maybe_yield(void)
 {
+	if (pins + 1 < workers && sim_below(20) == 0)
+		pinned_for_a_while();
 	if (sim_below(4) == 0)
 		shoal_yield();
 }
@@ -229,6 +253,8 @@ static void tree(void *p)
 
 	if (a.depth == 0) {
 		part[a.part].counter++;
+		if (pins + 1 < workers && sim_below(10) == 0)
+			shoal_pin(); /* ends so: its process goes, and another comes */
 		return;
 	}
 	for (unsigned i = 0; i < 2; i++) {
@@ -765,6 +791,8 @@ static void run(uint64_t seed, bool deaths)
 	close(fd);
 	sim_begin(seed * 2 + deaths, &p); /* the plan itself is drawn from the seed */
 	p = make_plan(deaths);
+	workers = p.workers;
+	pins = 0;
 	make_parts(deaths);
 	schedinit(p.procs);
 	sh_data_add((uintptr_t)&globals, sizeof globals);

@@ -29,6 +29,7 @@
 #define POINTS_MAX 3000000u
 #define LAST 64u
 #define REAP_NS 1000000
+#define STW_NS 20000
 
 enum state { C_NONE, C_RUN, C_SLEEP, C_DEAD };
 
@@ -67,6 +68,7 @@ static int64_t now;
 static bool active, stalled;
 static unsigned medic_lives, waiting;
 #define NOT_DEAD UINT64_MAX
+static unsigned suspended;
 static uint64_t entered, dead_at; /* goroutines gone on with so far; how many when all were said to sleep for good */
 static void medic(void);
 static void enter(struct g *);
@@ -297,7 +299,7 @@ void sh_sim_point(const char *name)
 		plan.deaths--;
 		die();
 	}
-	if (cur->seat && sim_below(150) == 0) /* a round of sysmon */
+	if (cur->seat && sim_below(1000) == 0) /* a round of sysmon */
 		wake(&ctx[0]);
 	if (plan.renewals && sim_below(500) == 0) {
 		struct ctx *c = &ctx[1 + sim_below(plan.workers)];
@@ -362,9 +364,27 @@ static void look_for_deadlock(bool all)
 		sim_fail("all sleep for good, and it is not seen");
 }
 
+/* The number of Ps is changed, and goroutines are held still and let go. */
+static void disturb(void)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+	enum suspended how;
+	struct g *g;
+
+	if (sim_below(8) == 0 && !atomic_load(&sched.procs_asked))
+		atomic_store(&sched.procs_asked, 1 + sim_below(5));
+	if (sim_below(3) || ngs < 2 || atomic_load(&sched.gcwaiting))
+		return;
+	g = allg(1 + sim_below((unsigned)ngs - 1));
+	how = suspendG(g, g->gid, now + 100000);
+	suspended += how == SUSPEND_STOPPED;
+	resumeG(g, how);
+}
+
 static void medic(void)
 {
 	unsigned looks = 0, stalls = 0;
+	bool stops;
 
 	repair_begin();
 	if (medic_lives++)
@@ -383,6 +403,9 @@ static void medic(void)
 		state = atomic_load(&task->state);
 		task_step(task, &news);
 		look_for_deadlock(all);
+		if (atomic_load(&task->state) == TASK_RUNNING)
+			disturb();
+		stops = procs_step(now);
 		soon = state == TASK_ENDING && !news;
 		if (soon && ++looks > 2000)
 			sim_fail("the task does not end");
@@ -395,7 +418,7 @@ static void medic(void)
 			switch_to(&driver);
 		}
 		tick = sysmon(now);
-		sleep_here(tick ? now + tick : soon ? now + REAP_NS : 0);
+		sleep_here(stops ? now + STW_NS : tick ? now + tick : soon ? now + REAP_NS : 0);
 	}
 }
 
