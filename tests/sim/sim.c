@@ -10,6 +10,7 @@
  * wait for what it would have done: then everybody who waits must have a reason, and nothing
  * arrives twice. In the end the task goes, and the memory is back.
  */
+#include "core/life.h"
 #include "tests/sim/sim.h"
 #include "core/sync.h"
 #include "shm/check.h"
@@ -72,6 +73,7 @@ static void must(bool ok, const char *what, unsigned p, unsigned got, unsigned w
 		sim_fail("part %u (kind %d): %s: %u, should be %u", p, (int)part[p].what, what, got, want);
 }
 
+static uint64_t lives; /* whose every change was looked at */
 static unsigned workers, pins; /* pins: those of the lost are not given back */
 
 /* ---- goroutines ---- */
@@ -778,6 +780,52 @@ static void check_end(struct task *t, size_t used_before)
 		must(part[i].done, "done", i, 0, 1);
 }
 
+/*
+ * Every change of status that was recorded is one of the legal ones, and if nobody died each goroutine has
+ * left every state as often as it came there.
+ */
+static void check_lives(void)
+{
+	static struct {
+		uint64_t gid;
+		int16_t balance[16];
+	} life[8192];
+	static struct life_event e[LIFE_RING];
+	uint64_t lost = 0;
+	unsigned used = 0;
+
+	memset(life, 0, sizeof life);
+	for (unsigned seat = 0; seat <= workers; seat++) {
+		uint64_t at = 0;
+		unsigned n = life_read(seat, &at, e, LIFE_RING, &lost);
+
+		for (unsigned i = 0; i < n; i++) {
+			struct life l;
+			unsigned k;
+
+			life_decode(&e[i], seat, host_now(), &l);
+			if (!(g_legal[l.from] & G_BIT(l.to)))
+				sim_fail("goroutine %lu went from %s to %s", (unsigned long)l.gid, g_status_name(l.from), g_status_name(l.to));
+			for (k = (unsigned)(l.gid * 0x9e3779b97f4a7c15u >> 51); life[k].gid && life[k].gid != l.gid; k = (k + 1) % 8192)
+				;
+			used += !life[k].gid;
+			if (used > 8000)
+				return;
+			life[k].gid = l.gid;
+			life[k].balance[l.from]--;
+			life[k].balance[l.to]++;
+		}
+	}
+	if (lost || sim_count.deaths)
+		return;
+	for (unsigned k = 0; k < 8192; k++)
+		for (unsigned s = 0; s < 16 && life[k].gid; s++)
+			if (life[k].balance[s] && s != G_IDLE && s != G_DEAD) /* it was made dead once more than born */
+				sim_fail("goroutine %lu came %d times more to %s than it left", (unsigned long)life[k].gid,
+					 life[k].balance[s], g_status_name(s));
+	lives += used;
+}
+
 static void run(uint64_t seed, bool deaths)
 {
 	struct sim_plan p = {.workers = 1};
@@ -795,6 +843,7 @@ static void run(uint64_t seed, bool deaths)
 	pins = 0;
 	make_parts(deaths);
 	schedinit(p.procs);
+	atomic_store(&sched.tracing, 1);
 	sh_data_add((uintptr_t)&globals, sizeof globals);
 	sim_begin(seed, &p);
 	t->id = t->slot = 1;
@@ -805,6 +854,7 @@ static void run(uint64_t seed, bool deaths)
 	used = sh_arena_live(sh_root->arena, 0);
 	sim_run(t, stalled);
 	check_end(t, used);
+	check_lives();
 	sh_segment_detach();
 }
 
@@ -865,6 +915,7 @@ int main(int argc, char **argv)
 		batch(1, 0, 8, false);
 		batch(1, 0, 14, true);
 	}
+	printf("lives: %lu goroutines, every change legal, every state left as often as entered\n", (unsigned long)lives);
 	printf("tests: %u passed, %u failed\n", passed, batches_failed);
 	return batches_failed != 0;
 }
