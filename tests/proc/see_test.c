@@ -281,6 +281,21 @@ PROC_TEST(an_idle_runtime_uses_no_cpu)
 	fprintf(stderr, "idle: %.2f ms of CPU in 10 s\n", (double)used / 1e6);
 }
 
+PROC_TEST(nobody_starves_another)
+{
+	static const char *const cases[] = {"progress", "hog", "timer", "calls", "turns"};
+
+	for (unsigned procs = 1; procs <= 2; procs++) {
+		for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+			cr_expect_eq(sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_fair.so %s 2>&1",
+					dir, procs, cases[i]), 0, "%s on %u Ps: %s", cases[i], procs, text);
+		/* Loops without a call give way as well. */
+		cr_expect_eq(sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_run.so spin 4 200 2>&1",
+				dir, procs), 0, "%u Ps: %s", procs, text);
+		cr_expect_str_eq(text, "all have run\n");
+	}
+}
+
 PROC_TEST(counters_count)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);
