@@ -72,6 +72,7 @@ STRESS  := $(call sources,tests/unit/*_stress.c)
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
 SIM     := $(call sources,tests/sim/*.c)
 PROC    := $(call sources,tests/proc/*.c)
+KILL    := $(call sources,tests/kill/*.c)
 BENCH   := $(wildcard tests/bench/main.c)
 COMPARE := tests/bench/malloc_compare.c
 
@@ -81,7 +82,7 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 
 # A program is built as soon as it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
-TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) \
+TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
 .PHONY: all help test test-programs lint demo demo-programs bench bench-programs install clean FORCE
@@ -101,7 +102,7 @@ $(B)/.modflags: FORCE
 	$(call stamp,$(call quote,$(CC) $(MODFLAGS) $(CFLAGS)))
 # Also lists the sources: a program is linked anew when a file of it goes away.
 $(B)/.link: FORCE
-	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC)))
+	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL)))
 
 # ---- objects ----
 
@@ -158,6 +159,8 @@ $(B)/tests/sim: $(call objects,$(O)-sim,$(SHM) $(CORE) $(SIM)) $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -luv -lpthread -ldl -lm)
+$(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
+	$(call link,,-ljansson)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link

@@ -4,15 +4,13 @@
 #include "shm/kill.h"
 
 #if defined(SHOAL_KILL_POINTS) && !defined(SHOAL_SIM)
+#include "shm/check.h"
 #include "shm/segment.h"
 
 #include <signal.h>
 #include <stdatomic.h>
-#include <unistd.h>
-
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int seated; /* only who sits in a seat is killed: the supervisor and the zygote are another matter */
 
@@ -21,37 +19,62 @@ void sh_kill_seated(void)
 	seated = 1;
 }
 
-/* SHOAL_KILL_LIST=1: prints the points, a line each, and ends. */
-static __attribute__((constructor)) void list_points(void)
+unsigned sh_kill_points(void)
 {
-	if (!getenv("SHOAL_KILL_LIST"))
-		return;
-	for (const struct sh_kill_point *const *p = __start_shoal_kill; p < __stop_shoal_kill; p++)
-		puts((*p)->name);
-	fflush(stdout);
-	_exit(0);
+	return (unsigned)(__stop_shoal_kill - __start_shoal_kill);
 }
 
-/* SHOAL_KILL=NUMBER:HIT, the number counted from 0 as listed: killed when it is passed for the HITth time. */
-void sh_kill_arm(void)
+const char *sh_kill_name(unsigned i)
 {
-	const char *e = getenv("SHOAL_KILL"), *colon = e ? strchr(e, ':') : NULL;
+	return __start_shoal_kill[i].name;
+}
 
-	if (!colon)
-		return;
-	atomic_store(&sh_root->kill_countdown, atoi(colon + 1));
-	atomic_store(&sh_root->kill_armed, (uint32_t)atoi(e) + 1);
+_Bool sh_kill_passed(unsigned i)
+{
+	return atomic_exchange(&sh_root->kill_passed[i], 0);
+}
+
+/* Its number + 1. */
+static unsigned number_of(const char *name)
+{
+	for (unsigned i = 0; name && i < sh_kill_points(); i++)
+		if (strcmp(sh_kill_name(i), name) == 0)
+			return i + 1;
+	return 0;
+}
+
+_Bool sh_kill_arm(const char *name, int hit, const char *then, int then_hit)
+{
+	unsigned i = number_of(name), next = number_of(then);
+
+	atomic_store(&sh_root->kill_armed, 0);
+	if ((name && !i) || (then && !next))
+		return 0;
+	atomic_store(&sh_root->kill_next, next);
+	atomic_store(&sh_root->kill_next_countdown, then_hit);
+	atomic_store(&sh_root->kill_countdown, hit);
+	atomic_store(&sh_root->kill_armed, i);
+	return 1;
 }
 
 void sh_kill_hit(const struct sh_kill_point *here)
 {
+	_Atomic uint8_t *passed = &sh_root->kill_passed[here - __start_shoal_kill];
 	uint32_t armed = atomic_load_explicit(&sh_root->kill_armed, memory_order_relaxed);
 
-	if (__builtin_expect(armed == 0, 1) || !seated || __start_shoal_kill[armed - 1] != here)
+	if (!seated)
+		return;
+	if (!atomic_load_explicit(passed, memory_order_relaxed)) {
+		sh_check(here - __start_shoal_kill < SH_KILL_MAX);
+		atomic_store_explicit(passed, 1, memory_order_relaxed);
+	}
+	if (__builtin_expect(armed == 0, 1) || strcmp(__start_shoal_kill[armed - 1].name, here->name) != 0)
 		return;
 	if (atomic_fetch_sub(&sh_root->kill_countdown, 1) != 1)
 		return;
 	atomic_store(&sh_root->kill_armed, 0);
+	atomic_store(&sh_root->kill_countdown, atomic_load(&sh_root->kill_next_countdown));
+	atomic_store(&sh_root->kill_armed, atomic_exchange(&sh_root->kill_next, 0));
 	atomic_fetch_add(&sh_root->kill_done, 1);
 	kill(getpid(), SIGKILL);
 	for (;;)

@@ -76,7 +76,6 @@ int sh_segment_create(size_t memory_limit)
 		close(fd);
 		return -ENOMEM;
 	}
-	sh_kill_arm();
 	sh_root->version = SH_VERSION;
 	sh_root->magic = SH_MAGIC;
 	return fd;

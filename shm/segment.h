@@ -38,6 +38,7 @@
 #define SH_SIZE (SH_OFF_WINDOWS + SH_SEATS * SH_REGION)
 
 #define SH_DATA_MAX 4096
+#define SH_KILL_MAX 1024
 #define SH_SEAT_MEDIC 0	 /* the medic sits here; workers from 1 */
 #define SH_MAGIC 0x4c414f4853ul
 #define SH_VERSION 1
@@ -84,8 +85,11 @@ struct sh_segment {
 	_Atomic uint32_t bell;	    /* futex: rung for the medic */
 	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point + 1 */
 	_Atomic int32_t kill_countdown;
+	_Atomic uint32_t kill_next; /* armed after that kill, and its countdown */
+	_Atomic int32_t kill_next_countdown;
 	_Atomic uint64_t kill_done;  /* kills made */
 	int32_t poll_fd; /* epoll set of all workers, in their descriptor table */
+	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by point */
 	struct sh_arena *arena;
 	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */
 	struct sh_data {

@@ -5,6 +5,7 @@
  * wait for has come.
  */
 #include "supervisor/super.h"
+#include "shm/kill.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -608,10 +609,38 @@ static void verb_restart(struct asker *a, json_t *request)
 		sh_fleet_renew(a, one ? (unsigned)worker : 0);
 }
 
+#if defined(SHOAL_KILL_POINTS)
+/*
+ * For tests/kill. "point" and "hit" arm a point, "then" and "then_hit" another one after that kill; no
+ * "point" disarms. Answers the points passed since the last time.
+ */
+static void verb_kill(struct asker *a, json_t *request)
+{
+	const char *point = text_of(request, "point");
+	json_t *passed = json_array(), *all = json_array();
+
+	if (!sh_kill_arm(point, (int)number_of(request, "hit", 1), text_of(request, "then"),
+			 (int)number_of(request, "then_hit", 1))) {
+		sh_answer_error(a, CODE_FAILED, NULL, "no such point: %s", point);
+		return;
+	}
+	for (unsigned i = 0; i < sh_kill_points(); i++) {
+		json_array_append_new(all, json_string(sh_kill_name(i)));
+		if (sh_kill_passed(i))
+			json_array_append_new(passed, json_string(sh_kill_name(i)));
+	}
+	sh_answer(a, json_pack("{s:I, s:o, s:o}", "done", (json_int_t)atomic_load(&sh_root->kill_done), "passed", passed,
+			       "points", all), NULL, 0);
+}
+#endif
+
 static const struct {
 	const char *name;
 	void (*run)(struct asker *, json_t *request);
 } table[] = {
+#if defined(SHOAL_KILL_POINTS)
+	{"kill", verb_kill},
+#endif
 	{"hello", verb_hello},	 {"submit", verb_submit}, {"wait", verb_wait},	 {"logs", verb_logs},
 	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
 	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},

@@ -79,22 +79,18 @@ void sh_kill_seated(void)
 {
 }
 
-void sh_kill_arm(void)
-{
-}
-
 void sh_kill_hit(const struct sh_kill_point *here)
 {
 	if (!mortal || atomic_load_explicit(&sh->armed, memory_order_relaxed) <= 0)
 		return;
-	if (atomic_load(&sh->target) >= 0 && __start_shoal_kill[atomic_load(&sh->target)] != here)
+	if (atomic_load(&sh->target) >= 0 && &__start_shoal_kill[atomic_load(&sh->target)] != here)
 		return;
 	if (atomic_load(&sh->at_medic) && getpid() != atomic_load(&sh->at_medic))
 		return;
 	if (atomic_fetch_sub(&sh->armed, 1) != 1)
 		return;
 	for (unsigned i = 0; __start_shoal_kill + i < __stop_shoal_kill; i++)
-		if (__start_shoal_kill[i] == here)
+		if (&__start_shoal_kill[i] == here)
 			sh->killed[i % 256]++;
 	snprintf(sh->where, sizeof sh->where, "%s", here->name);
 	kill(getpid(), SIGKILL);
@@ -109,7 +105,7 @@ static unsigned npoints(void)
 
 static const char *point(unsigned i)
 {
-	return __start_shoal_kill[i]->name;
+	return __start_shoal_kill[i].name;
 }
 
 static int find_point(const char *name)

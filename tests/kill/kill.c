@@ -1,0 +1,417 @@
+/*
+ * kill.c - every kill point, on each of its first hits: the runtime is whole after it and goes on.
+ *
+ *   kill [--hits N] [--point NAME] [--verbose]
+ *
+ * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
+ * workload runs undisturbed and the points it passes are noted; then for each point and each hit:
+ * armed, the workload, the audit, the workload again, the audit. The workloads are all kill_*.c of
+ * tests/modules, whose goroutines and root have attempts left: they check themselves and always end
+ * with 0; and a renewal of all workers. Points of the repair that are passed only after a death at some
+ * other point have their turn after that: two kills. Points that nobody ever passes are told.
+ */
+#include <errno.h>
+#include <glob.h>
+#include <jansson.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define POINTS_MAX 1024
+#define WORK_MAX 32
+#define RUN_MS 20000
+#define TRIES 3 /* the same run passes a point now and then, if it is a matter of who meets whom */
+
+extern char **environ;
+
+struct point {
+	char name[64];
+	int work; /* a workload that passes it, -1 */
+	const struct point *via; /* it is passed after a death at this point */
+	unsigned kills;
+	bool done;
+};
+
+static struct point point[POINTS_MAX];
+static unsigned npoints, kills, failures;
+static char dir[64], socket_path[96], output[16384];
+static const char *build, *work[WORK_MAX]; /* NULL: the renewal */
+static unsigned nwork;
+static pid_t supervisor;
+static bool verbose;
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static _Noreturn void give_up(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\ntests: 0 passed, 1 failed\n");
+	fflush(stdout);
+	if (supervisor > 0)
+		kill(supervisor, SIGKILL);
+	_exit(1);
+}
+
+static void read_output(void)
+{
+	char path[128];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/out", dir);
+	f = fopen(path, "r");
+	n = f ? fread(output, 1, sizeof output - 1, f) : 0;
+	output[n] = 0;
+	if (f)
+		fclose(f);
+}
+
+/* Starts a program of the build; its output goes to the file `out`. */
+static pid_t start(const char *const *argv)
+{
+	posix_spawn_file_actions_t fa;
+	char path[128];
+	pid_t pid;
+
+	snprintf(path, sizeof path, "%s/out", dir);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", 0, 0);
+	posix_spawn_file_actions_addopen(&fa, 1, path, 01 | 0100 | 01000, 0600);
+	posix_spawn_file_actions_adddup2(&fa, 1, 2);
+	if (posix_spawn(&pid, argv[0], &fa, NULL, (char *const *)argv, environ) != 0)
+		give_up("cannot start %s: %s", argv[0], strerror(errno));
+	posix_spawn_file_actions_destroy(&fa);
+	return pid;
+}
+
+/* Its exit code, 128 + signal, or -1 when it has not ended in time. */
+static int end_of(pid_t pid, int ms)
+{
+	double until = seconds() + ms / 1000.0;
+	int st;
+
+	while (waitpid(pid, &st, WNOHANG) == 0) {
+		if (seconds() > until) {
+			kill(pid, SIGKILL);
+			waitpid(pid, &st, 0);
+			return -1;
+		}
+		usleep(300);
+	}
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
+static int shoal(const char *verb, const char *a, const char *b, const char *c)
+{
+	char path[256];
+	int r;
+
+	snprintf(path, sizeof path, "%s/shoal", build);
+	r = end_of(start((const char *const[]){path, verb, a, b, c, NULL}), RUN_MS);
+	read_output();
+	return r;
+}
+
+static int run_work(unsigned w)
+{
+	return work[w] ? shoal("run", "--attempts", "30", work[w]) : shoal("restart", NULL, NULL, NULL);
+}
+
+static void start_supervisor(void)
+{
+	char path[256], log[128];
+	posix_spawn_file_actions_t fa;
+
+	snprintf(path, sizeof path, "%s/kill/shoald", build);
+	snprintf(log, sizeof log, "%s/log", dir);
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", 0, 0);
+	posix_spawn_file_actions_addopen(&fa, 1, log, 01 | 0100 | 02000, 0600);
+	posix_spawn_file_actions_adddup2(&fa, 1, 2);
+	if (posix_spawn(&supervisor, path, &fa, NULL,
+			(char *[]){path, "--procs", "2", "--socket", socket_path, NULL}, environ) != 0)
+		give_up("cannot start %s", path);
+	posix_spawn_file_actions_destroy(&fa);
+	for (unsigned i = 0; i < 500; i++) {
+		if (shoal("info", NULL, NULL, NULL) == 0)
+			return;
+		usleep(10000);
+	}
+	give_up("the supervisor does not answer: %s", output);
+}
+
+static void stop_supervisor(void)
+{
+	int st;
+
+	if (shoal("stop", "--now", NULL, NULL) != 0)
+		kill(supervisor, SIGKILL);
+	waitpid(supervisor, &st, 0);
+	supervisor = 0;
+}
+
+/* The request that arms (name NULL: disarms) and tells what was passed since the last one. */
+static json_t *ask_kill(const char *name, unsigned hit, const char *then, unsigned then_hit)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	json_t *answer;
+	char request[320];
+	FILE *f;
+
+	snprintf(at.sun_path, sizeof at.sun_path, "%s", socket_path);
+	if (connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
+		give_up("no connection to the supervisor: %s", strerror(errno));
+	if (then)
+		snprintf(request, sizeof request,
+			 "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%u,\"then\":\"%s\",\"then_hit\":%u}\n", name, hit, then,
+			 then_hit);
+	else if (name)
+		snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%u}\n", name, hit);
+	else
+		snprintf(request, sizeof request, "{\"verb\":\"kill\"}\n");
+	if (write(fd, request, strlen(request)) != (ssize_t)strlen(request))
+		give_up("the supervisor hangs up");
+	f = fdopen(fd, "r");
+	answer = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
+	fclose(f);
+	if (!answer || !json_object_get(answer, "done"))
+		give_up("no answer to kill");
+	return answer;
+}
+
+static struct point *find(const char *name)
+{
+	for (unsigned i = 0; i < npoints; i++)
+		if (strcmp(point[i].name, name) == 0)
+			return &point[i];
+	return NULL;
+}
+
+static void list_points(void)
+{
+	json_t *answer = ask_kill(NULL, 0, NULL, 0), *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "points"), i, name)
+	{
+		if (find(json_string_value(name)))
+			continue;
+		if (npoints == POINTS_MAX)
+			give_up("more than %d points", POINTS_MAX);
+		snprintf(point[npoints].name, sizeof point[0].name, "%s", json_string_value(name));
+		point[npoints++].work = -1;
+	}
+	json_decref(answer);
+}
+
+static void failed(const struct point *p, unsigned hit, const char *what, int r)
+{
+	char cmd[256];
+
+	failures++;
+	printf("FAILED %s, hit %u: %s: %d\n%.2000s\n", p ? p->name : "(undisturbed)", hit, what, r, output);
+	fflush(stdout);
+	snprintf(cmd, sizeof cmd, "tail -n 12 %s/log; rm %s/log", dir, dir);
+	if (system(cmd) != 0)
+		printf("(no log)\n");
+	stop_supervisor(); /* whatever is wrong with it, the next point begins with another */
+	start_supervisor();
+}
+
+/* Disarms; what was passed since the last time is passed by this workload, after a death at via. Returns the kills made. */
+static json_int_t look(int w, const struct point *via)
+{
+	json_t *answer = ask_kill(NULL, 0, NULL, 0), *name;
+	json_int_t done = json_integer_value(json_object_get(answer, "done"));
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, "passed"), i, name)
+	{
+		struct point *p = find(json_string_value(name));
+
+		if (!p || p->work >= 0)
+			continue;
+		p->work = w;
+		p->via = via;
+	}
+	json_decref(answer);
+	return done;
+}
+
+static json_int_t count_kills(void)
+{
+	json_t *answer = ask_kill(NULL, 0, NULL, 0);
+	json_int_t done = json_integer_value(json_object_get(answer, "done"));
+
+	json_decref(answer);
+	return done;
+}
+
+/* Which workload passes which points. */
+static void survey(void)
+{
+	for (unsigned w = 0; w < nwork; w++) {
+		int r = 0;
+
+		for (unsigned n = 0; n < TRIES && r == 0; n++)
+			r = run_work(w);
+		if (r != 0)
+			failed(NULL, 0, work[w] ? work[w] : "restart", r);
+		look((int)w, NULL);
+	}
+}
+
+static bool clean(const struct point *p, unsigned hit)
+{
+	int r = shoal("check", NULL, NULL, NULL);
+
+	if (r != 0)
+		failed(p, hit, "audit", r);
+	return r == 0;
+}
+
+/* 1: somebody died there; 0: nobody came by; -1: and that was too much. */
+static int made(struct point *p, unsigned hit)
+{
+	for (unsigned n = 0; n < TRIES; n++) {
+		json_int_t before = count_kills();
+		int r;
+
+		if (p->via)
+			json_decref(ask_kill(p->via->name, 1 + n, p->name, hit));
+		else
+			json_decref(ask_kill(p->name, hit, NULL, 0));
+		r = run_work((unsigned)p->work);
+		if (r != 0) {
+			failed(p, hit, "the workload ends with", r);
+			return -1;
+		}
+		if (look(p->work, p->via ? p->via : p) >= before + (p->via ? 2 : 1))
+			return 1;
+	}
+	return 0;
+}
+
+static void kill_at(struct point *p, unsigned hit)
+{
+	int r;
+
+	if (made(p, hit) <= 0 || !clean(p, hit))
+		return;
+	r = run_work(0);
+	if (r != 0)
+		failed(p, hit, "the next run ends with", r);
+	else if (clean(p, hit)) {
+		kills++;
+		p->kills++;
+	}
+	if (verbose)
+		printf("%s %u: survived, %.1f s\n", p->name, hit, seconds());
+}
+
+static void find_work(const char *pattern)
+{
+	glob_t g;
+	char path[256];
+
+	snprintf(path, sizeof path, "%s/tests/modules/%s", build, pattern);
+	if (glob(path, 0, NULL, &g) == 0)
+		for (size_t i = 0; i < g.gl_pathc && nwork < WORK_MAX; i++)
+			work[nwork++] = strdup(g.gl_pathv[i]);
+}
+
+static void tell(double began)
+{
+	unsigned passed = 0, killed = 0;
+
+	for (unsigned i = 0; i < npoints; i++) {
+		passed += point[i].work >= 0;
+		killed += point[i].kills > 0;
+	}
+	printf("kill points: %u, passed by a workload: %u, killed at: %u; kills survived: %u; %.1f s\n", npoints, passed,
+	       killed, kills, seconds() - began);
+	if (passed < npoints) {
+		printf("warning: no workload passes:");
+		for (unsigned i = 0; i < npoints; i++)
+			if (point[i].work < 0)
+				printf(" %s", point[i].name);
+		printf("\n");
+	}
+	printf("passed, but nobody died there:");
+	for (unsigned i = 0; i < npoints; i++)
+		if (point[i].work >= 0 && !point[i].kills)
+			printf(" %s", point[i].name);
+	printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned hits = 1;
+	const char *only = NULL;
+	double began = seconds();
+	char cmd[128];
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--hits") && i + 1 < argc)
+			hits = (unsigned)atoi(argv[++i]);
+		else if (!strcmp(argv[i], "--point") && i + 1 < argc)
+			only = argv[++i];
+		else if (!strcmp(argv[i], "--verbose"))
+			verbose = true;
+		else
+			give_up("usage: kill [--hits N] [--point NAME] [--verbose]");
+	}
+	build = getenv("SHOAL_BUILD") ? getenv("SHOAL_BUILD") : "build";
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	strcpy(dir, "/tmp/shoal-kill.XXXXXX");
+	if (!mkdtemp(dir))
+		give_up("no folder");
+	snprintf(socket_path, sizeof socket_path, "%s/s", dir);
+	setenv("SHOAL_SOCKET", socket_path, 1);
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	find_work("kill_work.so"); /* the run after each death */
+	find_work("kill_[!w]*.so");
+	if (!nwork)
+		give_up("no workload");
+	work[nwork++] = NULL;
+	start_supervisor();
+	list_points();
+	survey();
+	/* Again and again: a death brings the medic by points that nobody passed before. */
+	for (bool more = true; more;) {
+		more = false;
+		for (unsigned i = 0; i < npoints; i++)
+			if (point[i].work >= 0 && !point[i].done && (!only || !strcmp(only, point[i].name))) {
+				more = point[i].done = true;
+				for (unsigned hit = 1; hit <= hits; hit++)
+					kill_at(&point[i], hit);
+			}
+	}
+	stop_supervisor();
+	snprintf(cmd, sizeof cmd, "rm -r %s", dir);
+	if (system(cmd) != 0)
+		printf("cannot remove %s\n", dir);
+	tell(began);
+	printf("tests: %u passed, %u failed\n", kills, failures);
+	return failures != 0;
+}
