@@ -411,6 +411,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	g->gid += GID_STEP; /* whoever asks for the old number learns that it has ended */
 	KILL_POINT("g.end.gid");
 	casgstatus(g, G_RUNNING, G_DEAD);
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: gid raised, then joined looked at */
 	g_end_tell(g);
 	gfput(g);
 	m->note.cleared = NULL;

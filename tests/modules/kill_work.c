@@ -19,7 +19,7 @@
 static struct shoal_go_opts stubborn = {.name = "member", .attempts = 100, .flags = SHOAL_ISOLATED};
 
 static struct shoal_wg members, helpers;
-static struct shoal_mutex mu;
+static struct shoal_mutex mu, kept;
 static struct shoal_chan *sync_chan, *buffered, *quiet;
 static int runs[N], seen[N], progress[N], collector_runs, total;
 static long inside;
@@ -119,6 +119,7 @@ static void collect(void *arg)
 			continue;
 		__atomic_fetch_add(&seen[atoi(text)], 1, __ATOMIC_SEQ_CST);
 		free(text);
+		shoal_yield(); /* meanwhile it fills, and others wait to send */
 	}
 }
 
@@ -157,6 +158,13 @@ static void crash(void *arg)
 	*nowhere = 1;
 }
 
+/* Ends with a mutex in its hands: the next one is told. */
+static void keeps_mutex(void *arg)
+{
+	(void)arg;
+	shoal_mutex_lock(&kept);
+}
+
 static void joined(void *arg)
 {
 	(void)arg;
@@ -184,9 +192,9 @@ static int check(void)
 
 int shoal_main(int argc, char **argv)
 {
-	struct shoal_go_opts once = {.name = "crash", .flags = SHOAL_ISOLATED};
+	struct shoal_go_opts once = {.name = "crash", .attempts = 2, .flags = SHOAL_ISOLATED};
 	struct shoal_end end;
-	shoal_gid c[COLLECTORS], g;
+	shoal_gid c[COLLECTORS], sleeper[8], g;
 	struct shoal_chan *chan[COLLECTORS];
 
 	(void)argc;
@@ -204,11 +212,14 @@ int shoal_main(int argc, char **argv)
 	g = shoal_go_with(&once, crash, NULL, 0);
 	if (shoal_join(g, &end) != 0 || (end.how != SHOAL_CRASHED && end.how != SHOAL_LOST))
 		return 9;
-	for (int i = 0; i < 20; i++) {
-		g = shoal_go_with(&stubborn, joined, NULL, 0);
-		if (shoal_join(g, &end) != 0 || end.how != SHOAL_DONE)
+	shoal_join(shoal_go_with(&stubborn, keeps_mutex, NULL, 0), NULL);
+	if (shoal_mutex_lock(&kept) != -EOWNERDEAD || shoal_mutex_unlock(&kept) != 0)
+		return 11;
+	for (int i = 0; i < 8; i++)
+		sleeper[i] = shoal_go_with(&stubborn, joined, NULL, 0);
+	for (int i = 0; i < 8; i++)
+		if (shoal_join(sleeper[i], &end) != 0 || end.how != SHOAL_DONE)
 			return 10;
-	}
 	shoal_wg_wait(&members);
 	shoal_close(sync_chan);
 	shoal_close(buffered);

@@ -1,0 +1,64 @@
+/*
+ * kill_limit.c - takes memory until there is none, works on at the limit, gives it back: for the kill
+ * driver, whose supervisor has little. As kill_work.c it checks itself.
+ */
+#include <shoal.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WORKERS 40
+
+static struct shoal_go_opts stubborn = {.name = "at the limit", .attempts = 100, .flags = SHOAL_ISOLATED};
+static struct shoal_wg wg;
+static int done[WORKERS];
+
+struct link {
+	struct link *next;
+};
+
+static void parks(void *arg)
+{
+	int me = *(int *)arg;
+	volatile char frame[3000];
+
+	frame[me] = 1;
+	shoal_yield();
+	shoal_sleep(10000);
+	done[me] = frame[me];
+}
+
+static struct link *take(struct link *all, size_t size)
+{
+	struct link *l;
+
+	while ((l = malloc(size))) {
+		l->next = all;
+		all = l;
+	}
+	return all;
+}
+
+int shoal_main(int argc, char **argv)
+{
+	struct link *all = NULL, *next;
+
+	(void)argc;
+	(void)argv;
+	for (int i = 0; i < WORKERS; i++)
+		if (!shoal_wg_go_with(&wg, &stubborn, parks, &i, sizeof i))
+			return 1;
+	for (size_t size = 4u << 20; size >= 16384; size /= 4)
+		all = take(all, size);
+	if (shoal_chan_new(100000, 100) || errno != ENOMEM)
+		return 2;
+	shoal_wg_wait(&wg);
+	for (; all; all = next) {
+		next = all->next;
+		free(all);
+	}
+	for (int i = 0; i < WORKERS; i++)
+		if (!done[i])
+			return 3;
+	return 0;
+}
