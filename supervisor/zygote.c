@@ -447,6 +447,19 @@ static void await_request(void)
 	}
 }
 
+/*
+ * The zygote waits for a lock of the heap. If its owner is dead and so is the medic, nobody would
+ * ever free it: the next medic is ours to clone. It is mended here then; nobody else is at it.
+ */
+static void zygote_waits(struct sh_lock *l, unsigned waiter)
+{
+	int owner = (int)atomic_load(&l->owner) - 1;
+
+	if (waiter == ZYGOTE_SEAT && l->kind == SH_LOCK_HEAP && owner >= 0 && owner < SH_SEATS &&
+	    sh_seat_dead((unsigned)owner) && sh_seat_dead(SH_SEAT_MEDIC))
+		sh_heap_repair(sh_root->arena, (unsigned)owner, ZYGOTE_SEAT);
+}
+
 /* The zygote from here on, be it the first or a standby. */
 static _Noreturn void serve_all(bool took_over)
 {
@@ -455,6 +468,7 @@ static _Noreturn void serve_all(bool took_over)
 	int fds[3], nfds;
 
 	prctl(PR_SET_NAME, "shoal-zygote");
+	sh_lock_waits = zygote_waits;
 	sh_robust_hold(&sh_root->zygote_word);
 	atomic_store(&sh_root->zygote, getpid());
 	if (took_over)

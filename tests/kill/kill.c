@@ -116,6 +116,8 @@ static void tell_hang(void)
 		if (system(cmd) != 0)
 			printf("(%s: no answer)\n", verb[i]);
 	}
+	if (getenv("ON_HANG") && system(getenv("ON_HANG")) != 0) /* a debugger, for example */
+		printf("(%s)\n", getenv("ON_HANG"));
 }
 
 /* Its exit code, 128 + signal, or -1 when it has not ended in time. */
@@ -245,7 +247,8 @@ static void failed(const struct point *p, unsigned hit, const char *what, int r)
 	char cmd[256];
 
 	failures++;
-	printf("FAILED %s, hit %u: %s: %d\n%.2000s\n", p ? p->name : "(undisturbed)", hit, what, r, output);
+	printf("FAILED %s, hit %u, by %s: %s: %d\n%.2000s\n", p ? p->name : "(undisturbed)", hit,
+	       p && work[p->work] ? work[p->work] : "a renewal", what, r, output);
 	fflush(stdout);
 	snprintf(cmd, sizeof cmd, "tail -n 12 %s/log; rm %s/log", dir, dir);
 	if (system(cmd) != 0)

@@ -45,9 +45,10 @@ int shoal_main(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	for (int i = 0; i < WORKERS; i++)
-		if (!shoal_wg_go_with(&wg, &stubborn, parks, &i, sizeof i))
-			return 1;
+	for (int i = 0, tries = 0; i < WORKERS; i++) /* what a task before us left comes back when workers are renewed */
+		while (!shoal_wg_go_with(&wg, &stubborn, parks, &i, sizeof i))
+			if (errno != ENOMEM || tries++ > 1000 || shoal_sleep(1000000) != 0)
+				return fprintf(stderr, "goroutine %d: errno %d, %d tries\n", i, errno, tries), 4;
 	for (size_t size = 4u << 20; size >= 16384; size /= 4)
 		all = take(all, size);
 	if (shoal_chan_new(100000, 100) || errno != ENOMEM)

@@ -196,6 +196,7 @@ int shoal_main(int argc, char **argv)
 	struct shoal_end end;
 	shoal_gid c[COLLECTORS], sleeper[8], g;
 	struct shoal_chan *chan[COLLECTORS];
+	int r;
 
 	(void)argc;
 	(void)argv;
@@ -218,8 +219,8 @@ int shoal_main(int argc, char **argv)
 	for (int i = 0; i < 8; i++)
 		sleeper[i] = shoal_go_with(&stubborn, joined, NULL, 0);
 	for (int i = 0; i < 8; i++)
-		if (shoal_join(sleeper[i], &end) != 0 || end.how != SHOAL_DONE)
-			return 10;
+		if ((r = shoal_join(sleeper[i], &end)) != 0 || end.how != SHOAL_DONE)
+			return fprintf(stderr, "join %d: %d, how %d, attempts %d\n", i, r, end.how, end.attempts), 10;
 	shoal_wg_wait(&members);
 	shoal_close(sync_chan);
 	shoal_close(buffered);
