@@ -23,7 +23,12 @@ void (*sh_check_hook)(const char *, int, const char *);
 
 void sh_check_failed(const char *file, int line, const char *what)
 {
-	dprintf(2, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line, what);
+	char text[300];
+	int n = snprintf(text, sizeof text, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line, what);
+
+	/* Not the libc calls: on a goroutine they belong to its task, and may park it. */
+	if (n > 0)
+		syscall(SYS_write, 2, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
 	if (sh_check_hook)
 		sh_check_hook(file, line, what);
 	abort();
