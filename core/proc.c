@@ -296,6 +296,7 @@ static struct g *park_m(struct g *g)
 	} else {
 		atomic_thread_fence(memory_order_seq_cst); /* pairs with who tells a waiter without a lock in common */
 	}
+	sh_lock_none((unsigned)m->seat);
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
 	/* Another worker may run it by now; the sequence says whether it is still this wait. */
 	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
@@ -345,6 +346,7 @@ static struct g *goyield_m(struct g *g)
 {
 	struct m *m = getm;
 
+	sh_lock_none((unsigned)m->seat);
 	left_cpu(m, g);
 	g->waitreason = WAIT_ZERO;
 	if (atomic_load_explicit(&g->preempt, memory_order_relaxed)) {

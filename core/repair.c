@@ -324,6 +324,14 @@ static void repair_locks(unsigned seat, unsigned from)
 				mend_lock(seat, i);
 }
 
+/* Dead and not yet mended. A vacant seat keeps the mark until somebody is cloned into it: that one must not be mended. */
+static bool to_be_mended(unsigned seat)
+{
+	uint32_t state = atomic_load(&sh_root->seat[seat].state);
+
+	return state != SEAT_EMPTY && state != SEAT_VACANT && sh_seat_dead(seat);
+}
+
 /*
  * The medic waits for a lock, and whoever has it may be dead and not repaired yet, or wait for one
  * whose owner is. Those are of the same rank or a higher one: they are mended on the spot, of all
@@ -334,7 +342,7 @@ static void medic_waits(struct sh_lock *l, unsigned waiter)
 	if (waiter != SH_SEAT_MEDIC)
 		return;
 	for (unsigned i = 1; i < SH_SEATS; i++)
-		if (sh_seat_dead(i)) {
+		if (to_be_mended(i)) {
 			sh_check(l->kind > SH_LOCK_WAITQ || !getm->note.ready);
 			repair_locks(i, l->kind);
 		}

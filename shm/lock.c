@@ -101,6 +101,16 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 	sh_check(!"lock dropped that its seat does not list");
 }
 
+#if defined(SHOAL_KILL_POINTS) || defined(SHOAL_SIM) || SHOAL_DEBUG
+void sh_lock_none(unsigned seat)
+{
+	struct sh_held *h = sh_seat_held(seat);
+
+	for (unsigned i = 0; i < SH_HELD_MAX; i++)
+		sh_check(!h->lock[i]);
+}
+#endif
+
 bool sh_lock_held(const struct sh_lock *l, unsigned seat)
 {
 	return atomic_load_explicit(&((struct sh_lock *)l)->owner, memory_order_relaxed) == seat + 1;

@@ -54,4 +54,11 @@ bool sh_lock_try(struct sh_lock *, unsigned seat);
 void sh_lock_drop(struct sh_lock *, unsigned seat);	 /* checks that seat owns it */
 bool sh_lock_held(const struct sh_lock *, unsigned seat);
 
+/* Who is about to leave a goroutine holds nothing: it may go on in another process. In builds for tests. */
+#if defined(SHOAL_KILL_POINTS) || defined(SHOAL_SIM) || SHOAL_DEBUG
+void sh_lock_none(unsigned seat);
+#else
+#define sh_lock_none(seat) ((void)(seat))
+#endif
+
 #endif

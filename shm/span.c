@@ -15,8 +15,9 @@
 #include "shm/heap_int.h"
 #include "shm/kill.h"
 
-#include <sched.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -505,7 +506,7 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 		for (unsigned n = 0; !sh_lock_try(&a->lock, by); n++) {
 			if (n == FINISH_TRIES)
 				return false;
-			sched_yield();
+			syscall(SYS_sched_yield); /* not libc's call: on a goroutine that gives way, here with the lock held */
 		}
 		end_purge(a, p);
 		sh_lock_drop(&a->lock, by);

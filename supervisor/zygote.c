@@ -80,6 +80,8 @@ static void fail(struct zrep *rep, int code, const char *what)
 	snprintf(rep->message, sizeof rep->message, "%s: %s", what, strerror(errno));
 }
 
+static uint32_t cloned_with[SH_SEATS]; /* the last ticket of each seat */
+
 static pid_t clone_seat(unsigned seat, uint32_t ticket)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -88,6 +90,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ticket)
 	/* The clone itself cannot know it: another load may come before it runs. */
 	s->load_gen = load_gen;
 	cloned_ns[seat] = sh_now();
+	cloned_with[seat] = ticket;
 	pid = spawn(0x00000400 /* CLONE_FILES */);
 	if (pid)
 		return pid;
@@ -447,16 +450,27 @@ static void await_request(void)
 	}
 }
 
+/* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
+static bool no_medic(void)
+{
+	const struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
+	uint32_t ticket = atomic_load(&((struct sh_seat *)s)->ticket);
+
+	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&((struct sh_seat *)s)->state) == SEAT_STARTING && !(ticket & 1) &&
+					       ticket != cloned_with[SH_SEAT_MEDIC]);
+}
+
 /*
- * The zygote waits for a lock of the heap. If its owner is dead and so is the medic, nobody would
- * ever free it: the next medic is ours to clone. It is mended here then; nobody else is at it.
+ * The zygote waits for a lock of the heap. If its owner is dead and there is no medic, nobody would
+ * ever free it: it is mended here then; nobody else is at it.
  */
 static void zygote_waits(struct sh_lock *l, unsigned waiter)
 {
 	int owner = (int)atomic_load(&l->owner) - 1;
 
-	if (waiter == ZYGOTE_SEAT && l->kind == SH_LOCK_HEAP && owner >= 0 && owner < SH_SEATS &&
-	    sh_seat_dead((unsigned)owner) && sh_seat_dead(SH_SEAT_MEDIC))
+	if (waiter != ZYGOTE_SEAT || l->kind != SH_LOCK_HEAP || owner < 0 || owner >= SH_SEATS || !no_medic())
+		return;
+	if (owner == SH_SEAT_MEDIC || sh_seat_dead((unsigned)owner))
 		sh_heap_repair(sh_root->arena, (unsigned)owner, ZYGOTE_SEAT);
 }
 
