@@ -153,9 +153,17 @@ int mkstemp64(char *template)
 
 /* ---- dup ---- */
 
+/* Where 1 and 2 of the task really lead. */
+static int output_fd(int fd)
+{
+	struct g *g = fd == 1 || fd == 2 ? on_g() : NULL;
+
+	return !g ? fd : fd == 1 ? g->task->fd_out : g->task->fd_err;
+}
+
 int dup(int fd)
 {
-	return fd_made((int)syscall(SYS_dup, fd));
+	return fd_made((int)syscall(SYS_dup, output_fd(fd)));
 }
 
 /* Descriptors 1 and 2 of a task are where its output goes. */
@@ -181,8 +189,7 @@ int dup3(int fd, int to, int flags)
 
 	if (!g)
 		return (int)syscall(SYS_dup3, fd, to, flags);
-	if (fd == 1 || fd == 2)
-		fd = fd == 1 ? g->task->fd_out : g->task->fd_err;
+	fd = output_fd(fd);
 	if (to == 1 || to == 2)
 		return redirect(g->task, fd, to);
 	if (!fd_ours(to)) {
@@ -213,7 +220,7 @@ int fcntl(int fd, int op, ...)
 	va_end(ap);
 	if (posix_enter() && (op == F_SETLKW || op == F_OFD_SETLKW))
 		return (int)BLOCKING(syscall(SYS_fcntl, fd, op, arg));
-	r = syscall(SYS_fcntl, fd, op, arg);
+	r = syscall(SYS_fcntl, output_fd(fd), op, arg);
 	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
 }
 

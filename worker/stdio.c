@@ -17,6 +17,9 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <unistd.h>
+#include <string.h>
+#include <fcntl.h>
 #include <stdio_ext.h>
 
 struct _IO_FILE_plus;
@@ -161,9 +164,34 @@ FILE *fdopen(int fd, const char *mode)
 	return opened(libc(fd, mode));
 }
 
+/* 1 and 2 go through the worker, unbuffered here: the streams are its own, for others as well. */
+static bool is_output(FILE *f)
+{
+	return on_g() && (f == stdout || f == stderr);
+}
+
+/* The stream stays; where it leads is the task's. */
+static FILE *reopen_output(const char *path, const char *mode, FILE *f)
+{
+	int fd, r;
+
+	if (!path)
+		return f;
+	fd = open(path, (strchr(mode, '+') ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC | (mode[0] == 'a' ? O_APPEND : O_TRUNC),
+		0666);
+	if (fd < 0)
+		return NULL;
+	r = dup2(fd, f == stdout ? 1 : 2);
+	close(fd);
+	return r < 0 ? NULL : f;
+}
+
 FILE *freopen(const char *path, const char *mode, FILE *f)
 {
 	LIBC(FILE *, "freopen", const char *, const char *, FILE *);
+
+	if (is_output(f))
+		return reopen_output(path, mode, f);
 	closing(f);
 	return opened(libc(path, mode, f));
 }
@@ -202,12 +230,7 @@ FILE *fopencookie(void *cookie, const char *mode, cookie_io_functions_t f)
 	return opened(libc(cookie, mode, f));
 }
 
-/* 1 and 2 go through the worker, unbuffered here: a buffer of libc's would stay behind in it. */
-static bool is_output(FILE *f)
-{
-	return on_g() && (f == stdout || f == stderr);
-}
-
+/* A buffer of libc's would stay behind in the worker. */
 int setvbuf(FILE *f, char *buf, int mode, size_t n)
 {
 	LIBC(int, "setvbuf", FILE *, char *, int, size_t);

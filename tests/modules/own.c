@@ -3,6 +3,7 @@
  *
  *   own.so set	sets all of it, looks from goroutines on both workers, ends with handlers
  *   own.so fresh	must find nothing of what another task set
+ *   own.so redirect FILE	output goes to the file for a while
  *   own.so exit	ends by exit() in a goroutine, with a handler and a stream that is not flushed yet
  */
 #include <shoal.h>
@@ -114,12 +115,27 @@ static void leave(void *arg)
 	exit(3);
 }
 
+static int redirect(const char *path)
+{
+	int saved = dup(1);
+
+	printf("before\n");
+	must(saved > 2 && freopen(path, "w", stdout) == stdout, "freopen");
+	printf("in the file\n");
+	shoal_yield();
+	must(dup2(saved, 1) == 1, "dup2");
+	printf("after\n");
+	return 0;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "set"))
 		return set();
 	if (argc > 1 && !strcmp(argv[1], "fresh"))
 		return fresh();
+	if (argc > 2 && !strcmp(argv[1], "redirect"))
+		return redirect(argv[2]);
 	atexit(first);
 	fprintf(fopen(argv[2], "w"), "kept\n");
 	shoal_go(leave, NULL, 0);
