@@ -116,7 +116,11 @@ static void ask_one(int64_t now)
 		}
 	if (bytes <= most && nleft <= HEAPS_MOST)
 		return;
-	/* One after the other, so that somebody is always there to work. */
+	/*
+	 * One after the other, so that somebody is always there to work; not one that a goroutine is
+	 * pinned to, which has reasons to want this very process.
+	 */
+	seats &= ~atomic_load(&sched.mlocked);
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
 		if ((seats >> i & 1) && atomic_load(&sh_root->seat[i].state) == SEAT_LIVE &&
 		    !atomic_load(&sh_root->seat[i].leave)) {
