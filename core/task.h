@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <time.h>
 
 #define TASK_SLOTS 16384
 #define TASK_ARGS_SIZE (1ul << 20)
@@ -46,8 +47,12 @@ struct task_own {
 	uint64_t state; /* another number after each change of it, or of envp */
 	int32_t fd_cwd; /* where chdir went; -1: where it began */
 	uint32_t umask, has_umask;
+	uint32_t environ_room; /* of the list at envp; 0: the first one, which has none to spare */
 	char locale[TASK_LOCALE]; /* of all categories; empty: "C" */
 	void *streams;		  /* open ones */
+	char *strtok, *optarg;	  /* libc's variables of that use */
+	struct tm tm;		  /* what localtime and gmtime give out */
+	char asctime[64];	  /* and asctime, ctime */
 	void *random;		  /* the sequence of rand() */
 	void *handlers;		  /* atexit's */
 };

@@ -1,100 +1,166 @@
 /*
  * environ.c - the environment of a task.
  *
- * libc keeps the list of strings in a variable of each process; the task's own list is in its
- * record, and every worker looks there. Strings and lists are blocks of the task's heap.
+ * The list is a block of the task's heap that its record leads to; each worker that turns to the
+ * task points its environ there. libc's setenv would remember, in one process, the list of one
+ * task, and free it in another's name: so a goroutine's changes are made here. Lists and strings
+ * that are replaced stay until the task ends, because somebody may be reading them.
  *
- * LOCK   task->lock around a change: two goroutines of a task may change it on two workers
- * DEATH  task->envp is one store; a death before it leaves the list as it was
+ * LOCK   task->lock around a change; readers take none
+ * DEATH  a list is whole after each store: strings are put before their place counts
  */
+#include "core/sync.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-extern char **environ;
+/* A call of libc's of the same name, for who is on no goroutine. */
+#define LIBC(result, name, ...) \
+	static result (*libc)(__VA_ARGS__); \
+	if (!libc) \
+		*(void **)&libc = dlsym(RTLD_NEXT, name)
 
-static void *real(const char *name)
+static char **find(char **list, const char *name, size_t n)
 {
-	return dlsym(RTLD_NEXT, name);
+	for (; list && *list; list++)
+		if (strncmp(*list, name, n) == 0 && (*list)[n] == '=')
+			return list;
+	return NULL;
 }
 
-/* The task, locked, with its list in place. */
-static struct task *begin(void)
+/* Holds: task. The string is in the list, in place of one of the same name. 0, or -1 and ENOMEM. */
+static int put(struct g *g, char *string, size_t n)
 {
-	struct task *t = process_state_begin();
+	struct task *t = g->task;
+	char **at = find(t->envp, string, n), **list;
+	size_t count = 0;
 
-	if (t)
-		environ = t->envp;
-	return t;
-}
+	if (at) {
+		*at = string;
+		return 0;
+	}
+	while (t->envp && t->envp[count])
+		count++;
+	if (count + 1 >= t->own.environ_room) {
+		size_t room = 2 * count + 16;
 
-static void end(struct task *t)
-{
-	if (t)
-		t->envp = environ;
-	KILL_POINT("environ.changed");
-	process_state_end(t, true);
+		list = g_alloc(g, room * sizeof *list);
+		if (!list) {
+			errno = ENOMEM;
+			return -1;
+		}
+		memset(list, 0, room * sizeof *list);
+		if (count)
+			memcpy(list, t->envp, count * sizeof *list);
+		list[count] = string;
+		t->own.environ_room = (uint32_t)room;
+		KILL_POINT("environ.list");
+		environ = t->envp = list;
+	} else {
+		t->envp[count] = string; /* what follows is NULL */
+	}
+	KILL_POINT("environ.put");
+	return 0;
 }
 
 int setenv(const char *name, const char *value, int replace)
 {
-	static int (*libc)(const char *, const char *, int);
-	struct task *t = begin();
-	int r;
+	LIBC(int, "setenv", const char *, const char *, int);
+	struct g *g = on_g();
+	struct task *t;
+	size_t n, len;
+	char *string;
+	int r = 0;
 
-	if (!libc)
-		*(void **)&libc = real("setenv");
-	r = libc(name, value, replace);
-	end(t);
+	if (!g)
+		return libc(name, value, replace);
+	if (!name || !*name || strchr(name, '=')) {
+		errno = EINVAL;
+		return -1;
+	}
+	n = strlen(name);
+	len = strlen(value) + 1;
+	string = g_alloc(g, n + 1 + len);
+	if (!string) {
+		errno = ENOMEM;
+		return -1;
+	}
+	memcpy(string, name, n);
+	string[n] = '=';
+	memcpy(string + n + 1, value, len);
+	t = process_state_begin();
+	if (replace || !find(t->envp, name, n))
+		r = put(g, string, n);
+	process_state_end(t, true);
 	return r;
 }
 
 int unsetenv(const char *name)
 {
-	static int (*libc)(const char *);
-	struct task *t = begin();
-	int r;
+	LIBC(int, "unsetenv", const char *);
+	struct g *g = on_g();
+	struct task *t;
+	size_t n;
 
-	if (!libc)
-		*(void **)&libc = real("unsetenv");
-	r = libc(name);
-	end(t);
-	return r;
+	if (!g)
+		return libc(name);
+	if (!*name || strchr(name, '=')) {
+		errno = EINVAL;
+		return -1;
+	}
+	n = strlen(name);
+	t = process_state_begin();
+	for (char **at; (at = find(t->envp, name, n));)
+		for (; *at; at++) {
+			at[0] = at[1];
+			KILL_POINT("environ.unset");
+		}
+	process_state_end(t, true);
+	return 0;
 }
 
 int putenv(char *string)
 {
-	static int (*libc)(char *);
-	struct task *t = begin();
+	LIBC(int, "putenv", char *);
+	struct g *g = on_g();
+	const char *equals = strchr(string, '=');
+	struct task *t;
 	int r;
 
-	if (!libc)
-		*(void **)&libc = real("putenv");
-	r = libc(string);
-	end(t);
+	if (!g)
+		return libc(string);
+	if (!equals)
+		return unsetenv(string);
+	t = process_state_begin();
+	r = put(g, string, (size_t)(equals - string));
+	process_state_end(t, true);
 	return r;
 }
 
 int clearenv(void)
 {
-	struct task *t = begin();
+	struct task *t = process_state_begin();
 
 	environ = NULL;
-	end(t);
+	if (t) {
+		t->own.environ_room = 0;
+		t->envp = NULL;
+		KILL_POINT("environ.cleared");
+	}
+	process_state_end(t, true);
 	return 0;
 }
 
 char *getenv(const char *name)
 {
 	struct g *g = on_g();
-	char **list = g ? g->task->envp : environ;
 	size_t n = strlen(name);
+	char **at = n ? find(g ? g->task->envp : environ, name, n) : NULL;
 
-	for (; list && *list && n; list++)
-		if (strncmp(*list, name, n) == 0 && (*list)[n] == '=')
-			return *list + n + 1;
-	return NULL;
+	return at ? *at + n + 1 : NULL;
 }

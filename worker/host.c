@@ -166,16 +166,20 @@ void host_leave(void)
 void host_before_run(struct g *g)
 {
 	host_switch_task(g->task);
-	if (__builtin_expect(g->flags & GF_ROOT, 0)) /* libc keeps it per process, the task has one */
+	if (__builtin_expect(g->flags & GF_ROOT, 0)) { /* libc keeps them per process, the task has one */
 		optind = g->task->optind;
+		optarg = g->task->own.optarg;
+	}
 }
 
 void host_before_park(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect(g->flags & GF_ROOT, 0))
+	if (__builtin_expect(g->flags & GF_ROOT, 0)) {
 		g->task->optind = optind;
+		g->task->own.optarg = optarg;
+	}
 	if (__builtin_expect((atomic_load_explicit(&m->out[0].len, memory_order_relaxed) |
 			      atomic_load_explicit(&m->out[1].len, memory_order_relaxed)) != 0, 0))
 		output_flush(g, false);

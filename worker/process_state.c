@@ -176,3 +176,55 @@ struct tm *localtime_r(const time_t *restrict t, struct tm *restrict tm)
 		tzset();
 	return libc(t, tm);
 }
+
+/* ---- what they give out lies in the process: a goroutine that moves would find another's ---- */
+
+static struct task *task_here(void)
+{
+	struct g *g = on_g();
+
+	return g ? g->task : NULL;
+}
+
+struct tm *localtime(const time_t *t)
+{
+	static struct tm tm;
+	struct task *task = task_here();
+
+	if (!task) {
+		tzset();
+		return localtime_r(t, &tm);
+	}
+	return localtime_r(t, &task->own.tm);
+}
+
+struct tm *gmtime(const time_t *t)
+{
+	static struct tm tm;
+	struct task *task = task_here();
+
+	return gmtime_r(t, task ? &task->own.tm : &tm);
+}
+
+char *asctime(const struct tm *tm)
+{
+	static char text[64];
+	struct task *task = task_here();
+
+	return asctime_r(tm, task ? task->own.asctime : text);
+}
+
+char *ctime(const time_t *t)
+{
+	struct tm *tm = localtime(t);
+
+	return tm ? asctime(tm) : NULL;
+}
+
+char *strtok(char *restrict s, const char *restrict delimiters)
+{
+	static char *rest;
+	struct task *task = task_here();
+
+	return strtok_r(s, delimiters, task ? &task->own.strtok : &rest);
+}

@@ -59,6 +59,40 @@ static void next_random(void *want)
 	shoal_sleep(1000000);
 }
 
+static void spin(void *arg)
+{
+	int64_t until = shoal_now() + 3000000;
+
+	(void)arg;
+	while (shoal_now() < until)
+		shoal_yield();
+}
+
+/* What a call of libc's left in a variable of its own is there after a move. */
+static void between_calls(void)
+{
+	time_t then = 0, now = 1700000000;
+	char line[] = "one two three four five six";
+	const char *words[] = {"one", "two", "three", "four", "five", "six"};
+	int i = 0;
+	struct tm *tm = gmtime(&then);
+	char *date;
+
+	must(tm->tm_year == 70, "gmtime");
+	tm = localtime(&now);
+	date = asctime(tm);
+	for (char *w = strtok(line, " "); w; w = strtok(NULL, " "), i++) {
+		must(!strcmp(w, words[i]), "strtok");
+		for (int k = 0; k < 3; k++)
+			shoal_wg_go(&all, spin, NULL, 0);
+		shoal_sleep(2000000);
+		must(tm->tm_year == 123 && tm->tm_hour == 7, "localtime");
+		must(strstr(date, "2023") != NULL, "asctime");
+	}
+	shoal_wg_wait(&all);
+	must(i == 6, "strtok");
+}
+
 static void first(void)
 {
 	puts("the last handler");
@@ -80,6 +114,7 @@ static int set(void)
 	for (int i = 0; i < 4; i++)
 		must(shoal_wg_go(&all, look, NULL, 0) != 0, "shoal_wg_go");
 	shoal_wg_wait(&all);
+	between_calls();
 	srand(42);
 	for (int i = 0; i < 5; i++) {
 		must(shoal_wg_go(&all, next_random, &sequence[i], sizeof sequence[i]) != 0, "shoal_wg_go");

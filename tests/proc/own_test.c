@@ -21,3 +21,14 @@ PROC_TEST(what_is_per_process_is_the_tasks)
 	cr_expect_eq(sh("cat %s/out", dir), 0);
 	cr_expect_str_eq(text, "in the file\n");
 }
+
+/* Tasks that share workers set the same things in libc, at the same time. */
+PROC_TEST(tasks_at_once_do_not_meet_in_libc)
+{
+	cr_expect_eq(sh("TZ=UTC; export TZ; for i in 1 2 3 4; do for m in 'caches.so 2' 'own.so set' 'caches.so 3'; do "
+			"build/shoal submit build/tests/modules/$m || exit; done; done 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do timeout 40 build/shoal wait $i || { build/shoal logs $i; exit 1; }; "
+			"done 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+}
