@@ -58,6 +58,14 @@ static struct g *exitsyscall0(struct g *g)
 	return schedule(); /* sleeps until somebody hands it a P */
 }
 
+/* The next system call on this P is another one: sysmon gives it its time anew. */
+static void count(struct p *p)
+{
+	atomic_store_explicit(&p->syscalltick, atomic_load_explicit(&p->syscalltick, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+	p->syscalls++;
+}
+
 static __attribute__((noinline)) void exit_slow(void)
 {
 	struct m *m = getm;
@@ -65,6 +73,7 @@ static __attribute__((noinline)) void exit_slow(void)
 
 	if (p) {
 		acquirep(p);
+		count(p);
 		KILL_POINT("syscall.exit.acquired");
 		return;
 	}
@@ -82,9 +91,7 @@ void exitsyscall(void)
 		exit_slow();
 		return;
 	}
-	atomic_store_explicit(&p->syscalltick, atomic_load_explicit(&p->syscalltick, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-	p->syscalls++;
+	count(p);
 }
 
 /* ---- the medic ---- */
@@ -102,6 +109,7 @@ static void unwire(struct m *m, struct p *p)
 	atomic_store(&m->p, -1);
 	life_p(m);
 	KILL_POINT("syscall.retake.unwired");
+	count(p);
 	pidleput(p);
 }
 

@@ -14,6 +14,7 @@
 #define IDLE_ROUNDS 50		   /* then the tick doubles */
 #define PREEMPT_NS 10000000
 #define SYSCALL_NS 10000000	   /* a P in a system call is left alone so long when nobody wants it */
+#define LONELY_NS 1000000	   /* when no other P is there for timers and the net */
 #define NETPOLL_NS 10000000
 #define STARVED_LOOKS 10
 #define ASLEEP_ROUNDS 10	   /* all Ps idle at so many looks in a row: it sleeps until rung */
@@ -25,9 +26,16 @@ static bool others_wait(struct p *p, int64_t now)
 	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) || (when && when <= now);
 }
 
-static bool somebody_looks(void)
+/*
+ * How long a P is left in a system call while nothing waits for it. Go takes it at once when nobody
+ * is there to see what may come; we give it a little, or a call that was only preempted by the
+ * kernel would cost its P each time.
+ */
+static int64_t patience_of(void)
 {
-	return atomic_load(&sched.mspinning) || atomic_load(&sched.pidle);
+	if (atomic_load(&sched.mspinning) || atomic_load(&sched.pidle))
+		return SYSCALL_NS;
+	return atomic_load(&sched.netpolled) || timers_next() ? LONELY_NS : SYSCALL_NS;
 }
 
 /* One P that somebody has. True: it was taken from a worker in a system call. */
@@ -36,6 +44,7 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 	struct sh_seat *s = &sh_root->seat[m->seat];
 	uint32_t tick = atomic_load(&p->schedtick);
 	bool late = false;
+	int64_t patience;
 
 	if (tick != p->sysmon_tick || p->sysmon_when == 0) {
 		p->sysmon_tick = tick;
@@ -50,10 +59,13 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 		if (tick != p->sysmon_systick || p->sysmon_syswhen == 0) {
 			p->sysmon_systick = tick;
 			p->sysmon_syswhen = now;
-			if (!late)
+			if (!late) {
+				patience = others_wait(p, now) ? TICK_MIN_NS : patience_of();
+				*next = patience < *next ? patience : *next;
 				return false;
+			}
 		}
-		if (runqempty(p) && somebody_looks() && now - p->sysmon_syswhen < SYSCALL_NS)
+		if (!others_wait(p, now) && now - p->sysmon_syswhen < patience_of())
 			return false;
 		return retake(p);
 	}

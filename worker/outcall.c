@@ -14,10 +14,10 @@
 
 void outcall(void (*fn)(void *), void *arg)
 {
-	static char *stack; /* of this process: nobody else is in an outcall here */
+	static char *stack; /* a mapping and a variable of this process: nobody else is in an outcall here */
 
 	if (!stack) {
-		stack = mmap(NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+		stack = (char *)syscall(SYS_mmap, NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		sh_check(stack != MAP_FAILED);
 	}
 	entersyscallblock();

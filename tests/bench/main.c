@@ -1,5 +1,5 @@
 /*
- * main.c - runs the benchmarks of suite.c and sched.c and prints their figures beside what we aim at and what
+ * main.c - runs the benchmarks of suite.c, sched.c and net.c and prints their figures beside what we aim at and what
  * Go reaches.
  *
  *   bench [--procs N] [--only NAME] [--json]
@@ -46,6 +46,13 @@ static struct row {
 	{"growstack", "ns", "sched", "growstack", 1, 1, 0, 12283, {0}, 0},
 	{"sleepers", "ms", "sched", "sleepers", 3, 1, 0, 1038, {0}, 0},
 	{"sleepers_cpu", "ms", "sched", "sleepers", 3, 1, 0, 980, {0}, 0},
+	{"syscall", "ns", "net", "syscall", 1, 1, 0, 127, {0}, 0},
+	{"pipe_ring", "ns", "net", "pipe_ring", 1, 1, 0, 16000, {0}, 0},
+	{"echo_1", "ns", "net", "echo_1", 1, 1, 0, 0, {0}, 0},
+	{"echo_64", "ns", "net", "echo_64", 1, 1, 0, 8850, {0}, 0},
+	{"echo_1000", "ns", "net", "echo_1000", 1, 1, 0, 16130, {0}, 0},
+	{"http_64", "ns", "net", "http_64", 1, 1, 0, 15385, {0}, 0},
+	{"http_1000", "ns", "net", "http_1000", 1, 1, 0, 0, {0}, 0},
 	{"preempt", "ms", "sched", "preempt", 1, 1, 0, 20, {0}, 0},
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))

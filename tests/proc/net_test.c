@@ -212,6 +212,12 @@ NET_TEST(idle_connections_notice_nothing)
 		bad += ask(s[i], "/") != 200;
 	}
 	for (unsigned round = 0; round < 4; round++) {
+		for (int i = 0; i < 100; i++) { /* who has answered is on its way to the next read */
+			usleep(20000);
+			cr_assert_eq(sh("build/shoal ps --json"), 0);
+			if (!strstr(text, "\"running\"") && !strstr(text, "\"runnable\"") && !strstr(text, "\"syscall\""))
+				break;
+		}
 		cr_expect(kill_a_worker(round));
 		usleep(50000);
 		for (int i = 0; i < N; i++)

@@ -11,7 +11,9 @@
  * others; only a goroutine that was running there is lost. It has attempts left, so it starts again
  * with its connection, and closes that if a request was under way: the client need not wait.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <shoal.h>
 
 #include <arpa/inet.h>
