@@ -151,13 +151,14 @@ void runqput(struct p *p, struct g *g, bool next)
 
 /*
  * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the Gs of
- * the next hand, the frames of this one.
+ * the hand after next, and the frames of the next, whose Gs have come by now.
  */
 static inline void ask_ahead(struct p *p, uint32_t h)
 {
 	for (unsigned i = 0; i < RUNQ_HAND; i++) {
-		const char *g = (const char *)atomic_load_explicit(&p->runq[RING(h + RUNQ_HAND + i)], memory_order_relaxed);
-		const char *image = atomic_load_explicit(&p->hand[i], memory_order_relaxed)->image;
+		uint32_t next = h + RUNQ_HAND + i;
+		const char *g = (const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_HAND)], memory_order_relaxed);
+		const char *image = atomic_load_explicit(&p->runq[RING(next)], memory_order_relaxed)->image;
 
 		__builtin_prefetch(g, 1);
 		__builtin_prefetch(g + 64, 1);

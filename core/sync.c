@@ -38,8 +38,9 @@ void waitq_pop(struct waitq *q)
 	KILL_POINT("waitq.pop.done");
 	if (next) {
 		next->prev = NULL;
-		__builtin_prefetch(next->g, 1); /* who is woken next, and who after that, if all are */
+		/* If all are woken, who comes after the next: its place in the queue, and its status. */
 		__builtin_prefetch(next->next, 1);
+		__builtin_prefetch((const void *)((uintptr_t)next->next - offsetof(struct g, sudog)), 1);
 	} else
 		q->last = NULL;
 	KILL_POINT("waitq.pop.last");
