@@ -356,6 +356,8 @@ static struct g *goyield_m(struct g *g)
 	}
 	host_before_park(g);
 	keep_frames(m, g);
+	if (g->waitreason == WAIT_PREEMPTED) /* who slept while it ran comes first, or it would run once more before */
+		timers_run(getp(), life_clock(m, host_now()));
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	/* The local tail, not Go's global queue: no lock, and a thief finds it as well. */

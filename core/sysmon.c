@@ -13,6 +13,7 @@
 #define TICK_MAX_NS 10000000
 #define IDLE_ROUNDS 50		   /* then the tick doubles */
 #define PREEMPT_NS 10000000
+#define WAITED_FOR_NS 2500000	   /* between looks at a P that others wait for */
 #define SYSCALL_NS 10000000	   /* a P in a system call is left alone so long when nobody wants it */
 #define LONELY_NS 1000000	   /* when no other P is there for timers and the net */
 #define NETPOLL_NS 10000000
@@ -54,6 +55,9 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 	}
 	if (p->sysmon_when + PREEMPT_NS > now && p->sysmon_when + PREEMPT_NS - now < *next)
 		*next = p->sysmon_when + PREEMPT_NS - now;
+	/* When its turn began is known to a look: who waits should not wait two of them more. */
+	if (*next > WAITED_FOR_NS && (others_wait(p, now) || atomic_load(&p->timer_when)))
+		*next = WAITED_FOR_NS;
 	if (in_syscall(m)) {
 		tick = atomic_load(&p->syscalltick);
 		if (tick != p->sysmon_systick || p->sysmon_syswhen == 0) {
