@@ -41,6 +41,7 @@ static struct g *preempt_park_m(struct g *g)
 	g->wake_at = 0;
 	getp()->preemptions++;
 	casgstatus(g, G_RUNNING, G_PREEMPTED);
+	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&g->preempt) != PREEMPT_STOP) /* pairs with suspend_withdraw */
 		unpreempt(g);
 	dropg(m);

@@ -175,7 +175,7 @@ void wakep(void)
 	if (atomic_load_explicit(&sched.pidle, memory_order_relaxed) == 0 ||
 	    atomic_load_explicit(&sched.mspinning, memory_order_relaxed) != 0)
 		return;
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with findrunnable: queue first, then look for searchers */
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: the queue, then who sleeps */
 	if (atomic_load(&sched.mspinning) != 0)
 		return;
 	wake_worker(true);
@@ -206,6 +206,7 @@ static void resetspinning(struct m *m)
 void gogive(struct g *g)
 {
 	globrunqput(g);
+	atomic_thread_fence(memory_order_seq_cst); /* by one without a P, whom findrunnable's barrier may not reach */
 	wakep();
 }
 
@@ -737,7 +738,12 @@ top:
 		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 		KILL_POINT("m.idle.nospin");
 	}
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with wakep */
+	/*
+	 * Who makes work pays for no fence before it looks for idle Ps (wakep): we make all of them pass
+	 * one. Then either we see their work, or they see our P.
+	 */
+	if (atomic_load_explicit(&sched.procs, memory_order_relaxed) > 1)
+		host_barrier();
 	if (work_in_sight() && (p = pidleget(m->seat))) {
 		atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
 		acquirep(p);

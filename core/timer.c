@@ -84,8 +84,10 @@ static uint32_t throw_out(struct timer_entry *t, uint32_t n)
 /* The wait is over for those who sleep in a loop until a later time. */
 static void hurry_poller(int64_t when)
 {
-	int seat = atomic_load(&sched.poller);
+	int seat;
 
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: timer_when, then until when it sleeps */
+	seat = atomic_load(&sched.poller);
 	if (seat != NOSEAT && when < atomic_load(&sched.poll_until))
 		host_wake((unsigned)seat);
 }
