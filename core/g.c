@@ -342,7 +342,6 @@ void g_end_tell(struct g *g)
 	struct p *p = getp();
 	struct sudog *sg;
 
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: the new number, then who has asked */
 	if (atomic_load(&g->joined)) {
 		sh_lock_take(&g->join_lock, seat);
 		while ((sg = g->joiners)) {
