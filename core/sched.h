@@ -128,6 +128,9 @@ struct outbuf {
 	_Atomic uint32_t len; /* stored after the bytes */
 	int32_t fd;
 	uint64_t gid;
+	uint64_t from;	      /* the file's size before the write under way: what is written lies behind it */
+	uint32_t pending;     /* its first bytes that are being written, 0: none; valid while len is pending_len */
+	uint32_t pending_len;
 	char buf[OUT_SIZE];
 };
 

@@ -5,7 +5,8 @@
  * task's file in one write when the buffer is full or the goroutine parks, so lines of different
  * goroutines are never torn. A line begun before a park goes along with the goroutine.
  *
- * DEATH  bytes count once len is past them; the medic gives what is there to the file
+ * DEATH  bytes count once len is past them; the medic gives what is there to the file. Of a write
+ *        that was under way it looks in the file whether it was made
  */
 #include "core/sync.h"
 #include "shm/kill.h"
@@ -13,9 +14,13 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define LOOK_BACK (1u << 20) /* so far behind a write that was interrupted others may have written */
 
 struct outpart {
 	uint32_t len[2];
@@ -36,6 +41,13 @@ static void write_all(int fd, const char *p, size_t n)
 	}
 }
 
+static uint64_t size_of(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX;
+}
+
 static int fd_of(const struct task *t, int stream)
 {
 	return stream ? t->fd_err : t->fd_out;
@@ -49,6 +61,7 @@ static void consume(struct outbuf *b, uint32_t n)
 	memmove(b->buf, b->buf + n, len - n);
 	atomic_store_explicit(&b->len, len - n, memory_order_release);
 	KILL_POINT("output.consumed");
+	b->pending = 0;
 }
 
 static void flush_lines(struct task *t, struct outbuf *b, int stream, bool all)
@@ -60,7 +73,13 @@ static void flush_lines(struct task *t, struct outbuf *b, int stream, bool all)
 			n--;
 	if (n == 0)
 		return;
+	b->from = size_of(fd_of(t, stream));
+	b->pending_len = len;
+	atomic_signal_fence(memory_order_seq_cst);
+	b->pending = n;
+	KILL_POINT("output.write.noted");
 	write_all(fd_of(t, stream), b->buf, n);
+	KILL_POINT("output.write.done");
 	consume(b, n);
 }
 
@@ -141,15 +160,36 @@ void output_flush(struct g *g, bool all)
 	}
 }
 
+/* Whether the write that was under way at a death came to its end: a kill takes effect after it. */
+static bool was_written(const struct outbuf *b)
+{
+	uint64_t size = size_of(b->fd), n;
+	bool found = false;
+	char *text;
+
+	if (b->pending > b->pending_len || b->from > size || size - b->from < b->pending)
+		return false;
+	n = size - b->from < LOOK_BACK ? size - b->from : LOOK_BACK;
+	if (!(text = malloc(n)))
+		return false;
+	if (syscall(SYS_pread64, b->fd, text, n, b->from) == (long)n)
+		found = memmem(text, n, b->buf, b->pending) != NULL;
+	free(text);
+	return found;
+}
+
 void output_flush_seat(unsigned seat)
 {
 	for (int stream = 0; stream < 2; stream++) {
 		struct outbuf *b = &allm(seat)->out[stream];
-		uint32_t n = atomic_load(&b->len);
+		uint32_t n = atomic_load(&b->len), done = 0;
 
+		if (b->pending && b->pending_len == n && n <= OUT_SIZE && was_written(b))
+			done = b->pending;
 		if (n && n <= OUT_SIZE)
-			write_all(b->fd, b->buf, n);
+			write_all(b->fd, b->buf + done, n - done);
 		atomic_store(&b->len, 0);
+		b->pending = 0;
 	}
 }
 
