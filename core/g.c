@@ -157,6 +157,8 @@ struct g *g_find(uint64_t gid, bool *ended)
 		return NULL;
 	g = allg(i);
 	now = *(volatile uint64_t *)&g->gid;
+	if (gid == now && g_state(g) == G_DEAD)
+		now = *(volatile uint64_t *)&g->gid; /* it may have ended this moment: the number is raised before it is dead */
 	if (gid > now || (gid == now && g_state(g) == G_DEAD))
 		return NULL; /* this number is yet to come */
 	*ended = gid < now;
