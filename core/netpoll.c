@@ -246,8 +246,7 @@ void netpoll_task_over(struct task *t)
 		if ((atomic_load_explicit(&poll_owner[fd], memory_order_relaxed) & ~POLL_CLOSING) != mine)
 			continue;
 		netpoll_closed((int)fd);
-		host_file_close((int)fd);
-		atomic_store(&poll_owner[fd], 0);
+		host_file_close((int)fd); /* which makes it nobody's before it is closed */
 		KILL_POINT("netpoll.task.closed");
 	}
 	atomic_store(&t->fds, 0);

@@ -326,16 +326,19 @@ void fd_closing(int fd)
 	fd_forget(fd);
 }
 
-void fd_closed(int fd)
+/*
+ * The number is given up in two steps: first nothing but the null device is behind it, and it is
+ * still the task's; then it is nobody's and may be closed. So a death leaves no doubt: what is the
+ * task's is open. (Closed and still the task's, it would soon be another's, and closed with the task.)
+ */
+void fd_emptied(int fd)
 {
-	uint32_t was;
-
-	if ((unsigned)fd >= POLL_FDS)
-		return;
-	was = atomic_load(&poll_owner[fd]);
-	if (was & POLL_CLOSING) /* else the number is somebody's again */
-		atomic_compare_exchange_strong(&poll_owner[fd], &was, 0);
-	KILL_POINT("fd.close.done");
+	while (syscall(SYS_dup3, 0, fd, O_CLOEXEC) < 0 && (errno == EBUSY || errno == EINTR))
+		;
+	KILL_POINT("fd.close.emptied");
+	if ((unsigned)fd < POLL_FDS)
+		atomic_store(&poll_owner[fd], 0);
+	KILL_POINT("fd.close.done"); /* a death here costs the number */
 }
 
 int fd_close(int fd)
@@ -343,17 +346,20 @@ int fd_close(int fd)
 	int err;
 	long r;
 
+	if (syscall(SYS_fcntl, fd, F_GETFD) < 0)
+		return -1;
 	fd_closing(fd);
 	entersyscall();
+	fd_emptied(fd);
 	r = syscall(SYS_close, fd);
 	err = errno;
 	exitsyscall();
-	fd_closed(fd);
 	errno = err;
 	return (int)r;
 }
 
 void host_file_close(int fd)
 {
+	fd_emptied(fd);
 	syscall(SYS_close, fd);
 }

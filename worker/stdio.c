@@ -262,12 +262,12 @@ int fclose(FILE *f)
 	closing(f);
 	if (fd >= 0 && fd_kind(fd) != PD_PLAIN) /* ours: it calls close */
 		return libc(f);
-	if (fd >= 0)
-		fd_closing(fd);
-	r = libc(f);
-	if (fd >= 0)
-		fd_closed(fd);
-	return r;
+	if (fd < 0)
+		return libc(f);
+	r = fflush(f);
+	fd_closing(fd);
+	fd_emptied(fd); /* what libc closes next is the bare number */
+	return libc(f) < 0 ? EOF : r;
 }
 
 int fflush(FILE *f)
