@@ -47,9 +47,6 @@ void schedinit(unsigned procs)
 	atomic_store(&sched.ngs, 1); /* 0 is no goroutine */
 	atomic_store(&sched.procs, procs);
 	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
-	sched.system_heap = sh_heap_new(sh_root->arena, 0, 0);
-	sh_check(sched.system_heap);
-	sh_heap_privilege(sched.system_heap, true);
 }
 
 void acquirem(void)

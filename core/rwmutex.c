@@ -57,8 +57,8 @@ static struct holds *grow(struct g *g, struct holds *old)
 	size_t size = sizeof *old + cap * sizeof old->e[0];
 	struct holds *t = g_alloc(g, size);
 
-	if (!t) /* the task is at its limit: from the system's share, as for a stack */
-		t = sh_heap_alloc(sched.system_heap, (unsigned)getm->seat, SH_HEAP_NOCPU, size, 0, false);
+	if (!t) /* the limit is reached: from the reserve, as for a stack */
+		t = task_alloc_reserved(g->task, size);
 	sh_check(t);
 	memset(t, 0, size);
 	t->cap = cap;

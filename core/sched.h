@@ -202,7 +202,6 @@ struct schedt {
 	_Atomic uint32_t pollmore;  /* blocks of poll slots taken */
 	_Atomic uint32_t children_top; /* entries of worker/posix_spawn.c that were used so far */
 	_Atomic uint32_t fd_top;    /* above the highest descriptor that a task has had */
-	struct sh_heap *system_heap;
 	_Atomic uint64_t task_states; /* numbers given out: task_new_state */
 	_Atomic uint32_t draining;
 	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */

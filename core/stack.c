@@ -193,7 +193,7 @@ bool stack_fit(struct g *g)
 	if (!new) { /* the limit is reached: then only what is needed, and from the runtime's reserve */
 		if (used <= g->image_cap)
 			return true;
-		new = sh_heap_alloc(sched.system_heap, (unsigned)m->seat, SH_HEAP_NOCPU, block_for(used), 0, false);
+		new = task_alloc_reserved(g->task, block_for(used));
 		if (!new)
 			return false;
 	}

@@ -48,6 +48,26 @@ static void task_settle(struct task *t)
 	host_bell();
 }
 
+void *task_alloc_reserved(struct task *t, size_t n)
+{
+	struct sh_heap *h = atomic_load(&t->reserve), *none = NULL;
+	unsigned seat = (unsigned)getm->seat;
+
+	if (!h) {
+		h = sh_heap_new(sh_root->arena, seat, 0);
+		if (!h)
+			return NULL;
+		sh_heap_privilege(h, true);
+		KILL_POINT("task.reserve.made"); /* a death here costs an empty heap of 65,536 */
+		if (!atomic_compare_exchange_strong(&t->reserve, &none, h)) {
+			sh_heap_release(h, seat);
+			h = none;
+		}
+		KILL_POINT("task.reserve.set");
+	}
+	return sh_heap_alloc(h, seat, getp() ? getp()->id : SH_HEAP_NOCPU, n, 0, false);
+}
+
 uint64_t task_new_state(void)
 {
 	return atomic_fetch_add(&sched.task_states, 1) + 1;
@@ -215,19 +235,6 @@ static bool still_runs(struct task *t)
 	return some;
 }
 
-/* Those in the task's heap go with it; the others, from the time when it was at its limit, do not. */
-static void drop_tombstones(struct task *t)
-{
-	struct tombstone *s;
-
-	while ((s = t->tombstones)) {
-		t->tombstones = s->next;
-		KILL_POINT("task.tombstone.unlisted"); /* a death here costs the block, until the runtime ends */
-		if (sh_heap_of(sh_root->arena, s) == sched.system_heap)
-			sh_heap_free(sh_root->arena, (unsigned)getm->seat, SH_HEAP_NOCPU, s);
-	}
-}
-
 /* False: some of it still runs, call again. */
 static bool task_reap(struct task *t)
 {
@@ -257,11 +264,13 @@ static bool task_reap(struct task *t)
 	t->gs = 0;
 	for (unsigned i = 0; i < P_MAX; i++)
 		t->gs += t->per_p[i].created;
-	drop_tombstones(t);
+	t->tombstones = NULL;
 	if (t->heap)
 		left_add(t->heap);
-	if (sh_heap_used(sched.system_heap)) /* at the limit its stacks came from there */
-		sh_heap_flush(sched.system_heap, (unsigned)getm->seat, SH_HEAP_NOCPU);
+	if (atomic_load(&t->reserve)) /* nobody but the runtime had blocks of it */
+		sh_heap_release(atomic_load(&t->reserve), (unsigned)getm->seat);
+	KILL_POINT("task.reap.released");
+	atomic_store(&t->reserve, NULL);
 	KILL_POINT("task.reap.left");
 	t->heap = NULL;
 	t->root = NULL;
@@ -318,7 +327,7 @@ void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *addres
 		return;
 	s = sh_heap_alloc(t->heap, seat, getp() ? getp()->id : SH_HEAP_NOCPU, sizeof *s, 0, false);
 	if (!s)
-		s = sh_heap_alloc(sched.system_heap, seat, SH_HEAP_NOCPU, sizeof *s, 0, false);
+		s = task_alloc_reserved(t, sizeof *s);
 	if (!s)
 		return;
 	*s = (struct tombstone){NULL, gid, {how, sig, address, attempts}};

@@ -87,6 +87,7 @@ struct task {
 	char message[256];	 /* one line on why it failed, or empty */
 
 	struct sh_heap *heap;
+	_Atomic(struct sh_heap *) reserve; /* made when heap has met the limit: stacks, tombstones */
 	char **argv, **envp;	 /* in the heap */
 	struct g *root;
 	uint64_t root_gid;
@@ -116,6 +117,8 @@ static inline char *task_args(const struct task *t)
 	return (char *)SH_BASE + SH_OFF_ARGS + (uint64_t)t->slot * TASK_ARGS_SIZE;
 }
 uint64_t task_goroutines(const struct task *); /* alive now, about */
+/* For what the runtime cannot do without when the limit is reached: from the arena's reserve. NULL: not even there. */
+void *task_alloc_reserved(struct task *, size_t n);
 uint64_t task_new_state(void);		       /* a number for own.state that no task had */
 
 /* The task is to end: exit code and how (enum task_how) are recorded, the medic is rung. First caller wins. */

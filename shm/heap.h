@@ -17,7 +17,7 @@
  *        caches: they are valid at any instruction, and what free blocks they lost sight of are
  *        found again before the heap takes more pages.
  *
- * A heap (struct sh_heap) belongs to a task; heap 0 is the system's own. sh_heap_release() gives
+ * A heap (struct sh_heap) belongs to a task. sh_heap_release() gives
  * back all spans of a heap at once, however the task ended.
  */
 #ifndef SHM_HEAP_H
