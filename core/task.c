@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 
+#define GRACE_NS 1000000000l
 #define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
 
 uint64_t task_goroutines(const struct task *t)
@@ -75,8 +76,13 @@ uint64_t task_new_state(void)
 
 void task_end(struct task *t, unsigned how, int exit_code, int sig)
 {
+	uint32_t asked = atomic_load(&t->cancel);
 	uint64_t none = 0;
 
+	if (asked && how == TASK_DONE) { /* however well it took it */
+		how = asked & ASKED_TIMEOUT ? TASK_TIMEOUT : TASK_CANCELLED;
+		exit_code = asked & ASKED_TIMEOUT ? 124 : 130;
+	}
 	atomic_compare_exchange_strong(&t->verdict, &none, VERDICT(how, exit_code, sig));
 	KILL_POINT("task.end.verdict");
 	task_settle(t);
@@ -170,6 +176,7 @@ static void task_start(struct task *t)
 	memset(t->per_p, 0, sizeof t->per_p);
 	atomic_store(&t->exit_code, -1);
 	atomic_store(&t->verdict, 0);
+	t->grace_until = t->cancel_next = 0;
 	atomic_store(&t->attempt, t->ran + 1);
 	atomic_store(&t->again, 0);
 	t->message[0] = 0;
@@ -288,6 +295,34 @@ static bool task_reap(struct task *t)
 	return true;
 }
 
+/* All its goroutines are cancelled; again and again, for those that were about to be started. */
+static void cancel_all(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF (t, g)
+		if (!g_cancelled(g))
+			g_cancel_mark(g, g->gid);
+	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+	FOR_GS_OF (t, g)
+		g_cancel_wake(g);
+}
+
+static void ask_to_end(struct task *t, uint32_t asked)
+{
+	int64_t now = host_now();
+
+	if (!t->grace_until)
+		t->grace_until = now + GRACE_NS;
+	KILL_POINT("task.grace.begun");
+	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_left) && task_alone(t))) {
+		task_end(t, TASK_DONE, 0, 0);
+	} else if (now >= t->cancel_next) {
+		t->cancel_next = now + GRACE_NS / 20;
+		cancel_all(t);
+	}
+}
+
 bool task_step(struct task *t, bool *news)
 {
 	uint32_t asked = atomic_load(&t->cancel);
@@ -302,7 +337,7 @@ bool task_step(struct task *t, bool *news)
 		if (atomic_load(&t->verdict))
 			task_settle(t);
 		else if (asked)
-			task_end(t, asked == 2 ? TASK_TIMEOUT : TASK_CANCELLED, asked == 2 ? 124 : 130, 0);
+			ask_to_end(t, asked);
 		else if (atomic_load(&t->root_left) && task_alone(t))
 			task_end(t, TASK_DONE, 0, 0);
 		return true;

@@ -30,6 +30,9 @@ enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED 
 enum task_dead { TASK_DEAD_NO, TASK_DEAD_FOUND, TASK_DEAD_TOLD };
 enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT, TASK_AGAIN = 16 /* or'ed: its root starts anew */ };
 
+/* Bits. Not at once: its goroutines are cancelled, and have a second to come to their ends. */
+enum task_asked { ASKED_CANCEL = 1, ASKED_TIMEOUT = 2, ASKED_NOW = 4 };
+
 /* How a G of the task ended that did not end well: remembered until the task ends. Block of the task's heap. */
 struct tombstone {
 	struct tombstone *next;
@@ -81,7 +84,9 @@ struct task {
 	int32_t argc;		 /* strings at task_args(): argc arguments, then nenv of K=V, each ended by 0 */
 	int32_t nenv;
 	uint32_t args_len;
-	_Atomic uint32_t cancel; /* 1: asked to end as cancelled; 2: as timeout. Supervisor sets, rings */
+	_Atomic uint32_t cancel; /* enum task_asked: asked to end. Supervisor sets, rings */
+	int64_t grace_until;	 /* medic: then it is ended; 0: no grace has begun */
+	int64_t cancel_next;	 /* medic: when it tells all goroutines (again) that they are cancelled */
 	int64_t queued_ns, started_ns, ended_ns; /* CLOCK_REALTIME */
 	char name[64], module[256], entry_name[64];
 	char message[256];	 /* one line on why it failed, or empty */

@@ -188,7 +188,8 @@ static bool look_at_tasks(void)
 
 		if (step_task(t))
 			active[kept++] = active[i];
-		soon |= atomic_load(&t->state) == TASK_ENDING;
+		soon |= atomic_load(&t->state) == TASK_ENDING ||
+			(atomic_load(&t->state) == TASK_RUNNING && atomic_load(&t->cancel));
 	}
 	nactive = kept;
 	return soon;

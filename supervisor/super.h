@@ -208,7 +208,7 @@ uint64_t sh_job_last(void);
 unsigned sh_jobs_live(void);
 struct job *sh_job_live(unsigned i); /* i < sh_jobs_live(): in no order */
 void sh_jobs_look(void);
-void sh_job_cancel(struct job *, unsigned how); /* 1 cancelled, 2 timeout */
+void sh_job_cancel(struct job *, unsigned how); /* enum task_asked */
 void sh_jobs_abandon(const void *owner);
 void sh_jobs_cancel_all(void);
 const char *sh_job_status(const struct job *);

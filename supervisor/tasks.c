@@ -141,8 +141,8 @@ static void end_unbegun(struct job *j, unsigned how)
 
 	sh_module_dequeue(j->module, j);
 	atomic_store(&t->again, 0);
-	atomic_store(&t->how, how == 2 ? TASK_TIMEOUT : TASK_CANCELLED);
-	atomic_store(&t->exit_code, how == 2 ? 124 : 130);
+	atomic_store(&t->how, how & ASKED_TIMEOUT ? TASK_TIMEOUT : TASK_CANCELLED);
+	atomic_store(&t->exit_code, how & ASKED_TIMEOUT ? 124 : 130);
 	atomic_store_explicit(&t->state, TASK_ENDED, memory_order_release);
 	ended(j);
 }
@@ -217,7 +217,9 @@ void sh_job_cancel(struct job *j, unsigned how)
 	if (j->state == JOB_ENDED || !j->accepted)
 		return;
 	if (!j->cancelled)
-		atomic_store(&entry(j)->cancelled, j->cancelled = (int)how);
+		j->cancelled = (int)how;
+	j->cancelled |= (int)(how & ASKED_NOW);
+	atomic_store(&entry(j)->cancelled, j->cancelled);
 	if (j->state == JOB_WAITING) {
 		end_unbegun(j, how);
 	} else if (j->state == JOB_LIVE) {
@@ -231,7 +233,7 @@ void sh_jobs_abandon(const void *owner)
 	for (unsigned i = nlive; i-- > 0;)
 		if (i < nlive && live[i]->owner == owner) {
 			live[i]->owner = NULL;
-			sh_job_cancel(live[i], 1);
+			sh_job_cancel(live[i], live[i]->cancelled ? ASKED_CANCEL | ASKED_NOW : ASKED_CANCEL);
 		}
 }
 
@@ -239,21 +241,21 @@ void sh_jobs_orphans(void)
 {
 	for (unsigned i = nlive; i-- > 0;)
 		if (i < nlive && live[i]->run && !live[i]->owner)
-			sh_job_cancel(live[i], 1);
+			sh_job_cancel(live[i], ASKED_CANCEL);
 }
 
 void sh_jobs_cancel_all(void)
 {
 	for (unsigned i = nlive; i-- > 0;)
 		if (i < nlive)
-			sh_job_cancel(live[i], 1);
+			sh_job_cancel(live[i], ASKED_CANCEL | ASKED_NOW);
 }
 
 /* ---- acceptance ---- */
 
 static void on_timeout(uv_timer_t *timer)
 {
-	sh_job_cancel(timer->data, 2);
+	sh_job_cancel(timer->data, ASKED_TIMEOUT);
 }
 
 /* The next id whose slot is free; 0: none. */

@@ -389,7 +389,7 @@ static void verb_cancel(struct asker *a, json_t *request)
 
 	if (!j)
 		return;
-	sh_job_cancel(j, 1);
+	sh_job_cancel(j, json_is_true(json_object_get(request, "now")) ? ASKED_CANCEL | ASKED_NOW : ASKED_CANCEL);
 	sh_answer(a, ok(), NULL, 0);
 }
 

@@ -39,7 +39,7 @@ static const struct verb verbs[] = {
 	 "waits for tasks; exits with the code of the last", "The codes are those of run.\n"},
 	{"logs", verb_logs, true, true, 1, "[-f] ID",
 	 "prints what a task has written", "  -f, --follow  goes on until the task ends\n"},
-	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks", ""},
+	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks", "Their calls that would block return -ECANCELED; a second later what is left of them is ended.\n"},
 	{"tasks", verb_tasks, true, false, 1, "[-a]", "lists tasks", "  -a, --all  also those that have ended\n"},
 	{"ps", verb_ps, true, false, 1, "[--task ID]", "lists goroutines", "  --task ID  only those of one task\n"},
 	{"workers", verb_workers, true, false, 1, "", "lists workers (Ms): pid, P, goroutine, restarts", ""},

@@ -103,7 +103,7 @@ static bool copy_both(struct stream s[2])
 
 /* ---- one task ---- */
 
-static void cancel_task(int64_t id)
+static void cancel_task(int64_t id, bool now)
 {
 	/* On a connection of its own: on the other one the reply could be taken for that of wait. */
 	struct conn c;
@@ -111,6 +111,7 @@ static void cancel_task(int64_t id)
 		return;
 	json_t *ask = request("cancel");
 	put(ask, "id", json_integer(id));
+	put(ask, "now", json_boolean(now));
 	conn_send(&c, ask, -1);
 	json_t *reply = conn_reply(&c, 2000);
 	json_decref(reply);
@@ -173,11 +174,14 @@ static json_t *stream_until_reply(struct conn *c, struct stream s[2], int64_t id
 				;
 			supervisor_gone(why);
 		}
-		if (interrupts > 1)
+		if (interrupts > 1) {
+			if (cancels)
+				cancel_task(id, true);
 			exit(EXIT_CANCELLED);
+		}
 		if (cancels && interrupted()) {
 			interrupts_heard = 1;
-			cancel_task(id);
+			cancel_task(id, false);
 		}
 		if (copy_both(s))
 			ms = POLL_FIRST_MS;
