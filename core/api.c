@@ -11,6 +11,7 @@ static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), co
 	int err;
 
 	getm->gopc = pc;
+	api_value(arg, "shoal_go: the argument is on another goroutine's stack");
 	if (!newproc(self->task, o, fn, arg, size, NULL, &err)) {
 		errno = err;
 		return 0;

@@ -269,6 +269,7 @@ int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
 {
 	struct g *g = api_enter("shoal_send");
 
+	api_value(value, "shoal_send: the value is on another goroutine's stack");
 	if (!c)
 		return chan_block_forever(g, timeout, WAIT_SEND_NIL);
 	chan_known(c, "shoal_send: not a channel");
@@ -374,6 +375,7 @@ int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
 {
 	struct g *g = api_enter("shoal_recv");
 
+	api_value(value, "shoal_recv: the value would go to another goroutine's stack");
 	if (!c)
 		return chan_block_forever(g, timeout, WAIT_RECV_NIL);
 	chan_known(c, "shoal_recv: not a channel");

@@ -54,8 +54,9 @@ void cond_pass(struct shoal_cond *cond)
 {
 	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
 	if (wq_queue(&cond->q)->first)
-		wq_tell(&cond->q, wq_queue(&cond->q)->first, &getm->note);
-	sh_lock_drop(wq_lock(&cond->q), (unsigned)getm->seat);
+		wq_tell_last(&cond->q, wq_queue(&cond->q)->first);
+	else
+		sh_lock_drop(wq_lock(&cond->q), (unsigned)getm->seat);
 }
 
 int shoal_cond_broadcast(struct shoal_cond *cond)
@@ -63,8 +64,6 @@ int shoal_cond_broadcast(struct shoal_cond *cond)
 	api_enter("shoal_cond_broadcast");
 	api_shared(cond, "shoal_cond_broadcast: " ON_STACK);
 	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
-	while (wq_queue(&cond->q)->first)
-		wq_tell(&cond->q, wq_queue(&cond->q)->first, &getm->note);
-	sh_lock_drop(wq_lock(&cond->q), (unsigned)getm->seat);
+	wq_tell_all(&cond->q);
 	return 0;
 }

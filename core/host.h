@@ -26,7 +26,16 @@ char *host_here(const void *at);
 extern uint32_t sim_windows; /* so few windows are used that Gs are in each other's way */
 #define HOST_WINDOWS sim_windows
 bool host_must_leave(void);
+static inline bool host_on_stack(void)
+{
+	return getg() != NULL;
+}
 #else
+/* The caller stands on a goroutine's stack: not in a constructor, nor in a thread of the module's. */
+static inline bool host_on_stack(void)
+{
+	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION;
+}
 /* This process is asked to go, or a module was loaded that it does not have. */
 static inline bool host_must_leave(void)
 {
@@ -59,6 +68,7 @@ _Noreturn void host_leave(void);	/* ends the process in good order; another take
 void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
 void host_file_close(int fd);
+_Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
 _Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
 int *host_errno(void);
 

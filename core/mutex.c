@@ -138,11 +138,12 @@ static __attribute__((noinline)) void wake_one(struct shoal_mutex *mu)
 	sh_lock_take(l, (unsigned)getm->seat);
 	if ((sg = wq_queue(&mu->q)->first)) {
 		atomic_store(&mu->woken, 1);
-		wq_tell(&mu->q, sg, &getm->note);
-		atomic_fetch_sub(&mu->waiters, 1); /* after it: one too many is harmless, one too few is not */
-	} else {
-		atomic_store(&mu->waiters, 0); /* those that a repair has woken */
+		atomic_fetch_sub(&mu->waiters, 1); /* dead before it is told: all are woken, and count themselves again */
+		KILL_POINT("mutex.wake.counted");
+		wq_tell_last(&mu->q, sg);
+		return;
 	}
+	atomic_store(&mu->waiters, 0); /* those that a repair has woken */
 	sh_lock_drop(l, (unsigned)getm->seat);
 }
 
@@ -157,13 +158,13 @@ static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g
 		not_mine(mu, g);
 		atomic_store(&mu->owner, sg->g->gid);
 		KILL_POINT("mutex.handed");
-		wq_tell(&mu->q, sg, &getm->note);
 		atomic_fetch_sub(&mu->waiters, 1);
-	} else {
-		atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
+		wq_tell_last(&mu->q, sg);
+		return true;
 	}
+	atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
 	sh_lock_drop(l, (unsigned)getm->seat);
-	return sg != NULL;
+	return false;
 }
 
 void mutex_give(struct shoal_mutex *mu, struct g *g)

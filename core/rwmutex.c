@@ -140,7 +140,8 @@ static uint32_t reads(struct g *g, const struct shoal_rwmutex *rw)
 
 /* ---- who is next ---- */
 
-static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *n)
+/* last: of those that are let in now; the lock is dropped, unless it is the medic that mends by the note. */
+static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *mend, bool last)
 {
 	sg->size = rw->dead;
 	rw->dead = 0;
@@ -150,30 +151,38 @@ static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *n)
 	else
 		rw->readers++;
 	KILL_POINT("rwmutex.admit.counted");
-	wq_tell(&rw->q, sg, n);
+	if (last && !mend)
+		wq_tell_last(&rw->q, sg);
+	else
+		wq_tell(&rw->q, sg, mend ? mend : &getm->note);
 }
 
-static struct sudog *first_of(struct shoal_rwmutex *rw, uint32_t kind)
+static struct sudog *first_of(struct sudog *sg, uint32_t kind)
 {
-	struct sudog *sg = wq_queue(&rw->q)->first;
-
 	while (sg && sg->n != kind)
 		sg = sg->next;
 	return sg;
 }
 
-/* Lets in whom it can. After a writer all readers that wait; else the first writer, once no reader is left. */
-static void next(struct shoal_rwmutex *rw, bool after_writer, struct note *n)
+/*
+ * Lets in whom it can: after a writer all readers that wait; else the first writer, once no reader
+ * is left. Holds: the lock; drops it, unless it mends by a note.
+ */
+static void next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
 {
-	struct sudog *sg;
+	struct sudog *first = wq_queue(&rw->q)->first, *writer = first_of(first, RW_WRITE), *sg, *after;
 
-	if (atomic_load(&rw->writer))
+	if (!atomic_load(&rw->writer) && (after_writer || !writer) && (sg = first_of(first, RW_READ))) {
+		for (; sg; sg = after) {
+			after = first_of(sg->next, RW_READ);
+			admit(rw, sg, mend, !after);
+		}
 		return;
-	if (after_writer || !first_of(rw, RW_WRITE))
-		while ((sg = first_of(rw, RW_READ)))
-			admit(rw, sg, n);
-	if (!rw->readers && (sg = first_of(rw, RW_WRITE)))
-		admit(rw, sg, n);
+	}
+	if (!atomic_load(&rw->writer) && !rw->readers && writer)
+		admit(rw, writer, mend, true);
+	else if (!mend)
+		sh_lock_drop((struct sh_lock *)&rw->q, (unsigned)getm->seat);
 }
 
 /* ---- the calls ---- */
@@ -248,8 +257,7 @@ int shoal_rwmutex_runlock(struct shoal_rwmutex *rw)
 	hold_sub(g, rw);
 	rw->readers--;
 	KILL_POINT("rwmutex.runlock.counted");
-	next(rw, false, &getm->note);
-	sh_lock_drop(l, (unsigned)getm->seat);
+	next(rw, false, NULL);
 	return 0;
 }
 
@@ -265,8 +273,7 @@ int shoal_rwmutex_unlock(struct shoal_rwmutex *rw)
 	atomic_store(&rw->writer, 0);
 	KILL_POINT("rwmutex.unlock.freed");
 	hold_sub(g, rw);
-	next(rw, true, &getm->note);
-	sh_lock_drop(l, (unsigned)getm->seat);
+	next(rw, true, NULL);
 	return 0;
 }
 
@@ -292,8 +299,7 @@ static void give_up(struct shoal_rwmutex *rw, struct g *g)
 		KILL_POINT("rwmutex.abandon.reader");
 		rw->readers--;
 	}
-	next(rw, wrote, &getm->note);
-	sh_lock_drop(l, (unsigned)getm->seat);
+	next(rw, wrote, NULL);
 }
 
 void rw_abandon(struct g *g)
@@ -327,7 +333,8 @@ void rw_forget(struct sh_lock *l, struct sudog *sg)
 		hold_sub(sg->g, rw);
 		KILL_POINT("rwmutex.forget.entry");
 		atomic_store(&sg->state, SG_IDLE);
-		next(rw, false, &getm->note); /* it may have kept readers out */
+		next(rw, false, NULL); /* it may have kept readers out */
+		return;
 	}
 	sh_lock_drop(l, (unsigned)getm->seat);
 }

@@ -284,7 +284,9 @@ static size_t check_cases(struct shoal_case *cases, size_t n)
 {
 	size_t channels = 0;
 
+	api_value(cases, "shoal_select: the cases are on another goroutine's stack");
 	for (size_t i = 0; i < n; i++) {
+		api_value(cases[i].value, "shoal_select: a value is on another goroutine's stack");
 		if (cases[i].op != SHOAL_SEND && cases[i].op != SHOAL_RECV)
 			host_misuse("shoal_select: a case is neither SHOAL_SEND nor SHOAL_RECV");
 		if (!cases[i].chan)

@@ -13,7 +13,7 @@
 
 #define ON_STACK "a semaphore on a goroutine's stack; put it in a global or on the heap"
 
-/* Serves those for whom there is enough. Holds: the lock. */
+/* Serves those for whom there is enough. Holds: the lock; drops it. */
 static void serve(struct shoal_sem *sem)
 {
 	struct sudog *sg;
@@ -25,9 +25,15 @@ static void serve(struct shoal_sem *sem)
 		KILL_POINT("sem.serve.noted");
 		sem->units -= sg->n;
 		KILL_POINT("sem.serve.taken");
+		if (!sg->next || sem->units < sg->next->n) {
+			wq_tell_last(&sem->q, sg);
+			getm->note.sg_mark = 0;
+			return;
+		}
 		wq_tell(&sem->q, sg, &getm->note);
 		getm->note.sg_mark = 0;
 	}
+	sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
 }
 
 int shoal_sem_acquire(struct shoal_sem *sem, int n)
@@ -53,7 +59,6 @@ int shoal_sem_acquire(struct shoal_sem *sem, int n)
 		if (r == -ECANCELED) { /* those behind it may have waited for it alone */
 			sh_lock_take(wq_lock(&sem->q), (unsigned)getm->seat);
 			serve(sem);
-			sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
 			return r;
 		}
 	}
@@ -75,7 +80,6 @@ int shoal_sem_release(struct shoal_sem *sem, int n)
 	sem->units = units;
 	KILL_POINT("sem.release.added");
 	serve(sem);
-	sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
 	return 0;
 }
 

@@ -94,11 +94,11 @@ bool waitq_has(const struct waitq *q, const struct sudog *sg)
 
 struct g *api_enter(const char *call)
 {
-	struct m *m = getm;
-	struct g *g = m ? getg() : NULL;
+	struct g *g;
 
-	if (__builtin_expect(!g, 0))
-		host_misuse(call);
+	if (__builtin_expect(!host_on_stack(), 0))
+		host_outside(call);
+	g = getg();
 	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
 		gopreempt();
 	return g;
@@ -109,6 +109,14 @@ void api_shared(const void *object, const char *call)
 	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;
 
 	if (__builtin_expect(at < SH_REGION, 0))
+		host_misuse(call);
+}
+
+void api_foreign(const void *p, const char *call)
+{
+	struct g *g = getg();
+
+	if ((uintptr_t)p - (uintptr_t)host_window(g->win) >= host_window_size(g->win))
 		host_misuse(call);
 }
 
@@ -150,7 +158,8 @@ int wq_woken(struct shoal_waitq_ *q, struct g *g)
 	return how == SG_QUEUED ? -ECANCELED : 0;
 }
 
-void wq_tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
+/* lock: dropped before the waiter runs, who may give the object's memory back; or NULL. */
+static void tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struct sh_lock *lock)
 {
 	uint32_t seq = sg->seq;
 	struct g *g = sg->g;
@@ -161,8 +170,34 @@ void wq_tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
 	waitq_remove(wq_queue(q), sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
 	atomic_store(&sg->state, SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
 	KILL_POINT("sync.tell.delivered");
+	if (lock)
+		sh_lock_drop(lock, (unsigned)getm->seat);
 	goready(g, seq);
 	n->sg = NULL;
+}
+
+void wq_tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
+{
+	tell(q, sg, n, NULL);
+}
+
+void wq_tell_last(struct shoal_waitq_ *q, struct sudog *sg)
+{
+	tell(q, sg, &getm->note, (struct sh_lock *)q);
+}
+
+void wq_tell_all(struct shoal_waitq_ *q)
+{
+	struct sudog *sg;
+
+	while ((sg = wq_queue(q)->first)) {
+		if (!sg->next) {
+			wq_tell_last(q, sg);
+			return;
+		}
+		wq_tell(q, sg, &getm->note);
+	}
+	sh_lock_drop((struct sh_lock *)q, (unsigned)getm->seat);
 }
 
 void wq_repair(struct shoal_waitq_ *q, struct note *n)
@@ -259,9 +294,9 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	KILL_POINT("wg.change.slot");
 	m->note.wg = NULL;
 	if (n == 0)
-		while (wq_queue(&wg->q)->first)
-			wq_tell(&wg->q, wq_queue(&wg->q)->first, &getm->note);
-	sh_lock_drop(l, (unsigned)m->seat);
+		wq_tell_all(&wg->q);
+	else
+		sh_lock_drop(l, (unsigned)m->seat);
 	return 0;
 }
 
@@ -332,6 +367,7 @@ static inline shoal_gid wg_go(struct shoal_wg *wg, const struct shoal_go_opts *o
 	int err;
 
 	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
+	api_value(arg, "shoal_wg_go: the argument is on another goroutine's stack");
 	wg_change(wg, 1, &getm->note.wg_given, wg); /* until newproc has made its member */
 	getm->gopc = pc;
 	g = newproc(self->task, o, fn, arg, size, wg, &err);
@@ -363,6 +399,7 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 	struct sudog *sg = &self->sudog;
 	bool ended = false;
 
+	api_value(end, "shoal_join: its end would be told to another goroutine's stack");
 	if (gid == self->gid)
 		return -EDEADLK;
 	g = g_find(gid, &ended);

@@ -46,6 +46,9 @@ int wq_wait(struct shoal_waitq_ *, struct g *, enum waitreason, bool first);
 int wq_woken(struct shoal_waitq_ *, struct g *); /* the part of it after the park */
 /* Tells a waiter that its wait is over; the note is the caller's, or the one that the medic mends by. Holds: the lock. */
 void wq_tell(struct shoal_waitq_ *, struct sudog *, struct note *);
+/* The same, of the last to be told, or of all that wait. Holds: the lock; drops it and touches the object no more. */
+void wq_tell_last(struct shoal_waitq_ *, struct sudog *);
+void wq_tell_all(struct shoal_waitq_ *);
 /* Holds: the lock, in a dead seat's name. Whom it was telling looks again. */
 void wq_repair(struct shoal_waitq_ *, struct note *);
 
@@ -62,6 +65,16 @@ bool wait_over(struct g *, uint32_t seq);
 struct g *api_enter(const char *call);
 /* Refuses an object on a goroutine's stack. */
 void api_shared(const void *object, const char *call);
+
+/* Refuses a value on the stack of another goroutine, whose memory may be anywhere. */
+void api_foreign(const void *p, const char *call);
+static inline void api_value(const void *p, const char *call)
+{
+	/* In a window, and not in the one we stand on. The second compare is exact for the common size. */
+	if (__builtin_expect(((uintptr_t)p ^ (uintptr_t)__builtin_frame_address(0)) >= WIN_SIZE, 0) &&
+	    (uintptr_t)p - SH_WIN_BASE < SH_REGION)
+		api_foreign(p, call);
+}
 
 static inline int64_t deadline(int64_t timeout)
 {

@@ -163,6 +163,17 @@ static void renew_standby(uint64_t gen)
 
 /* ---- requests ---- */
 
+extern void (*sh_outside_hook)(const char *what);
+static int trial_out;
+
+static void constructor_calls(const char *what)
+{
+	struct ztrial t = {.code = 126};
+
+	sh_format(t.message, sizeof t.message, "in a constructor: %s", what);
+	_exit(write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
+}
+
 static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
 {
 	struct ztrial t = {0};
@@ -171,6 +182,8 @@ static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
 	die_with_supervisor();
 	signal(SIGALRM, SIG_DFL);
 	alarm(TRIAL_SECONDS); /* who keeps our time may die */
+	trial_out = out;
+	sh_outside_hook = constructor_calls;
 	sh_instance_load(so_fd, req->name, req->entry[0] ? req->entry : NULL, 1, &code, t.message, sizeof t.message);
 	t.code = code;
 	_exit(write(out, &t, sizeof t) == sizeof t ? 0 : 1);

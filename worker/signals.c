@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -156,18 +157,47 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	die();
 }
 
+void (*sh_outside_hook)(const char *what);
+
+/*
+ * A constructor is told by way of the zygote. A thread of the module's takes the worker along, and
+ * the goroutine that runs on it now, whoever started the thread.
+ */
+void host_outside(const char *call)
+{
+	struct g *g = getm ? getg() : NULL;
+	char text[200], line[300];
+	size_t n;
+
+	sh_format(text, sizeof text, "%s: called outside a goroutine", call);
+	if (sh_outside_hook)
+		sh_outside_hook(text);
+	if (!g || !atomic_load(&getm->oncpu))
+		sh_check_failed("shoal.h", 0, text);
+	begin_record(&getm->crash, CRASH_MISUSE, SIGABRT);
+	sh_format(getm->crash.message, sizeof getm->crash.message, "%s, by a thread in the worker of goroutine %lu", text,
+		  (unsigned long)g->gid);
+	from_call(&getm->crash, __builtin_frame_address(0));
+	n = (size_t)snprintf(line, sizeof line, "shoal: %s\n", getm->crash.message);
+	syscall(SYS_write, g->task->fd_err, line, n); /* not libc's: it would take us for the goroutine */
+	keep_record(&getm->crash);
+	die();
+}
+
 void host_misuse(const char *what)
 {
 	struct crash *c;
+	struct g *g = getg();
 
 	if (!getm || !getg() || !atomic_load(&getm->oncpu)) /* on g0 it may be told of the goroutine that was just left */
 		sh_check_failed("shoal.h", 0, what);
 	c = &getm->crash;
 	begin_record(c, CRASH_MISUSE, SIGABRT);
-	sh_format(c->message, sizeof c->message, "%s", what);
+	sh_format(c->message, sizeof c->message, "%s (goroutine %lu%s%.31s)", what, (unsigned long)g->gid, g->name ? ", " : "",
+		  g->name ? g->name : "");
 	from_call(c, __builtin_frame_address(0));
 	output_append(1, "shoal: ", 7);
-	output_append(1, what, strlen(what));
+	output_append(1, c->message, strlen(c->message));
 	output_append(1, "\n", 1);
 	keep_record(c);
 	die();

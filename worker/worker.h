@@ -40,6 +40,7 @@ static inline struct g *on_g(void)
 void *pages_take(size_t n);    /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */
 void pages_give(void *);
 extern bool malloc_is_private; /* jemalloc is at work, though we stand on a G */
+extern void (*sh_outside_hook)(const char *what); /* a call of the interface where there is no goroutine */
 extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
 
 #endif

@@ -628,6 +628,11 @@ void host_leave(void)
 	abort();
 }
 
+void host_outside(const char *call)
+{
+	sim_fail("%s: called outside a goroutine", call);
+}
+
 void host_misuse(const char *what)
 {
 	sim_fail("misuse: %s", what);
