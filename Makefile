@@ -225,6 +225,8 @@ install: all $(B)/shoal.pc	## DESTDIR= PREFIX=/usr/local
 	install -m 755 $(B)/shoal $(B)/shoald $(D)/bin
 	install -m 644 core/shoal.h $(D)/include
 	install -m 644 $(B)/shoal.pc $(D)/lib/pkgconfig
+	install -d $(D)/share/man/man3
+	awk -f tools/man/man3 -v out=$(D)/share/man/man3 core/shoal.h
 	@for page in $(wildcard tools/man/*.[1-9]); do \
 		dir=$(D)/share/man/man$${page##*.}; \
 		echo "install -m 644 $$page $$dir"; \
