@@ -149,6 +149,125 @@ static double pingpong_round(void)
 	return ns;
 }
 
+/* ---- chan128, chan8: 8 bytes over a channel of 128, from one to one, from eight to eight ---- */
+
+#define CHAN_VALUES 2000000
+
+static struct shoal_chan *wide;
+static struct shoal_wg crowd;
+static int crowd_size;
+
+static void pours(void *arg)
+{
+	(void)arg;
+	for (uint64_t i = 0; i < CHAN_VALUES / (uint64_t)crowd_size; i++)
+		shoal_send(wide, &i);
+}
+
+static void drinks(void *arg)
+{
+	uint64_t value;
+
+	(void)arg;
+	for (uint64_t i = 0; i < CHAN_VALUES / (uint64_t)crowd_size; i++)
+		if (shoal_recv(wide, &value) != 1)
+			give_up("a value was lost on its way");
+}
+
+static double crowd_round(int n)
+{
+	int64_t start;
+	double ns;
+
+	crowd_size = n;
+	if (!(wide = shoal_chan_new(sizeof(uint64_t), 128)))
+		give_up("no channel to be had");
+	start = shoal_now();
+	for (int i = 0; i < n; i++) {
+		must_go(shoal_wg_go(&crowd, pours, NULL, 0));
+		must_go(shoal_wg_go(&crowd, drinks, NULL, 0));
+	}
+	shoal_wg_wait(&crowd);
+	ns = per(start, CHAN_VALUES);
+	shoal_chan_free(wide);
+	return ns;
+}
+
+static double chan128_round(void)
+{
+	return crowd_round(1);
+}
+
+static double chan8_round(void)
+{
+	return crowd_round(8);
+}
+
+/* ---- select2: one selects over two unbuffered channels that two others send to ---- */
+
+#define SELECTS 500000
+
+static void sends_to(void *arg)
+{
+	struct shoal_chan *c = *(struct shoal_chan **)arg;
+
+	for (uint64_t i = 0; i < SELECTS / 2; i++)
+		shoal_send(c, &i);
+}
+
+static double select_round(void)
+{
+	struct shoal_chan *c[2] = {must_chan(sizeof(uint64_t)), must_chan(sizeof(uint64_t))};
+	uint64_t value;
+	int64_t start;
+	double ns;
+
+	for (int i = 0; i < 2; i++)
+		must_go(shoal_wg_go(&crowd, sends_to, &c[i], sizeof c[i]));
+	start = shoal_now();
+	for (int i = 0; i < SELECTS; i++) {
+		struct shoal_case k[2] = {{SHOAL_RECV, c[0], &value, 0}, {SHOAL_RECV, c[1], &value, 0}};
+
+		if (shoal_select(k, 2, SHOAL_FOREVER) < 0)
+			give_up("a select failed");
+	}
+	ns = per(start, SELECTS);
+	shoal_wg_wait(&crowd);
+	shoal_chan_free(c[0]);
+	shoal_chan_free(c[1]);
+	return ns;
+}
+
+/* ---- mutex8: eight that take one mutex by turns ---- */
+
+#define LOCKS 2000000
+
+static struct shoal_mutex contended;
+static uint64_t guarded;
+
+static void locks(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < LOCKS / 8; i++) {
+		shoal_mutex_lock(&contended);
+		guarded++;
+		shoal_mutex_unlock(&contended);
+	}
+}
+
+static double mutex_round(void)
+{
+	int64_t start = shoal_now();
+
+	guarded = 0;
+	for (int i = 0; i < 8; i++)
+		must_go(shoal_wg_go(&crowd, locks, NULL, 0));
+	shoal_wg_wait(&crowd);
+	if (guarded != LOCKS)
+		give_up("two held the mutex");
+	return per(start, LOCKS);
+}
+
 /* ---- parked: a million goroutines that wait for one channel ---- */
 
 static struct shoal_chan *gate, *all_there;
@@ -331,6 +450,14 @@ int shoal_main(int argc, char **argv)
 		print_median(name, yield_round);
 	else if (strcmp(name, "pingpong") == 0)
 		print_median(name, pingpong_round);
+	else if (strcmp(name, "chan128") == 0)
+		print_median(name, chan128_round);
+	else if (strcmp(name, "chan8") == 0)
+		print_median(name, chan8_round);
+	else if (strcmp(name, "select2") == 0)
+		print_median(name, select_round);
+	else if (strcmp(name, "mutex8") == 0)
+		print_median(name, mutex_round);
 	else if (strcmp(name, "parked") == 0)
 		parked();
 	else if (strcmp(name, "malloc_mix") == 0)
@@ -338,7 +465,7 @@ int shoal_main(int argc, char **argv)
 	else if (strcmp(name, "migrate") == 0)
 		print_median(name, migrate_round);
 	else {
-		fprintf(stderr, "bench: one of spawn, yield, pingpong, parked, malloc_mix, migrate\n");
+		fprintf(stderr, "bench: one of spawn, yield, pingpong, chan128, chan8, select2, mutex8, parked, malloc_mix, migrate\n");
 		return 2;
 	}
 	return 0;

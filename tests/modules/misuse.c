@@ -1,0 +1,118 @@
+/*
+ * misuse.c HOW - breaks a rule of the interface; is to be ended and told which.
+ */
+#include <pthread.h>
+#include <shoal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct shoal_mutex mu;
+static struct shoal_rwmutex rw;
+static struct shoal_cond cond;
+static struct shoal_wg wg;
+static struct shoal_sem sem;
+static struct shoal_chan *c;
+static void *foreign;
+
+static void shows_its_stack(void *arg)
+{
+	long v = 0;
+
+	(void)arg;
+	foreign = &v;
+	shoal_sleep(SHOAL_FOREVER);
+}
+
+static void *in_a_thread(void *arg)
+{
+	(void)arg;
+	shoal_yield();
+	return NULL;
+}
+
+static void takes(void *arg)
+{
+	(void)arg;
+	shoal_mutex_lock(&mu);
+	shoal_sleep(SHOAL_FOREVER);
+}
+
+static void on_the_stack(const char *what)
+{
+	static const struct {
+		const char *name;
+		int (*call)(void *);
+	} calls[] = {
+		{"mutex_lock", (int (*)(void *))shoal_mutex_lock},	 {"mutex_trylock", (int (*)(void *))shoal_mutex_trylock},
+		{"rwmutex_lock", (int (*)(void *))shoal_rwmutex_lock},	 {"rwmutex_rlock", (int (*)(void *))shoal_rwmutex_rlock},
+		{"cond_signal", (int (*)(void *))shoal_cond_signal},	 {"cond_broadcast", (int (*)(void *))shoal_cond_broadcast},
+		{"wg_wait", (int (*)(void *))shoal_wg_wait},		 {"wg_done", (int (*)(void *))shoal_wg_done},
+	};
+	_Alignas(16) char object[256];
+
+	memset(object, 0, sizeof object);
+	for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
+		if (!strcmp(what, calls[i].name))
+			calls[i].call(object);
+}
+
+int shoal_main(int argc, char **argv)
+{
+	const char *how = argc > 1 ? argv[1] : "";
+	pthread_t t;
+	long v = 0;
+
+	c = shoal_chan_new(sizeof v, 1);
+	if (!strncmp(how, "stack:", 6))
+		on_the_stack(how + 6);
+	if (!strcmp(how, "unlock"))
+		shoal_mutex_unlock(&mu);
+	if (!strcmp(how, "unlock-other")) {
+		shoal_go(takes, NULL, 0);
+		shoal_sleep(5000000);
+		shoal_mutex_unlock(&mu);
+	}
+	if (!strcmp(how, "rwunlock"))
+		shoal_rwmutex_unlock(&rw);
+	if (!strcmp(how, "runlock")) {
+		shoal_rwmutex_lock(&rw);
+		shoal_rwmutex_runlock(&rw);
+	}
+	if (!strcmp(how, "cond"))
+		shoal_cond_wait(&cond, &mu);
+	if (!strcmp(how, "wg"))
+		shoal_wg_done(&wg);
+	if (!strcmp(how, "sem"))
+		shoal_sem_release(&sem, -1);
+	if (!strcmp(how, "free-twice")) {
+		shoal_chan_free(c);
+		shoal_chan_free(c);
+	}
+	if (!strcmp(how, "no-channel"))
+		shoal_send((struct shoal_chan *)&v, &v);
+	if (!strcmp(how, "thread")) {
+		pthread_create(&t, NULL, in_a_thread, NULL);
+		for (;;)
+			;
+	}
+	if (!strncmp(how, "foreign-", 8)) {
+		/* In the same window on another worker it would look like ours. */
+		do {
+			shoal_go(shows_its_stack, NULL, 0);
+			shoal_sleep(5000000);
+		} while (((uintptr_t)foreign ^ (uintptr_t)&v) < 1 << 20);
+		if (!strcmp(how, "foreign-send"))
+			shoal_send(c, foreign);
+		if (!strcmp(how, "foreign-recv"))
+			shoal_recv_timed(c, foreign, 0);
+		if (!strcmp(how, "foreign-go"))
+			shoal_go(takes, foreign, sizeof v);
+		if (!strcmp(how, "foreign-select"))
+			shoal_select((struct shoal_case[]){{SHOAL_SEND, c, foreign, 0}}, 1, 0);
+		if (!strcmp(how, "foreign-mutex"))
+			shoal_mutex_lock(foreign);
+	}
+	return 3; /* nobody minded */
+}

@@ -1,0 +1,165 @@
+/*
+ * language_test.c - the interface of shoal.h, in modules that run on two workers: undisturbed, and
+ * while the workers are killed and restarted under them.
+ */
+#include "tests/proc/proc.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define MODULES "build/tests/modules/"
+
+static void cases(const char *name)
+{
+	cr_expect_eq(sh("timeout 50 build/shoal run " MODULES "%s_cases.so 2>&1", name), 0, "%s", text);
+	cr_expect(strstr(text, "ok ") && !strstr(text, "FAIL") && !strstr(text, " lost"), "%s", text);
+}
+
+PROC_TEST(language_channels) { cases("chan"); }
+PROC_TEST(language_select) { cases("select"); }
+PROC_TEST(language_sync) { cases("sync"); }
+PROC_TEST(language_time) { cases("time"); }
+
+/* Kills workers, one at a time, until it is ended itself. */
+static pid_t start_killer(void)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	for (unsigned n = 0;; n++) {
+		unsigned i = 0;
+
+		usleep(30000 + n * 7919 % 30000);
+		if (sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -2"))
+			continue;
+		for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n"))
+			if (i++ == n % 2 && atoi(p) > 1)
+				kill(atoi(p), SIGKILL);
+	}
+}
+
+/* A root that was lost begins anew, with all its cases. */
+static void cases_killed(const char *name)
+{
+	pid_t killer;
+
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	start();
+	killer = start_killer();
+	cr_expect_eq(sh("timeout 50 build/shoal run --attempts 100 " MODULES "%s_cases.so killed 2>&1", name), 0, "%s", text);
+	cr_expect(strstr(text, "ok ") && !strstr(text, "FAIL"), "%s", text);
+	kill(killer, SIGKILL);
+	waitpid(killer, NULL, 0);
+	sh("build/shoal stats --json");
+	cr_expect(!strstr(text, "\"worker_deaths\":0") && !strstr(text, "\"worker_deaths\": 0"), "%s", text);
+	unsetenv("SHOAL_DEBUG");
+}
+
+#define KILLED_TEST(name, ...) Test(proc, name, .fini = stop, .timeout = 60)
+
+KILLED_TEST(language_channels_killed) { cases_killed("chan"); }
+KILLED_TEST(language_select_killed) { cases_killed("select"); }
+KILLED_TEST(language_sync_killed) { cases_killed("sync"); }
+KILLED_TEST(language_time_killed) { cases_killed("time"); }
+
+PROC_TEST(language_misuse_is_told)
+{
+	static const char *const how[][2] = {
+		{"unlock", "shoal_mutex_unlock"}, {"unlock-other", "shoal_mutex_unlock"}, {"rwunlock", "shoal_rwmutex_unlock"},
+		{"runlock", "shoal_rwmutex_runlock"}, {"cond", "shoal_cond_wait"}, {"wg", "shoal_wg_done"},
+		{"sem", "shoal_sem_release"}, {"free-twice", "shoal_chan_free"}, {"no-channel", "shoal_send"},
+		{"thread", "shoal_yield"}, {"foreign-send", "shoal_send"}, {"foreign-recv", "shoal_recv"},
+		{"foreign-go", "shoal_go"}, {"foreign-select", "shoal_select"}, {"foreign-mutex", "shoal_mutex_lock"},
+		{"stack:mutex_lock", "shoal_mutex_lock"}, {"stack:mutex_trylock", "shoal_mutex_trylock"},
+		{"stack:rwmutex_lock", "shoal_rwmutex_lock"}, {"stack:rwmutex_rlock", "shoal_rwmutex_rlock"},
+		{"stack:cond_signal", "shoal_cond_signal"}, {"stack:cond_broadcast", "shoal_cond_broadcast"},
+		{"stack:wg_wait", "shoal_wg_wait"}, {"stack:wg_done", "shoal_wg_done"},
+	};
+
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	for (unsigned i = 0; i < sizeof how / sizeof *how; i++) {
+		/* Each under a name of its own: a module that crashes so often is quarantined by its content. */
+		sh("cp " MODULES "misuse.so %s/m%u.so; echo %u >>%s/m%u.so", dir, i, i, dir, i);
+		cr_expect_eq(sh("timeout 20 build/shoal run %s/m%u.so %s 2>&1", dir, i, how[i][0]), 134, "%s: %s", how[i][0], text);
+		cr_expect(strstr(text, how[i][1]) && strstr(text, "goroutine "), "%s: %s", how[i][0], text);
+		cr_expect(strncmp(how[i][0], "stack:", 6) || strstr(text, "put it in a global or on the heap"), "%s", text);
+	}
+	cr_expect_eq(sh("echo '#include <shoal.h>\n__attribute__((constructor)) static void f(void) { shoal_yield(); } "
+			"int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1", dir, dir), 126);
+	cr_expect(strstr(text, "shoal_yield: called outside a goroutine"), "%s", text);
+}
+
+/* One for each function, with a summary that is no more than a line, and what groff does not complain of. */
+Test(proc, language_pages, .timeout = 60)
+{
+	int functions;
+
+	cr_assert_eq(sh("d=$(mktemp -d) && make -s install DESTDIR=$d PREFIX=/usr >/dev/null && echo $d"), 0, "%s", text);
+	strcpy(dir, strtok(text, "\n"));
+	cr_expect_eq(sh("grep -c '^[a-zA-Z_].*[ *]shoal_[a-z_]*(.*;' core/shoal.h"), 0);
+	functions = atoi(text);
+	cr_expect_gt(functions, 40);
+	cr_expect_eq(sh("ls %s/usr/share/man/man3/shoal_*.3 | wc -l", dir), 0);
+	cr_expect_eq(atoi(text), functions);
+	cr_expect_eq(sh("cd %s/usr/share/man/man3 && grep -L '^.so ' shoal_*.3 | xargs grep -L '^.SH PARKING'", dir), 0);
+	cr_expect_str_eq(text, "");
+	cr_expect_eq(sh("cd %s/usr/share/man/man3 && awk '/ .- / && length($0) > 160' *.3", dir), 0);
+	cr_expect_str_eq(text, "", "%s", text);
+	if (sh("command -v groff") == 0) {
+		cr_expect_eq(sh("cd %s/usr/share/man && groff -man -ww -Tutf8 man3/shoal_join.3 man3/shoal_select.3 2>&1 >/dev/null", dir), 0);
+		cr_expect_str_eq(text, "", "%s", text);
+	}
+	sh("rm -rf %s", dir);
+}
+
+/* What gzip makes of it, and it of what gzip makes: many blocks, an empty file, one that is damaged. */
+PROC_TEST(language_gzipcat)
+{
+	const char *gz = "timeout 20 build/shoal run build/examples/gzipcat.so";
+
+	cr_assert_eq(sh("cd %s && seq 1 700000 >a && head -c 3000000 /dev/urandom >b && : >c && cat a b c >all", dir), 0);
+	cr_expect_eq(sh("%s %s/a %s/b %s/c >%s/p.gz && gzip -dc %s/p.gz | cmp - %s/all", gz, dir, dir, dir, dir, dir, dir), 0, "%s",
+		     text);
+	cr_expect_eq(sh("cd %s && gzip -c a >1.gz && gzip -9c b >2.gz && gzip -c c >3.gz", dir), 0);
+	cr_expect_eq(sh("%s -d %s/1.gz %s/2.gz %s/3.gz | cmp - %s/all", gz, dir, dir, dir, dir), 0, "%s", text);
+	cr_expect_eq(sh("%s -d %s/p.gz | cmp - %s/all", gz, dir, dir), 0, "%s", text);
+	cr_expect_eq(sh("head -c 100000 %s/1.gz >%s/cut.gz; %s -d %s/cut.gz 2>&1 >/dev/null", dir, dir, gz, dir), 1, "%s", text);
+	cr_expect_not_null(strstr(text, "damaged"), "%s", text);
+	cr_expect_eq(sh("%s -d %s/a 2>&1 >/dev/null", gz, dir), 1, "%s", text);
+	cr_expect_eq(sh("%s %s/nothing 2>&1", gz, dir), 1, "%s", text);
+	cr_expect_not_null(strstr(text, "No such file"), "%s", text);
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* shoal_main that is cancelled: with an argument it takes no notice. */
+#define STUBBORN \
+	"#include <shoal.h>\n#include <stdio.h>\nint shoal_main(int c, char **v) { int r = shoal_sleep(1000000000000); " \
+	"printf(\"told %%d\\n\", r); while (c > 1) shoal_sleep(1000000); return 3; }"
+
+PROC_TEST(language_cancel_leaves_a_second)
+{
+	double from;
+
+	sh("cat >%s/s.c <<'E'\n" STUBBORN "\nE", dir);
+	from = seconds();
+	cr_expect_eq(sh("timeout 20 build/shoal run --timeout 100ms %s/s.c 2>/dev/null", dir), 124, "%s", text);
+	cr_expect_str_eq(text, "told -125\n"); /* ECANCELED */
+	cr_expect_lt(seconds() - from, 0.9);
+	from = seconds();
+	cr_expect_eq(sh("timeout 20 build/shoal run --timeout 100ms %s/s.c x 2>/dev/null", dir), 124, "%s", text);
+	cr_expect(seconds() - from > 1.0 && seconds() - from < 3.0, "%f", seconds() - from);
+	cr_expect_eq(sh("id=$(build/shoal submit %s/s.c); sleep 0.1; build/shoal cancel $id; build/shoal wait $id", dir), 130);
+	/* The first interrupt asks, the second ends. */
+	cr_expect_eq(sh("build/shoal run %s/s.c x & p=$!; sleep 0.3; kill -TERM $p; sleep 0.2; kill -TERM $p; wait $p", dir), 130);
+	cr_expect_eq(sh("sleep 0.3; build/shoal tasks --json"), 0);
+	cr_expect_null(strstr(text, "\"running\""), "%s", text);
+}
