@@ -54,7 +54,7 @@ void shoal_yield(void);
  * Ends this goroutine. If it is the task's first one the task goes on until the last has ended; its
  * exit code is 0 then.
  */
-_Noreturn void shoal_exit(void);
+void shoal_exit(void) __attribute__((__noreturn__));
 /* Sleeps for ns nanoseconds at least; SHOAL_FOREVER: until it is cancelled. Parks. 0 or -ECANCELED. */
 int shoal_sleep(int64_t ns);
 /* Monotonic time in nanoseconds. */

@@ -107,6 +107,9 @@ Test(proc, language_pages, .timeout = 60)
 	cr_expect_str_eq(text, "");
 	cr_expect_eq(sh("cd %s/usr/share/man/man3 && awk '/ .- / && length($0) > 160' *.3", dir), 0);
 	cr_expect_str_eq(text, "", "%s", text);
+	if (sh("command -v g++") == 0) /* the header is C++ as well */
+		cr_expect_eq(sh("echo '#include <shoal.h>\nint shoal_main(int, char **) { shoal_select(nullptr, 0, 0); shoal_exit(); }' | "
+				"g++ -Wall -Wextra -Werror -fsyntax-only -I%s/usr/include -x c++ - 2>&1", dir), 0, "%s", text);
 	if (sh("command -v groff") == 0) {
 		cr_expect_eq(sh("cd %s/usr/share/man && groff -man -ww -Tutf8 man3/shoal_join.3 man3/shoal_select.3 2>&1 >/dev/null", dir), 0);
 		cr_expect_str_eq(text, "", "%s", text);
