@@ -88,8 +88,8 @@ int shoal_cancel(shoal_gid);
 void shoal_pin(void);
 void shoal_unpin(void);
 /*
- * Parks. Returns the old number of Ps; n > 0 sets it, to 62 at most. -EAGAIN: a goroutine did not come to
- * a point where it can stop.
+ * Sets the number of Ps, to 62 at most; 0 only asks. Parks. The old number; -EAGAIN: a goroutine did not
+ * come to a point where it can stop.
  */
 int shoal_procs(int n);
 /* The number of the worker it runs on right now; it may be another one after the next park. */
