@@ -21,7 +21,7 @@ int shoal_cond_wait(struct shoal_cond *cond, struct shoal_mutex *mu)
 	int r, dead;
 
 	api_shared(cond, "shoal_cond_wait: " ON_STACK);
-	if (__builtin_expect(atomic_load_explicit(&mu->owner, memory_order_relaxed) != g->gid, 0))
+	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0))
 		host_misuse("shoal_cond_wait: the mutex is not held by this goroutine");
 	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
 	sg->g = g;

@@ -2,12 +2,13 @@
  * mutex.c - mutex and once.
  *
  * Go's two modes (sync/mutex.go). Normal: who finds it free takes it, also ahead of those who wait;
- * one waiter at a time is woken to try its luck. Starving: a waiter has failed for longer than 1 ms;
- * from then on the mutex is handed over at unlock to the first in the queue, until one has waited
- * for less or is the last.
+ * a waiter that is woken tries its luck again. Starving: a waiter has failed for longer than 1 ms; from
+ * then on the mutex is handed over at unlock to the first in the queue, until one has waited for less.
  *
- * OWNER  owner: the holder's gid, 0, or MUTEX_DEAD: free, its last holder died with it
- * LOCK   q's lock: the queue, starving; waiters is raised under it, before the last try
+ * OWNER  owner: the holder's gid, 0, or MUTEX_DEAD: free, its last holder died with it. MUTEX_WAITERS
+ *        beside it: somebody is in the queue, and the unlock wakes one. So who lets it go looks at it
+ *        no more unless somebody waits, and the next may give its memory back
+ * LOCK   q's lock: the queue, starving, setting MUTEX_WAITERS
  * DEATH  each G lists what it holds, so that the next holder is told (mutexes_abandon). While a mutex
  *        is taken and not listed, freed and nobody told, or its waiter told and not yet trying,
  *        note.chan names it (mutex_lost). Handed over and not told: the queue's lock is held, the
@@ -20,6 +21,7 @@
 #include <errno.h>
 
 #define MUTEX_DEAD (1ull << 63)
+#define MUTEX_WAITERS (1ull << 62)
 #define STARVING_NS 1000000
 #define ON_STACK "a mutex on a goroutine's stack; put it in a global or on the heap"
 
@@ -47,14 +49,14 @@ static void not_mine(struct shoal_mutex *mu, struct g *g)
 }
 
 /* 0, -EOWNERDEAD, or -EBUSY. */
-static inline int try_mutex(struct shoal_mutex *mu, struct g *g)
+static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t flag)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
 
-	if (owner != 0 && owner != MUTEX_DEAD)
+	if (mutex_holder(owner))
 		return -EBUSY;
 	getm->note.chan = mu;
-	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid, memory_order_acquire,
+	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | flag, memory_order_acquire,
 						     memory_order_relaxed)) {
 		getm->note.chan = NULL;
 		return -EBUSY;
@@ -62,17 +64,23 @@ static inline int try_mutex(struct shoal_mutex *mu, struct g *g)
 	KILL_POINT("mutex.taken");
 	now_mine(mu, g);
 	getm->note.chan = NULL;
-	return owner == MUTEX_DEAD ? -EOWNERDEAD : 0;
+	return owner & MUTEX_DEAD ? -EOWNERDEAD : 0;
 }
 
-/* It was handed to g. */
-static int handed(struct shoal_mutex *mu, struct g *g, int64_t since)
+static bool anybody(struct shoal_mutex *mu)
 {
-	now_mine(mu, g);
-	getm->note.chan = NULL;
-	if (host_now() - since < STARVING_NS || !atomic_load(&mu->waiters))
-		atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
-	return 0;
+	return wq_queue(&mu->q)->first != NULL;
+}
+
+/* It is held, and its holder will see that somebody waits; false: it has become free. Holds: q's lock. */
+static bool mark(struct shoal_mutex *mu)
+{
+	uint64_t owner = atomic_load(&mu->owner);
+
+	while (mutex_holder(owner))
+		if ((owner & MUTEX_WAITERS) || atomic_compare_exchange_weak(&mu->owner, &owner, owner | MUTEX_WAITERS))
+			return true;
+	return false;
 }
 
 static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g *g)
@@ -82,34 +90,32 @@ static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g 
 	int r;
 
 	for (;;) {
-		bool again = since != 0;
-
 		sh_lock_take(l, (unsigned)getm->seat);
-		atomic_fetch_add(&mu->waiters, 1); /* pairs with mutex_give: it sees us, or we see it free */
-		KILL_POINT("mutex.waiter.counted");
-		if ((r = try_mutex(mu, g)) != -EBUSY) {
-			atomic_fetch_sub(&mu->waiters, 1);
-			sh_lock_drop(l, (unsigned)getm->seat);
-			return r;
-		}
-		if (!again)
-			since = host_now();
-		else if (host_now() - since > STARVING_NS)
+		do {
+			if ((r = try_mutex(mu, g, anybody(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
+				sh_lock_drop(l, (unsigned)getm->seat);
+				return r;
+			}
+		} while (!mark(mu));
+		KILL_POINT("mutex.marked");
+		if (since && host_now() - since > STARVING_NS)
 			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
-		wq_wait(&mu->q, g, WAIT_MUTEX, again); /* whoever wakes us has counted us out */
-		if (atomic_load(&mu->owner) == g->gid)
-			return handed(mu, g, since);
-		atomic_store(&mu->woken, 0);
-		KILL_POINT("mutex.woken.tries");
+		wq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
+		if (!since)
+			since = host_now();
+		if (mutex_holder(atomic_load(&mu->owner)) != g->gid)
+			continue;
+		now_mine(mu, g); /* it was handed to us */
 		getm->note.chan = NULL;
-		if ((r = try_mutex(mu, g)) != -EBUSY)
-			return r;
+		if (host_now() - since < STARVING_NS)
+			atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
+		return 0;
 	}
 }
 
 int mutex_take(struct shoal_mutex *mu, struct g *g)
 {
-	int r = try_mutex(mu, g);
+	int r = try_mutex(mu, g, 0);
 
 	return __builtin_expect(r != -EBUSY, 1) ? r : lock_slow(mu, g);
 }
@@ -119,7 +125,7 @@ int shoal_mutex_trylock(struct shoal_mutex *mu)
 	struct g *g = api_enter("shoal_mutex_trylock");
 
 	api_shared(mu, "shoal_mutex_trylock: " ON_STACK);
-	return try_mutex(mu, g);
+	return try_mutex(mu, g, 0);
 }
 
 int shoal_mutex_lock(struct shoal_mutex *mu)
@@ -130,21 +136,16 @@ int shoal_mutex_lock(struct shoal_mutex *mu)
 	return mutex_take(mu, g);
 }
 
+/* It was free: tells the first waiter, or leaves word with who has taken it since. */
 static __attribute__((noinline)) void wake_one(struct shoal_mutex *mu)
 {
 	struct sh_lock *l = wq_lock(&mu->q);
-	struct sudog *sg;
 
 	sh_lock_take(l, (unsigned)getm->seat);
-	if ((sg = wq_queue(&mu->q)->first)) {
-		atomic_store(&mu->woken, 1);
-		atomic_fetch_sub(&mu->waiters, 1); /* dead before it is told: all are woken, and count themselves again */
-		KILL_POINT("mutex.wake.counted");
-		wq_tell_last(&mu->q, sg);
-		return;
-	}
-	atomic_store(&mu->waiters, 0); /* those that a repair has woken */
-	sh_lock_drop(l, (unsigned)getm->seat);
+	if (anybody(mu) && !mark(mu))
+		wq_tell_last(&mu->q, wq_queue(&mu->q)->first);
+	else
+		sh_lock_drop(l, (unsigned)getm->seat);
 }
 
 /* Starving: the first in the queue has it from here on. False: nobody waits. */
@@ -156,9 +157,8 @@ static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g
 	sh_lock_take(l, (unsigned)getm->seat);
 	if ((sg = wq_queue(&mu->q)->first)) {
 		not_mine(mu, g);
-		atomic_store(&mu->owner, sg->g->gid);
+		atomic_store(&mu->owner, sg->g->gid | (sg->next ? MUTEX_WAITERS : 0));
 		KILL_POINT("mutex.handed");
-		atomic_fetch_sub(&mu->waiters, 1);
 		wq_tell_last(&mu->q, sg);
 		return true;
 	}
@@ -169,15 +169,17 @@ static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g
 
 void mutex_give(struct shoal_mutex *mu, struct g *g)
 {
+	uint64_t owner;
+
 	getm->note.chan = mu; /* until the next one is told */
 	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && hand_over(mu, g)) {
 		getm->note.chan = NULL;
 		return;
 	}
 	not_mine(mu, g);
-	atomic_exchange(&mu->owner, 0);
+	owner = atomic_exchange(&mu->owner, 0);
 	KILL_POINT("mutex.freed");
-	if (atomic_load(&mu->waiters) && !atomic_load(&mu->woken)) /* one that was woken has yet to try */
+	if (__builtin_expect((owner & MUTEX_WAITERS) != 0, 0))
 		wake_one(mu);
 	getm->note.chan = NULL;
 }
@@ -186,7 +188,7 @@ int shoal_mutex_unlock(struct shoal_mutex *mu)
 {
 	struct g *g = api_enter("shoal_mutex_unlock");
 
-	if (__builtin_expect(atomic_load_explicit(&mu->owner, memory_order_relaxed) != g->gid, 0))
+	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0))
 		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
 	mutex_give(mu, g);
 	return 0;
@@ -211,13 +213,12 @@ void mutexes_abandon(struct g *g)
 
 void mutex_lost(struct shoal_mutex *mu, struct g *g)
 {
-	uint64_t mine = g->gid;
+	uint64_t owner = atomic_load(&mu->owner);
 
-	atomic_compare_exchange_strong(&mu->owner, &mine, MUTEX_DEAD);
+	while (mutex_holder(owner) == g->gid && !atomic_compare_exchange_weak(&mu->owner, &owner, MUTEX_DEAD))
+		;
 	KILL_POINT("mutex.lost");
-	atomic_store(&mu->woken, 0); /* it may have been the one; one too many is harmless */
-	if ((atomic_load(&mu->owner) & ~MUTEX_DEAD) == 0 && atomic_load(&mu->waiters))
-		wake_one(mu);
+	wake_one(mu);
 }
 
 /* ---- once ---- */

@@ -166,9 +166,7 @@ struct shoal_waitq_ {
 
 struct shoal_mutex {
 	SHOAL_ATOMIC_(uint64_t) owner;
-	SHOAL_ATOMIC_(uint32_t) waiters;
-	SHOAL_ATOMIC_(uint16_t) woken;
-	SHOAL_ATOMIC_(uint16_t) starving;
+	SHOAL_ATOMIC_(uint32_t) starving;
 	struct shoal_waitq_ q;
 	struct shoal_mutex *next, *prev;
 };

@@ -356,7 +356,7 @@ static void cond_consumer(void *p)
 			continue;
 		}
 		lock_it(a->part, shoal_cond_wait(q->cond, q->mu));
-		must(q->mu->owner == shoal_self(), "cond_wait came back without the mutex", a->part, 0, 1);
+		must(mutex_holder(q->mu->owner) == shoal_self(), "cond_wait came back without the mutex", a->part, 0, 1);
 	}
 	shoal_mutex_unlock(q->mu);
 }
@@ -708,7 +708,7 @@ static void stalled(struct task *t)
 				sim_fail("all sleep, and G %lu waits for a value that is there", (unsigned long)i);
 			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_SEND && shoal_chan_len(q->c) < q->cap)
 				sim_fail("all sleep, and G %lu waits for room that is there", (unsigned long)i);
-			if (q->mu && g->sudog.queue == &q->mu->q && !(atomic_load(&q->mu->owner) << 1))
+			if (q->mu && g->sudog.queue == &q->mu->q && !mutex_holder(atomic_load(&q->mu->owner)))
 				sim_fail("all sleep, and G %lu waits for a free mutex", (unsigned long)i);
 			if (q->rw && g->sudog.queue == q->rw && !q->rw->writer && !q->rw->readers)
 				sim_fail("all sleep, and G %lu waits for a free rwmutex", (unsigned long)i);
