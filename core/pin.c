@@ -96,7 +96,7 @@ static bool still_pinned(const struct m *m, struct g *g)
 
 static struct p *take_handed(struct m *m)
 {
-	int32_t id = atomic_load(&m->handed);
+	int32_t id = atomic_load(&m->handed), on_its_way = P_HANDED + m->seat;
 
 	if (id < 0)
 		return NULL;
@@ -107,7 +107,11 @@ static struct p *take_handed(struct m *m)
 		return NULL;
 	}
 	KILL_POINT("pin.handed.taken");
-	atomic_store(&allp(id)->m, m->seat);
+	/* Or it was for who died in this seat before us, and the medic has given it to another. */
+	if (!atomic_compare_exchange_strong(&allp(id)->m, &on_its_way, m->seat)) {
+		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST);
+		return NULL;
+	}
 	KILL_POINT("pin.handed.named");
 	return allp(id);
 }
