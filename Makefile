@@ -109,6 +109,14 @@ $(B)/.link: FORCE
 compile = @mkdir -p $(@D); echo "  CC    $@"; \
 	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# Whoever lacks a library is told its package, and not by the compiler.
+$(B)/.headers: tools/deps.sh
+	@mkdir -p $(@D); CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' CFLAGS='$(CFLAGS)' tools/deps.sh --check
+	@touch $@
+$(call objects,$(O),$(DAEMON) $(CLI)): | $(B)/.headers
+# The header goes into the daemon: a .c module is compiled with it wherever the daemon lies.
+$(O)/supervisor/header.o $(O)-kill/supervisor/header.o: core/shoal.h
+
 $(O)-kill/%.o: %.c $(O)-kill/.flags
 	$(call compile,-DSHOAL_KILL_POINTS)
 $(O)-kill/%.o: %.S $(O)-kill/.flags

@@ -24,7 +24,7 @@
 #define WORDS_MAX 32
 
 struct compile {
-	char dir[32], so[48], deps[48];
+	char dir[32], so[48], deps[48], header[48];
 	uv_poll_t poll;
 	uv_timer_t timer;
 	unsigned handles; /* open ones: it is freed with the last */
@@ -37,6 +37,8 @@ struct compile {
 	void *arg;
 };
 
+extern const char sh_header_text[], sh_header_end[]; /* header.S */
+
 static bool has_header(const char *dir)
 {
 	char path[PATH_MAX];
@@ -44,7 +46,7 @@ static bool has_header(const char *dir)
 	return snprintf(path, sizeof path, "%s/shoal.h", dir) < (int)sizeof path && access(path, R_OK) == 0;
 }
 
-/* Where shoal.h is: beside the build (build/, build/kill/) or installed (bin/). */
+/* Where shoal.h is: beside the build (build/, build/kill/) or installed (bin/). NULL: nowhere. */
 static const char *include_dir(void)
 {
 	static const char *const from_exe[] = {"../core", "../../core", "../include"};
@@ -53,7 +55,7 @@ static const char *include_dir(void)
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
 
 	if (n < 0)
-		return ".";
+		return NULL;
 	exe[n] = '\0';
 	dirname(exe);
 	for (size_t i = 0; i < sizeof from_exe / sizeof *from_exe; i++) {
@@ -61,7 +63,21 @@ static const char *include_dir(void)
 		if (has_header(dir))
 			return dir;
 	}
-	return ".";
+	return NULL;
+}
+
+/* Then it is ours, beside the result. */
+static const char *own_header(struct compile *c)
+{
+	size_t size = (size_t)(sh_header_end - sh_header_text);
+	int fd = open(c->header, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return c->dir;
+	if (write(fd, sh_header_text, size) != (ssize_t)size)
+		sh_log("%s: not written whole: %s", c->header, strerror(errno));
+	close(fd);
+	return c->dir;
 }
 
 static char *read_file(const char *path)
@@ -84,6 +100,7 @@ static void remove_files(struct compile *c)
 {
 	unlink(c->so);
 	unlink(c->deps);
+	unlink(c->header);
 	rmdir(c->dir);
 }
 
@@ -182,6 +199,7 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, defaults;
+	const char *beside;
 	int n = 0, err;
 
 	snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
@@ -189,7 +207,8 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 		argv[n++] = w;
 	if (!n)
 		argv[n++] = (char *)"cc";
-	snprintf(include, sizeof include, "-I%s", include_dir());
+	beside = include_dir();
+	snprintf(include, sizeof include, "-I%s", beside ? beside : own_header(c));
 	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
 		     "-fstack-clash-protection", include,
 		     "-MD", "-MF", c->deps, "-o", c->so, (char *)path, "-lm", NULL};
@@ -231,7 +250,7 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 		abort();
 	c->done = done;
 	c->arg = arg;
-	snprintf(c->dir, sizeof c->dir, "/tmp/shoal-cc-XXXXXX");
+	snprintf(c->dir, sizeof c->dir, COMPILE_DIR "XXXXXX");
 	if (!mkdtemp(c->dir) || pipe2(ends, O_CLOEXEC) < 0) {
 		err = errno;
 		rmdir(c->dir);
@@ -239,6 +258,7 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 	}
 	snprintf(c->so, sizeof c->so, "%s/module.so", c->dir);
 	snprintf(c->deps, sizeof c->deps, "%s/module.d", c->dir);
+	snprintf(c->header, sizeof c->header, "%s/shoal.h", c->dir);
 	err = start_compiler(c, path, cc, ends[1]);
 	close(ends[1]);
 	if (err) {

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define TICK_MS 1000
+#define FILES_MIN 128u
 #define STOP_NOW_MS 2000     /* tasks may take this long to end */
 #define ONE_SHOT_MS 10000    /* and its client to connect */
 
@@ -243,6 +244,9 @@ static void prepare_process(void)
 	if (sh_options.ready_fd >= 0)
 		fcntl(sh_options.ready_fd, F_SETFD, FD_CLOEXEC);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		if (files.rlim_max < FILES_MIN)
+			sh_fail(1, "%lu open files are allowed (ulimit -n), and at least %u are needed",
+				(unsigned long)files.rlim_max, FILES_MIN);
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}

@@ -161,7 +161,7 @@ static void learn_deps(struct source *s, char *text)
 		struct stat st;
 		struct dep *more;
 
-		if (strcmp(word, "\\") == 0)
+		if (strcmp(word, "\\") == 0 || strncmp(word, COMPILE_DIR, strlen(COMPILE_DIR)) == 0) /* our own header */
 			continue;
 		more = realloc(s->deps, (s->ndeps + 1) * sizeof *more);
 		if (!more)
@@ -393,7 +393,8 @@ static int open_file(const char *path, int cwd, struct stat *st, struct failure 
 	int fd = openat(cwd >= 0 ? cwd : AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 	if (fd < 0) {
-		why->code = errno == ENOENT || errno == ENOTDIR ? CODE_NOT_FOUND : CODE_NOT_LOADABLE;
+		why->code = errno == ENOENT || errno == ENOTDIR ? CODE_NOT_FOUND :
+			    errno == EMFILE || errno == ENFILE || errno == ENOMEM ? CODE_SHOAL : CODE_NOT_LOADABLE;
 		snprintf(why->text, sizeof why->text, "%.400s: %s", path, strerror(errno));
 		return -1;
 	}

@@ -157,6 +157,7 @@ bool sh_symbol(const void *at, char *text, size_t n);
 
 const struct modinstance *sh_symbol_instance(unsigned i); /* i-th, NULL past the last */
 
+#define COMPILE_DIR "/tmp/shoal-cc-"
 typedef void compile_done(void *arg, int so_fd, char *deps, const struct failure *);
 /* Compiles; done gets the result's descriptor (its own to close) and the text of the dependency file (freed by us). */
 void sh_compile(const char *path, const char *cc, compile_done *, void *arg);

@@ -1,9 +1,24 @@
 #!/bin/bash
 # Installs the Debian packages that Shoal is built and tested with. Silent when nothing is missing.
+#   tools/deps.sh [--check]
 set -euo pipefail
 
 libraries=(libc6-dev libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev libncurses-dev zlib1g-dev)
 commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git)
+
+# --check: what the programs alone need, by the headers that the compiler finds; only told, not installed.
+if [[ ${1-} == --check ]]; then
+	missing=()
+	for pair in stdio.h:libc6-dev uv.h:libuv1-dev jemalloc/jemalloc.h:libjemalloc-dev elfutils/libdwfl.h:libdw-dev \
+		libelf.h:libelf-dev jansson.h:libjansson-dev; do
+		echo "#include <${pair%%:*}>" | ${CC:-cc} ${CPPFLAGS-} ${CFLAGS-} -E -x c - >/dev/null 2>&1 || missing+=("${pair#*:}")
+	done
+	((${#missing[@]})) || exit 0
+	echo "headers are missing. On Debian, as root:" >&2
+	echo "  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}" >&2
+	echo "make test and make demo install them by themselves." >&2
+	exit 1
+fi
 
 missing=()
 if command -v dpkg-query >/dev/null; then

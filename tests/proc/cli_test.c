@@ -92,3 +92,128 @@ CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 		(double)ns[n * 99 / 100] / 1e3, n);
 	cr_expect_lt(ns[n / 2], 1000000);
 }
+
+/* ---- asked wrongly ---- */
+
+CLI_TEST(wrong_words_are_a_usage_error)
+{
+	static const char *const wrong[] = {"nonsense", "run", "run --attempts", "run --attempts x m.so", "run --attempts 0 m.so",
+		"run --timeout 5 m.so", "run --timeout -1s m.so", "run --env =x m.so", "run --env x m.so", "run --nonsense m.so",
+		"wait", "wait x", "wait -5", "logs", "logs 1 2", "logs -f --json 1", "cancel", "cancel x", "tasks x", "ps --task",
+		"ps --task x", "workers x", "stats x", "check x", "crash x", "crash 1 2", "restart x", "info x", "stop x",
+		"start --procs 0", "start --procs x", "start --memory 5X", "start x", "help nonsense", "version x",
+		"life", "life x", "dump x y"};
+
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		cr_expect_eq(sh("build/shoal %s 2>&1 >/dev/null", wrong[i]), 2, "%s: %s", wrong[i], text);
+		cr_expect(strncmp(text, "shoal", 5) == 0 && strchr(text, '\n') == strrchr(text, '\n'), "%s: %s", wrong[i], text);
+	}
+	cr_expect_eq(sh("build/shoal 2>/dev/null"), 2);
+	cr_expect_str_empty(text);
+	cr_expect_eq(sh("build/shoald nonsense 2>&1"), 2, "%s", text);
+	cr_expect_eq(sh("build/shoald --procs 0 2>&1"), 2, "%s", text);
+}
+
+CLI_TEST(what_is_not_there_has_its_own_code)
+{
+	cr_expect_eq(sh("build/shoal wait 77 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal logs 77 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 77 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal ps --task 77 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal life 77777777777 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal dump 77777777777 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal restart 77 2>&1"), 1, "%s", text);
+	cr_expect_eq(sh("build/shoal run nowhere.so 2>&1"), 127, "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
+}
+
+/* One object on one line, whose version is 1. */
+CLI_TEST(every_verb_that_reads_has_json)
+{
+	static const char *const verbs[] = {"submit build/tests/modules/work.so", "wait 1", "logs 1", "tasks", "tasks -a", "ps",
+		"workers", "stats", "sched", "check", "crash", "info", "version", "dump"};
+
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		cr_expect_eq(sh("build/shoal --json %s", verbs[i]), 0, "%s: %s", verbs[i], text);
+		cr_expect(strncmp(text, "{\"version\": 1", 13) == 0 && text[strlen(text) - 1] == '\n' &&
+			strchr(text, '\n') == strrchr(text, '\n'), "%s: %s", verbs[i], text);
+	}
+	/* Also behind the verb. */
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	expect_text("\"memory_limit\": ");
+}
+
+CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
+{
+	cr_expect_eq(sh("touch %s/file; build/shoal tasks --socket %s/file 2>&1", dir, dir), 3, "%s", text);
+	expect_text("it is no socket");
+	cr_expect_eq(sh("build/shoal tasks --socket %s/none 2>&1", dir), 3, "%s", text);
+	cr_expect_eq(sh("build/shoal tasks --socket /nowhere/at/all 2>&1"), 3, "%s", text);
+	/* Somebody else's: says something else, or nothing. */
+	cr_expect_eq(sh("perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Listen => 5, Local => \"%s/other\") or die;"
+			"print STDERR \"listening\\n\"; alarm 20; while ($c = $s->accept) { print $c \"220 ready\\n\"; close $c; }' "
+			">/dev/null 2>%s/perl & for i in 1 2 3 4 5 6 7 8 9 10; do [ -S %s/other ] && break; sleep 0.1; done; "
+			"build/shoal tasks --socket %s/other 2>&1", dir, dir, dir, dir), 3, "%s", text);
+	cr_expect_eq(sh("build/shoald --socket %s/other 2>&1", dir), 1, "%s", text);
+	expect_text("somebody listens");
+	/* Left behind by one that is dead: a new one takes its place. */
+	cr_expect_eq(sh("perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Listen => 5, Local => \"%s/stale\")'; "
+			"build/shoal tasks --socket %s/stale 2>&1", dir, dir), 3, "%s", text);
+	cr_expect_eq(sh("build/shoal start --socket %s/stale 2>&1 && build/shoal stop --socket %s/stale 2>&1", dir, dir), 0, "%s",
+		text);
+}
+
+/* Somebody else is told so, whether the file system or the supervisor stops him. */
+CLI_TEST(another_user_is_not_permitted)
+{
+	if (geteuid() != 0)
+		cr_skip_test("takes root");
+	cr_expect_eq(sh("cp build/shoal /tmp/shoal-test-$$ && chmod 755 /tmp/shoal-test-$$ && setpriv --reuid=65534 --clear-groups "
+			"/tmp/shoal-test-$$ tasks 2>&1; c=$?; rm /tmp/shoal-test-$$; exit $c"), 4, "%s", text);
+	cr_expect_eq(sh("chmod 755 %s; chmod 666 %s/s; cp build/shoal %s/shoal; setpriv --reuid=65534 --clear-groups %s/shoal "
+			"--socket %s/s tasks 2>&1", dir, dir, dir, dir, dir), 4, "%s", text);
+	expect_text("not permitted");
+}
+
+/* ---- short of something ---- */
+
+CLI_TEST(without_descriptors_submissions_are_refused_and_what_was_accepted_ends)
+{
+	cr_expect_eq(sh("build/shoal stop --now 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("ulimit -n 40; build/shoal start 2>&1"), 1, "%s", text);
+	expect_text("open files are allowed");
+	cr_expect_eq(sh("ulimit -n 128; build/shoal start --procs 2 2>&1"), 0, "%s", text);
+	sh("for i in $(seq 60); do (timeout 30 build/shoal run build/tests/modules/survive_ticks.so 30 1 >%s/$i.out 2>%s/$i.err; "
+	   "echo $? $(wc -l <%s/$i.out) >>%s/codes) & done; wait", dir, dir, dir, dir);
+	cr_expect_eq(sh("sort %s/codes | uniq -c", dir), 0);
+	/* All lines and its exit code, or refused before it began. */
+	cr_expect_eq(sh("grep -vc -e '^7 30$' -e '^125 0$' %s/codes", dir), 1, "%s", text);
+	cr_expect_eq(sh("grep -c '^7 30$' %s/codes", dir), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+}
+
+CLI_TEST(a_reload_looks_at_files_afresh)
+{
+	sh("echo 'int shoal_main(int c, char **v) { return 3; }' >%s/r.c; touch -d 2020-01-01 %s/r.c", dir, dir);
+	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 3, "%s", text);
+	sh("kill -HUP $(build/shoal info --json | tr ',' '\\n' | sed -n 's/ \"pid\": //p')");
+	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 3, "%s", text);
+	sh("echo 'int shoal_main(int c, char **v) { return 4; }' >%s/r.c", dir);
+	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 4, "%s", text);
+}
+
+/* Installed, and used from somewhere else. */
+CLI_TEST(an_installed_one_needs_nothing_of_the_tree)
+{
+	cr_expect_eq(sh("make -s install PREFIX=%s/p 2>&1", dir), 0, "%s", text);
+	sh("printf '#include <shoal.h>\\n#include <stdio.h>\\nint shoal_main(int c, char **v) { puts(v[1]); return 3; }\\n' >%s/j.c", dir);
+	cr_expect_eq(sh("cd %s && timeout 20 p/bin/shoal run j.c one 2>&1", dir), 3, "%s", text);
+	cr_expect_str_eq(text, "one\n");
+	cr_expect_eq(sh("cd %s && export PKG_CONFIG_PATH=$PWD/p/lib/pkgconfig && cc -shared -fPIC $(pkg-config --cflags shoal) "
+			"-o j.so j.c && timeout 20 p/bin/shoal run j.so two 2>&1", dir), 3, "%s", text);
+	/* The two programs alone, and no supervisor. */
+	cr_expect_eq(sh("cd %s && mkdir alone && cp p/bin/* alone && SHOAL_SOCKET=$PWD/none timeout 20 alone/shoal run j.c three 2>&1",
+			dir), 3, "%s", text);
+	cr_expect_str_eq(text, "three\n");
+	cr_expect_eq(sh("ls %s/p/share/man/man1/shoal.1 %s/p/share/man/man8/shoald.8 2>&1", dir, dir), 0, "%s", text);
+}

@@ -12,6 +12,7 @@
 
 #define POLL_FIRST_MS 5
 #define POLL_LAST_MS 20
+#define STREAM_TRIES 200
 
 extern char **environ;
 
@@ -376,6 +377,23 @@ int verb_submit(int argc, char **argv)
 	return submit_only(&s);
 }
 
+/* They come with the answer, unless the supervisor was out of descriptors: then it is asked until it has some. */
+static void get_streams(struct conn *c, int64_t id)
+{
+	for (int tries = 0; c->nfds < 2 && tries < STREAM_TRIES; tries++) {
+		json_t *ask = request("logs"), *reply;
+		while (c->nfds)
+			close(c->fds[--c->nfds]);
+		usleep(50000);
+		put(ask, "id", json_integer(id));
+		conn_send(c, ask, -1);
+		while (!(reply = conn_reply(c, -1)) && errno == EINTR)
+			if (interrupted())
+				exit(EXIT_CANCELLED);
+		json_decref(reply);
+	}
+}
+
 int verb_run(int argc, char **argv)
 {
 	struct submission s = {0};
@@ -394,6 +412,7 @@ int verb_run(int argc, char **argv)
 	json_t *reply = submit(&c, &s, true);
 	int64_t id = get_int(reply, "id", 0);
 	json_decref(reply);
+	get_streams(&c, id);
 	struct stream streams[2] = {{.from = conn_take_fd(&c), .to = 1}, {.from = conn_take_fd(&c), .to = 2}};
 	send_wait(&c, json_pack("[I]", (json_int_t)id));
 	reply = stream_until_reply(&c, streams, id, true);
