@@ -15,9 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#define FD_RESERVE 512u /* or a quarter of what is allowed, if that is less */
 
 void (*sh_check_hook)(const char *, int, const char *);
 
@@ -199,6 +202,17 @@ void sh_bell(void)
 {
 	atomic_fetch_add(&sh_root->bell, 1);
 	syscall(SYS_futex, &sh_root->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+unsigned sh_fd_ceiling(void)
+{
+	struct rlimit files;
+	rlim_t reserve;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return 0x7fffffff;
+	reserve = files.rlim_max / 4 < FD_RESERVE ? files.rlim_max / 4 : FD_RESERVE;
+	return files.rlim_max > 0x7fffffff ? 0x7fffffff : (unsigned)(files.rlim_max - reserve);
 }
 
 uint64_t sh_now(void)

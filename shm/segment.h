@@ -130,6 +130,8 @@ void sh_seat_wake(unsigned seat);
 /* Rings the medic. From any process. */
 void sh_bell(void);
 
+/* Descriptors from this number on are the runtime's: tasks that took them all would let no worker start again. */
+unsigned sh_fd_ceiling(void);
 uint64_t sh_now(void); /* monotonic ns */
 void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the price of one by one */
 const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -266,6 +266,12 @@ static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 		snprintf(rep->message, sizeof rep->message, "%s has no function '%s'", req->name, req->entry);
 		return 0;
 	}
+	for (int i = 0; i < 3; i++)
+		if ((unsigned)fds[i] >= sh_fd_ceiling()) {
+			errno = EMFILE;
+			fail(rep, 125, "descriptors");
+			return 0;
+		}
 	close_own(l);
 	atomic_store(&l->begun, 1);
 	for (int i = 0; i < 3; i++) {

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -196,6 +197,17 @@ void host_g_end(struct g *g)
 
 /* ---- the worker ---- */
 
+/* What goroutines open leaves room for the workers that start later. */
+static void leave_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return;
+	files.rlim_cur = sh_fd_ceiling();
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 void worker_main(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -212,6 +224,7 @@ void worker_main(unsigned seat)
 	signals_start();
 	loop_start(seat);
 	process_state_start();
+	leave_descriptors();
 	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(stack != MAP_FAILED);
 	g0_top = stack + G0_STACK - 64;
