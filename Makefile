@@ -73,6 +73,7 @@ UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call so
 SIM     := $(call sources,tests/sim/*.c)
 PROC    := $(call sources,tests/proc/*.c)
 KILL    := $(call sources,tests/kill/*.c)
+STORM   := $(call sources,tests/storm/*.c)
 BENCH   := $(wildcard tests/bench/main.c)
 COMPARE := tests/bench/malloc_compare.c
 
@@ -83,9 +84,10 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 # A program is built as soon as it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
+             $(if $(STORM),$(B)/tests/storm) \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
-.PHONY: all help test test-programs lint demo demo-programs bench bench-programs install clean FORCE
+.PHONY: all help test test-programs lint storm demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 	@:
@@ -102,7 +104,7 @@ $(B)/.modflags: FORCE
 	$(call stamp,$(call quote,$(CC) $(MODFLAGS) $(CFLAGS)))
 # Also lists the sources: a program is linked anew when a file of it goes away.
 $(B)/.link: FORCE
-	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL)))
+	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL) $(STORM)))
 
 # ---- objects ----
 
@@ -169,6 +171,8 @@ $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -luv -lpthread -ldl -lm)
 $(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
 	$(call link,,-ljansson)
+$(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
@@ -214,6 +218,11 @@ demo:	## installs what is missing, builds, shows what it can do
 	@tools/deps.sh
 	$(submake) demo-programs
 	@SHOAL_BUILD='$(B)' tools/demo.sh
+
+storm:	## everything at once under random kills; SECONDS=120
+	@tools/deps.sh
+	$(submake) test-programs
+	@$(B)/tests/storm $(or $(SECONDS),120)
 
 bench:	## builds and runs the benchmarks
 	@tools/deps.sh

@@ -112,7 +112,12 @@ struct task {
 	_Alignas(64) struct task_p per_p[64];
 };
 
+/*
+ * queued: a bit for each slot that the medic has not seen QUEUED yet. Set by the supervisor before
+ * it stores the state, cleared by the medic once it has the task; a medic that begins looks at all.
+ */
 struct task_table {
+	_Atomic uint64_t queued[TASK_SLOTS / 64];
 	struct task slot[TASK_SLOTS];
 };
 

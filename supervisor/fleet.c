@@ -358,15 +358,6 @@ static bool alive(pid_t pid)
 	return !gone_already;
 }
 
-static void renew_standby(void)
-{
-	const struct zreq req = {.op = Z_HELLO, .seat = 1};
-	pid_t pid = atomic_load(&sh_root->standby);
-
-	if (zygote && !alive(pid))
-		sh_link_ask(&req, NULL, 0, woken, NULL);
-}
-
 static _Noreturn void end_without_zygote(void)
 {
 	sh_log("the zygote is gone, and no standby: nobody can clone a worker any more");
@@ -378,7 +369,6 @@ static _Noreturn void end_without_zygote(void)
 void sh_fleet_tick(void)
 {
 	look_at_renewals();
-	renew_standby();
 	if (zygote_gone_ns && sh_now() - zygote_gone_ns > STANDBY_NS)
 		end_without_zygote();
 }

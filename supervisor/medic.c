@@ -36,7 +36,6 @@ void output_flush_seat(unsigned seat);
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
 static unsigned nactive;
-static uint64_t next_id = 1;
 static bool deadlock_due; /* in this round of the loop */
 
 static void tell_supervisor(void)
@@ -163,17 +162,18 @@ static bool step_task(struct task *t)
 	return more;
 }
 
+/* Those that were queued since the last look, in whatever order: one may have waited for what a later one had. */
 static void find_new(void)
 {
-	for (unsigned ahead = 0; ahead < 64 && nactive < TASK_SLOTS; ahead++) {
-		struct task *t = task_at((next_id + ahead) % TASK_SLOTS);
+	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
+		for (uint64_t bits = atomic_load(&rt->tasks.queued[i]); bits && nactive < TASK_SLOTS; bits &= bits - 1) {
+			unsigned slot = i * 64 + (unsigned)__builtin_ctzll(bits);
 
-		if (t->id != next_id + ahead || atomic_load(&t->state) != TASK_QUEUED)
-			continue;
-		active[nactive++] = (uint32_t)(t - task_at(0));
-		next_id = t->id + 1;
-		ahead = (unsigned)-1;
-	}
+			if (atomic_load(&task_at(slot)->state) != TASK_QUEUED)
+				continue;
+			active[nactive++] = slot;
+			atomic_fetch_and(&rt->tasks.queued[i], ~(1ull << slot % 64));
+		}
 }
 
 /* True: some task is on its way out and wants another look soon. */
@@ -204,10 +204,10 @@ static void find_all(void)
 
 		if (state == TASK_FREE)
 			continue;
-		if (t->id >= next_id)
-			next_id = t->id + 1;
-		if (state != TASK_ENDED || atomic_load(&t->again))
-			active[nactive++] = i;
+		if (state == TASK_ENDED && !atomic_load(&t->again))
+			continue;
+		active[nactive++] = i;
+		atomic_fetch_and(&rt->tasks.queued[i / 64], ~(1ull << i % 64));
 	}
 }
 

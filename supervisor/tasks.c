@@ -429,6 +429,8 @@ static void begun(void *arg, const struct zrep *rep)
 	t->fd_cwd = rep->fd[2];
 	atomic_store(&t->cancel, (uint32_t)j->cancelled);
 	j->state = JOB_LIVE;
+	if (!atomic_load(&t->again)) /* else the medic has not let go of it */
+		atomic_fetch_or(&rt->tasks.queued[t->slot / 64], 1ull << t->slot % 64);
 	atomic_store_explicit(&t->state, TASK_QUEUED, memory_order_release);
 	sh_bell();
 }

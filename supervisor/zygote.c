@@ -50,6 +50,7 @@ static struct instance **instances;
 static uint32_t ninstances;
 static bool bound;	/* all end with the supervisor */
 static bool caretaker;	/* there is no supervisor */
+static bool standby_watched;
 static uint64_t cloned_ns[SH_SEATS];
 
 static _Noreturn void serve_all(bool took_over);
@@ -142,6 +143,18 @@ static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 	serve_all(true);
 }
 
+/* Its end can be polled for from now on, under that number; which is never free in between, as others take numbers too. */
+static bool watch(pid_t pid, int number)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (fd < 0)
+		return false;
+	dup3(fd, number, O_CLOEXEC);
+	close(fd);
+	return true;
+}
+
 /* A new one, before the old one goes: there is always one that has all that was promised. */
 static void renew_standby(uint64_t gen)
 {
@@ -155,6 +168,7 @@ static void renew_standby(uint64_t gen)
 	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
 	if (pid < 0)
 		sh_log("no standby for the zygote: %s", strerror(errno));
+	standby_watched = pid > 0 && watch(pid, ZFD_STANDBY);
 	atomic_store(&sh_root->standby, pid > 0 ? pid : 0);
 	atomic_store(&sh_root->load_gen, gen); /* from here on the old one is of no use */
 	if (old > 0)
@@ -301,18 +315,8 @@ static void do_end(const struct zreq *req, struct zrep *rep)
 
 static void do_hello(const struct zreq *req, struct zrep *rep)
 {
-	int fd = -1;
-
-	if (req->pid) {
-		fd = (int)syscall(SYS_pidfd_open, req->pid, 0);
-		caretaker = fd < 0;
-		if (fd >= 0) {
-			dup3(fd, ZFD_WATCH, O_CLOEXEC); /* never free in between: others take numbers at the same time */
-			close(fd);
-		}
-	}
-	if (req->seat)
-		renew_standby(load_gen);
+	if (req->pid)
+		caretaker = !watch(req->pid, ZFD_WATCH);
 	rep->pid = getpid();
 }
 
@@ -387,24 +391,22 @@ static void share_loop_pipe(void)
 
 /*
  * Only what the zygote needs stays open, under numbers that are the same each time: 0 /dev/null,
- * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 the supervisor's pidfd.
+ * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds.
  */
 static void keep_descriptors(void)
 {
 	int medic = fcntl(sh_medic_fd, F_DUPFD_CLOEXEC, 64), s = fcntl(sock, F_DUPFD_CLOEXEC, 64);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int watch = (int)syscall(SYS_pidfd_open, atomic_load(&sh_root->supervisor), 0);
-
 	sh_check(medic >= 0 && s >= 0 && null >= 0);
 	dup2(null, 0);
 	dup2(2, 1);
 	sh_check(dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
-	watch = watch >= 0 ? fcntl(watch, F_DUPFD_CLOEXEC, 64) : -1;
-	caretaker = watch < 0;
-	dup3(watch >= 0 ? watch : 0, ZFD_WATCH, O_CLOEXEC);
+	dup3(0, ZFD_WATCH, O_CLOEXEC);
+	dup3(0, ZFD_STANDBY, O_CLOEXEC);
 	close_range(ZFD_FIRST_FREE, ~0u, 0);
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
+	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
 	sh_root->poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	sh_check(sh_root->poll_fd >= 0);
 	share_loop_pipe();
@@ -453,10 +455,13 @@ static _Noreturn void end_all(void)
 static void await_request(void)
 {
 	for (;;) {
-		struct pollfd p[2] = {{sock, POLLIN, 0}, {caretaker ? -1 : ZFD_WATCH, POLLIN, 0}};
+		struct pollfd p[3] = {{sock, POLLIN, 0}, {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
+			{standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
 
-		if (poll(p, 2, caretaker ? CARE_MS : -1) < 0)
+		if (poll(p, 3, caretaker ? CARE_MS : -1) < 0)
 			continue;
+		if (p[2].revents && !atomic_load(&sh_root->over))
+			renew_standby(load_gen);
 		if (p[0].revents)
 			return;
 		if (p[1].revents) {

@@ -40,7 +40,7 @@ enum zygote_op {
 	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
 	Z_END,	     /* instance -> spent: the instance is of no more use */
 	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
-	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before. seat: 1 for a new standby */
+	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
 };
 
 #define Z_NAME 64
@@ -73,7 +73,8 @@ struct ztrial {
 };
 
 /* The zygote's descriptors: the same numbers in every worker. */
-enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5 /* pidfd of the supervisor */, ZFD_FIRST_FREE = 6 };
+enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5, ZFD_STANDBY = 6, /* pidfds of supervisor and standby */
+	ZFD_FIRST_FREE = 7 };
 
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
