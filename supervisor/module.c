@@ -710,6 +710,17 @@ void sh_module_learn(struct module *m, const char *entry)
 
 /* ---- quarantine ---- */
 
+/* SHOAL_DEBUG=quarantine=SECONDS: tests do not wait a minute. */
+static uint64_t quarantine_ns(void)
+{
+	static uint64_t ns;
+	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "quarantine=") : NULL;
+
+	if (!ns)
+		ns = at && atol(at + strlen("quarantine=")) > 0 ? (uint64_t)atol(at + strlen("quarantine=")) * 1000000000u : CRASHES_NS;
+	return ns;
+}
+
 void sh_module_crashed(struct module *m)
 {
 	struct ledger_module *l = &sh_ledger->module[m->index];
@@ -718,7 +729,7 @@ void sh_module_crashed(struct module *m)
 	l->crashes = ++m->crashes;
 	if (m->crashes >= CRASHES_MAX && sh_module_quarantine(m))
 		sh_log("module %s is in quarantine: %d of its tasks crashed within %d s", m->name, CRASHES_MAX,
-			(int)(CRASHES_NS / 1000000000u));
+			(int)(quarantine_ns() / 1000000000u));
 }
 
 unsigned sh_module_quarantine(const struct module *m)
@@ -728,7 +739,7 @@ unsigned sh_module_quarantine(const struct module *m)
 	if (m->crashes < CRASHES_MAX)
 		return 0;
 	age = sh_now() - oldest;
-	return age >= CRASHES_NS ? 0 : (unsigned)((CRASHES_NS - age) / 1000000000u) + 1;
+	return age >= quarantine_ns() ? 0 : (unsigned)((quarantine_ns() - age) / 1000000000u) + 1;
 }
 
 /* ---- after the death of a supervisor ---- */

@@ -251,3 +251,91 @@ SURVIVE_TEST(no_process_is_left_when_all_is_gone)
 	cr_expect_neq(sh("sed 's/.*) //' /proc/%d/stat 2>/dev/null | grep -v '^Z'", zygote), 0, "%s", text);
 	cr_expect_eq(sh("timeout 5 build/shoal start --procs 2 2>&1"), 0, "%s", text);
 }
+
+/* ---- modules that always crash ---- */
+
+static void start_short(void)
+{
+	setenv("SHOAL_DEBUG", "nodelay,quarantine=4", 1);
+	start();
+}
+
+static int how_many(double seconds)
+{
+	sh("timeout 20 sh -c 'e=$(($(date +%%s%%N) / 1000000 + %d)); n=0; while [ $(($(date +%%s%%N) / 1000000)) -lt $e ]; do "
+	   "build/shoal run build/tests/modules/survive_ticks.so 5 1 >%s/t || [ $? = 7 ] && n=$((n + 1)); done; echo $n'",
+	   (int)(seconds * 1000), dir);
+	return atoi(text);
+}
+
+Test(survive, a_module_that_always_crashes_is_refused_for_a_while, .init = start_short, .fini = stop, .timeout = 60)
+{
+	for (int i = 0; i < 12; i++) /* of isolated goroutines: they do not count */
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 10; i++)
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%d: %s", i, text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 75, "%s", text);
+	cr_expect_not_null(strstr(text, "crash.so is in quarantine"), "%s", text);
+	/* By its content, whatever its name; and a supervisor that died does not forget. */
+	cr_expect_eq(sh("cp build/tests/modules/crash.so %s/other.so; timeout 20 build/shoal submit %s/other.so 2>&1", dir, dir), 75,
+		     "%s", text);
+	replace_supervisor(0);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	usleep(4500000);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 17, "%s", text);
+}
+
+/* T11: what others get done while somebody submits such a module again and again, against what they get done without. */
+Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = start_short, .fini = stop, .timeout = 60)
+{
+	int calm, disturbed;
+
+	how_many(0.3);
+	calm = how_many(2.5);
+	sh("(while [ ! -e %s/enough ]; do build/shoal run build/tests/modules/crash.so null; sleep 0.05; done) >/dev/null 2>&1 &", dir);
+	disturbed = how_many(2.5);
+	sh("touch %s/enough; sleep 0.2", dir);
+	fprintf(stderr, "with a module that always crashes: %d tasks, without: %d (%.0f %%)\n", disturbed, calm, disturbed * 100.0 / calm);
+	cr_expect_gt(calm, 20);
+	cr_expect_gt(disturbed, calm / 2);
+}
+
+/* ---- what is left ---- */
+
+static int lines_of(const char *command)
+{
+	sh("%s", command);
+	return atoi(text);
+}
+
+/* T8: what workers and tasks had is back, however they ended. */
+Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fini = stop, .timeout = 60)
+{
+	static const char *const how[] = {"null", "overflow", "abort", "kill", "exit", "loop", "isolated"};
+	char fds[128], memory[] = "build/shoal stats --json | tr ',' '\\n' | sed -n 's/ \"memory_used\": //p'";
+	int before, used, after = 0;
+
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	cr_expect_eq(sh("build/shoal stop --now && build/shoal start --procs 2 2>&1"), 0, "%s", text);
+	sh("build/shoal run build/tests/modules/crash.so exit; build/shoal run build/tests/modules/work.so");
+	usleep(200000);
+	snprintf(fds, sizeof fds, "ls /proc/%d/fd | wc -l", pid_of("zygote"));
+	before = lines_of(fds);
+	used = lines_of(memory);
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < sizeof how / sizeof *how; i++)
+			if (round < 2 || i > 3)
+				sh("timeout 20 build/shoal run build/tests/modules/crash.so %s 2>&1", how[i]);
+		for (int k = 0; k < 20; k++) {
+			kill(worker_pid(), SIGKILL);
+			usleep(10000);
+		}
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 1 2>&1"), 7, "%s", text);
+	}
+	for (int i = 0; i < 100 && (after = lines_of(fds)) != before; i++)
+		usleep(20000);
+	cr_expect_eq(after, before, "descriptors: %d before, %d after", before, after);
+	cr_expect_eq(lines_of(memory), used);
+	cr_expect_eq(lines_of("ps -eo comm,args | grep -c \"^shoal-worker.*$SHOAL_SOCKET\""), 4);
+}
