@@ -130,6 +130,8 @@ void sh_seat_wake(unsigned seat);
 /* Rings the medic. From any process. */
 void sh_bell(void);
 
+/* The caller is run soon after it wakes, also when all processors are busy; or like everybody again. */
+void sh_prompt(int yes);
 /* Descriptors from this number on are the runtime's: tasks that took them all would let no worker start again. */
 unsigned sh_fd_ceiling(void);
 uint64_t sh_now(void); /* monotonic ns */

@@ -32,6 +32,7 @@ void output_flush_seat(unsigned seat);
 #define DEADLOCK_NS 100000000  /* between two looks for a deadlock, */
 #define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
 #define STW_NS 50000           /* between two steps of stopping the world */
+#define ALONE_NS 10000000000ull /* without a zygote, and its standby has not come forward */
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
@@ -296,6 +297,29 @@ static void begin(void)
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
 
+/* Nobody can clone any more, and nobody was there who would have ended us: all are ended. */
+static void end_if_alone(void)
+{
+	static uint64_t since;
+
+	if (!(atomic_load(&sh_root->zygote_word) & FUTEX_OWNER_DIED)) {
+		since = 0;
+		return;
+	}
+	if (!since)
+		since = sh_now();
+	if (sh_now() - since < ALONE_NS)
+		return;
+	atomic_store(&sh_root->over, 1);
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		int32_t pid = atomic_load(&sh_root->seat[i].pid);
+
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && pid > 0 && !sh_seat_dead(i))
+			kill(pid, SIGKILL);
+	}
+	_exit(0);
+}
+
 void medic_main(void)
 {
 	begin();
@@ -306,6 +330,7 @@ void medic_main(void)
 
 		life_look(getm);
 		deadlock_due = time_for_deadlocks((int64_t)sh_now());
+		end_if_alone();
 		look_at_seats();
 		wake_for_others();
 		soon = look_at_tasks();

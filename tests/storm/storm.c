@@ -154,7 +154,8 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 		break;
 	case COUNT:
 		code = sh(text, room, "build/shoal run --attempts 10000 build/examples/wordfreq.so -n 50 core shm 2>%s/err%u", dir, client);
-		right = strcmp(text, calm) == 0;
+		/* Killed between its one write and its return it writes again: see wordfreq.c. */
+		right = strlen(text) >= strlen(calm) && strcmp(text + strlen(text) - strlen(calm), calm) == 0;
 		break;
 	case HUNGRY:
 		code = sh(text, room, "build/shoal run build/tests/modules/hungry.so eat 2>%s/err%u", dir, client);
@@ -540,7 +541,7 @@ int main(int argc, char **argv)
 	port = 20000 + getpid() % 20000;
 	sh(text, sizeof text, "build/shoal submit --attempts 10000 --name web build/examples/httpd.so --port %d", port);
 	usleep(300000);
-	for (unsigned i = 0; i <= CLIENTS; i++) {
+	for (unsigned i = getenv("STORM_CALM") ? CLIENTS : 0; i <= CLIENTS; i++) { /* calm: to measure, not to stress */
 		child = fork();
 		if (child == 0) {
 			setpriority(PRIO_PROCESS, 0, 0);
@@ -550,6 +551,8 @@ int main(int argc, char **argv)
 			client(i);
 		}
 	}
+	if (getenv("STORM_CALM"))
+		sh(text, sizeof text, "build/shoal submit --attempts 1000 build/tests/modules/survive_busy.so 16 %d", (int)seconds);
 	trouble(now_ns() + (uint64_t)(seconds * 0.8e9));
 	atomic_store(&all->scarce, 1);
 	trouble(now_ns() + (uint64_t)(seconds * 0.2e9));
