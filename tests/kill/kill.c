@@ -6,7 +6,7 @@
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
  * workload runs undisturbed and the points it passes are noted; then for each point and each hit:
  * armed, the workload, the audit, the workload again, the audit. The workloads are all kill_*.c of
- * tests/modules, whose goroutines and root have attempts left: they check themselves and always end
+ * tests/modules (and with more than one hit more_kill_*.c), whose goroutines and root have attempts left: they check themselves and always end
  * with 0; and a renewal of all workers. Points of the repair that are passed only after a death at some
  * other point have their turn after that: two kills. Points that nobody ever passes are told.
  */
@@ -420,6 +420,8 @@ int main(int argc, char **argv)
 	setenv("SHOAL_DEBUG", "nodelay", 1);
 	find_work("kill_work.so"); /* the run after each death */
 	find_work("kill_[!w]*.so");
+	if (hits > 1 || only)
+		find_work("more_kill_*.so");
 	if (!nwork)
 		give_up("no workload");
 	work[nwork++] = NULL;
