@@ -339,7 +339,8 @@ void sh_fleet_renew(struct asker *asker, unsigned only)
 	for (unsigned seat = 1; seat <= nseats; seat++) {
 		if (only && seat != only)
 			continue;
-		r->wanted[seat] = true;
+		/* One that is on its way has taken its number already, or will: it is new as it is. */
+		r->wanted[seat] = atomic_load(&seat_at(seat)->state) != SEAT_STARTING;
 		r->generation[seat] = seat_at(seat)->generation;
 		renew_seat(seat);
 	}

@@ -80,10 +80,12 @@ static bool lives(const struct child *c)
 bool children_left(void)
 {
 	bool some = false;
+	siginfo_t si;
 
 	reap_ours();
 	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++)
-		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat && lives(c);
+		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat && lives(c) &&
+			syscall(SYS_waitid, P_PID, atomic_load(&c->pid), &si, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
 	return some;
 }
 
