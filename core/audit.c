@@ -5,6 +5,7 @@
  * Only what stays wrong is told.
  */
 #include "core/host.h"
+#include "core/netpoll.h"
 #include "core/sched.h"
 #include "shm/heap.h"
 
@@ -108,6 +109,20 @@ static const char *p_fault(struct p *p)
 	return NULL;
 }
 
+/* What is written down as a task's will be closed with it: it must be that task's, and not somebody else's by now. */
+static const char *fd_fault(uint32_t fd)
+{
+	uint32_t owner = atomic_load(&poll_owner[fd]) & ~POLL_CLOSING;
+
+	if (!owner || owner == POLL_RUNTIME)
+		return NULL;
+	if (owner > TASK_SLOTS)
+		return "belongs to no task: descriptor";
+	if (!host_file_open((int)fd) && (atomic_load(&poll_owner[fd]) & ~POLL_CLOSING) == owner)
+		return "closed, but a task's: descriptor";
+	return NULL;
+}
+
 #define LOOK(what, expr, which) \
 	do { \
 		const char *wrong_ = NULL; \
@@ -146,6 +161,10 @@ int audit(char *msg, size_t n)
 		LOOK(&r, g_fault(allg(i)), allg(i)->gid);
 	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
 		LOOK(&r, p_fault(allp(i)), i);
+	for (uint32_t fd = 0; fd < atomic_load(&sched.fd_top) && r.faults < 10; fd++)
+		LOOK(&r, fd_fault(fd), fd);
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		LOOK(&r, host_seat_fault(i), i);
 	audit_free_list(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)
 		r.faults++;

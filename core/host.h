@@ -68,6 +68,8 @@ _Noreturn void host_leave(void);	/* ends the process in good order; another take
 void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
 void host_file_close(int fd);
+bool host_file_open(int fd);		/* something is behind the number */
+const char *host_seat_fault(unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
 _Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
 _Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
 int *host_errno(void);

@@ -157,6 +157,29 @@ static int64_t timeo_of(int fd, int option)
 	return tv.tv_sec * 1000000000l + tv.tv_usec * 1000;
 }
 
+/* The task's end looks for its descriptors below this. */
+static void fd_top_over(struct task *t, int fd)
+{
+	uint32_t top = atomic_load_explicit(&sched.fd_top, memory_order_relaxed);
+
+	atomic_store_explicit(&t->fds, 1, memory_order_relaxed);
+	while (top <= (uint32_t)fd && !atomic_compare_exchange_weak(&sched.fd_top, &top, (uint32_t)fd + 1))
+		;
+}
+
+/* Nobody's: a library has opened it, and it is the task's like any other. */
+static void fd_found(int fd)
+{
+	struct task *t = getg()->task;
+	uint32_t nobody = 0;
+
+	if (atomic_load(&poll_owner[fd]))
+		return;
+	fd_top_over(t, fd);
+	if (atomic_compare_exchange_strong(&poll_owner[fd], &nobody, t->slot + 1))
+		KILL_POINT("fd.found");
+}
+
 static enum poll_kind find_out(int fd)
 {
 	struct polldesc *d = polldesc(fd);
@@ -179,8 +202,7 @@ static enum poll_kind find_out(int fd)
 		kind = PD_NOWAIT;
 		atomic_store(&d->drain, S_ISFIFO(st.st_mode));
 	}
-	if (atomic_load(&poll_owner[fd]) == 0)
-		fd_adopt(fd); /* a library has opened it: the task's like any other */
+	fd_found(fd);
 	atomic_store(&d->drained, atomic_load(&d->edges[POLL_READ]) - 1);
 	atomic_store(&d->kind, (uint8_t)kind);
 	errno = err;
@@ -268,13 +290,19 @@ void fd_keep(int fd)
 void fd_adopt(int fd)
 {
 	struct task *t = getg()->task;
-	uint32_t top = atomic_load_explicit(&sched.fd_top, memory_order_relaxed);
 
-	atomic_store_explicit(&t->fds, 1, memory_order_relaxed);
-	while (top <= (uint32_t)fd && !atomic_compare_exchange_weak(&sched.fd_top, &top, (uint32_t)fd + 1))
-		;
+	fd_top_over(t, fd);
 	atomic_store(&poll_owner[fd], t->slot + 1);
 	KILL_POINT("fd.adopted");
+}
+
+void fd_gone(int fd)
+{
+	uint32_t mine = getg()->task->slot + 1;
+
+	if ((unsigned)fd < POLL_FDS) /* unless the number is another's by now */
+		atomic_compare_exchange_strong(&poll_owner[fd], &mine, 0);
+	KILL_POINT("fd.gone");
 }
 
 int fd_made(int fd)
@@ -362,4 +390,28 @@ void host_file_close(int fd)
 {
 	fd_emptied(fd);
 	syscall(SYS_close, fd);
+}
+
+bool host_file_open(int fd)
+{
+	return syscall(SYS_fcntl, fd, F_GETFD) >= 0;
+}
+
+static bool of_runtime(int fd)
+{
+	return (unsigned)fd < POLL_FDS && host_file_open(fd) && atomic_load(&poll_owner[fd]) == POLL_RUNTIME;
+}
+
+const char *host_seat_fault(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	if (seat == SH_SEAT_MEDIC || atomic_load(&s->state) != SEAT_LIVE)
+		return NULL;
+	if (!of_runtime(atomic_load(&s->wake_fd)))
+		return "cannot be woken: worker";
+	for (unsigned i = 0; i < 8; i++)
+		if (s->own_fds[i] >= 0 && !of_runtime(s->own_fds[i]))
+			return "a descriptor of its loop is closed: worker";
+	return NULL;
 }

@@ -81,6 +81,7 @@ int fd_wait(struct pollwait *, unsigned n, int64_t when); /* the same, whatever 
 bool fd_watch(const struct pollwait *);			  /* before fd_wait: it is in the set. False: it cannot be */
 int fd_made(int fd);   /* a new descriptor of the current task, if any; returns it */
 void fd_adopt(int fd);
+void fd_gone(int fd);  /* libc has closed it */
 void fd_keep(int fd);  /* the runtime's own: no task closes it */
 bool fd_ours(int fd);  /* the task may close it */
 void fd_forget(int fd); /* the number is to mean something else */

@@ -8,8 +8,10 @@
  */
 #include "worker/posix.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 
@@ -133,22 +136,68 @@ int memfd_create(const char *name, unsigned flags)
 	return fd_made((int)syscall(SYS_memfd_create, name, flags));
 }
 
-static int make_temp(const char *name, char *template)
+int inotify_init(void)
 {
-	int (*real)(char *);
-
-	*(void **)&real = dlsym(RTLD_NEXT, name);
-	return fd_made(real(template));
+	return inotify_init1(0);
 }
 
-int mkstemp(char *template)
+int signalfd(int fd, const sigset_t *mask, int flags)
 {
-	return make_temp("mkstemp", template);
+	int r = (int)syscall(SYS_signalfd4, fd, mask, _NSIG / 8, flags);
+
+	return fd < 0 ? fd_made(r) : r;
 }
 
-int mkstemp64(char *template)
+/* libc's own, which opens inside. */
+#define MAKES_ONE(name, params, ...) \
+	int name params \
+	{ \
+		static int (*libc_) params; \
+		if (!libc_) \
+			*(void **)&libc_ = dlsym(RTLD_NEXT, #name); \
+		return fd_made(libc_(__VA_ARGS__)); \
+	}
+
+MAKES_ONE(mkstemp, (char *template), template)
+MAKES_ONE(mkstemp64, (char *template), template)
+MAKES_ONE(mkostemp, (char *template, int flags), template, flags)
+MAKES_ONE(mkostemp64, (char *template, int flags), template, flags)
+MAKES_ONE(mkstemps, (char *template, int n), template, n)
+MAKES_ONE(mkstemps64, (char *template, int n), template, n)
+MAKES_ONE(mkostemps, (char *template, int n, int flags), template, n, flags)
+MAKES_ONE(mkostemps64, (char *template, int n, int flags), template, n, flags)
+MAKES_ONE(shm_open, (const char *name, int flags, mode_t mode), name, flags, mode)
+MAKES_ONE(posix_openpt, (int flags), flags)
+
+/* ---- folders: libc opens and closes inside ---- */
+
+static DIR *folder(DIR *d)
 {
-	return make_temp("mkstemp64", template);
+	if (d && on_g())
+		fd_made(dirfd(d));
+	return d;
+}
+
+DIR *opendir(const char *path)
+{
+	static DIR *(*real)(const char *);
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "opendir");
+	return folder(real(path));
+}
+
+int closedir(DIR *d)
+{
+	static int (*real)(DIR *);
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "closedir");
+	if (on_g()) {
+		fd_closing(dirfd(d));
+		fd_emptied(dirfd(d)); /* what libc closes next is the bare number */
+	}
+	return real(d);
 }
 
 /* ---- dup ---- */

@@ -6,6 +6,10 @@
  * the first one's list, and its memory be used for something else. So each is taken off that list
  * at once, and noted in the task's record instead: for fflush(NULL), and for the end of the task.
  *
+ * A descriptor is closed by us and not inside libc: poll_owner must never say that a number is a
+ * task's which libc has closed. The next worker that starts gets that number for its eventfd, and
+ * the end of the task would close it.
+ *
  * LOCK   task->lock for the list
  * DEATH  the list changes by one store; a death between opening and noting leaves a stream that is
  *        not flushed at the end, as if the process had died in fopen
@@ -28,6 +32,7 @@ void _IO_un_link(struct _IO_FILE_plus *); /* libc's: off the list of the process
 struct stream {
 	struct stream *next;
 	FILE *file;
+	bool parks; /* its reads, writes and close are calls of ours */
 };
 
 static void *real(const char *name)
@@ -41,6 +46,21 @@ static void *real(const char *name)
 	if (!libc) \
 		*(void **)&libc = real(name)
 
+static void list(struct stream *s, FILE *f, bool parks)
+{
+	struct g *g = getg();
+
+	s->file = f;
+	s->parks = parks;
+	acquirem();
+	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
+	s->next = g->task->own.streams;
+	g->task->own.streams = s;
+	KILL_POINT("stdio.opened");
+	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
+	releasem();
+}
+
 static FILE *opened(FILE *f)
 {
 	struct g *g = on_g();
@@ -50,26 +70,20 @@ static FILE *opened(FILE *f)
 		return f;
 	_IO_un_link((struct _IO_FILE_plus *)f);
 	s = g_alloc(g, sizeof *s);
-	if (!s)
-		return f; /* good, but flushed only by who closes it */
-	s->file = f;
-	acquirem();
-	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	s->next = g->task->own.streams;
-	g->task->own.streams = s;
-	KILL_POINT("stdio.opened");
-	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
-	releasem();
+	if (s) /* else it is good, but flushed only by who closes it */
+		list(s, f, false);
 	return f;
 }
 
-static void closing(FILE *f)
+/* Off the list. True: it is one that parks. */
+static bool closing(FILE *f)
 {
 	struct g *g = on_g();
 	struct stream **at, *s;
+	bool parks;
 
 	if (!g || !f)
-		return;
+		return false;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
 	for (at = (struct stream **)&g->task->own.streams; (s = *at) && s->file != f; at = &s->next)
@@ -79,8 +93,10 @@ static void closing(FILE *f)
 	KILL_POINT("stdio.closed");
 	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 	releasem();
+	parks = s && s->parks;
 	if (s)
 		g_free(g, s);
+	return parks;
 }
 
 /* Which streams there are may change between one and the next: each is looked for anew. */
@@ -116,17 +132,6 @@ static FILE *with_descriptor(FILE *f)
 	return opened(f);
 }
 
-FILE *fopen(const char *path, const char *mode)
-{
-	LIBC(FILE *, "fopen", const char *, const char *);
-	return with_descriptor(libc(path, mode));
-}
-
-FILE *fopen64(const char *path, const char *mode)
-{
-	return fopen(path, mode);
-}
-
 /* ---- streams on what can be waited for: libc's own would hold up the worker ---- */
 
 static ssize_t stream_read(void *cookie, char *p, size_t n)
@@ -148,20 +153,71 @@ static int stream_close(void *cookie)
 
 static FILE *parking_stream(int fd, const char *mode)
 {
-	FILE *f = fopencookie((void *)(intptr_t)fd, mode,
-			      (cookie_io_functions_t){.read = stream_read, .write = stream_write, .close = stream_close});
+	LIBC(FILE *, "fopencookie", void *, const char *, cookie_io_functions_t);
+	struct stream *s = g_alloc(getg(), sizeof *s);
+	FILE *f = NULL;
 
-	if (f)
-		f->_fileno = fd; /* for fileno() */
+	if (s)
+		f = libc((void *)(intptr_t)fd, mode,
+			 (cookie_io_functions_t){.read = stream_read, .write = stream_write, .close = stream_close});
+	if (!f) {
+		if (s)
+			g_free(getg(), s);
+		errno = ENOMEM;
+		return NULL;
+	}
+	_IO_un_link((struct _IO_FILE_plus *)f);
+	f->_fileno = fd; /* for fileno() */
+	list(s, f, true);
 	return f;
 }
 
 FILE *fdopen(int fd, const char *mode)
 {
 	LIBC(FILE *, "fdopen", int, const char *);
-	if (on_g() && fd_kind(fd) != PD_PLAIN && fd_kind(fd) != PD_UNKNOWN)
+	enum poll_kind kind = on_g() ? fd_kind(fd) : PD_PLAIN;
+
+	if (kind != PD_PLAIN && kind != PD_UNKNOWN)
 		return parking_stream(fd, mode);
 	return opened(libc(fd, mode));
+}
+
+/* -1: no mode that we know, such as one that names a character set. */
+static int open_flags(const char *mode)
+{
+	int flags = mode[0] == 'r' ? O_RDONLY : mode[0] == 'w' ? O_WRONLY | O_CREAT | O_TRUNC :
+		    mode[0] == 'a' ? O_WRONLY | O_CREAT | O_APPEND : -1;
+
+	if (flags < 0 || strchr(mode, ','))
+		return -1;
+	if (strchr(mode, '+'))
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	return flags | (strchr(mode, 'x') ? O_EXCL : 0) | (strchr(mode, 'e') ? O_CLOEXEC : 0);
+}
+
+FILE *fopen(const char *path, const char *mode)
+{
+	LIBC(FILE *, "fopen", const char *, const char *);
+	int flags = open_flags(mode), fd, err;
+	FILE *f;
+
+	if (!on_g() || flags < 0)
+		return with_descriptor(libc(path, mode));
+	fd = open(path, flags, 0666); /* what blocks here, a fifo for one, is a system call */
+	if (fd < 0)
+		return NULL;
+	f = fdopen(fd, mode);
+	if (!f) {
+		err = errno;
+		close(fd);
+		errno = err;
+	}
+	return f;
+}
+
+FILE *fopen64(const char *path, const char *mode)
+{
+	return fopen(path, mode);
 }
 
 /* 1 and 2 go through the worker, unbuffered here: the streams are its own, for others as well. */
@@ -189,11 +245,21 @@ static FILE *reopen_output(const char *path, const char *mode, FILE *f)
 FILE *freopen(const char *path, const char *mode, FILE *f)
 {
 	LIBC(FILE *, "freopen", const char *, const char *, FILE *);
+	int fd = on_g() && f ? fileno(f) : -1;
+	FILE *r;
 
 	if (is_output(f))
 		return reopen_output(path, mode, f);
+	if (!on_g())
+		return libc(path, mode, f);
+	fflush(f);
 	closing(f);
-	return opened(libc(path, mode, f));
+	if (fd >= 0)
+		fd_forget(fd); /* libc keeps the number for the new file */
+	r = libc(path, mode, f);
+	if (!r && fd >= 0)
+		fd_gone(fd);
+	return with_descriptor(r);
 }
 
 FILE *freopen64(const char *path, const char *mode, FILE *f)
@@ -259,10 +325,7 @@ int fclose(FILE *f)
 
 	if (is_output(f)) /* the worker's, for others as well */
 		return 0;
-	closing(f);
-	if (fd >= 0 && fd_kind(fd) != PD_PLAIN) /* ours: it calls close */
-		return libc(f);
-	if (fd < 0)
+	if (closing(f) || fd < 0)
 		return libc(f);
 	r = fflush(f);
 	fd_closing(fd);
