@@ -29,8 +29,10 @@
 void output_flush_seat(unsigned seat);
 
 #define IDLE_NS 1000000000
-#define DEADLOCK_NS 100000000  /* between two looks for a deadlock, */
+#define DEADLOCK_NS 25000000   /* between two looks for a deadlock, */
 #define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
+#define DEADLOCK_SHARE 20      /* they take no larger part of our time than this */
+#define DEADLOCK_LOOKS 5       /* while nothing changes; then not before something has */
 #define STW_NS 50000           /* between two steps of stopping the world */
 #define ALONE_NS 10000000000ull /* without a zygote, and its standby has not come forward */
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
@@ -225,16 +227,56 @@ static bool all_idle(void)
 	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) >= atomic_load(&sched.procs);
 }
 
-/* Now and then while something runs; at once when nothing does any more. */
+/*
+ * Changes of status so far. Who falls asleep for good leaves one, and so does who ends: while the
+ * sum is the same no task has come to a deadlock.
+ */
+static uint64_t changes(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		if (atomic_load(&sh_root->seat[i].state) != SEAT_EMPTY)
+			n += atomic_load(&life_ring_of(i)->n);
+	return n;
+}
+
+static struct {
+	int64_t next;
+	uint64_t changes; /* before the last look */
+	unsigned looks;	  /* since then */
+} deadlocks;
+
+/* Now and then while something runs; soon when nothing does any more. */
 static bool time_for_deadlocks(int64_t now)
 {
-	static int64_t last;
-	bool idle = all_idle();
+	uint64_t n;
 
-	if (now - last < (idle ? DEADLOCK_IDLE_NS : DEADLOCK_NS))
+	if (now < deadlocks.next)
 		return false;
-	last = now;
+	n = changes();
+	deadlocks.looks = n == deadlocks.changes ? deadlocks.looks + 1 : 1;
+	deadlocks.changes = n;
 	return true;
+}
+
+static void deadlocks_looked(int64_t began)
+{
+	int64_t now = (int64_t)sh_now(), pause = all_idle() ? DEADLOCK_IDLE_NS : DEADLOCK_NS;
+
+	if (pause < DEADLOCK_SHARE * (now - began))
+		pause = DEADLOCK_SHARE * (now - began);
+	deadlocks.next = now + pause;
+}
+
+/* Nothing runs: how long we may sleep. */
+static int64_t idle_sleep(void)
+{
+	int64_t ns = deadlocks.next - (int64_t)sh_now();
+
+	if (!nactive || (deadlocks.looks >= DEADLOCK_LOOKS && changes() == deadlocks.changes))
+		return IDLE_NS;
+	return ns > 0 ? ns : 1;
 }
 
 /* ---- the loop ---- */
@@ -325,22 +367,25 @@ void medic_main(void)
 	begin();
 	for (;;) {
 		uint32_t bell = atomic_load(&sh_root->bell);
-		int64_t ns;
+		int64_t ns, now;
 		bool soon;
 
 		life_look(getm);
-		deadlock_due = time_for_deadlocks((int64_t)sh_now());
+		now = (int64_t)sh_now();
+		deadlock_due = time_for_deadlocks(now);
 		end_if_alone();
 		look_at_seats();
 		wake_for_others();
 		soon = look_at_tasks();
+		if (deadlock_due)
+			deadlocks_looked(now);
 		audit_if_asked();
 		ns = sysmon((int64_t)sh_now());
 		if (atomic_load(&sched.want_worker))
 			tell_supervisor();
 		soon |= left_look((int64_t)sh_now());
 		if (ns == 0)
-			ns = IDLE_NS;
+			ns = idle_sleep();
 		if (procs_step((int64_t)sh_now()) && ns > STW_NS)
 			ns = STW_NS;
 		sleep_for(bell, soon && ns > STUCK_NS ? STUCK_NS : ns);
