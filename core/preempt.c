@@ -108,8 +108,15 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 			g_scan_unlock(g);
 			continue;
 		}
+		if (state == G_SYSCALL && syscall_hold(g, s)) {
+			how = SUSPEND_SYSCALL;
+			if (g->gid == gid)
+				break;
+			syscall_let(g);
+			continue;
+		}
 		now = host_now();
-		if (now >= until || state == G_SYSCALL) {
+		if (now >= until) {
 			how = SUSPEND_NOT;
 			break;
 		}
@@ -123,24 +130,29 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 		}
 		nap();
 	}
-	if (asked && (how == SUSPEND_GONE || how == SUSPEND_NOT))
+	if (asked && (how == SUSPEND_GONE || how == SUSPEND_NOT || how == SUSPEND_SYSCALL))
 		suspend_withdraw(g);
 	else if (asked)
 		atomic_store(&g->preempt, 0);
 	return how;
 }
 
-void resumeG(struct g *g, enum suspended how)
+bool resumeG(struct g *g, enum suspended how)
 {
-	if (how == SUSPEND_HELD || how == SUSPEND_STOPPED) {
+	bool held = how == SUSPEND_HELD || how == SUSPEND_STOPPED;
+
+	if (held) {
 		uint32_t seq = G_SEQ(atomic_load(&g->status));
 
 		g_scan_unlock(g);
 		if (how == SUSPEND_STOPPED)
 			goready(g, seq);
+	} else if (how == SUSPEND_SYSCALL) {
+		held = syscall_let(g);
 	}
 	getm->note.suspend = NULL;
 	KILL_POINT("g.resume.done");
+	return held;
 }
 
 void repair_suspend(struct g *g)

@@ -235,6 +235,8 @@ static void free_scan(struct m *m, unsigned seat)
 		return;
 	if (seat == SH_SEAT_MEDIC)
 		retake_mend(g);
+	else
+		repair_hold(g);
 	s = atomic_load(&g->status);
 	if ((s & G_SCAN) && (s & G_STATE) != G_SYSCALL && G_OWNER_SEAT(s) == (int)seat)
 		atomic_store(&g->status, s & ~(G_SCAN | G_OWNER_MASK));

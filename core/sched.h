@@ -158,6 +158,7 @@ struct m {
 	uint32_t park_seq;	  /* of the wait that park_unlockf commits */
 	int64_t park_when;	  /* it is woken at this time; 0: no timer */
 	void *gopc;		  /* who calls newproc */
+	uintptr_t syscallpc, syscallsp, syscallbp; /* the frame that curg entered its system call from */
 	struct g *lockedg;	  /* pinned here: it runs nothing else */
 	_Atomic int32_t handed;	  /* P brought for lockedg, -1 */
 	uint32_t locks;		  /* acquirem depth */
@@ -281,14 +282,15 @@ void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P:
 /* ---- preemption (preempt.c) ---- */
 void gopreempt(void);	       /* on a G that was asked: gives way, or stops for who suspends it. Parks. */
 void preempt_ask(struct g *);  /* to give way; a request to stop stays */
-enum suspended { SUSPEND_GONE, SUSPEND_HELD, SUSPEND_STOPPED, SUSPEND_NOT };
+enum suspended { SUSPEND_GONE, SUSPEND_HELD, SUSPEND_STOPPED, SUSPEND_SYSCALL, SUSPEND_NOT };
 /*
  * The stack of the goroutine holds still: its scan bit is ours (HELD), and it was made to stop for
- * us (STOPPED). GONE: it has ended. NOT: it did not come to a point where it can stop until then.
- * Whatever it says, resumeG follows. Waits; not for goroutines.
+ * us (STOPPED). SYSCALL: from the frame on that its worker's m names. GONE: it has ended. NOT: it did
+ * not come to a point where it can stop until then. Whatever it says, resumeG follows, which says
+ * whether it has held still all the time. Waits; not for goroutines.
  */
 enum suspended suspendG(struct g *, uint64_t gid, int64_t until);
-void resumeG(struct g *, enum suspended);
+bool resumeG(struct g *, enum suspended);
 void unpreempt(struct g *);
 void suspend_withdraw(struct g *);
 void repair_suspend(struct g *); /* medic */
@@ -326,6 +328,9 @@ void exitsyscall(void);		     /* Parks if no P is to be had. errno is the caller
 bool in_syscall(struct m *);
 bool retake(struct p *);	     /* medic: takes the P of a worker in a system call and hands it on */
 void retake_mend(struct g *);	     /* medic: its predecessor died in retake */
+bool syscall_hold(struct g *, uint64_t s); /* the scan bit of one in a system call, whose status was s */
+bool syscall_let(struct g *);	     /* false: its worker has died meanwhile */
+void repair_hold(struct g *);	     /* medic: who held it has died */
 int64_t sysmon(int64_t now);	     /* medic: one look; ns to the next, 0: when rung */
 
 /* ---- timers (timer.c) ---- */

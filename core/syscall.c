@@ -7,15 +7,30 @@
  *
  * The frames of a G in a system call are live in its window, and oncpu stays 1.
  *
+ * So does who reads its stack (suspendG): it stands still from the frame on that called us, which
+ * m names. One such reader at a time; the medic does not wait for it, and when a worker dies takes
+ * its G from under the bit, which the reader is told when it lets go.
+ *
  * DEATH  of the worker: the G is lost as in running, the P goes back with its seat. Of the medic
  *        that takes a P: the scan bit is up and note.scan names the G; once m->p says that it has
- *        none, whatever P still names that seat is put back (retake_mend)
+ *        none, whatever P still names that seat is put back (retake_mend). Of a reader: note.scan
+ *        names the G, repair_hold takes the bit down
  */
 #include "core/host.h"
 #include "core/life.h"
 #include "core/sched.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+
+/* In the function that the system call's own calls: one of ours that does not return before exitsyscall. */
+static inline __attribute__((always_inline)) void save(struct m *m)
+{
+	uintptr_t *frame = __builtin_frame_address(0);
+
+	m->syscallbp = frame[0];
+	m->syscallpc = frame[1];
+	m->syscallsp = (uintptr_t)(frame + 2);
+}
 
 static void enter(struct g *g)
 {
@@ -24,19 +39,21 @@ static void enter(struct g *g)
 		host_bell();
 }
 
-void entersyscall(void)
+__attribute__((noinline)) void entersyscall(void)
 {
 	struct g *g = getg();
 
+	save(getm);
 	host_before_park(g); /* lines that it has written are seen before it blocks */
 	enter(g);
 }
 
 /* Known to block: the P goes first. */
-void entersyscallblock(void)
+__attribute__((noinline)) void entersyscallblock(void)
 {
 	struct g *g = getg();
 
+	save(getm);
 	host_before_park(g);
 	handoffp(releasep());
 	enter(g);
@@ -92,6 +109,43 @@ void exitsyscall(void)
 		return;
 	}
 	count(p);
+}
+
+/* ---- who reads its stack ---- */
+
+bool syscall_hold(struct g *g, uint64_t s)
+{
+	if ((s & (G_STATE | G_SCAN)) != G_SYSCALL)
+		return false;
+	getm->note.scan = g;
+	KILL_POINT("syscall.hold.noted");
+	if (!atomic_compare_exchange_strong(&g->status, &s, s | G_SCAN)) {
+		getm->note.scan = NULL;
+		return false;
+	}
+	KILL_POINT("syscall.hold.scan");
+	return true;
+}
+
+bool syscall_let(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+	bool held = (s & (G_STATE | G_SCAN)) == (G_SYSCALL | G_SCAN) &&
+		    atomic_compare_exchange_strong(&g->status, &s, s & ~G_SCAN);
+
+	KILL_POINT("syscall.hold.freed");
+	getm->note.scan = NULL;
+	return held;
+}
+
+/* The medic's own bit is not up: it takes and frees that between two repairs, or retake_mend has. */
+void repair_hold(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+
+	if ((s & (G_STATE | G_SCAN)) == (G_SYSCALL | G_SCAN))
+		atomic_compare_exchange_strong(&g->status, &s, s & ~G_SCAN);
+	KILL_POINT("syscall.hold.mended");
 }
 
 /* ---- the medic ---- */

@@ -53,6 +53,32 @@ static void next_dump(void);
 
 static char stack[DUMP_STACK_MAX];
 
+/*
+ * Holds: its scan bit, while it is in a system call. What it called with has been left in its worker's
+ * m; which registers beside these its caller may have saved is not known.
+ */
+static void copy_syscall(struct g *g, struct dump_g *d)
+{
+	uint64_t s = atomic_load(&g->status), used;
+	int seat = G_OWNER_SEAT(s);
+	uint32_t win = g->win;
+	const struct m *m = allm(seat);
+
+	d->flags |= DUMP_NO_STACK;
+	if (seat <= 0 || seat >= SH_SEATS || win >= WIN_ALL || atomic_load(&g->res) != seat)
+		return;
+	used = (uint64_t)stack_top(win) - m->syscallsp;
+	if (used > host_window_size(win) || used % 8)
+		return;
+	d->stack_used = used;
+	d->pc = m->syscallpc;
+	d->rsp = m->syscallsp;
+	d->rbp = m->syscallbp;
+	d->bytes = (uint32_t)(used < sizeof stack ? used : sizeof stack);
+	memcpy(stack, host_region((unsigned)seat, win) + (d->rsp - (uint64_t)host_window(win)), d->bytes);
+	d->flags ^= DUMP_NO_STACK;
+}
+
 /* Holds: its scan bit. */
 static void copy_stack(struct g *g, struct dump_g *d)
 {
@@ -138,11 +164,14 @@ static void put_one(FILE *f, struct g *g, struct dump_g *d, int64_t until)
 
 	if (how == SUSPEND_HELD || how == SUSPEND_STOPPED)
 		copy_stack(g, d);
-	resumeG(g, how);
+	else if (how == SUSPEND_SYSCALL)
+		copy_syscall(g, d);
+	if (!resumeG(g, how)) {
+		d->flags |= DUMP_NO_STACK;
+		d->bytes = 0;
+	}
 	if (how == SUSPEND_GONE)
 		return;
-	if (how == SUSPEND_NOT)
-		d->flags |= DUMP_NO_STACK;
 	fwrite(d, sizeof *d, 1, f);
 	fwrite(stack, d->bytes, 1, f);
 }
