@@ -403,7 +403,9 @@ void g_end(struct g *g, int how, int signal, void *address)
 		KILL_POINT("g.end.name");
 		free_block(block);
 	}
-	g->part = NULL; /* flushed by itself, or lost with it; its memory is the task's */
+	if (__builtin_expect(g->part != NULL, 0))
+		host_part_left(g);
+	g->part = NULL; /* its memory is the task's */
 	if (g->locked)
 		unpin(g);
 	g->wake_at = 0;

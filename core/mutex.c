@@ -188,8 +188,10 @@ int shoal_mutex_unlock(struct shoal_mutex *mu)
 {
 	struct g *g = api_enter("shoal_mutex_unlock");
 
-	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0))
+	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0)) {
+		api_shared(mu, "shoal_mutex_unlock: " ON_STACK);
 		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
+	}
 	mutex_give(mu, g);
 	return 0;
 }

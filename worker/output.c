@@ -160,6 +160,17 @@ void output_flush(struct g *g, bool all)
 	}
 }
 
+void host_part_left(struct g *g)
+{
+	struct outpart *part = g->part;
+
+	for (int stream = 0; stream < 2; stream++)
+		if (part->len[stream] && part->len[stream] <= OUT_SIZE) {
+			write_all(fd_of(g->task, stream), part->text[stream], part->len[stream]);
+			part->len[stream] = 0; /* a medic that dies in between writes it twice, not never */
+		}
+}
+
 /* Whether the write that was under way at a death came to its end: a kill takes effect after it. */
 static bool was_written(const struct outbuf *b)
 {

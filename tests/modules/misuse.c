@@ -2,11 +2,14 @@
  * misuse.c HOW - breaks a rule of the interface; is to be ended and told which.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <shoal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static struct shoal_mutex mu;
 static struct shoal_rwmutex rw;
@@ -39,6 +42,47 @@ static void takes(void *arg)
 	shoal_sleep(SHOAL_FOREVER);
 }
 
+static void nothing(void)
+{
+}
+
+static int once_do(void *o)
+{
+	return shoal_once_do(o, nothing);
+}
+
+static int cond_wait(void *o)
+{
+	shoal_mutex_lock(&mu);
+	return shoal_cond_wait(o, &mu);
+}
+
+static int sem_acquire(void *o)
+{
+	return shoal_sem_acquire(o, 1);
+}
+
+static int sem_release(void *o)
+{
+	return shoal_sem_release(o, 1);
+}
+
+static int wg_add(void *o)
+{
+	return shoal_wg_add(o, 1);
+}
+
+static int wg_go(void *o)
+{
+	return shoal_wg_go(o, takes, NULL, 0) != 0;
+}
+
+static void handles(int sig)
+{
+	(void)sig;
+	shoal_mutex_lock(&mu);
+}
+
 static void on_the_stack(const char *what)
 {
 	static const struct {
@@ -49,6 +93,9 @@ static void on_the_stack(const char *what)
 		{"rwmutex_lock", (int (*)(void *))shoal_rwmutex_lock},	 {"rwmutex_rlock", (int (*)(void *))shoal_rwmutex_rlock},
 		{"cond_signal", (int (*)(void *))shoal_cond_signal},	 {"cond_broadcast", (int (*)(void *))shoal_cond_broadcast},
 		{"wg_wait", (int (*)(void *))shoal_wg_wait},		 {"wg_done", (int (*)(void *))shoal_wg_done},
+		{"mutex_unlock", (int (*)(void *))shoal_mutex_unlock},	 {"rwmutex_unlock", (int (*)(void *))shoal_rwmutex_unlock},
+		{"once_do", once_do},	      {"cond_wait", cond_wait},	     {"sem_acquire", sem_acquire},
+		{"sem_release", sem_release}, {"wg_add", wg_add},	     {"wg_go", wg_go},
 	};
 	_Alignas(16) char object[256];
 
@@ -84,6 +131,21 @@ int shoal_main(int argc, char **argv)
 		shoal_cond_wait(&cond, &mu);
 	if (!strcmp(how, "wg"))
 		shoal_wg_done(&wg);
+	if (!strcmp(how, "wg-add"))
+		shoal_wg_add(&wg, -2);
+	if (!strcmp(how, "unlock-twice")) {
+		shoal_mutex_lock(&mu);
+		shoal_mutex_unlock(&mu);
+		shoal_mutex_unlock(&mu);
+	}
+	if (!strcmp(how, "sem-acquire"))
+		shoal_sem_acquire(&sem, -1);
+	if (!strcmp(how, "select-op"))
+		shoal_select((struct shoal_case[]){{77, c, &v, 0}}, 1, 0);
+	if (!strcmp(how, "handler")) {
+		sigaction(SIGUSR1, &(struct sigaction){.sa_handler = handles, .sa_flags = SA_ONSTACK}, NULL);
+		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1);
+	}
 	if (!strcmp(how, "sem"))
 		shoal_sem_release(&sem, -1);
 	if (!strcmp(how, "free-twice")) {
@@ -113,6 +175,12 @@ int shoal_main(int argc, char **argv)
 			shoal_select((struct shoal_case[]){{SHOAL_SEND, c, foreign, 0}}, 1, 0);
 		if (!strcmp(how, "foreign-mutex"))
 			shoal_mutex_lock(foreign);
+		if (!strcmp(how, "foreign-join"))
+			shoal_join(shoal_go(takes, NULL, 0), foreign);
+		if (!strcmp(how, "foreign-wg_go"))
+			shoal_wg_go(&wg, takes, foreign, sizeof v);
+		if (!strcmp(how, "foreign-once"))
+			shoal_once_do(foreign, nothing);
 	}
 	return 3; /* nobody minded */
 }

@@ -20,6 +20,29 @@ PROC_TEST(language_channels) { cases("chan"); }
 PROC_TEST(language_select) { cases("select"); }
 PROC_TEST(language_sync) { cases("sync"); }
 PROC_TEST(language_time) { cases("time"); }
+PROC_TEST(language_page) { cases("page"); }
+
+/* What was written before the end is there, a line that was begun as well. */
+PROC_TEST(language_ends)
+{
+	static const struct {
+		const char *how;
+		int code;
+		const char *out;
+	} ends[] = {
+		{"root", 0, "no line feed\nthe others finish\n"}, {"return", 6, "no line feedhandler\n"},
+		{"exit", 7, "handler\nno line feed"}, {"_exit", 8, "no line feed"}, {"crash", 139, "no line feed"},
+		{"abort", 134, "no line feed"}, {"deadlock", 2, "no line feed"},
+	};
+
+	for (unsigned i = 0; i < sizeof ends / sizeof *ends; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run " MODULES "page_ends.so %s 2>%s/err", ends[i].how, dir), ends[i].code, "%s",
+			     ends[i].how);
+		cr_expect_str_eq(text, ends[i].out, "%s: %s", ends[i].how, text);
+	}
+	cr_expect_eq(sh("head -1 %s/err", dir), 0);
+	cr_expect_str_eq(text, "fatal error: all goroutines are asleep - deadlock!\n");
+}
 
 /* Kills workers, one at a time, until it is ended itself. */
 static pid_t start_killer(void)
@@ -76,6 +99,12 @@ PROC_TEST(language_misuse_is_told)
 		{"stack:rwmutex_lock", "shoal_rwmutex_lock"}, {"stack:rwmutex_rlock", "shoal_rwmutex_rlock"},
 		{"stack:cond_signal", "shoal_cond_signal"}, {"stack:cond_broadcast", "shoal_cond_broadcast"},
 		{"stack:wg_wait", "shoal_wg_wait"}, {"stack:wg_done", "shoal_wg_done"},
+		{"stack:mutex_unlock", "shoal_mutex_unlock"}, {"stack:rwmutex_unlock", "shoal_rwmutex_unlock"},
+		{"stack:once_do", "shoal_once_do"}, {"stack:cond_wait", "shoal_cond_wait"},
+		{"stack:sem_acquire", "shoal_sem_acquire"}, {"stack:sem_release", "shoal_sem_release"},
+		{"stack:wg_add", "shoal_wg_add"}, {"stack:wg_go", "shoal_wg_go"}, {"wg-add", "shoal_wg_add"},
+		{"unlock-twice", "shoal_mutex_unlock"}, {"sem-acquire", "shoal_sem_acquire"}, {"select-op", "shoal_select"},
+		{"foreign-join", "shoal_join"}, {"foreign-wg_go", "shoal_wg_go"}, {"foreign-once", "shoal_once_do"},
 	};
 
 	setenv("SHOAL_DEBUG", "nodelay", 1);

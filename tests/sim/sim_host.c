@@ -677,6 +677,11 @@ void host_g_end(struct g *g)
 	(void)g;
 }
 
+void host_part_left(struct g *g)
+{
+	(void)g;
+}
+
 void host_file_close(int fd)
 {
 	atomic_store(&poll_owner[fd], 0);
