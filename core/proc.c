@@ -358,8 +358,16 @@ static struct g *goyield_m(struct g *g)
 		timers_run(getp(), life_clock(m, host_now()));
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
-	/* The local tail, not Go's global queue: no lock, and a thief finds it as well. */
-	runqput(getp(), g, false);
+	/*
+	 * The local tail, not Go's global queue: no lock, and a thief finds it as well. But who has had
+	 * its time goes behind all others, or those in the global queue would wait 61 such times each.
+	 */
+	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
+		globrunqput(g);
+		m->note.ready = NULL;
+	} else {
+		runqput(getp(), g, false);
+	}
 	dropg(m);
 	return schedule();
 }

@@ -7,6 +7,7 @@
  *   timer     two that keep a channel busy do not keep a timer of 20 ms from its goroutine
  *   calls     two hand a flag to each other by spinning with calls of functions, on one P
  *   turns     as many as there are Ps spin in strict turns: they all run at once
+ *   crowd     a thousand come to their ends while more spin than there are Ps
  */
 #include <shoal.h>
 
@@ -179,12 +180,41 @@ static int turns(void)
 	return 0;
 }
 
+/* ---- crowd ---- */
+
+static void spin_on(void *arg)
+{
+	(void)arg;
+	while (!over)
+		;
+}
+
+static void count_up(void *arg)
+{
+	(void)arg;
+	flag++;
+}
+
+static int crowd(void)
+{
+	static struct shoal_wg all;
+
+	for (int i = 0; i <= shoal_procs(0); i++)
+		shoal_wg_go(&wg, spin_on, NULL, 0);
+	for (int i = 0; i < 1000; i++)
+		shoal_wg_go(&all, count_up, NULL, 0);
+	shoal_wg_wait(&all);
+	over = 1;
+	shoal_wg_wait(&wg);
+	return flag != 1000;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"progress", progress}, {"hog", hog}, {"timer", timer}, {"calls", calls}, {"turns", turns}};
+	} cases[] = {{"progress", progress}, {"hog", hog}, {"timer", timer}, {"calls", calls}, {"turns", turns}, {"crowd", crowd}};
 
 	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
 		if (strcmp(argv[1], cases[i].name) == 0)

@@ -283,7 +283,7 @@ PROC_TEST(an_idle_runtime_uses_no_cpu)
 
 PROC_TEST(nobody_starves_another)
 {
-	static const char *const cases[] = {"progress", "hog", "timer", "calls", "turns"};
+	static const char *const cases[] = {"progress", "hog", "timer", "calls", "turns", "crowd"};
 
 	for (unsigned procs = 1; procs <= 2; procs++) {
 		for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
