@@ -84,7 +84,7 @@ static const char *why_of(const struct life *l)
 	return "";
 }
 
-static json_t *view_event(const struct life *l, int64_t wall)
+static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 {
 	json_t *o = json_object();
 
@@ -96,6 +96,7 @@ static json_t *view_event(const struct life *l, int64_t wall)
 	json_object_set_new(o, "worker", l->worker > 0 && l->worker < WORKERS_MAX ? json_integer(l->worker) : json_null()); /* else the medic, or who dumps */
 	json_object_set_new(o, "p", l->p >= 0 ? json_integer(l->p) : json_null());
 	json_object_set_new(o, "stack_size", json_integer(l->stack));
+	json_object_set_new(o, "migrated", json_boolean(moved));
 	return o;
 }
 
@@ -157,10 +158,9 @@ json_t *sh_view_life(uint64_t gid)
 		if (i && e[i].from == G_RUNNABLE && e[i - 1].to != G_RUNNABLE) {
 			struct life l = implied(&e[i - 1], &e[i]);
 
-			json_array_append_new(list, view_event(&l, wall));
+			json_array_append_new(list, view_event(&l, wall, false));
 		}
-		json_array_append_new(list, view_event(&e[i], wall));
-		json_object_set_new(json_array_get(list, json_array_size(list) - 1), "migrated", json_boolean(moved));
+		json_array_append_new(list, view_event(&e[i], wall, moved));
 	}
 	o = json_object();
 	json_object_set_new(o, "gid", json_integer((json_int_t)gid));

@@ -102,7 +102,9 @@ CLI_TEST(wrong_words_are_a_usage_error)
 		"wait", "wait x", "wait -5", "logs", "logs 1 2", "logs -f --json 1", "cancel", "cancel x", "tasks x", "ps --task",
 		"ps --task x", "workers x", "stats x", "check x", "crash x", "crash 1 2", "restart x", "info x", "stop x",
 		"start --procs 0", "start --procs x", "start --memory 5X", "start x", "help nonsense", "version x",
-		"life", "life x", "dump x y"};
+		"life", "life x", "life -1", "life 99999999999999999999", "dump x y", "dump x", "procs 0", "procs -1", "procs 1 2",
+		"logs x", "restart 1 2", "top x", "trace", "trace -o", "trace -o \"\"", "trace -s 0 -o x", "trace -s nan -o x",
+		"trace -s 5x -o x", "run \"\"", "run :main", "tasks --socket \"\"", "submit --timeout 0s m.so"};
 
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
 		cr_expect_eq(sh("build/shoal %s 2>&1 >/dev/null", wrong[i]), 2, "%s: %s", wrong[i], text);
@@ -114,8 +116,73 @@ CLI_TEST(wrong_words_are_a_usage_error)
 	cr_expect_eq(sh("build/shoald --procs 0 2>&1"), 2, "%s", text);
 }
 
+/* Whoever slips is told what he may have meant; whoever is far off is not. */
+CLI_TEST(a_slip_of_the_hand_is_understood)
+{
+	static const struct {
+		const char *typed, *told;
+	} slips[] = {{"taks", "did you mean tasks?"}, {"Tasks", "did you mean tasks?"}, {"wrokers", "did you mean workers?"},
+		{"help lfe", "did you mean life?"}, {"tasks --jsn", "did you mean --json?"}, {"ps --tsk 1", "did you mean --task?"},
+		{"run --timeot 5s m.so", "did you mean --timeout?"}, {"--sokcet /x tasks", "did you mean --socket?"}};
+	static const char *const far[] = {"nonsense", "x", "zz", "tasks --nonsense", "tasks -z"};
+
+	for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
+		cr_expect_eq(sh("build/shoal %s 2>&1 >/dev/null", slips[i].typed), 2, "%s: %s", slips[i].typed, text);
+		expect_text(slips[i].told);
+	}
+	for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+		cr_expect_eq(sh("build/shoal %s 2>&1 >/dev/null", far[i]), 2, "%s: %s", far[i], text);
+		cr_expect_null(strstr(text, "did you mean"), "%s: %s", far[i], text);
+	}
+}
+
+static const char *const all_verbs[] = {"start", "run", "submit", "wait", "logs", "cancel", "tasks", "ps", "workers", "life", "dump",
+	"stats", "sched", "check", "crash", "restart", "top", "trace", "procs", "info", "stop", "help", "version"};
+
+CLI_TEST(every_verb_has_help_and_is_in_the_list)
+{
+	char list[8192];
+
+	cr_expect_eq(sh("build/shoal help"), 0);
+	snprintf(list, sizeof list, "%.8000s", text);
+	for (size_t i = 0; i < sizeof all_verbs / sizeof *all_verbs; i++) {
+		char line[64], help[4096];
+
+		snprintf(line, sizeof line, "\n  %-8s  ", all_verbs[i]);
+		cr_expect_not_null(strstr(list, line), "%s is not in the list", all_verbs[i]);
+		cr_expect_eq(sh("build/shoal help %s", all_verbs[i]), 0);
+		snprintf(help, sizeof help, "%.4000s", text);
+		snprintf(line, sizeof line, "usage: shoal %s", all_verbs[i]);
+		cr_expect_eq(strncmp(help, line, strlen(line)), 0, "%s", help);
+		/* Without a supervisor as well, and whatever else is said. */
+		cr_expect_eq(sh("build/shoal %s --socket %s/none --help 2>&1", all_verbs[i], dir), 0, "%s", text);
+		cr_expect_str_eq(text, help);
+		cr_expect_eq(sh("build/shoal %s -h 2>&1", all_verbs[i]), 0, "%s", text);
+		cr_expect_str_eq(text, help);
+		for (char *at = strtok(text, "\n"); at; at = strtok(NULL, "\n"))
+			cr_expect_leq(strlen(at), 90u, "%s: too wide: %s", all_verbs[i], at);
+	}
+}
+
+CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
+{
+	static const char *const needs[] = {"wait 1", "logs 1", "cancel 1", "tasks", "ps", "workers", "life 1", "dump", "stats",
+		"sched", "check", "crash", "restart", "procs", "procs 2", "info", "stop", "submit build/tests/modules/work.so"};
+
+	for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
+		cr_expect_eq(sh("build/shoal --socket %s/none %s 2>&1", dir, needs[i]), 3, "%s: %s", needs[i], text);
+		expect_text("/none (shoal start begins one)\n");
+	}
+	/* And what it would have written to is as it was. */
+	cr_expect_eq(sh("echo old >%s/t; build/shoal trace -o %s/t --socket %s/none 2>&1; c=$?; cat %s/t; exit $c", dir, dir, dir, dir), 3);
+	expect_text("old\n");
+}
+
 CLI_TEST(what_is_not_there_has_its_own_code)
 {
+	cr_expect_eq(sh("build/shoal dump 0 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal life 0 2>&1"), 5, "%s", text);
+	cr_expect_eq(sh("build/shoal wait 0 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal wait 77 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 77 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal cancel 77 2>&1"), 5, "%s", text);
@@ -138,6 +205,8 @@ CLI_TEST(every_verb_that_reads_has_json)
 		cr_expect(strncmp(text, "{\"version\": 1", 13) == 0 && text[strlen(text) - 1] == '\n' &&
 			strchr(text, '\n') == strrchr(text, '\n'), "%s: %s", verbs[i], text);
 	}
+	cr_expect_eq(sh("build/shoal --json life 1"), 0);
+	cr_expect_eq(sh("build/shoal --json procs"), 0);
 	/* Also behind the verb. */
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	expect_text("\"memory_limit\": ");
@@ -161,6 +230,77 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 			"build/shoal tasks --socket %s/stale 2>&1", dir, dir), 3, "%s", text);
 	cr_expect_eq(sh("build/shoal start --socket %s/stale 2>&1 && build/shoal stop --socket %s/stale 2>&1", dir, dir), 0, "%s",
 		text);
+}
+
+/* What scripts rely on: each key in the first entry of its list. */
+CLI_TEST(the_keys_that_scripts_rely_on_are_there)
+{
+	static const struct {
+		const char *verb, *list, *keys;
+	} views[] = {
+		{"tasks -a", "tasks", "id module entry name status exit_code attempts goroutines started ended"},
+		{"ps", "goroutines", "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by"},
+		{"dump", "goroutines", "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by frames"},
+		{"workers", "workers", "id pid status p gid restarts uptime_ns"},
+		{"crash", "crashes", "task gid signal address backtrace registers"},
+		{"life 1", "events", "time from to why worker p stack_size migrated"},
+		{"stats", NULL, "goroutines goroutines_created migrations stack_grows steals preemptions syscalls worker_deaths tasks_done "
+				"tasks_crashed memory_used memory_committed memory_limit"},
+	};
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1 5000 2>&1"), 0, "%s", text);
+	usleep(200000);
+	for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
+		char keys[256], quoted[64], *at = text, *end;
+
+		cr_expect_eq(sh("build/shoal %s --json", views[i].verb), 0, "%s", text);
+		if (views[i].list) {
+			snprintf(quoted, sizeof quoted, ", \"%s\": [{", views[i].list);
+			at = strstr(text, quoted);
+			cr_assert_not_null(at, "%s: %s", views[i].verb, text);
+			if ((end = strstr(at, "}, {")))
+				*end = '\0'; /* the first of them alone */
+		}
+		snprintf(keys, sizeof keys, "%s", views[i].keys);
+		for (char *key = strtok(keys, " "); key; key = strtok(NULL, " ")) {
+			snprintf(quoted, sizeof quoted, "\"%s\": ", key);
+			cr_expect_not_null(strstr(at, quoted), "%s: no %s in %s", views[i].verb, key, at);
+		}
+	}
+}
+
+/* A filter whose reader has gone ends as others do; what cannot be written is told. */
+CLI_TEST(output_that_nobody_takes)
+{
+	static const char *const verbs[] = {"tasks", "ps --json", "dump", "workers", "help", "life 1", "trace -o - -s 0.1", "logs 1"};
+
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		sh("{ sleep 0.1; build/shoal %s 2>%s/err; echo $? >%s/code; } | true", verbs[i], dir, dir);
+		cr_expect_eq(sh("cat %s/code %s/err", dir, dir), 0);
+		cr_expect(strcmp(text, "141\n") == 0 || strcmp(text, "0\n") == 0, "%s: %s", verbs[i], text);
+	}
+	cr_expect_eq(sh("build/shoal workers 2>&1 >/dev/full"), 1, "%s", text);
+	expect_text("cannot write the output: No space left on device");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 >/dev/full"), 125, "%s", text);
+}
+
+CLI_TEST(colour_and_width_are_the_terminals)
+{
+	if (sh("command -v script") != 0)
+		cr_skip_test("no program 'script' to have a terminal with");
+	cr_expect_eq(sh("timeout 20 build/shoal run --name a-name-that-is-too-long-for-it build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("TERM=xterm build/shoal tasks -a"), 0);
+	cr_expect_null(strchr(text, '\033'), "%s", text);
+	cr_expect_eq(sh("TERM=xterm script -qec 'build/shoal tasks -a' /dev/null"), 0);
+	expect_text("\033[2mdone\033[0m");
+	cr_expect_eq(sh("NO_COLOR=1 TERM=xterm script -qec 'build/shoal tasks -a' /dev/null"), 0);
+	cr_expect_null(strchr(text, '\033'), "%s", text);
+	cr_expect_eq(sh("TERM=dumb script -qec 'stty cols 60; build/shoal tasks -a' /dev/null"), 0);
+	cr_expect_null(strchr(text, '\033'), "%s", text);
+	for (char *at = strtok(text, "\r\n"); at; at = strtok(NULL, "\r\n"))
+		cr_expect_leq(strlen(at), 60u, "%s", at);
 }
 
 /* Somebody else is told so, whether the file system or the supervisor stops him. */

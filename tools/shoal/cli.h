@@ -23,6 +23,7 @@ enum {
 	EXIT_USAGE = 2,
 	EXIT_NO_SUPERVISOR = 3,
 	EXIT_NOT_PERMITTED = 4,
+	EXIT_UNKNOWN = 5,
 	EXIT_TIMEOUT = 124,
 	EXIT_OWN_FAILURE = 125,
 	EXIT_NOT_LOADABLE = 126,
@@ -81,6 +82,7 @@ bool parse_duration(const char *, int64_t *ns);
 bool parse_size(const char *, int64_t *bytes);
 bool parse_count(const char *, int64_t min, int64_t *);
 int64_t parse_id(const char *what, const char *word);
+bool close_to(const char *typed, const char *name); /* a slip of the hand away from it */
 struct module {
 	char *typed; /* as typed, without the entry: argv[0] of the task */
 	char *path;  /* absolute */

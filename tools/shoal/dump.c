@@ -384,9 +384,11 @@ int verb_dump(int argc, char **argv)
 		struct conn c;
 		json_t *what = request("dump");
 
-		if (n)
-			put(what, "gid", json_integer(parse_id("goroutine", argv[0])));
+		int64_t gid = n ? parse_id("goroutine", argv[0]) : 0;
 		conn_open(&c);
+		if (n && !gid) /* to the supervisor it means all */
+			fail(EXIT_UNKNOWN, "no such goroutine: 0");
+		put(what, "gid", json_integer(gid));
 		json_decref(conn_call(&c, what, -1));
 		fd = conn_take_fd(&c);
 		conn_close(&c);

@@ -101,14 +101,16 @@ int verb_trace(int argc, char **argv)
 		usage("'%s' is too much", argv[0]);
 	if (!file)
 		usage("-o FILE is missing: where the trace goes");
-	if (seconds && ((s = strtod(seconds, &end)) <= 0 || *end || end == seconds || s > 3600))
+	if (!*file)
+		usage("-o wants the name of a file, or - for stdout");
+	if (seconds && (s = strtod(seconds, &end), *end || end == seconds || !(s > 0 && s <= 3600)))
 		usage("'%s' is no number of seconds up to 3600", seconds);
+	conn_open(&c); /* before the file: without a supervisor it stays as it was */
 	to = strcmp(file, "-") == 0 ? 1 : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (to < 0)
 		fail(1, "%s: %s", file, strerror(errno));
 	json_t *what = request("trace");
 	put(what, "ns", json_integer((json_int_t)(s * 1e9)));
-	conn_open(&c);
 	json_decref(conn_call(&c, what, -1));
 	fd = conn_take_fd(&c);
 	conn_close(&c);

@@ -39,7 +39,9 @@ static const struct verb verbs[] = {
 	 "waits for tasks; exits with the code of the last", "The codes are those of run.\n"},
 	{"logs", verb_logs, true, true, 1, "[-f] ID",
 	 "prints what a task has written", "  -f, --follow  goes on until the task ends\n"},
-	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks", "Their calls that would block return -ECANCELED; a second later what is left of them is ended.\n"},
+	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks",
+	 "Their calls that would block return -ECANCELED; a second later what is left of\n"
+	 "them is ended.\n"},
 	{"tasks", verb_tasks, true, false, 1, "[-a]", "lists tasks", "  -a, --all  also those that have ended\n"},
 	{"ps", verb_ps, true, false, 1, "[--task ID]", "lists goroutines", "  --task ID  only those of one task\n"},
 	{"workers", verb_workers, true, false, 1, "", "lists workers (Ms): pid, P, goroutine, restarts", ""},
@@ -81,6 +83,15 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+static _Noreturn void no_verb(const char *typed)
+{
+	cli.verb = NULL;
+	for (const struct verb *v = verbs; v->name; v++)
+		if (v->run && close_to(typed, v->name))
+			usage("no verb '%s'; did you mean %s?", typed, v->name);
+	usage("no verb '%s'", typed);
+}
+
 static void print_list(FILE *to)
 {
 	fputs("usage: shoal [--socket PATH] VERB [options] ...\n\n", to);
@@ -115,10 +126,8 @@ static int verb_help(int argc, char **argv)
 	if (n > 1)
 		usage("one verb at a time");
 	const struct verb *v = n ? verb_find(argv[0]) : NULL;
-	if (n && !v) {
-		cli.verb = NULL;
-		usage("no verb '%s'", argv[0]);
-	}
+	if (n && !v)
+		no_verb(argv[0]);
 	if (v && !v->run)
 		not_available(v);
 	print_help(v);
@@ -158,7 +167,7 @@ int main(int argc, char **argv)
 	}
 	const struct verb *v = verb_find(version ? "version" : argv[0]);
 	if (!v)
-		usage("no verb '%s'", argv[0]);
+		no_verb(argv[0]);
 	if (!v->run)
 		not_available(v);
 	cli.verb = v;

@@ -80,6 +80,19 @@ int64_t parse_id(const char *what, const char *word)
 	return id;
 }
 
+/* One letter wrong, missing, too many, or two of them swapped; or a beginning of three or more. */
+bool close_to(const char *typed, const char *name)
+{
+	size_t t = strlen(typed), n = strlen(name), i = 0;
+	while (i < t && i < n && tolower((unsigned char)typed[i]) == name[i])
+		i++;
+	const char *a = typed + i, *b = name + i;
+	if (i == t || i == n)
+		return i >= 3 || t == n;
+	return strcasecmp(a + 1, b + 1) == 0 || strcasecmp(a, b + 1) == 0 || strcasecmp(a + 1, b) == 0 ||
+	       (a[1] && b[1] && a[0] == b[1] && a[1] == b[0] && strcasecmp(a + 2, b + 2) == 0);
+}
+
 static void set_option(const struct opt *o, const char *shown, const char *value)
 {
 	int64_t n = 0;
@@ -121,6 +134,15 @@ static const struct opt *find_option(const struct opt *table, const char *name, 
 	return NULL;
 }
 
+/* The nearest of the table's options, for who has mistyped one; or NULL. */
+static const char *near_option(const struct opt *table, const char *name, const char *best)
+{
+	for (const struct opt *o = table; o && o->name; o++)
+		if (close_to(name, o->name) && (!best || strlen(o->name) > strlen(best)))
+			best = o->name;
+	return best;
+}
+
 /* The options of argv[i], of which it uses argv[i + 1] too if a value is there. Returns the next i. */
 static int take_option(int argc, char **argv, int i, const struct opt *table, const struct opt *common)
 {
@@ -133,8 +155,10 @@ static int take_option(int argc, char **argv, int i, const struct opt *table, co
 		if (!o)
 			o = find_option(common, name, len, is_long ? 0 : *name);
 		char *shown = format("%s%.*s", is_long ? "--" : "-", (int)len, name);
-		if (!o)
-			usage("no option %s", shown);
+		if (!o) {
+			const char *near = is_long ? near_option(table, shown + 2, near_option(common, shown + 2, NULL)) : NULL;
+			usage("no option %s%s%s%s", shown, near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+		}
 		const char *rest = name + len;
 		if (o->kind == OPT_FLAG) {
 			if (is_long && *rest)
@@ -170,7 +194,8 @@ int parse_options(int argc, char **argv, const struct opt *table, bool first_end
 	};
 	int words = 0, i = 0;
 	while (i < argc) {
-		if (argv[i][0] != '-' || !argv[i][1]) {
+		/* A negative number is a word: who reads it says what is wrong with it. */
+		if (argv[i][0] != '-' || !argv[i][1] || isdigit((unsigned char)argv[i][1])) {
 			if (first_ends)
 				break;
 			argv[words++] = argv[i++];
@@ -227,7 +252,9 @@ void parse_module(const char *word, struct module *m)
 			usage("'%s' is no MODULE:ENTRY", word);
 		found = stat(m->typed, &st);
 	}
-	if (found < 0 && (errno == ENOENT || errno == ENOTDIR || !*word))
+	if (!*word)
+		usage("an empty name is no module");
+	if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
 		fail(EXIT_NOT_FOUND, "%s: no such file", m->typed);
 	if (found < 0)
 		fail(EXIT_NOT_LOADABLE, "%s: %s", m->typed, strerror(errno));

@@ -75,7 +75,7 @@ static int width_of(const char *text)
 static int width_of_output(void)
 {
 	struct winsize w;
-	if (isatty(1) && ioctl(1, TIOCGWINSZ, &w) == 0 && w.ws_col >= 40)
+	if (isatty(1) && ioctl(1, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20)
 		return w.ws_col;
 	return 80;
 }
