@@ -244,6 +244,8 @@ void g_cancel_wake(struct g *g)
 
 	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && cancellable(g->waitreason))
 		goready(g, G_SEQ(s));
+	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
+		host_kick((unsigned)G_OWNER_SEAT(s)); /* the kernel lets it go: worker/blocking.c */
 	getm->note.ready = NULL;
 }
 

@@ -35,7 +35,7 @@ static void *copy_file(size_t n, int fd, off_t off)
 	size_t at = 0;
 
 	while (p && at < n) {
-		long r = BLOCKING(syscall(SYS_pread64, fd, p + at, n - at, off + (off_t)at));
+		long r = BLOCKING(SYS_pread64, fd, p + at, n - at, off + (off_t)at);
 
 		if (r < 0) {
 			int err = errno;

@@ -29,29 +29,15 @@ static inline struct g *posix_enter(void)
 	return g;
 }
 
-/*
- * A system call that may block. The result of the expression; errno is right afterwards, and
- * EINTR, which only our own signals cause, does not show.
- */
-#define BLOCKING(expr) \
-	({ \
-		long r_; \
-		for (;;) { \
-			int e_; \
-			entersyscall(); \
-			r_ = (expr); \
-			e_ = errno; \
-			exitsyscall(); \
-			errno = e_; \
-			if (r_ >= 0 || e_ != EINTR) \
-				break; \
-			if (posix_enter(), g_cancelled(getg())) { \
-				errno = ECANCELED; \
-				break; \
-			} \
-		} \
-		r_; \
-	})
+/* blocking.c: a system call that may block. Parks. -1 and errno as in libc; no EINTR, ECANCELED if the goroutine is. */
+long blocking(long nr, long a, long b, long c, long d, long e, long f);
+long blocking_once(long nr, long a, long b, long c, long d, long e, long f);
+#define BLOCKING(...) BLOCKING_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define BLOCKING_ONCE(...) BLOCKING_ONCE_(__VA_ARGS__, 0, 0, 0, 0, 0, 0) /* EINTR is told: of a call with a timeout */
+#define BLOCKING_(nr, a, b, c, d, e, f, ...) \
+	blocking(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define BLOCKING_ONCE_(nr, a, b, c, d, e, f, ...) \
+	blocking_once(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* Of vectors that we advance in: a copy, on the stack if it is short. */
 #define IOV_FEW 16

@@ -31,7 +31,7 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
 	if (!posix_enter())
 		return (int)syscall(SYS_openat, dir, path, flags, mode);
-	return fd_made((int)BLOCKING(syscall(SYS_openat, dir, path, flags, mode)));
+	return fd_made((int)BLOCKING(SYS_openat, dir, path, flags, mode));
 }
 
 #define MODE_OF(flags, mode) \
@@ -247,7 +247,7 @@ int dup3(int fd, int to, int flags)
 	}
 	if (to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]))
 		fd_forget(to);
-	r = (int)BLOCKING(syscall(SYS_dup3, fd, to, flags));
+	r = (int)BLOCKING(SYS_dup3, fd, to, flags);
 	return fd_made(r);
 }
 
@@ -268,7 +268,7 @@ int fcntl(int fd, int op, ...)
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	if (posix_enter() && (op == F_SETLKW || op == F_OFD_SETLKW))
-		return (int)BLOCKING(syscall(SYS_fcntl, fd, op, arg));
+		return (int)BLOCKING(SYS_fcntl, fd, op, arg);
 	r = syscall(SYS_fcntl, output_fd(fd), op, arg);
 	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
 }
@@ -319,7 +319,7 @@ void closefrom(int first)
 #define AS_SYSCALL(name, params, ...) \
 	int name params \
 	{ \
-		return (int)(posix_enter() ? BLOCKING(syscall(__VA_ARGS__)) : syscall(__VA_ARGS__)); \
+		return (int)(posix_enter() ? BLOCKING(__VA_ARGS__) : syscall(__VA_ARGS__)); \
 	}
 
 AS_SYSCALL(fsync, (int fd), SYS_fsync, fd)
@@ -338,17 +338,17 @@ int flock(int fd, int op)
 {
 	if (!posix_enter() || (op & LOCK_NB))
 		return (int)syscall(SYS_flock, fd, op);
-	return (int)BLOCKING(syscall(SYS_flock, fd, op));
+	return (int)BLOCKING(SYS_flock, fd, op);
 }
 
 ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_splice, in, in_at, out, out_at, n, flags))
+	return posix_enter() ? BLOCKING(SYS_splice, in, in_at, out, out_at, n, flags)
 			     : syscall(SYS_splice, in, in_at, out, out_at, n, flags);
 }
 
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_copy_file_range, in, in_at, out, out_at, n, flags))
+	return posix_enter() ? BLOCKING(SYS_copy_file_range, in, in_at, out, out_at, n, flags)
 			     : syscall(SYS_copy_file_range, in, in_at, out, out_at, n, flags);
 }

@@ -57,8 +57,8 @@ static long after_poll(const struct io *io, int mode)
 		errno = EAGAIN;
 		return -1;
 	}
-	return mode == POLL_READ ? BLOCKING(syscall(SYS_readv, io->fd, io->iov, io->n))
-				 : BLOCKING(syscall(SYS_writev, io->fd, io->iov, io->n));
+	return mode == POLL_READ ? BLOCKING(SYS_readv, io->fd, io->iov, io->n)
+				 : BLOCKING(SYS_writev, io->fd, io->iov, io->n);
 }
 
 static long try_once(const struct io *io, int mode, enum poll_kind kind)
@@ -88,8 +88,8 @@ static long try_once(const struct io *io, int mode, enum poll_kind kind)
 
 static long plain(const struct io *io, int mode)
 {
-	return mode == POLL_READ ? BLOCKING(syscall(SYS_readv, io->fd, io->iov, io->n))
-				 : BLOCKING(syscall(SYS_writev, io->fd, io->iov, io->n));
+	return mode == POLL_READ ? BLOCKING(SYS_readv, io->fd, io->iov, io->n)
+				 : BLOCKING(SYS_writev, io->fd, io->iov, io->n);
 }
 
 static long read_iov(const struct io *io, size_t want)
@@ -215,22 +215,22 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 
 ssize_t pread(int fd, void *p, size_t n, off_t at)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_pread64, fd, p, n, at)) : syscall(SYS_pread64, fd, p, n, at);
+	return posix_enter() ? BLOCKING(SYS_pread64, fd, p, n, at) : syscall(SYS_pread64, fd, p, n, at);
 }
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_pwrite64, fd, p, n, at)) : syscall(SYS_pwrite64, fd, p, n, at);
+	return posix_enter() ? BLOCKING(SYS_pwrite64, fd, p, n, at) : syscall(SYS_pwrite64, fd, p, n, at);
 }
 
 ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_preadv, fd, iov, n, at, 0l)) : syscall(SYS_preadv, fd, iov, n, at, 0l);
+	return posix_enter() ? BLOCKING(SYS_preadv, fd, iov, n, at, 0l) : syscall(SYS_preadv, fd, iov, n, at, 0l);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
-	return posix_enter() ? BLOCKING(syscall(SYS_pwritev, fd, iov, n, at, 0l)) : syscall(SYS_pwritev, fd, iov, n, at, 0l);
+	return posix_enter() ? BLOCKING(SYS_pwritev, fd, iov, n, at, 0l) : syscall(SYS_pwritev, fd, iov, n, at, 0l);
 }
 
 ssize_t pread64(int, void *, size_t, off_t) __attribute__((alias("pread")));
@@ -248,10 +248,10 @@ ssize_t sendfile(int out, int in, off_t *at, size_t n)
 		return syscall(SYS_sendfile, out, in, at, n);
 	for (;;) { /* it waits for room after each bit: begun only when there is some */
 		if (fd_kind(out) == PD_PLAIN)
-			return BLOCKING(syscall(SYS_sendfile, out, in, at, n));
+			return BLOCKING(SYS_sendfile, out, in, at, n);
 		w = netpoll_look(out, POLL_WRITE);
 		if (poll_now(out, POLLOUT) != 0) {
-			r = BLOCKING(syscall(SYS_sendfile, out, in, at, n));
+			r = BLOCKING(SYS_sendfile, out, in, at, n);
 			if (r >= 0 || errno != EAGAIN)
 				return r;
 		}

@@ -61,24 +61,15 @@ static int poll_blocking(struct pollfd *p, nfds_t n, int64_t when)
 		struct timespec t, *left = NULL;
 		int64_t ns = when ? when - host_now() : 0;
 		long r;
-		int err;
 
 		if (when) {
 			ns = ns < 0 ? 0 : ns;
 			t = (struct timespec){ns / 1000000000, ns % 1000000000};
 			left = &t;
 		}
-		entersyscall();
-		r = syscall(SYS_ppoll, p, n, left, NULL, 0);
-		err = errno;
-		exitsyscall();
-		errno = err;
-		if (r >= 0 || err != EINTR)
+		r = BLOCKING_ONCE(SYS_ppoll, p, n, left, NULL, 0);
+		if (r >= 0 || errno != EINTR)
 			return (int)r;
-		if (posix_enter(), g_cancelled(getg())) {
-			errno = ECANCELED;
-			return -1;
-		}
 	}
 }
 

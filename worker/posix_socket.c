@@ -315,7 +315,7 @@ int connect(int fd, const struct sockaddr *a, socklen_t len)
 		return (int)syscall(SYS_connect, fd, a, len);
 	w = netpoll_look(fd, POLL_WRITE);
 	if (!fd_watch(&w))
-		return (int)BLOCKING(syscall(SYS_connect, fd, a, len));
+		return (int)BLOCKING(SYS_connect, fd, a, len);
 	syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
 	w = netpoll_look(fd, POLL_WRITE);
 	r = syscall(SYS_connect, fd, a, len);
@@ -325,7 +325,7 @@ int connect(int fd, const struct sockaddr *a, socklen_t len)
 	if (r < 0 && err == EINPROGRESS)
 		return await_connected(fd, &w);
 	if (r < 0 && err == EAGAIN) /* a local socket whose queue is full */
-		return (int)BLOCKING(syscall(SYS_connect, fd, a, len));
+		return (int)BLOCKING(SYS_connect, fd, a, len);
 	return (int)r;
 }
 

@@ -226,6 +226,7 @@ static void on_preempt(int sig, siginfo_t *si, void *ucp)
 	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed))
 		return;
 	preempt_ask(g);
+	blocking_signal(g, ucp);
 	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end)
 		return; /* met at the next call of the runtime */
 	gopreempt();
@@ -250,6 +251,7 @@ void signals_start(void)
 	a.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER; /* on the goroutine's own stack */
 	sigaction(SIGURG, &a, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	blocking_start();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	getm->crash.kind = 0;

@@ -17,6 +17,8 @@ _Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);
 void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
 void signals_start(void);
+void blocking_start(void);	 /* blocking.c */
+void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);	 /* programs that this worker has started and that have not ended */
 void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
 void output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G */

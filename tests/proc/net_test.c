@@ -39,6 +39,18 @@ NET_TEST(names_streams_and_programs)
 	cr_expect_str_eq(text, "from the program\nok\n", "%s", text);
 }
 
+/* In the kernel as well, and without the death of a worker; the end of the task gets them out, too. */
+NET_TEST(calls_that_block_are_cancelled)
+{
+	runs("net_cancel", "all 3");
+	sh("mkfifo %s/fifo; cat >%s/b.c <<'E'\n#include <shoal.h>\n#include <fcntl.h>\n#include <stddef.h>\n"
+	   "static void f(void *a) { for (;;) open(a, O_RDONLY); }\n"
+	   "int shoal_main(int c, char **v) { shoal_go(f, v[1], 100); shoal_sleep(10000000); return 0; }\nE", dir, dir);
+	cr_expect_eq(sh("timeout 20 build/shoal run %s/b.c %s/fifo 2>&1", dir, dir), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+}
+
 NET_TEST(calls_on_descriptors_park)
 {
 	static const char *const cases[] = {"pipe", "much", "nonblock", "close", "readers", "timeout", "poll", "others", "tcp", "udp"};

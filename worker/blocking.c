@@ -1,0 +1,96 @@
+/*
+ * blocking.c - system calls in which a goroutine may block in the kernel, and how it is got out.
+ *
+ * Signals restart what they interrupt (SA_RESTART), so nobody sees that a worker gets them. When the
+ * goroutine is cancelled, or its task ends, the same signal ends the call instead: the handler finds
+ * that the call has been under way and lets it return EINTR, which becomes ECANCELED. A call that
+ * does not block is made to its end, cancelled or not.
+ *
+ * The signal may come a moment before the kernel is entered, and the goroutine may be cancelled
+ * already when it makes the call. Then a timer sends it again every millisecond, until the call is over.
+ *
+ * ORDER  status says syscall, then the mark is looked at; the canceller sets the mark, has all pass a
+ *        barrier, and looks at status (g_cancel_wake): one of them sees the other
+ */
+#include "worker/posix.h"
+
+#include <signal.h>
+#include <time.h>
+#include <ucontext.h>
+
+#define TICK_NS 1000000
+
+extern char sh_blocking_call[], sh_blocking_done[];
+long sh_blocking(long nr, long a, long b, long c, long d, long e, long f);
+
+static int ticker = -1; /* the kernel's number of the timer */
+static volatile sig_atomic_t under_way, ticks;
+
+void blocking_start(void)
+{
+	struct sigevent how = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGURG};
+
+	if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &how, &ticker) < 0)
+		ticker = -1;
+	under_way = ticks = 0;
+}
+
+static void tick(bool on)
+{
+	struct itimerspec every = {{0, on ? TICK_NS : 0}, {0, on ? TICK_NS : 0}};
+
+	ticks = on;
+	syscall(SYS_timer_settime, ticker, 0, &every, NULL);
+}
+
+static bool unwanted(struct g *g)
+{
+	return g_cancelled(g) || atomic_load(&g->task->state) != TASK_RUNNING;
+}
+
+void blocking_signal(struct g *g, void *ucp)
+{
+	greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
+
+	if (!under_way || !unwanted(g)) {
+		if (ticks)
+			tick(false);
+	} else if (r[REG_RIP] == (greg_t)sh_blocking_call && r[REG_RCX] == (greg_t)sh_blocking_done) {
+		r[REG_RIP] = (greg_t)sh_blocking_done;
+		r[REG_RAX] = -EINTR;
+	} else if (!ticks) {
+		tick(true);
+	}
+}
+
+__attribute__((noinline)) long blocking_once(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long r;
+
+	entersyscall();
+	under_way = 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unwanted(getg()))
+		tick(true);
+	r = sh_blocking(nr, a, b, c, d, e, f);
+	under_way = 0;
+	if (ticks)
+		tick(false);
+	exitsyscall();
+	if (r == -EINTR && (posix_enter(), g_cancelled(getg())))
+		r = -ECANCELED;
+	if (r >= 0)
+		return r;
+	errno = (int)-r;
+	return -1;
+}
+
+long blocking(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long r;
+
+	do
+		r = blocking_once(nr, a, b, c, d, e, f);
+	while (r < 0 && errno == EINTR);
+	return r;
+}
