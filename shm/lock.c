@@ -52,38 +52,45 @@ static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
 	}
 }
 
-static inline unsigned note_lock(struct sh_held *h, struct sh_lock *l)
+#define noted() atomic_signal_fence(memory_order_seq_cst) /* the note is there before the word: x86 keeps stores in order */
+
+/* The seat's first entry is taken: the next free one. */
+static __attribute__((noinline)) unsigned note_next(struct sh_held *h, struct sh_lock *l)
 {
-	unsigned i = 0;
+	unsigned i = 1;
 
 	while (h->lock[i]) {
 		i++;
 		sh_check(i < SH_HELD_MAX);
 	}
 	h->lock[i] = l;
-	atomic_signal_fence(memory_order_seq_cst); /* the note is there before the word: x86 keeps stores in order */
 	return i;
 }
 
-void sh_lock_take(struct sh_lock *l, unsigned seat)
+static __attribute__((noinline)) void unnote(struct sh_held *h, const struct sh_lock *l)
 {
-	note_lock(sh_seat_held(seat), l);
-	KILL_POINT("lock.take.noted");
-	if (!grab(l, seat))
-		wait_for(l, seat);
-	KILL_POINT("lock.take.taken");
+	for (unsigned i = 0; i < SH_HELD_MAX; i++)
+		if (h->lock[i] == l) {
+			h->lock[i] = NULL;
+			return;
+		}
+	sh_check(!"lock dropped that its seat does not list");
 }
 
-bool sh_lock_try(struct sh_lock *l, unsigned seat)
+/* Both are short, so that they come to lie in their callers: most hold one lock. */
+void sh_lock_take(struct sh_lock *l, unsigned seat)
 {
 	struct sh_held *h = sh_seat_held(seat);
-	unsigned i = note_lock(h, l);
 
-	KILL_POINT("lock.try.noted");
-	if (grab(l, seat))
-		return true;
-	h->lock[i] = NULL;
-	return false;
+	if (__builtin_expect(!h->lock[0], 1))
+		h->lock[0] = l;
+	else
+		note_next(h, l);
+	noted();
+	KILL_POINT("lock.take.noted");
+	if (__builtin_expect(!grab(l, seat), 0))
+		wait_for(l, seat);
+	KILL_POINT("lock.take.taken");
 }
 
 void sh_lock_drop(struct sh_lock *l, unsigned seat)
@@ -93,12 +100,27 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
 	atomic_store_explicit(&l->owner, 0, memory_order_release);
 	KILL_POINT("lock.drop.freed");
-	for (unsigned i = 0; i < SH_HELD_MAX; i++)
-		if (h->lock[i] == l) {
-			h->lock[i] = NULL;
-			return;
-		}
-	sh_check(!"lock dropped that its seat does not list");
+	if (__builtin_expect(h->lock[0] == l, 1))
+		h->lock[0] = NULL;
+	else
+		unnote(h, l);
+}
+
+bool sh_lock_try(struct sh_lock *l, unsigned seat)
+{
+	struct sh_held *h = sh_seat_held(seat);
+	unsigned i = 0;
+
+	if (h->lock[0])
+		i = note_next(h, l);
+	else
+		h->lock[0] = l;
+	noted();
+	KILL_POINT("lock.try.noted");
+	if (grab(l, seat))
+		return true;
+	h->lock[i] = NULL;
+	return false;
 }
 
 #if defined(SHOAL_KILL_POINTS) || defined(SHOAL_SIM) || SHOAL_DEBUG
