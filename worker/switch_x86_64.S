@@ -11,6 +11,7 @@
  */
 #define G_SP 8 /* offset of sp in struct g; checked in host.c */
 #define MXCSR_DEFAULT 0x1f80
+#define MXCSR_CONTROL 0xffc0 /* the other bits tell of exceptions: a call need not keep them */
 #define X87_DEFAULT 0x37f
 
 	.text
@@ -54,11 +55,12 @@ sh_mcall:
 	test	%rdx, %rdx
 	jz	.Lfirst
 	mov	%rdx, %rsp
-	cmp	%ebx, (%rsp)
+	xor	(%rsp), %ebx		/* loaded only if they differ: that is slow */
+	test	$MXCSR_CONTROL, %ebx
 	jne	1f
 	cmp	%r12w, 4(%rsp)
 	je	2f
-1:	ldmxcsr	(%rsp)			/* only if they differ: loading is slow */
+1:	ldmxcsr	(%rsp)
 	fldcw	4(%rsp)
 2:	add	$8, %rsp
 	.cfi_adjust_cfa_offset -8
@@ -88,7 +90,8 @@ sh_first:
 	mov	%rax, %rdi
 	call	sh_first_top
 	mov	%rax, %rsp
-	cmp	$MXCSR_DEFAULT, %ebx
+	xor	$MXCSR_DEFAULT, %ebx
+	test	$MXCSR_CONTROL, %ebx
 	je	1f
 	pushq	$MXCSR_DEFAULT
 	ldmxcsr	(%rsp)
