@@ -45,13 +45,11 @@ void casgstatus_shared(struct g *g, unsigned from, unsigned to)
 	KILL_POINT("g.status.changed");
 }
 
-bool g_claim(struct g *g)
+/* The loops of g_claim and g_rouse, from where the word was not what it usually is. */
+static __attribute__((noinline)) bool claim_word(struct g *g)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
 
-	/* First the note: the medic asks the status word whether the claim was made. */
-	atomic_store_explicit(&getm->curg, g, memory_order_relaxed);
-	KILL_POINT("g.claim.noted");
 	for (;;) {
 		if ((s & G_STATE) != G_RUNNABLE) {
 			atomic_store_explicit(&getm->curg, NULL, memory_order_relaxed);
@@ -64,18 +62,13 @@ bool g_claim(struct g *g)
 		}
 		n = (s & G_SEQ_MASK) | G_OWNER(getm->seat) | G_RUNNING;
 		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
-			break;
+			return true;
 	}
-	g->life_order += 2; /* the one between is g_rouse's, which may not write it */
-	life_record(getm, g->gid, G_RUNNABLE, G_RUNNING, 0, g->life_order, g->life_stack);
-	KILL_POINT("g.claim.made");
-	return true;
 }
 
-bool g_rouse(struct g *g, uint32_t seq)
+static __attribute__((noinline)) bool rouse_word(struct g *g, uint32_t seq)
 {
-	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n, gid = g->gid;
-	unsigned order = g->life_order + 1u, stack = g->life_stack; /* as they are while it waits: it may run before we tell */
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
 
 	for (;;) {
 		if ((s & G_STATE) != G_WAITING || G_SEQ(s) != seq)
@@ -85,10 +78,44 @@ bool g_rouse(struct g *g, uint32_t seq)
 			s = atomic_load_explicit(&g->status, memory_order_relaxed);
 			continue;
 		}
-		n = G_MAKE(G_RUNNABLE, seq);
-		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
-			break;
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, G_MAKE(G_RUNNABLE, seq), memory_order_acq_rel,
+							  memory_order_relaxed))
+			return true;
 	}
+}
+
+bool g_claim(struct g *g)
+{
+	struct m *m = getm;
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
+
+	/* First the note: the medic asks the status word whether the claim was made. */
+	atomic_store_explicit(&m->curg, g, memory_order_relaxed);
+	KILL_POINT("g.claim.noted");
+	if (__builtin_expect((s & (G_STATE | G_SCAN)) != G_RUNNABLE ||
+				     !atomic_compare_exchange_strong_explicit(
+					     &g->status, &s, (s & G_SEQ_MASK) | G_OWNER(m->seat) | G_RUNNING,
+					     memory_order_acq_rel, memory_order_relaxed),
+			     0) &&
+	    !claim_word(g))
+		return false;
+	g->life_order += 2; /* the one between is g_rouse's, which may not write it */
+	life_record(m, g->gid, G_RUNNABLE, G_RUNNING, 0, g->life_order, g->life_stack);
+	KILL_POINT("g.claim.made");
+	return true;
+}
+
+bool g_rouse(struct g *g, uint32_t seq)
+{
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), gid = g->gid;
+	unsigned order = g->life_order + 1u, stack = g->life_stack; /* as they are while it waits: it may run before we tell */
+
+	if (__builtin_expect(s != G_MAKE(G_WAITING, seq) ||
+				     !atomic_compare_exchange_strong_explicit(&g->status, &s, G_MAKE(G_RUNNABLE, seq),
+									      memory_order_acq_rel, memory_order_relaxed),
+			     0) &&
+	    !rouse_word(g, seq))
+		return false;
 	if (life_traced())
 		life_record(getm, gid, G_WAITING, G_RUNNABLE, 0, order, stack);
 	KILL_POINT("g.rouse.made");

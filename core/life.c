@@ -9,6 +9,12 @@ void life_look(struct m *m)
 	life_clock(m, host_now());
 }
 
+__attribute__((noinline)) void life_record_traced(struct m *m, uint64_t gid, uint64_t what, unsigned stack)
+{
+	life_look(m);
+	life_write(m, gid, what, stack);
+}
+
 /* Six bits of mantissa, four of exponent, in steps of 256 bytes: exact up to 16 KiB. */
 uint16_t life_size(uint32_t bytes)
 {

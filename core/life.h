@@ -78,18 +78,28 @@ static inline bool life_traced(void)
 
 void life_look(struct m *m); /* at the clock */
 
-static inline void life_record(struct m *m, uint64_t gid, unsigned from, unsigned to, unsigned why, unsigned order,
-			       unsigned stack)
+void life_record_traced(struct m *, uint64_t gid, uint64_t what, unsigned stack); /* looks at the clock first */
+
+static inline void life_write(struct m *m, uint64_t gid, uint64_t what, unsigned stack)
 {
 	struct life_ring *r = life_ring_of(m->seat);
 	uint64_t n = atomic_load_explicit(&r->n, memory_order_relaxed);
 	struct life_event *e = &r->e[n % LIFE_RING];
 
-	if (life_traced())
-		life_look(m);
 	e->a = m->life_now | (uint64_t)stack << 8;
-	e->b = gid << 24 | from << 20 | to << 16 | why << 10 | order % LIFE_ORDERS;
+	e->b = gid << 24 | what;
 	atomic_store_explicit(&r->n, n + 1, memory_order_release); /* pairs with life_read */
+}
+
+static inline void life_record(struct m *m, uint64_t gid, unsigned from, unsigned to, unsigned why, unsigned order,
+			       unsigned stack)
+{
+	uint64_t what = from << 20 | to << 16 | why << 10 | order % LIFE_ORDERS;
+
+	if (life_traced())
+		life_record_traced(m, gid, what, stack);
+	else
+		life_write(m, gid, what, stack);
 }
 
 /* Who runs it is named in the word while it runs. */

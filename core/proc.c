@@ -211,8 +211,9 @@ void ready(struct g *g)
 {
 	struct p *p = getp();
 
-	if (!p) {
+	if (__builtin_expect(!p, 0)) {
 		gogive(g);
+		getm->note.ready = NULL;
 		return;
 	}
 	runqput(p, g, true);
@@ -221,11 +222,14 @@ void ready(struct g *g)
 
 void goready(struct g *g, uint32_t seq)
 {
-	getm->note.ready = g;
+	struct m *m = getm;
+
+	m->note.ready = g;
 	KILL_POINT("g.ready.noted");
 	if (g_rouse(g, seq))
-		ready(g);
-	getm->note.ready = NULL;
+		ready(g); /* clears the note */
+	else
+		m->note.ready = NULL;
 }
 
 /* ---- leaving a goroutine, on g0 ---- */
@@ -518,7 +522,6 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	m->note.wg_given = NULL; /* it counts itself out from now on */
 	m->note.g = NULL;
 	ready(g);
-	m->note.ready = NULL;
 	return g;
 }
 
@@ -774,15 +777,33 @@ static _Noreturn void leave_with(struct g *g)
 	host_leave();
 }
 
+/* Its frames are not in its window here, or there are none yet. */
+static __attribute__((noinline)) void bring(struct m *m, struct g *g)
+{
+	stack_enter(g);
+	if (atomic_load_explicit(&g->res, memory_order_relaxed) != RES_NONE)
+		return;
+	atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
+	KILL_POINT("g.execute.first");
+	if (g->flags & GF_PINNED && !g->locked)
+		pin(g);
+}
+
+/* Its task is over: the medic ends it when none of the task runs. */
+static __attribute__((noinline)) void shelve(struct m *m, struct g *g)
+{
+	g->waitreason = WAIT_ZERO;
+	casgstatus(g, G_RUNNING, G_WAITING);
+	dropg(m);
+}
+
 /* Makes g ready to be entered. False: it may not run any more. */
-static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
+static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 {
 	if (__builtin_expect(host_must_leave(), 0))
 		leave_with(g);
 	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
-		g->waitreason = WAIT_ZERO;
-		casgstatus(g, G_RUNNING, G_WAITING); /* its task is over: the medic ends it when none of the task runs */
-		dropg(m);
+		shelve(m, g);
 		return false;
 	}
 	if (!inherit) {
@@ -792,15 +813,10 @@ static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 		if (__builtin_expect(tick % SCHEDTICK_GLOBAL == 0, 0))
 			life_look(m);
 	}
-	stack_enter(g);
+	if (__builtin_expect(atomic_load_explicit(&g->res, memory_order_acquire) != m->seat, 0))
+		bring(m, g);
 	host_before_run(g);
 	m->park_lock = NULL;
-	if (atomic_load_explicit(&g->res, memory_order_relaxed) == RES_NONE) {
-		atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
-		KILL_POINT("g.execute.first");
-		if (g->flags & GF_PINNED && !g->locked)
-			pin(g);
-	}
 	*host_errno() = g->err;
 	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
 	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses it */
@@ -808,21 +824,18 @@ static bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 	return true;
 }
 
-struct g *schedule(void)
+/* g: claimed already, or NULL. */
+static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *g, bool inherit)
 {
-	struct m *m = getm;
-	bool inherit;
-	struct g *g;
-
-	sh_check(m->locks == 0 && !getg());
-	for (;;) {
-		inherit = false;
+	for (;; g = NULL) {
 		if (__builtin_expect(m->lockedg != NULL, 0)) {
+			inherit = false;
 			g = stoplockedm(m);
 		} else {
 			if (__builtin_expect(!getp(), 0))
 				stopm(m);
-			g = findrunnable(&inherit);
+			if (!g)
+				g = findrunnable(&inherit);
 			if (__builtin_expect(spinning(m), 0))
 				resetspinning(m);
 			if (__builtin_expect(g->lockedm, 0)) {
@@ -833,6 +846,26 @@ struct g *schedule(void)
 		if (__builtin_expect(execute(m, getp(), g, inherit), 1))
 			return g;
 	}
+}
+
+/* The usual case by itself: a P of ours, nothing else to look at, and one made ready or in the ring. */
+struct g *schedule(void)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	bool inherit;
+	struct g *g;
+
+	sh_check(m->locks == 0 && !getg());
+	if (__builtin_expect(!p || m->lockedg || spinning(m) || atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed) ||
+				     atomic_load_explicit(&p->timer_when, memory_order_relaxed) ||
+				     atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0,
+			     0) ||
+	    !(g = runqget(p, &inherit)) || !claimed(g))
+		return schedule_from(m, NULL, false);
+	if (__builtin_expect(g->lockedm, 0))
+		return schedule_from(m, g, inherit);
+	return __builtin_expect(execute(m, p, g, inherit), 1) ? g : schedule_from(m, NULL, false);
 }
 
 struct g *mstart(unsigned seat)

@@ -82,7 +82,7 @@ struct g *globrunqget(struct p *p, unsigned max)
 }
 
 /* The ring is full: half of it and g go to the global queue. False: a thief was faster, try again. */
-static bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
+static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
 {
 	unsigned seat = (unsigned)getm->seat, n = (t - h) / 2;
 	struct g *batch[RUNQ_SIZE / 2];
@@ -107,23 +107,29 @@ static bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
 	return g != NULL;
 }
 
-/* Holds: note.ready or note.kicked names g. */
-static void runqput_ring(struct p *p, struct g *g)
+/* Holds: note.ready or note.kicked names g. True: it is in the ring; false: that is full. */
+static inline bool put_ring(struct p *p, struct g *g)
 {
-	for (;;) {
-		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with runqget, runqgrab */
-		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+	uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with runqget, runqgrab */
+	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
 
-		if (t - h < RUNQ_SIZE) {
-			atomic_store_explicit(&p->runq[RING(t)], g, memory_order_relaxed);
-			KILL_POINT("runq.put.slot");
-			atomic_store_explicit(&p->runqtail, t + 1, memory_order_release);
-			KILL_POINT("runq.put.tail");
-			return;
-		}
-		if (runqputslow(p, g, h, t))
-			return;
-	}
+	if (__builtin_expect(t - h >= RUNQ_SIZE, 0))
+		return false;
+	atomic_store_explicit(&p->runq[RING(t)], g, memory_order_relaxed);
+	KILL_POINT("runq.put.slot");
+	atomic_store_explicit(&p->runqtail, t + 1, memory_order_release);
+	KILL_POINT("runq.put.tail");
+	return true;
+}
+
+static __attribute__((noinline)) void put_full(struct m *m, struct p *p, struct g *g)
+{
+	uint32_t h;
+
+	do
+		h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
+	while (!put_ring(p, g) && !runqputslow(p, g, h, atomic_load_explicit(&p->runqtail, memory_order_relaxed)));
+	m->note.ready = m->note.kicked = NULL;
 }
 
 void runqput(struct p *p, struct g *g, bool next)
@@ -135,8 +141,10 @@ void runqput(struct p *p, struct g *g, bool next)
 	if (next) {
 		struct g *old = atomic_load_explicit(&p->runnext, memory_order_relaxed);
 
-		m->note.kicked = old;
-		KILL_POINT("runq.next.noted");
+		if (old) {
+			m->note.kicked = old;
+			KILL_POINT("runq.next.noted");
+		}
 		atomic_store_explicit(&p->runnext, g, memory_order_release);
 		KILL_POINT("runq.next.set");
 		if (!old) {
@@ -145,8 +153,10 @@ void runqput(struct p *p, struct g *g, bool next)
 		}
 		g = old;
 	}
-	runqput_ring(p, g);
-	m->note.ready = m->note.kicked = NULL;
+	if (__builtin_expect(!put_ring(p, g), 0))
+		put_full(m, p, g);
+	else
+		m->note.ready = m->note.kicked = NULL;
 }
 
 /*

@@ -177,16 +177,13 @@ static size_t block_for(size_t used)
  * Running -> copystack -> running: takes a block that holds the frames. They stay in the window and
  * are copied when it is displaced: copying them here as well would be done for nothing by most. Called on g0, before the G parks, so that displacing it never allocates.
  */
-bool stack_fit(struct g *g)
+static __attribute__((noinline)) bool refit(struct g *g, size_t used)
 {
-	size_t used = (size_t)(stack_top(g->win) - g->sp), want;
+	size_t want = block_for(used <= g->image_cap ? used * 2 : used);
 	struct p *p = getp();
 	struct m *m = getm;
 	char *new, *old;
 
-	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
-		return true;
-	want = block_for(used <= g->image_cap ? used * 2 : used);
 	if (want < 2 * g->image_cap && used > g->image_cap)
 		want = block_for(2 * g->image_cap);
 	new = sh_heap_alloc(g->task->heap, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, want, 0, false);
@@ -212,6 +209,15 @@ bool stack_fit(struct g *g)
 	}
 	casgstatus(g, G_COPYSTACK, G_RUNNING);
 	return true;
+}
+
+bool stack_fit(struct g *g)
+{
+	size_t used = (size_t)(stack_top(g->win) - g->sp);
+
+	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
+		return true;
+	return refit(g, used);
 }
 
 /* At its death: block and window are free. */
