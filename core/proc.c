@@ -724,7 +724,7 @@ top:
 		return g;
 	now = life_clock(m, host_now());
 	if (spinning(m) || 2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) <
-				  atomic_load(&sched.procs) - (unsigned)__builtin_popcountll(atomic_load(&sched.pidle))) {
+				  atomic_load(&sched.procs) - npidle()) {
 		if (!spinning(m))
 			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
 		KILL_POINT("m.spinning.on");

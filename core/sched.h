@@ -229,6 +229,14 @@ struct shoal_root {
 #define allp(i) (&rt->ps[i])
 #define allm(i) (&rt->ms[i])
 
+/* Idle Ps. Who put one down that is no longer in use may have marked it late. */
+static inline unsigned npidle(void)
+{
+	unsigned procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+
+	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle) & (procs < 64 ? (1ull << procs) - 1 : ~0ull));
+}
+
 extern struct m *getm; /* the M this process is; the medic is one without a P */
 #define getg() (atomic_load_explicit(&getm->curg, memory_order_relaxed))
 static inline struct p *getp(void)

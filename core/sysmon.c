@@ -34,7 +34,7 @@ static bool others_wait(struct p *p, int64_t now)
  */
 static int64_t patience_of(void)
 {
-	if (atomic_load(&sched.mspinning) || atomic_load(&sched.pidle))
+	if (atomic_load(&sched.mspinning) || npidle())
 		return SYSCALL_NS;
 	return atomic_load(&sched.netpolled) || timers_next() ? LONELY_NS : SYSCALL_NS;
 }
@@ -84,7 +84,7 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 /* Work, a P for it, and nobody to do it: all workers are in system calls. At some looks in a row, or one is only on its way. */
 static void want_worker(void)
 {
-	bool starved = atomic_load(&sched.pidle) && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) &&
+	bool starved = npidle() && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) &&
 		       work_in_sight();
 
 	sched.starved = starved ? sched.starved + 1 : 0;
@@ -114,15 +114,15 @@ int64_t sysmon(int64_t now)
 			wakep();
 	}
 	/* A timer that is due, or work, and nobody awake to see it. */
-	if (atomic_load(&sched.pidle) && atomic_load(&sched.midle) && work_in_sight())
+	if (npidle() && atomic_load(&sched.midle) && work_in_sight())
 		wakep();
 	want_worker();
-	if ((unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) < procs) {
+	if (npidle() < procs) {
 		sched.idle_looks = 0;
 	} else if (++sched.idle_looks >= ASLEEP_ROUNDS && !took) {
 		atomic_store(&sched.sysmonwait, 1); /* pairs with acquirep and entersyscall: the flag, then the Ps */
 		sched.sysmon_rounds = 0;
-		if ((unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) == procs && !work_in_sight())
+		if (npidle() == procs && !work_in_sight())
 			return 0;
 		atomic_store(&sched.sysmonwait, 0);
 	}

@@ -224,7 +224,7 @@ static void wake_for_others(void)
 
 static bool all_idle(void)
 {
-	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle)) >= atomic_load(&sched.procs);
+	return npidle() >= atomic_load(&sched.procs);
 }
 
 /*

@@ -222,7 +222,7 @@ size_t sh_view_sched(char *buf, size_t n)
 		"SCHED %lums: gomaxprocs=%u idleprocs=%d threads=%u spinningthreads=%d needspinning=%u idlethreads=%d "
 		"runqueue=%lu [",
 		(unsigned long)((sh_now() - sh_start_ns) / 1000000), procs,
-		__builtin_popcountll(atomic_load(&sched.pidle)), threads,
+		(int)npidle(), threads,
 		__builtin_popcountll(atomic_load(&sched.mspinning)), atomic_load(&sched.needspinning),
 		__builtin_popcountll(atomic_load(&sched.midle)), (unsigned long)(queued < GRUNQ_SIZE ? queued : 0));
 	for (unsigned i = 0; i < procs && at < n; i++)
