@@ -14,37 +14,43 @@
  * DEATH  the list changes by one store; a death between opening and noting leaves a stream that is
  *        not flushed at the end, as if the process had died in fopen
  */
-#include "core/sync.h"
 #include "shm/kill.h"
 #include "worker/posix.h"
-#include "worker/worker.h"
+#include "worker/stdio.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
 #include <unistd.h>
 #include <string.h>
 #include <fcntl.h>
 #include <stdio_ext.h>
 
+/* In FILE._flags, part of libc's binary interface: <libio.h> of old. */
+#define FILE_NO_READS 4
+#define FILE_NO_WRITES 8
+#define FILE_APPENDS 0x1000
+
 struct _IO_FILE_plus;
 void _IO_un_link(struct _IO_FILE_plus *); /* libc's: off the list of the process, if it is on it */
 
-struct stream {
-	struct stream *next;
-	FILE *file;
-	bool parks; /* its reads, writes and close are calls of ours */
-};
-
-static void *real(const char *name)
+static int libc_fflush(FILE *f)
 {
-	return dlsym(RTLD_NEXT, name);
+	LIBC(int, "fflush", FILE *);
+	return libc(f);
 }
 
-/* A call of libc's of the same name, looked up once. */
-#define LIBC(result, name, ...) \
-	static result (*libc)(__VA_ARGS__); \
-	if (!libc) \
-		*(void **)&libc = real(name)
+static int libc_fclose(FILE *f)
+{
+	LIBC(int, "fclose", FILE *);
+	return libc(f);
+}
+
+static struct stream *new_stream(void)
+{
+	struct stream *s = g_alloc(getg(), sizeof *s);
+
+	if (s)
+		memset(s, 0, sizeof *s);
+	return s;
+}
 
 static void list(struct stream *s, FILE *f, bool parks)
 {
@@ -52,6 +58,8 @@ static void list(struct stream *s, FILE *f, bool parks)
 
 	s->file = f;
 	s->parks = parks;
+	f->_lock = (void *)s; /* for stream_of() */
+	__fsetlocking(f, FSETLOCKING_BYCALLER);
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
 	s->next = g->task->own.streams;
@@ -69,21 +77,24 @@ static FILE *opened(FILE *f)
 	if (!f || !g)
 		return f;
 	_IO_un_link((struct _IO_FILE_plus *)f);
-	s = g_alloc(g, sizeof *s);
-	if (s) /* else it is good, but flushed only by who closes it */
+	s = new_stream();
+	if (s) {
 		list(s, f, false);
-	return f;
+		return f;
+	}
+	fclose(f);
+	errno = ENOMEM;
+	return NULL;
 }
 
-/* Off the list. True: it is one that parks. */
-static bool closing(FILE *f)
+/* Off the list; NULL if it was not on it. What is given back is to be freed once libc has closed it. */
+static struct stream *closing(FILE *f)
 {
 	struct g *g = on_g();
 	struct stream **at, *s;
-	bool parks;
 
 	if (!g || !f)
-		return false;
+		return NULL;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
 	for (at = (struct stream **)&g->task->own.streams; (s = *at) && s->file != f; at = &s->next)
@@ -93,16 +104,25 @@ static bool closing(FILE *f)
 	KILL_POINT("stdio.closed");
 	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 	releasem();
-	parks = s && s->parks;
-	if (s)
-		g_free(g, s);
-	return parks;
+	return s;
 }
 
-/* Which streams there are may change between one and the next: each is looked for anew. */
-int streams_flush(struct g *g)
+static int closed(struct stream *s, int r)
 {
-	LIBC(int, "fflush", FILE *);
+	int err = errno;
+
+	if (s)
+		g_free(getg(), s);
+	errno = err;
+	return r;
+}
+
+/*
+ * Which streams there are may change between one and the next: each is looked for anew. At the end of
+ * the task nobody waits for who is in the middle of a call.
+ */
+static int flush_all(struct g *g, bool at_end)
+{
 	int r = 0;
 
 	for (unsigned n = 0;; n++) {
@@ -119,9 +139,19 @@ int streams_flush(struct g *g)
 		releasem();
 		if (!f)
 			return r;
-		if (__fwriting(f) && libc(f) != 0)
+		if (!__fwriting(f) || (at_end && !stream_try(s)))
+			continue;
+		if (!at_end)
+			stream_hold(f);
+		if (libc_fflush(f) != 0)
 			r = EOF;
+		stream_drop(s);
 	}
+}
+
+int streams_flush(struct g *g)
+{
+	return flush_all(g, true);
 }
 
 /* Of a file that libc has opened: its descriptor is the task's. */
@@ -134,32 +164,46 @@ static FILE *with_descriptor(FILE *f)
 
 /* ---- streams on what can be waited for: libc's own would hold up the worker ---- */
 
+static int fd_of(void *cookie)
+{
+	return ((struct stream *)cookie)->file->_fileno;
+}
+
 static ssize_t stream_read(void *cookie, char *p, size_t n)
 {
-	return read((int)(intptr_t)cookie, p, n);
+	return read(fd_of(cookie), p, n);
 }
 
 static ssize_t stream_write(void *cookie, const char *p, size_t n)
 {
-	ssize_t r = write((int)(intptr_t)cookie, p, n);
+	ssize_t r = write(fd_of(cookie), p, n);
 
 	return r < 0 ? 0 : r; /* so a cookie says that it failed */
 }
 
+static int stream_seek(void *cookie, off64_t *at, int from)
+{
+	off64_t r = lseek(fd_of(cookie), *at, from);
+
+	if (r < 0)
+		return -1;
+	*at = r;
+	return 0;
+}
+
 static int stream_close(void *cookie)
 {
-	return close((int)(intptr_t)cookie);
+	return close(fd_of(cookie));
 }
 
 static FILE *parking_stream(int fd, const char *mode)
 {
 	LIBC(FILE *, "fopencookie", void *, const char *, cookie_io_functions_t);
-	struct stream *s = g_alloc(getg(), sizeof *s);
+	struct stream *s = new_stream();
 	FILE *f = NULL;
 
 	if (s)
-		f = libc((void *)(intptr_t)fd, mode,
-			 (cookie_io_functions_t){.read = stream_read, .write = stream_write, .close = stream_close});
+		f = libc(s, mode, (cookie_io_functions_t){stream_read, stream_write, stream_seek, stream_close});
 	if (!f) {
 		if (s)
 			g_free(getg(), s);
@@ -242,21 +286,51 @@ static FILE *reopen_output(const char *path, const char *mode, FILE *f)
 	return r < 0 ? NULL : f;
 }
 
-FILE *freopen(const char *path, const char *mode, FILE *f)
+static FILE *libc_freopen(const char *path, const char *mode, FILE *f)
 {
 	LIBC(FILE *, "freopen", const char *, const char *, FILE *);
+	return libc(path, mode, f);
+}
+
+/* Of one that parks: libc does not know what is behind it. Flags and buffer become those of a new one. */
+static FILE *reopen_parking(const char *path, const char *mode, FILE *f)
+{
+	int flags = open_flags(mode), fd = path && flags >= 0 ? open(path, flags, 0666) : -1;
+
+	close(f->_fileno);
+	f->_fileno = fd;
+	if (fd < 0) {
+		f->_fileno = open("/dev/null", O_RDWR | O_CLOEXEC); /* for fclose */
+		errno = path ? errno : EBADF;
+		return NULL;
+	}
+	__fpurge(f);
+	clearerr_unlocked(f);
+	f->_flags &= ~(FILE_NO_READS | FILE_NO_WRITES | FILE_APPENDS);
+	f->_flags |= ((flags & O_ACCMODE) == O_RDONLY ? FILE_NO_WRITES : 0) | ((flags & O_ACCMODE) == O_WRONLY ? FILE_NO_READS : 0) |
+		     (flags & O_APPEND ? FILE_APPENDS : 0);
+	return f;
+}
+
+FILE *freopen(const char *path, const char *mode, FILE *f)
+{
 	int fd = on_g() && f ? fileno(f) : -1;
+	struct stream *s;
 	FILE *r;
 
 	if (is_output(f))
 		return reopen_output(path, mode, f);
 	if (!on_g())
-		return libc(path, mode, f);
+		return libc_freopen(path, mode, f);
 	fflush(f);
-	closing(f);
+	s = stream_of(f);
+	if (s && s->parks)
+		return reopen_parking(path, mode, f);
+	s = closing(f);
 	if (fd >= 0)
 		fd_forget(fd); /* libc keeps the number for the new file */
-	r = libc(path, mode, f);
+	r = libc_freopen(path, mode, f);
+	closed(s, 0); /* a new one is its lock from here on */
 	if (!r && fd >= 0)
 		fd_gone(fd);
 	return with_descriptor(r);
@@ -299,8 +373,14 @@ FILE *fopencookie(void *cookie, const char *mode, cookie_io_functions_t f)
 /* A buffer of libc's would stay behind in the worker. */
 int setvbuf(FILE *f, char *buf, int mode, size_t n)
 {
+	struct stream *s = stream_hold(f);
+	int r = 0;
 	LIBC(int, "setvbuf", FILE *, char *, int, size_t);
-	return is_output(f) ? 0 : libc(f, buf, mode, n);
+
+	if (!is_output(f))
+		r = libc(f, buf, mode, n);
+	stream_drop(s);
+	return r;
 }
 
 void setbuffer(FILE *f, char *buf, size_t n)
@@ -320,23 +400,30 @@ void setlinebuf(FILE *f)
 
 int fclose(FILE *f)
 {
-	LIBC(int, "fclose", FILE *);
 	int fd = on_g() ? fileno(f) : -1, r;
+	struct stream *s;
 
 	if (is_output(f)) /* the worker's, for others as well */
 		return 0;
-	if (closing(f) || fd < 0)
-		return libc(f);
+	stream_drop(stream_hold(f)); /* who is in the middle of a call comes to its end */
+	s = closing(f);
+	if (fd < 0 || (s && s->parks))
+		return closed(s, libc_fclose(f));
 	r = fflush(f);
 	fd_closing(fd);
 	fd_emptied(fd); /* what libc closes next is the bare number */
-	return libc(f) < 0 ? EOF : r;
+	return closed(s, libc_fclose(f) < 0 ? EOF : r);
 }
 
 int fflush(FILE *f)
 {
-	LIBC(int, "fflush", FILE *);
+	struct stream *s;
+	int r;
+
 	if (!f && on_g())
-		return streams_flush(getg());
-	return libc(f);
+		return flush_all(getg(), false);
+	s = f ? stream_hold(f) : NULL;
+	r = libc_fflush(f);
+	stream_drop(s);
+	return r;
 }

@@ -51,6 +51,17 @@ NET_TEST(calls_that_block_are_cancelled)
 	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
 }
 
+/* One FILE, many goroutines on two workers. */
+NET_TEST(streams_have_one_user_at_a_time)
+{
+	static const char *const cases[] = {"file", "socket", "locks", "end", "reopen"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_streams", cases[i]);
+	cr_expect_eq(sh("cat /tmp/shoal-net-streams.kept; rm /tmp/shoal-net-streams.kept"), 0);
+	cr_expect_str_eq(text, "kept too");
+}
+
 NET_TEST(calls_on_descriptors_park)
 {
 	static const char *const cases[] = {"pipe", "much", "nonblock", "close", "readers", "timeout", "poll", "others", "tcp", "udp"};
