@@ -74,7 +74,7 @@ SIM     := $(call sources,tests/sim/*.c)
 PROC    := $(call sources,tests/proc/*.c)
 KILL    := $(call sources,tests/kill/*.c)
 STORM   := $(call sources,tests/storm/*.c)
-BENCH   := $(wildcard tests/bench/main.c)
+BENCH   := $(wildcard tests/bench/main.c tests/bench/load.c)
 COMPARE := tests/bench/malloc_compare.c
 
 EXAMPLES  := $(patsubst tools/examples/%.c,$(B)/examples/%.so,$(call sources,tools/examples/*.c))
@@ -203,7 +203,7 @@ submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2
 
 test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
 demo-programs: all $(EXAMPLES) $(TEST_MODS)
-bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS)
+bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS) $(B)/examples/httpd.so
 
 test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
 	@tools/deps.sh

@@ -6,9 +6,18 @@
  *
  * Each benchmark is a `shoal run` of its own. No supervisor answers at the socket that it is told,
  * so it starts one for this task alone and ends it afterwards: none finds memory that another has
- * warmed. Exit code: 0; 1 if a figure is missing; 2 usage.
+ * warmed. Servers are put under load from here (load.c), and so is a plain epoll server, right
+ * after: rows ending in _of_epoll are our requests a second over its. Go's ratio is known for one
+ * row, where Go, the plain server and the client were measured side by side.
+ *
+ * Without --procs each row has the number of Ps that it says, 1 and 2 where both are told apart.
+ * Figures are medians: of rounds after a warm-up within a run, or of cold runs. A figure that misses
+ * its aim is marked with a !. Exit code: 0; 1 if a figure is missing; 2 usage.
  */
+#include "tests/bench/load.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,58 +31,101 @@
 #define TIMES_MAX 3
 #define TASK_TIMEOUT "120s"
 
-/* Aims and Go's figures: Go 1.26.1, GOMAXPROCS=1, on the machine where the aims were set. 0: none. */
+enum how { TASK, ECHO, HTTP }; /* ECHO, HTTP: connections of load on a server */
+
+/*
+ * Aims; where none was set, to be ahead of Go. Go's figures: Go 1.26.1 on the machine where the aims were set,
+ * GOMAXPROCS=1 or 2 as the row. 0: none.
+ */
 static struct row {
 	const char *name, *unit;
-	const char *module, *task; /* what the module calls it */
-	int times;	  /* runs, each in a new supervisor; the median counts */
-	int least_procs;
+	int procs;
 	double aim, go;
+	const char *module, *task; /* what the module calls it; rows of one task follow one another */
+	int times;		   /* runs, each in a new supervisor; the median counts */
+	enum how how;
+	int connections;
+	bool more; /* is better */
+	bool of_plain; /* the figure is a ratio to a plain server's */
 	double found[TIMES_MAX];
 	int nfound;
 } rows[] = {
-	{"spawn", "ns", "suite", "spawn", 1, 1, 60, 231, {0}, 0},
-	{"yield", "ns", "suite", "yield", 1, 1, 25, 89, {0}, 0},
-	{"pingpong", "ns", "suite", "pingpong", 1, 1, 100, 331, {0}, 0},
-	{"chan128", "ns", "suite", "chan128", 1, 1, 0, 37, {0}, 0},
-	{"chan8", "ns", "suite", "chan8", 1, 1, 0, 36, {0}, 0},
-	{"select2", "ns", "suite", "select2", 1, 1, 0, 222, {0}, 0},
-	{"mutex8", "ns", "suite", "mutex8", 1, 1, 0, 18, {0}, 0},
-	{"parked_bytes", "B", "suite", "parked", 3, 1, 700, 2768, {0}, 0},
-	{"parked_create", "ns", "suite", "parked", 3, 1, 500, 2457, {0}, 0},
-	{"parked_wake", "ns", "suite", "parked", 3, 1, 150, 626, {0}, 0},
-	{"malloc_mix", "ns", "suite", "malloc_mix", 1, 2, 0, 0, {0}, 0},
-	{"migrate", "ns", "suite", "migrate", 1, 2, 0, 0, {0}, 0},
-	{"ring", "ns", "sched", "ring", 1, 1, 0, 179, {0}, 0},
-	{"skynet", "ms", "sched", "skynet", 1, 1, 0, 1085, {0}, 0},
-	{"fib", "ms", "sched", "fib", 1, 1, 0, 130, {0}, 0},
-	{"growstack", "ns", "sched", "growstack", 1, 1, 0, 12283, {0}, 0},
-	{"sleepers", "ms", "sched", "sleepers", 3, 1, 0, 1038, {0}, 0},
-	{"sleepers_cpu", "ms", "sched", "sleepers", 3, 1, 0, 980, {0}, 0},
-	{"syscall", "ns", "net", "syscall", 1, 1, 0, 127, {0}, 0},
-	{"pipe_ring", "ns", "net", "pipe_ring", 1, 1, 0, 16000, {0}, 0},
-	{"echo_1", "ns", "net", "echo_1", 1, 1, 0, 0, {0}, 0},
-	{"echo_64", "ns", "net", "echo_64", 1, 1, 0, 8850, {0}, 0},
-	{"echo_1000", "ns", "net", "echo_1000", 1, 1, 0, 16130, {0}, 0},
-	{"http_64", "ns", "net", "http_64", 1, 1, 0, 15385, {0}, 0},
-	{"http_1000", "ns", "net", "http_1000", 1, 1, 0, 0, {0}, 0},
-	{"preempt", "ms", "sched", "preempt", 1, 1, 0, 20, {0}, 0},
+#define RUN(name, unit, procs, aim, go, module, task, times) \
+	{name, unit, procs, aim, go, module, task, times, TASK, 0, false, false, {0}, 0}
+#define LOAD(name, procs, aim, go, how, n, ratio) \
+	{name, "req/s", procs, aim, go, NULL, name, 3, how, n, true, false, {0}, 0}, \
+	{name "_of_epoll", "x", procs, ratio, ratio, NULL, name, 3, how, n, true, true, {0}, 0}
+	RUN("spawn", "ns", 1, 60, 231, "suite", "spawn", 1),
+	RUN("yield", "ns", 1, 25, 89, "suite", "yield", 1),
+	RUN("pingpong", "ns", 1, 100, 331, "suite", "pingpong", 1),
+	RUN("parked_bytes", "B", 1, 700, 2768, "suite", "parked", 3),
+	RUN("parked_create", "ns", 1, 500, 2457, "suite", "parked", 3),
+	RUN("parked_wake", "ns", 1, 150, 626, "suite", "parked", 3),
+	RUN("migrate", "ns", 2, 0, 0, "suite", "migrate", 1),
+	RUN("ring", "ns", 1, 179, 179, "sched", "ring", 1),
+	RUN("skynet", "ms", 1, 1085, 1085, "sched", "skynet", 1),
+	RUN("fib", "ms", 1, 130, 130, "sched", "fib", 1),
+	RUN("growstack", "ns", 1, 12283, 12283, "sched", "growstack", 1),
+	RUN("syscall", "ns", 1, 127, 127, "net", "syscall", 1),
+	RUN("pipe_ring", "ns", 1, 16000, 16000, "net", "pipe_ring", 1),
+	RUN("sleepers", "ms", 1, 1038, 1038, "sched", "sleepers", 3),
+	RUN("sleepers_cpu", "ms", 1, 980, 980, "sched", "sleepers", 3),
+	RUN("preempt", "ms", 1, 20, 20, "sched", "preempt", 1),
+	RUN("chan128", "ns", 1, 37, 37, "suite", "chan128", 1),
+	RUN("chan8", "ns", 1, 36, 36, "suite", "chan8", 1),
+	RUN("select2", "ns", 1, 222, 222, "suite", "select2", 1),
+	RUN("mutex8", "ns", 1, 18, 18, "suite", "mutex8", 1),
+	RUN("malloc_mix", "ns", 1, 0, 0, "suite", "malloc_mix", 1),
+	LOAD("echo_1", 1, 0, 0, ECHO, 1, 0),
+	LOAD("echo_64", 1, 113e3, 113e3, ECHO, 64, 0.42),
+	LOAD("echo_1000", 1, 62e3, 62e3, ECHO, 1000, 0),
+	LOAD("http_64", 1, 65e3, 65e3, HTTP, 64, 0),
+	LOAD("http_1000", 1, 0, 0, HTTP, 1000, 0),
+	RUN("spawn", "ns", 2, 300, 300, "suite", "spawn", 1),
+	RUN("yield", "ns", 2, 138, 138, "suite", "yield", 1),
+	RUN("pingpong", "ns", 2, 314, 314, "suite", "pingpong", 1),
+	RUN("parked_bytes", "B", 2, 2768, 2768, "suite", "parked", 3),
+	RUN("parked_create", "ns", 2, 1879, 1879, "suite", "parked", 3),
+	RUN("parked_wake", "ns", 2, 583, 583, "suite", "parked", 3),
+	RUN("ring", "ns", 2, 171, 171, "sched", "ring", 1),
+	RUN("skynet", "ms", 2, 980, 980, "sched", "skynet", 1),
+	RUN("fib", "ms", 2, 89, 89, "sched", "fib", 1),
+	RUN("sleepers", "ms", 2, 683, 683, "sched", "sleepers", 3),
+	RUN("sleepers_cpu", "ms", 2, 1160, 1160, "sched", "sleepers", 3),
+	RUN("chan128", "ns", 2, 45, 45, "suite", "chan128", 1),
+	RUN("chan8", "ns", 2, 67, 67, "suite", "chan8", 1),
+	RUN("select2", "ns", 2, 220, 220, "suite", "select2", 1),
+	RUN("mutex8", "ns", 2, 88, 88, "suite", "mutex8", 1),
+	RUN("malloc_mix", "ns", 2, 0, 0, "suite", "malloc_mix", 1),
+	LOAD("echo_1", 2, 0, 0, ECHO, 1, 0),
+	LOAD("echo_64", 2, 193e3, 193e3, ECHO, 64, 0),
+	LOAD("echo_1000", 2, 90e3, 90e3, ECHO, 1000, 0),
+	LOAD("http_64", 2, 100e3, 100e3, HTTP, 64, 0),
+	LOAD("http_1000", 2, 0, 0, HTTP, 1000, 0),
 };
 #define NROWS (sizeof(rows) / sizeof(rows[0]))
+#define PLAIN_MAX 64
+#define LOAD_SECONDS 1.0
 
 static char folder[4096]; /* of this program: shoal and bench.d are in it as well */
 static char nowhere[64];  /* an empty folder: no socket in it */
-static int procs = 1;
+static int procs; /* --procs; 0: as each row says */
 static const char *only;
-
-static bool wanted(const struct row *r)
-{
-	return !only || strcmp(only, r->name) == 0;
-}
 
 static int procs_of(const struct row *r)
 {
-	return procs > r->least_procs ? procs : r->least_procs;
+	return procs > r->procs ? procs : r->procs;
+}
+
+/* A row for two Ps is the same as that for one when both are run with N. */
+static bool wanted(const struct row *r)
+{
+	if (only && strcmp(only, r->name) != 0)
+		return false;
+	for (const struct row *same = rows; procs && same < r; same++)
+		if (strcmp(same->name, r->name) == 0 && procs_of(same) == procs_of(r))
+			return false;
+	return true;
 }
 
 static void remove_nowhere(void)
@@ -99,14 +151,13 @@ static void find_places(void)
 	atexit(remove_nowhere);
 }
 
-static _Noreturn void become_shoal(const struct row *r, int out, pid_t parent)
+static _Noreturn void become_shoal(const char *module, const char *task, const char *more, int n, int out, pid_t parent)
 {
-	char program[sizeof(folder) + 16], module[sizeof(folder) + 64], socket[96], number[16];
+	char program[sizeof(folder) + 16], socket[96], number[16];
 
 	snprintf(program, sizeof(program), "%s/shoal", folder);
-	snprintf(module, sizeof(module), "%s/bench.d/%s.so", folder, r->module);
 	snprintf(socket, sizeof(socket), "%s/none.sock", nowhere);
-	snprintf(number, sizeof(number), "%d", procs_of(r));
+	snprintf(number, sizeof(number), "%d", n);
 	setenv("SHOAL_SOCKET", socket, 1);
 	setenv("SHOAL_PROCS", number, 1);
 	unsetenv("SHOAL_DEBUG");
@@ -114,66 +165,141 @@ static _Noreturn void become_shoal(const struct row *r, int out, pid_t parent)
 	if (getppid() != parent)
 		_exit(1);
 	dup2(out, 1);
-	execl(program, program, "run", "--timeout", TASK_TIMEOUT, module, r->task, (char *)NULL);
+	execl(program, program, "run", "--timeout", TASK_TIMEOUT, module, task, more, (char *)NULL);
 	fprintf(stderr, "bench: cannot run %s: %s\n", program, strerror(errno));
 	_exit(127);
 }
 
-static void take_line(const char *line)
+static FILE *start_task(const char *module, const char *task, const char *more, int n, pid_t *pid)
 {
-	char name[64];
-	double figure;
+	pid_t parent = getpid();
+	int ends[2];
+	FILE *out;
 
-	if (sscanf(line, "%63s %lf", name, &figure) != 2)
-		return;
+	if (pipe2(ends, O_CLOEXEC) < 0 || (*pid = fork()) < 0) {
+		perror("bench: cannot start a process");
+		exit(1);
+	}
+	if (*pid == 0)
+		become_shoal(module, task, more, n, ends[1], parent);
+	close(ends[1]);
+	out = fdopen(ends[0], "r");
+	if (!out)
+		abort();
+	return out;
+}
+
+static int end_task(FILE *out, pid_t pid)
+{
+	int status = 0;
+
+	fclose(out);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
+}
+
+static void take_figure(const char *name, int n, bool of_plain, double figure)
+{
 	for (struct row *r = rows; r < rows + NROWS; r++)
-		if (strcmp(r->name, name) == 0 && r->nfound < TIMES_MAX)
+		if (strcmp(r->name, name) == 0 && r->of_plain == of_plain && wanted(r) && procs_of(r) == n && r->nfound < TIMES_MAX)
 			r->found[r->nfound++] = figure;
 }
 
 /* Runs the row's task once and notes all figures that it prints. */
 static void run_task(const struct row *r)
 {
-	int ends[2], status = 0;
-	pid_t parent = getpid(), pid;
-	char line[256];
+	char module[sizeof(folder) + 64], line[256], name[64];
+	double figure;
+	int status;
 	FILE *out;
+	pid_t pid;
 
-	if (pipe(ends) < 0 || (pid = fork()) < 0) {
-		perror("bench: cannot start a process");
-		exit(1);
-	}
-	if (pid == 0) {
-		close(ends[0]);
-		become_shoal(r, ends[1], parent);
-	}
-	close(ends[1]);
-	out = fdopen(ends[0], "r");
-	if (!out)
-		abort();
+	snprintf(module, sizeof(module), "%s/bench.d/%s.so", folder, r->module);
+	out = start_task(module, r->task, NULL, procs_of(r), &pid);
 	while (fgets(line, sizeof(line), out))
-		take_line(line);
-	fclose(out);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+		if (sscanf(line, "%63s %lf", name, &figure) == 2)
+			take_figure(name, procs_of(r), false, figure);
+	status = end_task(out, pid);
 	if (WIFSIGNALED(status))
 		fprintf(stderr, "bench: %s: shoal run ended by signal %d\n", r->task, WTERMSIG(status));
 	else if (WEXITSTATUS(status) != 0)
 		fprintf(stderr, "bench: %s: shoal run exits with %d\n", r->task, WEXITSTATUS(status));
 }
 
+/* ---- servers ---- */
+
+static double put_load(const struct row *r, int port)
+{
+	if (port <= 0)
+		return 0;
+	return r->how == HTTP ? load_http(port, r->connections, LOAD_SECONDS) : load_echo(port, r->connections, LOAD_SECONDS);
+}
+
+static double load_plain(const struct row *r)
+{
+	pid_t pid[PLAIN_MAX] = {0};
+	double figure = put_load(r, plain_start(r->how == HTTP, procs_of(r), pid, PLAIN_MAX));
+
+	plain_stop(pid, procs_of(r));
+	return figure;
+}
+
+/* The server says "port N" or "http://127.0.0.1:N/". */
+static double load_ours(const struct row *r)
+{
+	char module[sizeof(folder) + 64], line[256];
+	double figure = 0;
+	int port = 0;
+	FILE *out;
+	pid_t pid;
+
+	snprintf(module, sizeof(module), "%s/%s.so", folder, r->how == HTTP ? "examples/httpd" : "bench.d/net");
+	if (r->how == HTTP)
+		out = start_task(module, "--port", "0", procs_of(r), &pid);
+	else
+		out = start_task(module, "echo_server", NULL, procs_of(r), &pid);
+	while (!port && fgets(line, sizeof(line), out))
+		if (sscanf(line, "port %d", &port) != 1)
+			sscanf(line, "http://127.0.0.1:%d/", &port);
+	figure = put_load(r, port);
+	kill(pid, SIGTERM);
+	end_task(out, pid);
+	if (figure <= 0)
+		fprintf(stderr, "bench: %s: no answers\n", r->task);
+	return figure;
+}
+
+/* The figures are those of the row and of its ratio, the next. */
+static void run_load(const struct row *r)
+{
+	double ours, plain;
+
+	if (r->how == HTTP && !load_has_wrk())
+		return;
+	ours = load_ours(r);
+	plain = load_plain(r);
+	if (ours > 0)
+		take_figure(r->task, procs_of(r), false, ours);
+	if (ours > 0 && plain > 0)
+		take_figure((r->of_plain ? r : r + 1)->name, procs_of(r), true, ours / plain);
+}
+
 static void run_tasks(void)
 {
-	const char *last = "";
+	const struct row *last = NULL;
 
 	for (const struct row *r = rows; r < rows + NROWS; r++) {
-		if (!wanted(r) || strcmp(r->task, last) == 0)
+		if (!wanted(r) || (last && strcmp(r->task, last->task) == 0 && procs_of(r) == procs_of(last)))
 			continue;
-		last = r->task;
+		last = r;
 		if (isatty(2))
-			fprintf(stderr, "\r\033[K%s ...", last);
+			fprintf(stderr, "\r\033[K%s ...", r->task);
 		for (int i = 0; i < r->times; i++)
-			run_task(r);
+			if (r->how == TASK)
+				run_task(r);
+			else
+				run_load(r);
 	}
 	if (isatty(2))
 		fputs("\r\033[K", stderr);
@@ -208,7 +334,7 @@ static void print_json(void)
 		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit,
 			procs_of(r));
 		if (figure_of(r, &figure))
-			printf("\"shoal\":%.1f,", figure);
+			printf("\"shoal\":%.*f,", r->of_plain ? 3 : 1, figure);
 		else
 			printf("\"shoal\":null,");
 		if (r->aim > 0)
@@ -228,29 +354,40 @@ static void print_or_dash(bool there, int decimals, double figure)
 		printf("  %8s", "-");
 }
 
+static bool missed(const struct row *r, double figure)
+{
+	return r->aim > 0 && (r->more ? figure < r->aim : figure > r->aim);
+}
+
 static void print_table(void)
 {
 	double figure = 0;
 	bool there;
 
-	printf("%-14s  %-4s  %5s  %8s  %8s  %8s\n", "name", "unit", "procs", "shoal", "aim", "Go 1.26");
+	printf("%-19s  %-5s  %5s  %8s  %8s  %8s\n", "name", "unit", "procs", "shoal", "aim", "Go 1.26");
 	for (struct row *r = rows; r < rows + NROWS; r++) {
 		if (!wanted(r))
 			continue;
-		printf("%-14s  %-4s  %5d", r->name, r->unit, procs_of(r));
+		printf("%-19s  %-5s  %5d", r->name, r->unit, procs_of(r));
 		there = figure_of(r, &figure);
-		print_or_dash(there, 1, figure);
-		print_or_dash(r->aim > 0, 0, r->aim);
-		print_or_dash(r->go > 0, 0, r->go);
-		putchar('\n');
+		print_or_dash(there, r->of_plain ? 3 : r->more ? 0 : 1, figure);
+		print_or_dash(r->aim > 0, r->of_plain ? 2 : 0, r->aim);
+		print_or_dash(r->go > 0, r->of_plain ? 2 : 0, r->go);
+		puts(there && missed(r, figure) ? "  !" : "");
 	}
 }
 
 static _Noreturn void usage(void)
 {
 	fprintf(stderr, "usage: bench [--procs N] [--only NAME] [--json]\nNAME:");
-	for (const struct row *r = rows; r < rows + NROWS; r++)
-		fprintf(stderr, " %s", r->name);
+	for (const struct row *r = rows; r < rows + NROWS; r++) {
+		const struct row *same = rows;
+
+		while (strcmp(same->name, r->name) != 0)
+			same++;
+		if (same == r)
+			fprintf(stderr, " %s", r->name);
+	}
 	fputc('\n', stderr);
 	exit(2);
 }
