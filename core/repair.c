@@ -43,10 +43,12 @@ static void hint(struct g *g)
 static void unqueue(struct g *g)
 {
 	struct sudog *sg = &g->sudog;
+	uint32_t wait = G_SEQ(atomic_load(&g->status)); /* its last one; or it was about to begin the next */
 	void *q = sg->queue;
 
 	select_forget(g);
-	if (!q || !sh_shared(q))
+	/* Told, it is in no queue any more, and what it waited for may be other memory by now. */
+	if (!q || !sh_shared(q) || atomic_load(&sg->state) != SG_QUEUED || (sg->seq != wait && sg->seq != wait + 1))
 		;
 	else if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
 		join_forget(q, sg);

@@ -242,6 +242,23 @@ static bool still_runs(struct task *t)
 	return some;
 }
 
+/*
+ * What it waits for goes with the task, but for a goroutine's end: that one may be another task's, or
+ * be ended after this G is used again. Who gets this G next waits for nothing.
+ */
+static void leave_queue(struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	void *q = sg->queue;
+
+	if (q >= (void *)allg(0) && q < (void *)allg(G_MAX) && atomic_load(&sg->state) == SG_QUEUED)
+		join_forget(q, sg);
+	g->waiting = NULL;
+	sg->queue = NULL;
+	atomic_store(&sg->state, SG_IDLE);
+	KILL_POINT("task.reap.unqueued");
+}
+
 /* False: some of it still runs, call again. */
 static bool task_reap(struct task *t)
 {
@@ -262,6 +279,7 @@ static bool task_reap(struct task *t)
 			left++;
 			continue;
 		}
+		leave_queue(g);
 		g_end(g, SHOAL_CANCELLED, 0, NULL);
 		atomic_store(&getm->curg, NULL);
 	}
