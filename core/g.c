@@ -431,8 +431,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 		free_block(block);
 	}
 	if (__builtin_expect(g->part != NULL, 0))
-		host_part_left(g);
-	g->part = NULL; /* its memory is the task's */
+		host_part_end(g);
 	if (g->locked)
 		unpin(g);
 	g->wake_at = 0;
@@ -458,6 +457,8 @@ void g_restart(struct g *g)
 	if (g->rwheld)
 		rw_abandon(g);
 	stack_free(g);
+	if (g->part)
+		host_part_end(g);
 	g->attempt++;
 	if (g->locked)
 		unpin(g);

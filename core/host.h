@@ -67,7 +67,9 @@ void host_before_park(struct g *);	/* flushes what must not stay in the process 
 _Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
 void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
-void host_part_left(struct g *);	/* one that was ended: a line it had begun before it parked */
+void host_part_end(struct g *);		/* anywhere, at its end: a line that it had begun before it parked */
+void host_output_mend(unsigned seat, struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
+void host_output_repair(struct sh_lock *);	  /* medic: a write that a death cut short. Holds: the lock, for the dead */
 void host_file_close(int fd);
 bool host_file_open(int fd);		/* something is behind the number */
 const char *host_seat_fault(unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */

@@ -272,6 +272,9 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	case SH_LOCK_SCHED:
 		sched_repair(m);
 		break;
+	case SH_LOCK_OUTPUT:
+		host_output_repair(l);
+		break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
 	case SH_LOCK_TIMERS: /* mended with its P */
 		return;
@@ -429,6 +432,7 @@ void repair_seat(unsigned seat)
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	repair_notes(m, p);
 	repair_locks(seat, 0);
+	host_output_mend(seat, g); /* before it can run again and write more */
 	if (g)
 		repair_curg(m, g, seat);
 	if (m->note.wg_given && !member_made(m))

@@ -122,15 +122,10 @@ struct crash {
 	char stack[CRASH_STACK];
 };
 
-/* What the running G has written to stdout and stderr and not yet given to the file. */
+/* What the running G has written to stdout and stderr and not yet given to the file: a ring. */
 #define OUT_SIZE 4096
 struct outbuf {
-	_Atomic uint32_t len; /* stored after the bytes */
-	int32_t fd;
-	uint64_t gid;
-	uint64_t from;	      /* the file's size before the write under way: what is written lies behind it */
-	uint32_t pending;     /* its first bytes that are being written, 0: none; valid while len is pending_len */
-	uint32_t pending_len;
+	_Atomic uint64_t held; /* how many << 32 | where the first one is; 0: none. Stored after the bytes */
 	char buf[OUT_SIZE];
 };
 

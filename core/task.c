@@ -168,6 +168,10 @@ static void task_start(struct task *t)
 	t->own.fd_cwd = -1;
 	t->own.state = task_new_state();
 	t->lock.kind = SH_LOCK_TASK;
+	for (int i = 0; i < 2; i++) {
+		t->out[i].lock.kind = SH_LOCK_OUTPUT;
+		atomic_store(&t->out[i].error, 0);
+	}
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
 	t->witness = 0;

@@ -60,6 +60,24 @@ struct task_own {
 	void *handlers;		  /* atexit's */
 };
 
+/*
+ * Where stdout or stderr of a task goes.
+ * LOCK   lock, first: whole lines are written under it, and never those of two goroutines at once
+ * DEATH  the write under way is noted, n last. Repair looks how much of it is in the file, writes
+ *        the rest and stores `then` in *left, which says what is still to be written
+ */
+struct task_out {
+	struct sh_lock lock;
+	_Atomic uint32_t n; /* bytes of the write under way; 0: none */
+	int32_t fd;
+	uint64_t from; /* the size of the file before */
+	const char *piece[2]; /* in the segment */
+	uint32_t len[2];
+	_Atomic uint64_t *left;
+	uint64_t then;
+	_Atomic int32_t error; /* of a write that could not be made: told to who writes next */
+};
+
 struct task_p { /* counters of a task on one P: written by the P's M only */
 	uint64_t created, ended;
 };
@@ -107,6 +125,7 @@ struct task {
 	struct sh_lock lock;	 /* tombstones, own, a change of envp */
 	struct tombstone *tombstones;
 	struct task_own own;
+	struct task_out out[2];
 	_Atomic uint64_t memory_used; /* at the end: what it had */
 	uint64_t gs;		 /* at the end: goroutines it had */
 	_Alignas(64) struct task_p per_p[64];

@@ -31,6 +31,7 @@ enum sh_lock_kind {
 	SH_LOCK_TIMERS, /* a P's timer heap */
 	SH_LOCK_SCHED,	/* global queue, idle Ps and Ms, global free Gs */
 	SH_LOCK_HEAP,	/* the arena */
+	SH_LOCK_OUTPUT, /* a stream of a task: held over a write to a file, the only one that is */
 	SH_LOCK_KINDS
 };
 

@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 /* Lent by the worker's half of the binary. */
-void output_flush_seat(unsigned seat);
 
 #define IDLE_NS 1000000000
 #define DEADLOCK_NS 25000000   /* between two looks for a deadlock, */
@@ -81,7 +80,6 @@ static void mend_seat(unsigned seat)
 
 	atomic_store(&s->state, SEAT_DEAD);
 	repair_seat(seat);
-	output_flush_seat(seat);
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
 	close_own(seat);

@@ -181,8 +181,8 @@ void host_before_park(struct g *g)
 		g->task->optind = optind;
 		g->task->own.optarg = optarg;
 	}
-	if (__builtin_expect((atomic_load_explicit(&m->out[0].len, memory_order_relaxed) |
-			      atomic_load_explicit(&m->out[1].len, memory_order_relaxed)) != 0, 0))
+	if (__builtin_expect((atomic_load_explicit(&m->out[0].held, memory_order_relaxed) |
+			      atomic_load_explicit(&m->out[1].held, memory_order_relaxed)) != 0, 0))
 		output_flush(g, false);
 }
 
@@ -190,8 +190,8 @@ void host_g_end(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].len, memory_order_relaxed) ||
-			     atomic_load_explicit(&m->out[1].len, memory_order_relaxed), 0))
+	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
+			     atomic_load_explicit(&m->out[1].held, memory_order_relaxed), 0))
 		output_flush(g, true);
 }
 

@@ -2,45 +2,45 @@
  * output.c - descriptors 1 and 2 of a task.
  *
  * What a goroutine writes gathers in its worker's buffer in the segment; whole lines go to the
- * task's file in one write when the buffer is full or the goroutine parks, so lines of different
- * goroutines are never torn. A line begun before a park goes along with the goroutine.
+ * task's file in one write when the buffer is full or the goroutine parks. A line begun before a
+ * park goes along with the goroutine. So:
+ *  - lines of up to OUT_SIZE bytes are never torn by those of other goroutines,
+ *  - what was written before a death is in the file once: of all that has been counted in held,
+ *    nothing is lost, and nothing comes twice. (Where the task sent its output to something that
+ *    is no file, a pipe for one, the piece that was being written may come twice.)
+ *  - a line that its goroutine did not live to end is there without its end.
  *
- * DEATH  bytes count once len is past them; the medic gives what is there to the file. Of a write
- *        that was under way it looks in the file whether it was made
+ * LOCK   out[].lock of the task, around each write to its file: so a write that a death cut short
+ *        has nothing of others behind it and can be completed
+ * DEATH  see struct task_out: the write is completed by output_repair, then what is left in the
+ *        buffer goes where it would have gone (host_output_mend), before the goroutine runs again
  */
 #include "core/sync.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define LOOK_BACK (1u << 20) /* so far behind a write that was interrupted others may have written */
 
+/* Of each stream the beginning of a line. len is stored last. */
 struct outpart {
-	uint32_t len[2];
+	_Atomic uint64_t len[2];
 	char *text[2];
 };
 
-static void write_all(int fd, const char *p, size_t n)
-{
-	while (n > 0 && fd >= 0) {
-		long w = syscall(SYS_write, fd, p, n);
+/* ---- the file ---- */
 
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return; /* no room for output: the task goes on without it */
-		p += w;
-		n -= (size_t)w;
-	}
-}
-
+/* UINT64_MAX: no file. */
 static uint64_t size_of(int fd)
 {
 	struct stat st;
@@ -48,39 +48,190 @@ static uint64_t size_of(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
-static int fd_of(const struct task *t, int stream)
+/* The two pieces of the write, without the first `done` bytes of it. 0, or errno. */
+static int write_rest(const struct task_out *o, size_t done)
 {
-	return stream ? t->fd_err : t->fd_out;
+	struct iovec v[2] = {{(void *)o->piece[0], o->len[0]}, {(void *)o->piece[1], o->len[1]}};
+	size_t n = v[0].iov_len + v[1].iov_len;
+
+	while (done < n && o->fd >= 0) {
+		struct iovec w[2] = {v[0], v[1]};
+		size_t first = done < w[0].iov_len ? done : w[0].iov_len;
+		long r;
+
+		w[0].iov_base = (char *)w[0].iov_base + first;
+		w[0].iov_len -= first;
+		w[1].iov_base = (char *)w[1].iov_base + (done - first);
+		w[1].iov_len -= done - first;
+		r = syscall(SYS_writev, o->fd, w, 2);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? errno : EIO;
+		done += (size_t)r;
+	}
+	return 0;
 }
 
-/* Takes out the first n bytes, which have been written. */
-static void consume(struct outbuf *b, uint32_t n)
+/* What has been written is no longer to be written, in one store. */
+static void finish(struct task_out *o)
 {
-	uint32_t len = atomic_load_explicit(&b->len, memory_order_relaxed);
-
-	memmove(b->buf, b->buf + n, len - n);
-	atomic_store_explicit(&b->len, len - n, memory_order_release);
+	atomic_store_explicit(o->left, o->then, memory_order_release);
 	KILL_POINT("output.consumed");
-	b->pending = 0;
+	atomic_store_explicit(&o->n, 0, memory_order_release);
+	KILL_POINT("output.finished");
+}
+
+/* How many of the noted bytes the dead has written: a kill takes effect between two pages. */
+static size_t written(const struct task_out *o, size_t n)
+{
+	uint64_t size = size_of(o->fd), there;
+	size_t same = 0, got;
+	char *text, *want;
+	bool found;
+
+	if (size == UINT64_MAX || size <= o->from)
+		return 0;
+	there = size - o->from < LOOK_BACK ? size - o->from : LOOK_BACK;
+	if (!(text = malloc(there + n)))
+		return 0;
+	want = text + there;
+	memcpy(want, o->piece[0], o->len[0]);
+	memcpy(want + o->len[0], o->piece[1], o->len[1]);
+	if (syscall(SYS_pread64, o->fd, text, there, o->from) != (long)there)
+		there = 0;
+	got = there < n ? there : n;
+	while (same < got && text[same] == want[same])
+		same++;
+	/* Else a program that the task has started, or the supervisor, wrote there first. */
+	found = same == got || memmem(text, there, want, n);
+	free(text);
+	return same == got ? same : found ? n : 0;
+}
+
+static bool sound(const struct task_out *o)
+{
+	return sh_shared(o->left) && o->len[0] <= OUT_SIZE && o->len[1] <= OUT_SIZE && (!o->len[0] || sh_shared(o->piece[0])) &&
+	       (!o->len[1] || sh_shared(o->piece[1])) && (size_t)o->len[0] + o->len[1] == atomic_load(&o->n);
+}
+
+/* Holds: its lock, in a dead seat's name. */
+void host_output_repair(struct sh_lock *l)
+{
+	struct task_out *o = (struct task_out *)l;
+	uint32_t n = atomic_load(&o->n);
+
+	if (!n || !sound(o))
+		return;
+	write_rest(o, written(o, n));
+	KILL_POINT("output.repair.written");
+	finish(o);
+}
+
+/* No file. The medic waits for no reader. */
+static void write_elsewhere(struct task_out *o, const struct task_out *what)
+{
+	struct pollfd p = {.fd = what->fd, .events = POLLOUT};
+	int err = EAGAIN;
+
+	if (getm->seat != SH_SEAT_MEDIC || syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 1)
+		err = write_rest(what, 0);
+	atomic_store_explicit(what->left, what->then, memory_order_release);
+	KILL_POINT("output.piped");
+	if (err)
+		atomic_store_explicit(&o->error, err, memory_order_relaxed);
+}
+
+/*
+ * One write of n bytes, in one or two pieces; then `then` is stored in *left, which says that they
+ * are still to be written. A file is written to under the lock; what may block is not.
+ */
+static void write_out(struct task *t, int stream, struct task_out what)
+{
+	struct task_out *o = &t->out[stream];
+	unsigned seat = (unsigned)getm->seat;
+	int err;
+
+	acquirem();
+	sh_lock_take(&o->lock, seat);
+	o->fd = what.fd = stream ? t->fd_err : t->fd_out;
+	o->from = size_of(o->fd);
+	if (o->from == UINT64_MAX) {
+		sh_lock_drop(&o->lock, seat);
+		releasem();
+		write_elsewhere(o, &what);
+		return;
+	}
+	memcpy(o->piece, what.piece, sizeof o->piece);
+	memcpy(o->len, what.len, sizeof o->len);
+	o->left = what.left;
+	o->then = what.then;
+	KILL_POINT("output.write.described");
+	atomic_store_explicit(&o->n, what.len[0] + what.len[1], memory_order_release);
+	KILL_POINT("output.write.noted");
+	err = write_rest(o, 0);
+	KILL_POINT("output.write.done");
+	if (err) /* the task goes on without it, and its next write learns of it */
+		atomic_store_explicit(&o->error, err, memory_order_relaxed);
+	finish(o);
+	sh_lock_drop(&o->lock, seat);
+	releasem();
+}
+
+/* ---- the buffer: a ring ---- */
+
+static uint32_t first_of(const struct outbuf *b)
+{
+	return (uint32_t)atomic_load_explicit(&b->held, memory_order_relaxed);
+}
+
+static uint32_t count_of(const struct outbuf *b)
+{
+	return (uint32_t)(atomic_load_explicit(&b->held, memory_order_relaxed) >> 32);
+}
+
+static uint64_t held(uint32_t first, uint32_t n)
+{
+	return n ? (uint64_t)n << 32 | first % OUT_SIZE : 0;
+}
+
+/* Its bytes from `at` on, up to the end of the ring. */
+static uint32_t straight(uint32_t at, uint32_t n)
+{
+	return n < OUT_SIZE - at % OUT_SIZE ? n : OUT_SIZE - at % OUT_SIZE;
+}
+
+static void copy_out(const struct outbuf *b, char *to, uint32_t n)
+{
+	uint32_t at = first_of(b), k = straight(at, n);
+
+	memcpy(to, b->buf + at, k);
+	memcpy(to + k, b->buf, n - k);
 }
 
 static void flush_lines(struct task *t, struct outbuf *b, int stream, bool all)
 {
-	uint32_t len = atomic_load_explicit(&b->len, memory_order_relaxed), n = len;
+	uint32_t at = first_of(b), len = count_of(b), n = len, k;
 
 	if (!all)
-		while (n > 0 && b->buf[n - 1] != '\n')
+		while (n > 0 && b->buf[(at + n - 1) % OUT_SIZE] != '\n')
 			n--;
 	if (n == 0)
 		return;
-	b->from = size_of(fd_of(t, stream));
-	b->pending_len = len;
-	atomic_signal_fence(memory_order_seq_cst);
-	b->pending = n;
-	KILL_POINT("output.write.noted");
-	write_all(fd_of(t, stream), b->buf, n);
-	KILL_POINT("output.write.done");
-	consume(b, n);
+	k = straight(at, n);
+	write_out(t, stream, (struct task_out){.piece = {b->buf + at, b->buf}, .len = {k, n - k}, .left = &b->held,
+					       .then = held(at + n, len - n)});
+}
+
+static void append(struct outbuf *b, const char *p, uint32_t n)
+{
+	uint32_t at = first_of(b), len = count_of(b), k = straight(at + len, n);
+
+	memcpy(b->buf + (at + len) % OUT_SIZE, p, k);
+	memcpy(b->buf, p + k, n - k);
+	KILL_POINT("output.append.copied");
+	atomic_store_explicit(&b->held, held(at, len + n), memory_order_release);
+	KILL_POINT("output.append.counted");
 }
 
 /* A line that was begun before the goroutine parked comes first. */
@@ -89,119 +240,128 @@ static void bring_part(struct g *g, struct outbuf *b, int stream)
 	struct outpart *part = g->part;
 	uint32_t n;
 
-	b->gid = g->gid;
-	b->fd = fd_of(g->task, stream);
-	if (!part || !(n = part->len[stream]))
+	if (!part || !(n = (uint32_t)atomic_load_explicit(&part->len[stream], memory_order_relaxed)))
 		return;
-	memcpy(b->buf, part->text[stream], n);
-	atomic_store_explicit(&b->len, n, memory_order_release);
-	part->len[stream] = 0;
+	append(b, part->text[stream], n);
+	/* From here to the next store both hold the same: see flush_buffer. */
+	atomic_store_explicit(&part->len[stream], 0, memory_order_release);
+	KILL_POINT("output.part.brought");
 }
 
-void output_append(int stream, const void *data, size_t n)
+int output_append(int stream, const void *data, size_t n)
 {
 	struct g *g = getg();
 	struct outbuf *b = &getm->out[stream];
 	const char *p = data;
 
-	if (atomic_load_explicit(&b->len, memory_order_relaxed) == 0)
+	if (__builtin_expect(atomic_load_explicit(&g->task->out[stream].error, memory_order_relaxed) != 0, 0)) {
+		errno = atomic_exchange(&g->task->out[stream].error, 0);
+		return -1;
+	}
+	if (count_of(b) == 0)
 		bring_part(g, b, stream);
 	while (n > 0) {
-		uint32_t len = atomic_load_explicit(&b->len, memory_order_relaxed);
-		size_t room = OUT_SIZE - len, k = n < room ? n : room;
+		size_t room = OUT_SIZE - count_of(b), k = n < room ? n : room;
 
-		memcpy(b->buf + len, p, k);
-		KILL_POINT("output.append.copied");
-		atomic_store_explicit(&b->len, len + (uint32_t)k, memory_order_release);
-		KILL_POINT("output.append.counted");
+		append(b, p, (uint32_t)k);
 		p += k;
 		n -= k;
-		if (len + k == OUT_SIZE) {
+		if (k == room) {
 			flush_lines(g->task, b, stream, false);
-			if (atomic_load_explicit(&b->len, memory_order_relaxed) == OUT_SIZE) /* one endless line */
+			if (count_of(b) == OUT_SIZE) /* one endless line */
 				flush_lines(g->task, b, stream, true);
 		}
 	}
+	return 0;
+}
+
+static bool make_part(struct g *g, int stream)
+{
+	struct outpart *part = g->part;
+
+	if (!part) {
+		part = g_alloc(g, sizeof *part);
+		if (!part)
+			return false;
+		memset(part, 0, sizeof *part);
+		g->part = part;
+		KILL_POINT("output.part.made");
+	}
+	if (!part->text[stream])
+		part->text[stream] = g_alloc(g, OUT_SIZE);
+	KILL_POINT("output.part.room");
+	return part->text[stream] != NULL;
 }
 
 static void keep_part(struct g *g, struct outbuf *b, int stream)
 {
-	uint32_t n = atomic_load_explicit(&b->len, memory_order_relaxed);
+	uint32_t n = count_of(b);
 
-	if (!g->part) {
-		struct outpart *part = g_alloc(g, sizeof *part);
-
-		if (part)
-			memset(part, 0, sizeof *part);
-		g->part = part;
-	}
-	if (g->part && !g->part->text[stream])
-		g->part->text[stream] = g_alloc(g, OUT_SIZE);
-	if (!g->part || !g->part->text[stream]) { /* no memory: better a torn line than a lost one */
+	if (!make_part(g, stream)) { /* no memory: better a torn line than a lost one */
 		flush_lines(g->task, b, stream, true);
 		return;
 	}
-	memcpy(g->part->text[stream], b->buf, n);
-	g->part->len[stream] = n;
+	copy_out(b, g->part->text[stream], n);
+	atomic_store_explicit(&g->part->len[stream], n, memory_order_release);
 	KILL_POINT("output.part.kept");
-	atomic_store_explicit(&b->len, 0, memory_order_release);
+	atomic_store_explicit(&b->held, 0, memory_order_release);
+	KILL_POINT("output.part.left");
+}
+
+static void flush_part(struct g *g, int stream)
+{
+	struct outpart *part = g->part;
+	uint64_t n = part ? atomic_load(&part->len[stream]) : 0;
+
+	if (n && n <= OUT_SIZE)
+		write_out(g->task, stream,
+			  (struct task_out){.piece = {part->text[stream]}, .len = {(uint32_t)n}, .left = &part->len[stream]});
+}
+
+/* A death while a part was moved has left it in both places; the buffer has no more than that. */
+static void flush_buffer(struct g *g, struct outbuf *b, int stream, bool all)
+{
+	if (g->part && atomic_load_explicit(&g->part->len[stream], memory_order_relaxed) && count_of(b)) {
+		atomic_store_explicit(&b->held, 0, memory_order_release);
+		KILL_POINT("output.part.once");
+	}
+	if (all)
+		flush_part(g, stream);
+	flush_lines(g->task, b, stream, all);
+	if (count_of(b))
+		keep_part(g, b, stream);
 }
 
 void output_flush(struct g *g, bool all)
 {
-	for (int stream = 0; stream < 2; stream++) {
-		struct outbuf *b = &getm->out[stream];
-
-		if (all && atomic_load_explicit(&b->len, memory_order_relaxed) == 0)
-			bring_part(g, b, stream);
-		flush_lines(g->task, b, stream, all);
-		if (atomic_load_explicit(&b->len, memory_order_relaxed))
-			keep_part(g, b, stream);
-	}
-}
-
-void host_part_left(struct g *g)
-{
-	struct outpart *part = g->part;
-
 	for (int stream = 0; stream < 2; stream++)
-		if (part->len[stream] && part->len[stream] <= OUT_SIZE) {
-			write_all(fd_of(g->task, stream), part->text[stream], part->len[stream]);
-			part->len[stream] = 0; /* a medic that dies in between writes it twice, not never */
-		}
+		flush_buffer(g, &getm->out[stream], stream, all);
 }
 
-/* Whether the write that was under way at a death came to its end: a kill takes effect after it. */
-static bool was_written(const struct outbuf *b)
-{
-	uint64_t size = size_of(b->fd), n;
-	bool found = false;
-	char *text;
-
-	if (b->pending > b->pending_len || b->from > size || size - b->from < b->pending)
-		return false;
-	n = size - b->from < LOOK_BACK ? size - b->from : LOOK_BACK;
-	if (!(text = malloc(n)))
-		return false;
-	if (syscall(SYS_pread64, b->fd, text, n, b->from) == (long)n)
-		found = memmem(text, n, b->buf, b->pending) != NULL;
-	free(text);
-	return found;
-}
-
-void output_flush_seat(unsigned seat)
+void host_output_mend(unsigned seat, struct g *g)
 {
 	for (int stream = 0; stream < 2; stream++) {
 		struct outbuf *b = &allm(seat)->out[stream];
-		uint32_t n = atomic_load(&b->len), done = 0;
 
-		if (b->pending && b->pending_len == n && n <= OUT_SIZE && was_written(b))
-			done = b->pending;
-		if (n && n <= OUT_SIZE)
-			write_all(b->fd, b->buf + done, n - done);
-		atomic_store(&b->len, 0);
-		b->pending = 0;
+		if (g && first_of(b) < OUT_SIZE && count_of(b) <= OUT_SIZE)
+			flush_buffer(g, b, stream, false);
+		atomic_store(&b->held, 0);
+		KILL_POINT("output.mended");
 	}
+}
+
+void host_part_end(struct g *g)
+{
+	struct outpart *part = g->part;
+
+	flush_part(g, 0);
+	flush_part(g, 1);
+	g->part = NULL;
+	KILL_POINT("output.part.dropped"); /* a death here costs its memory until the task ends */
+	for (int stream = 0; stream < 2; stream++)
+		if (part->text[stream])
+			g_free(g, part->text[stream]);
+	g_free(g, part);
 }
 
 /* ---- stdio ---- */
@@ -209,9 +369,14 @@ void output_flush_seat(unsigned seat)
 static ssize_t put(int stream, const char *p, size_t n)
 {
 	if (on_g())
-		output_append(stream, p, n);
-	else
-		write_all(stream + 1, p, n);
+		return output_append(stream, p, n) < 0 ? 0 : (ssize_t)n; /* 0: so a cookie says that it failed */
+	for (size_t done = 0; done < n;) {
+		long r = syscall(SYS_write, stream + 1, p + done, n - done);
+
+		if (r <= 0 && errno != EINTR)
+			return 0;
+		done += r > 0 ? (size_t)r : 0;
+	}
 	return (ssize_t)n;
 }
 

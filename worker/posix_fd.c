@@ -223,6 +223,7 @@ static int redirect(struct task *t, int fd, int to)
 	if (copy < 0)
 		return -1;
 	output_flush(getg(), false);
+	atomic_store(&t->out[to - 1].error, 0);
 	fd_made(copy);
 	if (to == 1)
 		t->fd_out = copy;

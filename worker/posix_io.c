@@ -185,10 +185,8 @@ ssize_t write(int fd, const void *p, size_t n)
 
 	if (!posix_enter())
 		return syscall(SYS_write, fd, p, n);
-	if (fd == 1 || fd == 2) {
-		output_append(fd - 1, p, n);
-		return (ssize_t)n;
-	}
+	if (fd == 1 || fd == 2)
+		return output_append(fd - 1, p, n) < 0 ? -1 : (ssize_t)n;
 	return write_iov(&(struct io){fd, 0, &v, 1});
 }
 
@@ -201,7 +199,8 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 		return syscall(SYS_writev, fd, iov, n);
 	if (fd == 1 || fd == 2) {
 		for (int i = 0; i < n; i++)
-			output_append(fd - 1, iov[i].iov_base, iov[i].iov_len);
+			if (output_append(fd - 1, iov[i].iov_base, iov[i].iov_len) < 0 && i == 0)
+				return -1;
 		return (ssize_t)total(iov, n);
 	}
 	if (!(copy = iov_copy(few, iov, (size_t)n)))

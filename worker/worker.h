@@ -21,14 +21,13 @@ void blocking_start(void);	 /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);	 /* programs that this worker has started and that have not ended */
 void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
-void output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G */
+int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
 void process_state_start(void);
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */
 struct task *process_state_begin(void);
 void process_state_end(struct task *, bool changed);
 int streams_flush(struct g *); /* what its task's streams hold goes to the files */
-void output_flush_seat(unsigned seat); /* medic: what a dead worker had not given to the file */
 
 /*
  * The goroutine we stand on, NULL on g0, in the zygote, the supervisor. On a goroutine memory comes

@@ -677,9 +677,20 @@ void host_g_end(struct g *g)
 	(void)g;
 }
 
-void host_part_left(struct g *g)
+void host_part_end(struct g *g)
 {
+	g->part = NULL;
+}
+
+void host_output_mend(unsigned seat, struct g *g)
+{
+	(void)seat;
 	(void)g;
+}
+
+void host_output_repair(struct sh_lock *l)
+{
+	(void)l;
 }
 
 void host_file_close(int fd)

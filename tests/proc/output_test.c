@@ -1,0 +1,143 @@
+/*
+ * output_test.c - what a task has written is there once, whoever dies; and when there is no room for it.
+ */
+#include "tests/proc/proc.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+
+#define WRITERS "--attempts 100 build/tests/modules/kill_output.so"
+
+/* build/kill/shoald, in which a request arms a point. */
+static void start_with_points(void)
+{
+	setenv("SHOAL_DEBUG", "nodelay", 1);
+	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
+	sh("build/kill/shoald >%s/log 2>&1 & for i in $(seq 100); do build/shoal info >%s/info 2>&1 && break; sleep 0.02; done", dir, dir);
+}
+
+/* The supervisor's answer is in text. */
+static void ask(const char *request)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	size_t n = 0;
+	ssize_t k;
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/s", dir);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0, "%s", strerror(errno));
+	cr_assert_eq(write(fd, request, strlen(request)), (ssize_t)strlen(request));
+	while ((k = read(fd, text + n, sizeof text - 1 - n)) > 0 && !memchr(text + n, '\n', (size_t)k))
+		n += (size_t)k;
+	n += k > 0 ? (size_t)k : 0;
+	text[n] = 0;
+	close(fd);
+}
+
+static int kills_done(void)
+{
+	ask("{\"verb\":\"kill\"}\n");
+	cr_assert_not_null(strstr(text, "\"done\""), "%.200s", text);
+	return atoi(strstr(text, "\"done\"") + 7 + strspn(strstr(text, "\"done\"") + 7, ": "));
+}
+
+/* Each store on the way of a line to the file, at the first that comes by and at later ones. */
+Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_points, .fini = stop, .timeout = 120)
+{
+	static const int hits[] = {1, 2, 7, 40};
+	char request[160], name[64], *points, *at;
+	unsigned tried = 0;
+	int kills;
+
+	ask("{\"verb\":\"kill\"}\n");
+	points = strdup(text);
+	for (at = points; (at = strstr(at, "\"output.")); at++) {
+		snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
+		snprintf(request, sizeof request, "\"%s\"", name);
+		if (strstr(at + 1, request)) /* the last mention of each */
+			continue;
+		for (size_t i = 0; i < sizeof hits / sizeof *hits; i++) {
+			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", name, hits[i]);
+			ask(request);
+			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s, hit %d: %s", name, hits[i], text);
+			tried++;
+		}
+	}
+	free(points);
+	kills = kills_done();
+	fprintf(stderr, "output: %u runs, %d kills\n", tried, kills);
+	cr_expect_gt(kills, 40);
+}
+
+/* A write that a death cut short is completed: the repair's own points, after a death in the middle of a write. */
+Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = 60)
+{
+	static const char *const then[] = {"output.repair.written", "output.consumed", "output.finished", "output.mended",
+					   "output.part.kept", "output.write.done", "output.part.dropped"};
+	char request[200];
+	int kills;
+
+	for (size_t i = 0; i < sizeof then / sizeof *then; i++)
+		for (int hit = 3; hit < 30; hit += 13) {
+			snprintf(request, sizeof request,
+				 "{\"verb\":\"kill\",\"point\":\"output.write.%s\",\"hit\":%d,\"then\":\"%s\",\"then_hit\":1}\n",
+				 hit % 2 ? "noted" : "done", hit, then[i]);
+			ask(request);
+			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s: %s", then[i], text);
+		}
+	kills = kills_done();
+	fprintf(stderr, "output: %d kills, of them the medic's\n", kills);
+	cr_expect_gt(kills, 20);
+}
+
+static void start_without_delay(void)
+{
+	setenv("SHOAL_DEBUG", "nodelay", 1); /* who dies is replaced at once, however often */
+	start();
+}
+
+Test(output, is_there_once_whenever_workers_are_killed, .init = start_without_delay, .fini = stop, .timeout = 60)
+{
+	int deaths = 0, runs = 0;
+
+	sh("(while [ ! -e %s/enough ]; do for p in $(build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' "
+	   "| head -3); do [ $p -gt 1 ] && kill -9 $p; sleep 0.003; done; done) >/dev/null 2>&1 &", dir);
+	for (; deaths < 60 && runs < 1000; runs++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s", text);
+		sh("build/shoal stats --json | tr ',' '\\n' | sed -n 's/.*\"worker_deaths\": //p'");
+		deaths = atoi(text);
+	}
+	sh("touch %s/enough; sleep 0.3", dir);
+	fprintf(stderr, "output: %d runs, %d workers killed\n", runs, deaths);
+	cr_expect_geq(deaths, 60);
+}
+
+/* The root dies between its last write and its end, and starts again. */
+Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_points, .fini = stop, .timeout = 60)
+{
+	static const char *const point[] = {"output.append.copied", "output.append.counted", "output.write.described", "output.write.noted",
+					    "output.write.done", "output.consumed", "output.finished", "task.end.verdict", "task.end.how",
+					    "task.end.ending"};
+	static const char run[] = "timeout 20 build/shoal run --attempts 100 build/examples/wordfreq.so -n 500 shm 2>&1";
+	char request[160], *calm;
+	int kills;
+
+	cr_expect_eq(sh("%s", run), 0);
+	calm = strdup(text);
+	for (size_t i = 0; i < sizeof point / sizeof *point; i++)
+		for (int hit = 1; hit < 4; hit++) {
+			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", point[i], hit);
+			ask(request);
+			cr_expect_eq(sh("%s", run), 0, "%s, hit %d", point[i], hit);
+			cr_expect_str_eq(text, calm, "%s, hit %d: %.100s", point[i], hit, text);
+		}
+	free(calm);
+	kills = kills_done();
+	fprintf(stderr, "output: wordfreq exact over %d kills of its root\n", kills);
+	cr_expect_gt(kills, 15);
+}
