@@ -5,6 +5,7 @@
  *   deep      one that waits N calls deep
  *   dead      all N and the root wait for each other, in way MS: 0 channel, 1 mutex, 2 wait group,
  *             3 join, 4 for ever
+ *   dead_at   waits for ever, and says when it begins
  *   procs     the number of Ps is changed N times by four at once
  *   alive     what looks like a deadlock for MS milliseconds and is none: N wait, one sleeps
  */
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static struct shoal_wg wg;
 static atomic_int over;
@@ -158,6 +160,14 @@ int shoal_main(int argc, char **argv)
 	}
 	if (strcmp(mode, "dead") == 0)
 		return dead(n, ms);
+	if (strcmp(mode, "dead_at") == 0) {
+		struct timespec t;
+
+		never = shoal_chan_new(0, 0);
+		clock_gettime(CLOCK_REALTIME, &t);
+		printf("asleep at %ld\n", t.tv_sec * 1000 + t.tv_nsec / 1000000);
+		return shoal_recv(never, NULL);
+	}
 	if (strcmp(mode, "procs") == 0)
 		return procs(n);
 	if (strcmp(mode, "alive") == 0)

@@ -51,6 +51,149 @@ PROC_TEST(a_life_is_told_from_birth_to_death)
 	cr_expect_eq(sh("build/shoal life 2>&1"), 2, "%s", text);
 }
 
+/* From the last goroutine that falls asleep to Go's message on stderr; and to the end of the command. */
+PROC_TEST(a_deadlock_is_told_at_once)
+{
+	static const char *const busy[] = {"", "see_run.so spin 3 8000", "many.so 20000 8000"};
+
+	for (unsigned i = 0; i < 3; i++) {
+		long ms[9], best = 0;
+
+		if (*busy[i])
+			cr_expect_eq(sh("build/shoal submit build/tests/modules/%s 2>&1", busy[i]), 0, "%s", text);
+		for (unsigned k = 0; k < 9; k++) {
+			usleep(30000 * k); /* the medic's rounds are to be met at different moments */
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead_at >%s/at 2>&1", dir), 2);
+			sh("sed -n 's/^asleep at //p' %s/at; date +%%s%%3N -r %s/at", dir, dir);
+			ms[k] = atol(strchr(text, '\n')) - atol(text);
+			cr_expect(ms[k] > -5 && ms[k] < 20000, "%s", text);
+			for (unsigned j = k; j && ms[j] < ms[j - 1]; j--)
+				best = ms[j], ms[j] = ms[j - 1], ms[j - 1] = best;
+		}
+		fprintf(stderr, "deadlock told and task ended after %ld ms (median), %ld at most, beside: %s\n", ms[4], ms[8],
+			*busy[i] ? busy[i] : "nothing");
+		cr_expect_lt(ms[4], 500, "%ld ms, beside: %s", ms[4], busy[i]);
+		sh("build/shoal cancel 10 2>/dev/null; build/shoal cancel 20 2>/dev/null");
+	}
+}
+
+static bool has_change(const char *from, const char *to, const char *why)
+{
+	char event[128];
+
+	snprintf(event, sizeof event, "\"from\": \"%s\", \"to\": \"%s\", \"why\": \"%s\"", from, to, why);
+	return strstr(text, event) != NULL;
+}
+
+/* Each transition of core/LIFE_OF_A_G.md that can be brought about from outside, in one life. */
+PROC_TEST(one_that_went_through_everything)
+{
+	static const char *const changes[][3] = {{"dead", "runnable", ""}, {"runnable", "running", ""}, {"running", "runnable", ""},
+		{"running", "waiting", "sleep"}, {"running", "waiting", "chan receive"}, {"running", "waiting", "select"},
+		{"running", "waiting", "sync.Mutex.Lock"}, {"running", "waiting", "IO wait"}, {"waiting", "runnable", ""},
+		{"running", "syscall", ""}, {"syscall", "running", ""}, {"running", "copystack", ""}, {"copystack", "running", ""},
+		{"running", "runnable", "preempted"}, {"running", "preempted", ""}, {"preempted", "waiting", "preempted"}};
+	unsigned long gid = 0;
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so all %s/end 2>&1", dir), 0, "%s", text);
+	for (int i = 0; i < 100 && !strstr(text, "\ncomputes\n"); i++) {
+		usleep(50000);
+		sh("build/shoal logs 1");
+		gid = strtoul(text, NULL, 10);
+	}
+	for (int i = 0; i < 8; i++) { /* while it computes: it is held still for each */
+		cr_expect_eq(sh("build/shoal dump %lu 2>&1", gid), 0, "%s", text);
+		cr_expect_not_null(strstr(text, "hero(...)\n\t"), "%s", text);
+		usleep(10000);
+	}
+	sh("touch %s/end", dir);
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal life %lu --json", gid), 0, "%s", text);
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
+		cr_expect(has_change(changes[i][0], changes[i][1], changes[i][2]), "no %s -> %s (%s): %s", changes[i][0], changes[i][1],
+			  changes[i][2], text);
+	cr_expect(has_change("running", "dead", "done"), "%s", text);
+	cr_expect_not_null(strstr(text, "\"whole\": true"), "%s", text);
+	cr_expect_geq(number_of(text, "migrations"), 1, "%s", text);
+	/* Its task has ended as well: what is recorded stays. */
+	cr_expect_eq(sh("build/shoal life %lu", gid), 0, "%s", text);
+	cr_expect_not_null(strstr(text, " [dead], "), "%s", text);
+	cr_expect_not_null(strstr(text, "migrated from worker "), "%s", text);
+}
+
+PROC_TEST(every_wait_reason_is_seen)
+{
+	static const char *const reasons[] = {"IO wait", "sleep", "chan receive (nil chan)", "chan send (nil chan)", "select (no cases)",
+		"select", "chan receive", "chan send", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
+		"sync.WaitGroup.Wait", "semacquire", "join"};
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 1500 2>&1"), 0, "%s", text);
+	usleep(500000);
+	cr_expect_eq(sh("build/shoal ps --json"), 0);
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+		char quoted[64];
+
+		snprintf(quoted, sizeof quoted, "\"wait_reason\": \"%s\"", reasons[i]);
+		cr_expect_geq(count(quoted), 1u, "%s: %s", reasons[i], text);
+	}
+	cr_expect_eq(count("\"status\": \"syscall\""), 1u, "%s", text);
+	cr_expect_eq(sh("build/shoal dump"), 0);
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+		char header[64];
+
+		snprintf(header, sizeof header, " [%s]:\n", reasons[i]);
+		cr_expect_geq(count(header), 1u, "%s: %s", reasons[i], text);
+	}
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
+/* They hold no P: others go on, workers are cloned for these, and their stacks are shown from the call on. */
+PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
+{
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 40 2000 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 100; i++) {
+		usleep(50000);
+		sh("build/shoal logs 1");
+		if (strcmp(text, "40 wait\n") == 0)
+			break;
+	}
+	cr_expect_str_eq(text, "40 wait\n");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal ps --json"), 0);
+	cr_expect_geq(count("\"status\": \"syscall\""), 39u, "%s", text);
+	cr_expect_eq(sh("build/shoal sched"), 0);
+	cr_expect_geq(atoi(strstr(text, " threads=") + 9), 41, "%s", text);
+	cr_expect_eq(atoi(strstr(text, " idleprocs=") + 11), 2, "%s", text);
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(sh("build/shoal dump"), 0);
+		cr_expect_eq(count(" [syscall]:\n"), 40u, "%s", text);
+		cr_expect_eq(count("flock(...)\n\t"), 1u, "%s", text); /* all alike */
+		cr_expect_eq(count("in_call(...)\n\t"), 1u, "%s", text);
+		cr_expect_eq(count("stack unavailable"), 0u, "%s", text);
+	}
+	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+}
+
+/* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
+PROC_TEST(dead_goroutines_are_used_again)
+{
+	unsigned long highest = 0;
+
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 900 2000 2>&1"), 0, "%s", text);
+	usleep(300000);
+	cr_expect_eq(sh("build/shoal ps --json"), 0);
+	for (const char *at = text; (at = strstr(at, "\"gid\": ")); at++) {
+		unsigned long index = strtoul(at + 7, NULL, 10) & 0xffffff;
+
+		highest = index > highest ? index : highest;
+	}
+	/* 1,001 at once; besides, up to 64 on the list of each P and the global one that another P could not see. */
+	cr_expect_leq(highest, 1001u + 3 * 64, "%lu Gs were made", highest);
+	cr_expect_eq(sh("build/shoal wait 3 2>&1"), 0, "%s", text);
+}
+
 PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 {
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 3000 2>&1"), 0, "%s", text);
@@ -263,16 +406,20 @@ static long long cpu_ns(const char *pids)
 	return sum;
 }
 
+/* After work, with goroutines that wait for all there is to wait for, a far timer and another number of Ps. */
 PROC_TEST(an_idle_runtime_uses_no_cpu)
 {
 	char pids[4096];
 	long long before, used;
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
-	sh("build/shoal info --json | tr ',{' '\\n\\n' | sed -n 's/.*\"\\(pid\\|medic\\|zygote\\)\": *\\([0-9]*\\).*/\\2/p';"
-	   "build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'");
+	cr_expect_eq(sh("build/shoal procs 5 && build/shoal procs 1 && build/shoal procs 2"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 40000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 40000 2>&1"), 0, "%s", text);
+	usleep(1000000);
+	sh("s=$(cat $SHOAL_SOCKET.lock); echo $s; cat /proc/$s/task/*/children | tr ' ' '\\n'");
 	snprintf(pids, sizeof pids, "%.4000s", text);
-	cr_expect_geq(count("\n"), 7u, "%s", text);
+	cr_expect_geq(count("\n"), 9u, "supervisor, keeper, zygote, standby, medic, workers: %s", text);
 	usleep(500000);
 	before = cpu_ns(pids);
 	sleep(10);
