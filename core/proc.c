@@ -564,29 +564,17 @@ static struct g *from_global(struct p *p, unsigned max)
 	return NULL;
 }
 
-static unsigned gcd(unsigned a, unsigned b)
-{
-	while (b) {
-		unsigned r = a % b;
-
-		a = b;
-		b = r;
-	}
-	return a;
-}
-
 static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 {
 	unsigned n = atomic_load(&sched.procs);
 
 	for (unsigned round = 0; round < STEAL_ROUNDS; round++) {
 		bool last = round == STEAL_ROUNDS - 1;
-		unsigned r = cheaprand(m), at = r % n, step = n > 1 ? 1 + (r >> 8) % (n - 1) : 1;
+		unsigned at, step;
 		bool inherit;
 		struct g *g;
 
-		while (gcd(step, n) != 1)
-			step++;
+		stealorder(cheaprand(m), n, &at, &step);
 		for (unsigned i = 0; i < n; i++, at = (at + step) % n) {
 			struct p *victim = allp(at);
 

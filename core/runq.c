@@ -299,6 +299,25 @@ uint32_t runqlen(struct p *p)
 	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) + (nextof(p) != NULL);
 }
 
+static unsigned gcd(unsigned a, unsigned b)
+{
+	while (b) {
+		unsigned r = a % b;
+
+		a = b;
+		b = r;
+	}
+	return a;
+}
+
+void stealorder(uint32_t r, unsigned n, unsigned *at, unsigned *step)
+{
+	*at = r % n;
+	*step = n > 1 ? 1 + (r >> 8) % (n - 1) : 1;
+	while (gcd(*step, n) != 1)
+		++*step;
+}
+
 static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 {
 	struct m *m = getm;

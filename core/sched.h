@@ -249,6 +249,7 @@ struct g *runqget(struct p *, bool *inherit);
 bool runqempty(struct p *);
 uint32_t runqlen(struct p *); /* about: others are at it */
 unsigned runqsteal(struct p *, struct p *victim, bool steal_next, struct g **out);
+void stealorder(uint32_t r, unsigned n, unsigned *at, unsigned *step); /* at, at + step, ... modulo n is each of n once */
 void globrunqput(struct g *);		     /* takes sched.lock */
 void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
 struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */

@@ -149,6 +149,24 @@ static bool is_never_seen_empty_while_it_is_not(void)
 	return true;
 }
 
+static bool thieves_visit_each_p_once_whatever_the_number(void)
+{
+	for (unsigned n = 1; n <= P_MAX; n++)
+		for (uint32_t start = 0; start < n; start++)
+			for (uint32_t skip = 0; skip < P_MAX; skip++) {
+				uint64_t seen = 0;
+				unsigned at, step;
+
+				stealorder(skip << 8 | start, n, &at, &step);
+				for (unsigned i = 0; i < n; i++, at = (at + step) % n) {
+					MUST(at < n);
+					seen |= 1ull << at;
+				}
+				MUST(seen == (n == 64 ? ~0ull : (1ull << n) - 1));
+			}
+	return true;
+}
+
 unsigned runq_tests(void)
 {
 	static bool (*const test[])(void) = {
@@ -157,6 +175,7 @@ unsigned runq_tests(void)
 		the_next_one_is_stolen_last_and_only_while_it_is_runnable,
 		what_overflows_goes_to_the_global_queue_and_comes_back,
 		is_never_seen_empty_while_it_is_not,
+		thieves_visit_each_p_once_whatever_the_number,
 	};
 	unsigned failed = 0;
 
