@@ -127,7 +127,7 @@ PROC_TEST(every_wait_reason_is_seen)
 		"select", "chan receive", "chan send", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
 		"sync.WaitGroup.Wait", "semacquire", "join"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1"), 0, "%s", text);
 	usleep(500000);
 	cr_expect_eq(sh("build/shoal ps --json"), 0);
 	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
@@ -144,13 +144,13 @@ PROC_TEST(every_wait_reason_is_seen)
 		snprintf(header, sizeof header, " [%s]:\n", reasons[i]);
 		cr_expect_geq(count(header), 1u, "%s: %s", reasons[i], text);
 	}
-	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
 }
 
 /* They hold no P: others go on, workers are cloned for these, and their stacks are shown from the call on. */
 PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 40 2000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 40 60000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 100; i++) {
 		usleep(50000);
 		sh("build/shoal logs 1");
@@ -171,7 +171,7 @@ PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 		cr_expect_eq(count("in_call(...)\n\t"), 1u, "%s", text);
 		cr_expect_eq(count("stack unavailable"), 0u, "%s", text);
 	}
-	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
 }
 
 /* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
@@ -196,9 +196,9 @@ PROC_TEST(dead_goroutines_are_used_again)
 
 PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 3000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 60000 2>&1"), 0, "%s", text);
 	usleep(300000);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 500 3000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 500 60000 2>&1"), 0, "%s", text);
 	usleep(400000);
 	cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
 	cr_expect_eq(count("\ngoroutine ") + 1, 503u, "%u headers: %.3000s", count("\ngoroutine ") + 1, text);
@@ -214,19 +214,19 @@ PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 	/* Those that ran when they were asked stop for it and go on. */
 	cr_expect_eq(sh("build/shoal cancel 1 2"), 0);
 	cr_expect_eq(sh("build/shoal wait 1 2"), 130, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 3 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 3 30000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	for (int i = 0; i < 5; i++) {
 		cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
 		cr_expect_eq(count("stack unavailable"), 0u, "%s", text);
 		cr_expect_not_null(strstr(text, "spin_without_call(...)\n\t"), "%s", text);
 	}
-	cr_expect_eq(sh("build/shoal wait 3 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 3 && build/shoal wait 3 2>&1"), 130, "%s", text);
 }
 
 PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 60000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	cr_expect_eq(sh("kill -QUIT $(build/shoal info --json | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); sleep 0.5; cat %s/*.log", dir),
 		     0, "%s", text);
@@ -234,7 +234,7 @@ PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
 	cr_expect_not_null(strstr(text, "M1: "), "%s", text);
 	cr_expect_not_null(strstr(text, "G2: status=4(chan receive)"), "%s", text);
 	cr_expect_not_null(strstr(text, "go_down(...)\n\t"), "%s", text);
-	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
 }
 
 PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)

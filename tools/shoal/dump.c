@@ -203,9 +203,15 @@ static const struct shape *unborn(const struct dump_g *g)
 
 /* ---- groups ---- */
 
+/* What is left in one that does not wait says nothing. */
+static uint32_t reason_of(const struct dump_g *g)
+{
+	return g->status == G_WAITING ? g->waitreason : WAIT_ZERO;
+}
+
 static bool alike(const struct group *k, const struct shape *s, const struct dump_g *g)
 {
-	return k->shape == s && k->first->status == g->status && k->first->waitreason == g->waitreason &&
+	return k->shape == s && k->first->status == g->status && reason_of(k->first) == reason_of(g) &&
 	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task && k->first->fn == g->fn &&
 	       k->first->flags == g->flags;
 }
@@ -213,7 +219,7 @@ static bool alike(const struct group *k, const struct shape *s, const struct dum
 static void add(const struct dump_g *g)
 {
 	const struct shape *s = g->flags & DUMP_NO_STACK ? NULL : g->flags & DUMP_NOT_BEGUN ? unborn(g) : shape_of(g);
-	struct group **at = &groups[((uintptr_t)s / 16 ^ g->waitreason ^ g->gopc) % GROUPS], *k;
+	struct group **at = &groups[((uintptr_t)s / 16 ^ reason_of(g) ^ g->gopc) % GROUPS], *k;
 
 	for (k = *at; k && !alike(k, s, g); k = k->next)
 		;
