@@ -202,6 +202,6 @@ void timers_move(struct p *from, struct p *to)
 			timer_add(to, e->when, e->g, e->seq);
 		KILL_POINT("timer.move.added");
 	}
-	if (n)
+	if (n || atomic_load(&from->timer_when)) /* or a medic has died half-way through this */
 		publish(from, p_timers(from), 0);
 }
