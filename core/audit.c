@@ -104,6 +104,8 @@ static const char *p_fault(struct p *p)
 	if (m != NOSEAT && (m < 0 || m >= SH_SEATS || atomic_load(&sh_root->seat[m].state) == SEAT_EMPTY ||
 			    atomic_load(&sh_root->seat[m].state) == SEAT_VACANT))
 		return "belongs to an empty seat: P";
+	if (m > 0 && m < SH_SEATS && atomic_load(&allm(m)->p) >= 0 && atomic_load(&allm(m)->p) != (int)p->id)
+		return "belongs to a worker that has another: P";
 	if (atomic_load(&p->runqtail) - atomic_load(&p->runqhead) > RUNQ_SIZE)
 		return "its queue is longer than its ring: P";
 	return NULL;

@@ -432,7 +432,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	}
 	if (__builtin_expect(g->part != NULL, 0))
 		host_part_end(g);
-	if (g->locked)
+	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;
 	atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
@@ -460,7 +460,7 @@ void g_restart(struct g *g)
 	if (g->part)
 		host_part_end(g);
 	g->attempt++;
-	if (g->locked)
+	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;
 	KILL_POINT("g.restart.fresh");

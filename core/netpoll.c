@@ -169,7 +169,10 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 void netpoll_closed(int fd)
 {
 	struct polldesc *d = polldesc(fd);
+	struct m *m = getm;
 
+	m->note.closed = (uint32_t)fd + 1;
+	KILL_POINT("netpoll.closed.noted");
 	atomic_fetch_add(&d->gen, 1);
 	KILL_POINT("netpoll.closed.gen");
 	atomic_store(&d->kind, PD_UNKNOWN);
@@ -180,6 +183,16 @@ void netpoll_closed(int fd)
 	KILL_POINT("netpoll.closed.reset");
 	if (wake(d, POLL_READ) + wake(d, POLL_WRITE))
 		wakep();
+	m->note.closed = 0;
+	KILL_POINT("netpoll.closed.told");
+}
+
+/* Whose file it is now is not known: who waits looks again. */
+unsigned netpoll_closed_repair(uint32_t closed)
+{
+	struct polldesc *d = polldesc(closed - 1);
+
+	return closed - 1 < POLL_FDS ? wake(d, POLL_READ) + wake(d, POLL_WRITE) : 0;
 }
 
 /* ---- waiting ---- */

@@ -81,6 +81,7 @@ static inline struct pollwait netpoll_look(int fd, enum poll_mode mode)
 /* Waits for any of n. Parks. 0: look again; -ETIMEDOUT at the time `when` (0: never), -ECANCELED, -EBADF: one was closed. */
 int netpoll_wait(struct pollwait *, unsigned n, int64_t when);
 unsigned netpoll_deliver(struct m *, unsigned n); /* the first n in m->events, our own or a dead worker's: how many were woken */
+unsigned netpoll_closed_repair(uint32_t closed); /* medic: note.closed of the dead; how many were woken */
 void netpoll_closed(int fd);	/* the number is about to be closed or to mean another file: who waits wakes */
 void netpoll_task_over(struct task *);	/* medic: closes what the task has left open */
 

@@ -30,11 +30,17 @@ void pin(struct g *g)
 {
 	struct m *m = getm;
 
-	if (g->locked++)
+	if (g->locked) {
+		g->locked++;
 		return;
+	}
 	g->lockedm = (uint8_t)m->seat;
+	atomic_signal_fence(memory_order_seq_cst);
+	KILL_POINT("pin.named");
+	g->locked = 1; /* from here on it is pinned: repair does the rest (repair_pinned) */
 	KILL_POINT("pin.g");
 	m->lockedg = g;
+	KILL_POINT("pin.m.named");
 	atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
 	KILL_POINT("pin.m");
 }
@@ -44,6 +50,7 @@ void unpin(struct g *g)
 	struct m *m = getm;
 
 	g->locked = 0;
+	KILL_POINT("pin.unlocked");
 	if (m->lockedg != g) { /* the medic ends it: its worker sleeps, and is to see that */
 		int seat = g->lockedm;
 
@@ -53,6 +60,7 @@ void unpin(struct g *g)
 		return;
 	}
 	g->lockedm = 0;
+	KILL_POINT("pin.unnamed");
 	m->lockedg = NULL;
 	KILL_POINT("pin.freed");
 	if (m->seat < WORKERS_MAX)
@@ -139,6 +147,7 @@ struct g *stoplockedm(struct m *m)
 			acquirep(p);
 			atomic_signal_fence(memory_order_seq_cst);
 			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
+			give_up_others(m, p);
 		}
 		if (!still_pinned(m, g))
 			pin_retire(m);
@@ -173,18 +182,23 @@ static bool waits_for_p(struct m *m, struct g *g)
 	       __atomic_load_n(&m->lockedg, __ATOMIC_SEQ_CST) == g;
 }
 
+static bool seat_lives(const struct m *m)
+{
+	return atomic_load(&sh_root->seat[m->seat].state) == SEAT_LIVE;
+}
+
 /* g, claimed by us, is pinned to another worker, which gets our P for it. */
 void startlockedm(struct m *m, struct g *g)
 {
 	struct m *to = allm(g->lockedm);
-	int32_t none = -1, id;
+	int32_t none = -1, id, on_its_way = P_HANDED + to->seat;
 	struct p *p;
 
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	dropg(m);
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with pin_begin */
-	if (atomic_load(&sh_root->seat[to->seat].state) != SEAT_LIVE) {
+	if (!seat_lives(to)) {
 		m->note.ready = NULL;
 		return;
 	}
@@ -192,16 +206,17 @@ void startlockedm(struct m *m, struct g *g)
 	id = (int32_t)p->id;
 	m->note.handed = p->id + 1;
 	releasep();
-	atomic_store(&p->m, P_HANDED + to->seat);
+	atomic_store(&p->status, P_IDLE);
+	atomic_store(&p->m, on_its_way);
 	KILL_POINT("pin.hand.named");
 	if (atomic_compare_exchange_strong(&to->handed, &none, id)) {
 		KILL_POINT("pin.hand.given");
 		host_wake((unsigned)to->seat);
-		if (waits_for_p(to, g) || !atomic_compare_exchange_strong(&to->handed, &id, -1))
+		/* One that has died since is not there to take it, and repair may have looked before it was there. */
+		if ((seat_lives(to) && waits_for_p(to, g)) || !atomic_compare_exchange_strong(&to->handed, &id, -1))
 			p = NULL;
 	} /* else somebody else has brought one */
-	if (p) {
-		atomic_store(&p->m, m->seat);
+	if (p && atomic_compare_exchange_strong(&p->m, &on_its_way, m->seat)) {
 		KILL_POINT("pin.hand.back");
 		acquirep(p);
 	} else {
@@ -220,11 +235,25 @@ void pin_begin(struct m *m)
 
 /* ---- the medic ---- */
 
+/* The goroutine that the dead one ran, before it may run again: pinned altogether or not at all. */
+void repair_pinned(struct m *m, struct g *g)
+{
+	if (!g->lockedm || g->lockedm != m->seat || g_state(g) == G_DEAD)
+		return;
+	if (g->locked)
+		m->lockedg = g;
+	else
+		g->lockedm = 0;
+	KILL_POINT("repair.pinned");
+}
+
 /* What the dead process leaves to the next one in its seat. */
 void repair_pin(struct m *m, struct g *g)
 {
 	m->lockedg = g && still_pinned(m, g) ? g : NULL;
-	if (!m->lockedg && m->seat < WORKERS_MAX)
+	if (m->lockedg)
+		atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
+	else if (m->seat < WORKERS_MAX)
 		atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
 	atomic_store(&m->handed, -1);
 	KILL_POINT("repair.pin");

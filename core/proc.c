@@ -71,10 +71,10 @@ static uint32_t cheaprand(struct m *m)
 /* ---- Ps and Ms ---- */
 
 /*
- * Takes an idle P for the seat. The compare-and-swap on p->m is the commit; the bit is a hint,
+ * Takes an idle P for a seat, or, with P_GIVEN added, on its way to one. The compare-and-swap on p->m is the commit; the bit is a hint,
  * cleared first, so that who puts the P back later sets it after us.
  */
-struct p *pidleget(int seat)
+struct p *pidleget(int to)
 {
 	uint64_t idle;
 
@@ -90,7 +90,7 @@ struct p *pidleget(int seat)
 		KILL_POINT("p.idle.unmarked");
 		if (atomic_load(&p->status) == P_DEAD)
 			continue;
-		if (atomic_compare_exchange_strong(&p->m, &none, seat)) {
+		if (atomic_compare_exchange_strong(&p->m, &none, to)) {
 			KILL_POINT("p.idle.taken");
 			return p;
 		}
@@ -105,6 +105,8 @@ void pidleput(struct p *p)
 	atomic_store(&p->m, NOSEAT);
 	KILL_POINT("p.put.free");
 	atomic_fetch_or(&sched.pidle, 1ull << p->id);
+	if (__builtin_expect(atomic_load(&p->status) == P_DEAD, 0)) /* the medic has taken it out of use: pairs with procresize */
+		atomic_fetch_and(&sched.pidle, ~(1ull << p->id));
 	KILL_POINT("p.put.marked");
 }
 
@@ -137,7 +139,20 @@ static bool spinning(const struct m *m)
 	return (atomic_load_explicit(&sched.mspinning, memory_order_relaxed) & MBIT(m->seat)) != 0;
 }
 
-/* Wakes an idle worker and hands it a P that is already its own in p->m. */
+/* Nobody's again, unless somebody has taken it meanwhile. */
+static void take_back(struct p *p, int32_t on_its_way)
+{
+	if (!atomic_compare_exchange_strong(&p->m, &on_its_way, NOSEAT))
+		return;
+	KILL_POINT("m.wake.back");
+	atomic_fetch_or(&sched.pidle, 1ull << p->id);
+}
+
+/*
+ * Wakes an idle worker and sends it a P, which it takes out of p->m (given_p). One that has woken
+ * for another reason meanwhile, and was perhaps marked again and given a P by somebody else, is no
+ * longer blocked: either we see that and take ours back, or it sees ours once it is not (give_up_others).
+ */
 static bool wake_worker(bool spin)
 {
 	uint64_t idle;
@@ -153,15 +168,20 @@ static bool wake_worker(bool spin)
 		if (spin)
 			atomic_fetch_or(&sched.mspinning, MBIT(seat));
 		KILL_POINT("m.wake.spinning");
-		p = pidleget(seat);
+		p = pidleget(P_GIVEN + seat);
 		if (!p) {
 			atomic_fetch_and(&sched.mspinning, ~MBIT(seat));
 			atomic_fetch_or(&sched.midle, MBIT(seat));
+			KILL_POINT("m.wake.remarked");
 			return false;
 		}
 		KILL_POINT("m.wake.given");
-		host_wake((unsigned)seat);
-		return true;
+		if (atomic_load(&allm(seat)->blocked)) {
+			host_wake((unsigned)seat);
+			return true;
+		}
+		atomic_fetch_and(&sched.mspinning, ~MBIT(seat));
+		take_back(p, P_GIVEN + seat);
 	}
 	return false;
 }
@@ -608,10 +628,30 @@ bool work_in_sight(void)
 
 struct p *given_p(struct m *m)
 {
-	for (unsigned i = 0; i < P_MAX; i++)
-		if (atomic_load_explicit(&allp(i)->m, memory_order_acquire) == m->seat)
+	for (unsigned i = 0; i < P_MAX; i++) {
+		int32_t given = P_GIVEN + m->seat, has = atomic_load_explicit(&allp(i)->m, memory_order_acquire);
+
+		if (has == m->seat) /* taken before, and not used */
 			return allp(i);
+		if (has == given && atomic_compare_exchange_strong(&allp(i)->m, &given, m->seat)) {
+			KILL_POINT("p.given.taken");
+			return allp(i);
+		}
+	}
 	return NULL;
+}
+
+void give_up_others(struct m *m, struct p *mine)
+{
+	for (unsigned i = 0; i < P_MAX; i++) {
+		struct p *p = allp(i);
+		int32_t has = atomic_load(&p->m);
+
+		if (p != mine && has == P_GIVEN + m->seat)
+			take_back(p, has);
+		else if (p != mine && has == m->seat)
+			pidleput(p);
+	}
 }
 
 /* Sleeps until somebody gives us a P. */
@@ -670,8 +710,10 @@ static void stopm(struct m *m)
 		atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
 		atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
 		atomic_store(&m->blocked, 0);
+		KILL_POINT("m.stop.unblocked");
 		life_look(m);
 		acquirep(p);
+		give_up_others(m, p); /* after blocked: pairs with wake_worker */
 		return;
 	}
 }

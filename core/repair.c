@@ -399,6 +399,14 @@ static bool member_made(const struct m *m)
 	return g && (g->gid != m->note.gid || g_state(g) != G_DEAD);
 }
 
+/* On its way to an idle worker that does not look for it: the dead one itself, or the dead one gave it too late. */
+static bool sent_in_vain(int32_t m, unsigned dead)
+{
+	int seat = m - P_GIVEN;
+
+	return seat > 0 && seat < SH_SEATS && (seat == (int)dead || !atomic_load(&allm(seat)->blocked));
+}
+
 static void free_p(unsigned seat)
 {
 	uint64_t none = 0;
@@ -406,16 +414,24 @@ static void free_p(unsigned seat)
 	for (unsigned i = 0; i < P_MAX; i++) {
 		struct p *p = allp(i);
 
-		if (atomic_load(&p->m) != (int32_t)seat && atomic_load(&p->m) != P_HANDED + (int32_t)seat)
+		int32_t m = atomic_load(&p->m);
+
+		if (m == (int32_t)seat) {
+			atomic_store(&p->status, P_IDLE);
+			KILL_POINT("repair.p.idle");
+			atomic_store(&p->m, NOSEAT);
+		} else if (m == P_HANDED + (int32_t)seat || sent_in_vain(m, seat)) {
+			atomic_compare_exchange_strong(&p->m, &m, NOSEAT); /* unless the giver has it back */
+		} else {
 			continue;
-		atomic_store(&p->status, P_IDLE);
-		atomic_store(&p->m, NOSEAT);
+		}
 		KILL_POINT("repair.p.free");
 	}
 	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
 		if (atomic_load(&allp(i)->m) == NOSEAT)
 			none |= 1ull << i;
 	atomic_fetch_or(&sched.pidle, none);
+	atomic_fetch_and(&sched.pidle, ~0ull >> (64 - atomic_load(&sched.procs))); /* it may have died as it marked one out of use */
 	KILL_POINT("repair.p.marked");
 }
 
@@ -427,6 +443,8 @@ void repair_seat(unsigned seat)
 	struct g *g = valid(atomic_load(&m->curg));
 
 	free_scan(m, seat);
+	if (g)
+		repair_pinned(m, g);
 	repair_locks(seat, SH_LOCK_TIMERS);
 	repair_timers(seat);
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
@@ -437,7 +455,7 @@ void repair_seat(unsigned seat)
 		repair_curg(m, g, seat);
 	if (m->note.wg_given && !member_made(m))
 		wg_ungive(&m->note.wg_given);
-	if (netpoll_deliver(m, POLL_BATCH))
+	if (netpoll_deliver(m, POLL_BATCH) + netpoll_closed_repair(m->note.closed))
 		wakep();
 	repair_free(m, p);
 	if (valid(m->note.suspend))
@@ -445,6 +463,8 @@ void repair_seat(unsigned seat)
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	repair_handed(m);
 	repair_pin(m, valid(m->lockedg));
+	atomic_store(&m->blocked, 0); /* before its Ps: pairs with wake_worker */
+	KILL_POINT("repair.unblocked");
 	free_p(seat);
 	if (seat < WORKERS_MAX) {
 		atomic_fetch_and(&sched.mspinning, ~(1ull << seat));
@@ -455,7 +475,6 @@ void repair_seat(unsigned seat)
 	atomic_store(&m->p, -1);
 	atomic_store(&m->curg, NULL);
 	atomic_store(&m->oncpu, 0);
-	atomic_store(&m->blocked, 0);
 	m->parking = 0;
 	m->locks = 0;
 	memset(&m->note, 0, sizeof m->note);

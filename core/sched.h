@@ -40,7 +40,7 @@ struct timer_entry {
  */
 struct p {
 	_Atomic uint32_t status;
-	_Atomic int32_t m; /* seat, NOSEAT */
+	_Atomic int32_t m; /* seat, NOSEAT; P_HANDED, P_GIVEN + seat: on its way there */
 	uint32_t id;
 	_Atomic uint32_t schedtick, syscalltick;
 	_Atomic(struct g *) runnext;
@@ -75,6 +75,7 @@ struct note {
 	struct g *scan;	     /* its scan bit is ours */
 	struct g *suspend;   /* asked to stop for us, or stopped */
 	uint32_t handed;     /* id + 1 of our P on its way to a pinned worker, or of the one we take */
+	uint32_t closed;     /* descriptor + 1 whose waiters are being told that it means another file now */
 	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
 	void *chan;	     /* channel or sync object under way, with its lock held */
 	struct sudog *sg;    /* taken off its queue, to be told and readied */
@@ -185,6 +186,7 @@ struct schedt {
 	_Atomic uint32_t procs; /* Ps in use: allp[0..procs) */
 	_Atomic uint32_t gcwaiting; /* the world is being stopped, or has been: see procs.c */
 	_Atomic uint64_t procs_by, procs_failed; /* who asks for another number; who was told that it did not work */
+	_Atomic uint64_t procs_done;	    /* whose turn is over, while procs_want is PROCS_OVER */
 	_Atomic uint32_t procs_want, procs_asked;
 	int64_t stw_since, stw_kicked; /* the medic's */
 	_Atomic uint64_t ngs; /* Gs made so far + 1 */
@@ -255,7 +257,7 @@ void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
 struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */
 
 /* ---- the scheduler (proc.c) ---- */
-struct p *pidleget(int seat);		     /* an idle P, the seat's from now on; NULL */
+struct p *pidleget(int to);		     /* an idle P, which says so in p->m from now on; NULL */
 void pidleput(struct p *);
 void acquirep(struct p *);
 struct p *releasep(void);
@@ -302,6 +304,7 @@ void repair_suspend(struct g *); /* medic */
 /* ---- the number of Ps (procs.c) ---- */
 #define PROCS_MAX (WORKERS_MAX - 2)
 #define PROCS_COMMAND UINT64_MAX
+#define PROCS_OVER UINT32_MAX
 bool procs_step(int64_t now); /* medic: a step of what was asked for. True: there is more to do, soon */
 void runqdrain(struct p *);   /* Holds: the P. All to the global queue */
 void timers_move(struct p *from, struct p *to); /* Holds: from */
@@ -309,6 +312,7 @@ void gfpurge(struct p *);     /* Holds: the P. Its free Gs to the global list */
 
 /* ---- pinning (pin.c) ---- */
 #define P_HANDED 1000 /* in p->m, added to the seat of a pinned worker: on its way there */
+#define P_GIVEN 2000  /* the same for an idle one: whoever changes it does so by compare-and-swap */
 #define PINNED_MAX (WORKERS_MAX - 8)
 void pin(struct g *);
 void unpin(struct g *);
@@ -317,11 +321,13 @@ _Noreturn void pin_retire(struct m *);
 struct g *stoplockedm(struct m *);
 void startlockedm(struct m *, struct g *);
 void pin_begin(struct m *);
+void repair_pinned(struct m *, struct g *);
 void repair_pin(struct m *, struct g *);
 void repair_handed(struct m *);
 
 /* ---- between the files of the scheduler; on g0 ---- */
-struct p *given_p(struct m *); /* the P that somebody has given to it */
+struct p *given_p(struct m *); /* takes the P that somebody has given to it */
+void give_up_others(struct m *, struct p *); /* it has this one: what else was given to it */
 void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
 void dropg(struct m *);
 
