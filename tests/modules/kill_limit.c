@@ -9,7 +9,7 @@
 
 #define WORKERS 40
 
-static struct shoal_go_opts stubborn = {.name = "at the limit", .attempts = 100, .flags = SHOAL_ISOLATED};
+static struct shoal_go_opts stubborn = {.name = "at the limit", .attempts = 8, .flags = SHOAL_ISOLATED};
 static struct shoal_wg wg;
 
 struct link {
