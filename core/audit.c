@@ -95,9 +95,22 @@ static const char *g_fault(struct g *g)
 	return NULL;
 }
 
+/* It may take its time on a busy machine: until it runs it is blocked, or its hand is open. */
+static bool on_its_way(const struct p *p, int m)
+{
+	int given = m - P_GIVEN, handed = m - P_HANDED;
+
+	if (given > 0 && given < SH_SEATS)
+		return atomic_load(&allm(given)->blocked) != 0;
+	return handed > 0 && handed < SH_SEATS && atomic_load(&allm(handed)->handed) == (int32_t)p->id;
+}
+
 static const char *p_fault(struct p *p)
 {
 	int m = atomic_load(&p->m);
+
+	if (on_its_way(p, m))
+		return NULL;
 
 	if (m == NOSEAT && !(atomic_load(&sched.pidle) & (1ull << p->id)))
 		return "has no worker and is not idle: P";

@@ -188,7 +188,7 @@ int verb_check(int argc, char **argv)
 	no_words(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("check"));
 	bool clean = json_is_true(json_object_get(reply, "clean"));
-	const char *text = get_text(reply, "text");
+	const char *text = get_text(reply, "found");
 	size_t n = strlen(text);
 	if (cli.json)
 		print_json(reply);
