@@ -2,13 +2,15 @@
  * kill.c - every kill point, on each of its first hits: the runtime is whole after it and goes on.
  *
  *   kill [--hits N] [--point NAME] [--verbose]     without arguments: the first three hits of all points
+ *   kill --list                                    the points
  *
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
  * workload runs undisturbed and the points it passes are noted; then for each point and each hit:
- * armed, the workload, the audit, the workload again, the audit. The workloads are all kill_*.c of
- * tests/modules (and with more than one hit more_kill_*.c), whose goroutines and root have attempts left: they check themselves and always end
- * with 0; and a renewal of all workers. Points of the repair that are passed only after a death at some
- * other point have their turn after that: two kills. Points that nobody ever passes are told.
+ * armed, the workload, the audit, the first workload, the audit. The workloads are all kill_*.c and
+ * more_kill_*.c of tests/modules, whose goroutines and root have attempts left: they check themselves and
+ * always end with 0; and verbs (see verbs[]). Points of the repair that are passed only after a death at
+ * some other point have their turn after that: two kills. A point that nobody passes, or that nobody died
+ * at, is a failure, unless excuse[] says why.
  */
 #include <errno.h>
 #include <glob.h>
@@ -31,6 +33,7 @@
 #define RUN_MS 8000
 #define VIAS 8
 #define TRIES 3 /* the same run passes a point now and then, if it is a matter of who meets whom */
+#define FIRST_TRIES 10
 
 extern char **environ;
 
@@ -43,10 +46,39 @@ struct point {
 	bool done;
 };
 
+/* Passed after a death elsewhere, by a workload that does not show it by itself: who dies where in what. */
+static const struct hint {
+	const char *name, *via, *work;
+} hints[] = {
+	{"rwmutex.repair.back", "waitq.remove.done", "kill_rwmutex.so"},
+	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill_rwmutex.so"},
+	{"procs.forgotten", "procs.asker", "kill_procs.so"},
+	{"g.preempted.waiting", "g.suspend.asked", "!dump"},
+};
+
+/*
+ * Why nobody comes by here. A name that ends with * stands for all that begin so.
+ * never: no workload can; else it depends on who meets whom, and a run without is no fault.
+ */
+static const struct excuse {
+	const char *name, *why;
+	bool never;
+} excuse[] = {
+	{"heap.flush.*", "no worker gives a whole cache back; build/kill/heap_stress dies there", true},
+	{"stw.failed", "a goroutine that does not stop within two seconds", true},
+	{"m.wake.back", "a sleeper that wakes by itself between two instructions of its waker", false},
+	{"select.claimed.wait", "a timer and a peer at the same moment", false},
+	{"g.scan.wait", "two want the same stack", false},
+	{"mutex.handed", "a waiter that has failed for 1 ms, and another that waits", false},
+	{"g.slice.*", "asked to give way as it parks, with somebody in runnext", false},
+	{"pin.hand.back", "a pinned worker that finds another P first", false},
+	{"heap.partial.*", "spans without an owner come of heap.flush.*; build/kill/heap_stress dies there", true},
+};
+
 static struct point point[POINTS_MAX];
 static unsigned npoints, kills, failures;
 static char dir[64], socket_path[96], output[16384];
-static const char *build, *work[WORK_MAX]; /* NULL: the renewal */
+static const char *build, *work[WORK_MAX]; /* a module, or what begins with !: a verb */
 static unsigned nwork;
 static pid_t supervisor;
 static bool verbose;
@@ -149,9 +181,73 @@ static int shoal(const char *verb, const char *a, const char *b, const char *c)
 	return r;
 }
 
+/* ---- workloads that are requests ---- */
+
+/* A task of by_verb.c, another request meanwhile, and the task's end. */
+static int with_task(const char *what, const char *verb, int ends_with)
+{
+	char path[256], id[16];
+	int r;
+
+	snprintf(path, sizeof path, "%s/tests/modules/by_verb.so", build);
+	r = shoal("submit", "--attempts=30", path, what);
+	if (r != 0)
+		return r;
+	snprintf(id, sizeof id, "%.15s", output);
+	id[strcspn(id, "\n")] = 0;
+	if (verb) {
+		usleep(2000);
+		r = strcmp(verb, "dump") ? shoal(verb, id, NULL, NULL) : shoal(verb, NULL, NULL, NULL);
+		if (r < 0 || (r && strcmp(verb, "dump"))) /* the process that reads the stacks may die: then there is no dump */
+			return r;
+	}
+	r = shoal("wait", id, NULL, NULL);
+	return r == ends_with ? 0 : r ? r : 255;
+}
+
+static int do_restart(void)
+{
+	return shoal("restart", NULL, NULL, NULL);
+}
+
+static int do_procs(void)
+{
+	int r = shoal("procs", "4", NULL, NULL);
+
+	if (r == 0)
+		r = shoal("procs", "1", NULL, NULL);
+	return r ? r : shoal("procs", "2", NULL, NULL);
+}
+
+static int do_dump(void)
+{
+	return with_task("busy", "dump", 0);
+}
+
+static int do_cancel(void)
+{
+	return with_task("waits", "cancel", 130);
+}
+
+static int do_deadlock(void)
+{
+	return with_task("dead", NULL, 2);
+}
+
+static const struct {
+	const char *name;
+	int (*run)(void);
+} verbs[] = {
+	{"!restart", do_restart}, {"!procs", do_procs}, {"!dump", do_dump}, {"!cancel", do_cancel}, {"!deadlock", do_deadlock},
+};
+#define VERBS (sizeof verbs / sizeof *verbs)
+
 static int run_work(unsigned w)
 {
-	return work[w] ? shoal("run", "--attempts", "30", work[w]) : shoal("restart", NULL, NULL, NULL);
+	for (unsigned i = 0; i < VERBS; i++)
+		if (work[w] == verbs[i].name)
+			return verbs[i].run();
+	return shoal("run", "--attempts", "30", work[w]);
 }
 
 static void start_supervisor(void)
@@ -248,7 +344,7 @@ static void failed(const struct point *p, unsigned hit, const char *what, int r)
 
 	failures++;
 	printf("FAILED %s, hit %u, by %s: %s: %d\n%.2000s\n", p ? p->name : "(undisturbed)", hit,
-	       p && work[p->work] ? work[p->work] : "a renewal", what, r, output);
+	       p ? work[p->work] : "nobody", what, r, output);
 	fflush(stdout);
 	snprintf(cmd, sizeof cmd, "tail -n 12 %s/log; rm %s/log", dir, dir);
 	if (system(cmd) != 0)
@@ -296,8 +392,18 @@ static void survey(void)
 		for (unsigned n = 0; n < TRIES && r == 0; n++)
 			r = run_work(w);
 		if (r != 0)
-			failed(NULL, 0, work[w] ? work[w] : "restart", r);
+			failed(NULL, 0, work[w], r);
 		look((int)w, NULL);
+	}
+	for (unsigned i = 0; i < sizeof hints / sizeof *hints; i++) {
+		struct point *p = find(hints[i].name);
+
+		for (unsigned w = 0; p && p->work < 0 && w < nwork; w++)
+			if (strlen(work[w]) >= strlen(hints[i].work) &&
+			    !strcmp(work[w] + strlen(work[w]) - strlen(hints[i].work), hints[i].work)) {
+				p->work = (int)w;
+				p->via[p->nvia++] = find(hints[i].via);
+			}
 	}
 }
 
@@ -332,7 +438,9 @@ static int made(struct point *p, unsigned hit)
 {
 	int r;
 
-	for (unsigned n = 0; n < (p->nvia > TRIES ? p->nvia : TRIES); n++)
+	unsigned tries = hit == 1 ? FIRST_TRIES : p->kills < hit - 1 ? 1 : TRIES;
+
+	for (unsigned n = 0; n < (p->nvia > tries ? p->nvia : tries); n++)
 		if ((r = try_at(p, hit, p->nvia ? p->via[n % p->nvia] : NULL)) != 0)
 			return r;
 	/* Perhaps it is passed once in the life of a runtime, or while it is young. */
@@ -369,34 +477,53 @@ static void find_work(const char *pattern)
 			work[nwork++] = strdup(g.gl_pathv[i]);
 }
 
-static void tell(double began)
+static const struct excuse *excused(const char *name)
 {
-	unsigned passed = 0, killed = 0;
+	for (unsigned i = 0; i < sizeof excuse / sizeof *excuse; i++) {
+		size_t n = strlen(excuse[i].name);
+
+		if (excuse[i].name[n - 1] == '*' ? !strncmp(name, excuse[i].name, n - 1) : !strcmp(name, excuse[i].name))
+			return &excuse[i];
+	}
+	return NULL;
+}
+
+/* Points that nobody passed, or that nobody died at: each with the reason, or a failure. */
+static void tell(double began, const char *only)
+{
+	unsigned passed = 0, killed = 0, reasons = 0;
 
 	for (unsigned i = 0; i < npoints; i++) {
 		passed += point[i].work >= 0;
 		killed += point[i].kills > 0;
 	}
-	printf("kill points: %u, passed by a workload: %u, killed at: %u; kills survived: %u; %.1f s\n", npoints, passed,
-	       killed, kills, seconds() - began);
-	if (passed < npoints) {
-		printf("warning: no workload passes:");
-		for (unsigned i = 0; i < npoints; i++)
-			if (point[i].work < 0)
-				printf(" %s", point[i].name);
-		printf("\n");
+	for (unsigned i = 0; i < npoints; i++) {
+		const struct point *p = &point[i];
+		const struct excuse *e = excused(p->name);
+
+		if (only && strcmp(only, p->name))
+			continue;
+		if (p->kills && e && e->never)
+			printf("warning: %s: somebody died there, and is said not to come by: %s\n", p->name, e->why);
+		if (p->kills)
+			continue;
+		if (e) {
+			printf("excused: %s: %s\n", p->name, e->why);
+			reasons++;
+			continue;
+		}
+		failures++;
+		printf("FAILED %s: %s\n", p->name, p->work < 0 ? "no workload passes it" : "passed, but nobody died there");
 	}
-	printf("passed, but nobody died there:");
-	for (unsigned i = 0; i < npoints; i++)
-		if (point[i].work >= 0 && !point[i].kills)
-			printf(" %s", point[i].name);
-	printf("\n");
+	printf("kill points: %u, passed by a workload: %u, killed at: %u, excused: %u; kills survived: %u; %.1f s\n", npoints,
+	       passed, killed, reasons, kills, seconds() - began);
 }
 
 int main(int argc, char **argv)
 {
 	unsigned hits = 3;
 	const char *only = NULL;
+	bool list = false;
 	double began = seconds();
 	char cmd[128];
 
@@ -407,8 +534,10 @@ int main(int argc, char **argv)
 			only = argv[++i];
 		else if (!strcmp(argv[i], "--verbose"))
 			verbose = true;
+		else if (!strcmp(argv[i], "--list"))
+			list = true;
 		else
-			give_up("usage: kill [--hits N] [--point NAME] [--verbose]");
+			give_up("usage: kill [--hits N] [--point NAME] [--verbose] | --list");
 	}
 	build = getenv("SHOAL_BUILD") ? getenv("SHOAL_BUILD") : "build";
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -420,14 +549,17 @@ int main(int argc, char **argv)
 	setenv("SHOAL_DEBUG", "nodelay", 1);
 	find_work("kill_work.so"); /* the run after each death */
 	find_work("kill_[!w]*.so");
-	if (hits > 1 || only)
-		find_work("more_kill_*.so");
+	find_work("more_kill_*.so");
 	if (!nwork)
 		give_up("no workload");
-	work[nwork++] = NULL;
+	for (unsigned i = 0; i < VERBS; i++)
+		work[nwork++] = verbs[i].name;
 	start_supervisor();
 	list_points();
-	survey();
+	for (unsigned i = 0; list && i < npoints; i++)
+		printf("%s\n", point[i].name);
+	if (!list)
+		survey();
 	/* Again and again: a death brings the medic by points that nobody passed before. */
 	for (bool more = true; more;) {
 		more = false;
@@ -442,7 +574,9 @@ int main(int argc, char **argv)
 	snprintf(cmd, sizeof cmd, "rm -r %s", dir);
 	if (system(cmd) != 0)
 		printf("cannot remove %s\n", dir);
-	tell(began);
+	if (list)
+		return 0;
+	tell(began, only);
 	printf("tests: %u passed, %u failed\n", kills, failures);
 	return failures != 0;
 }
