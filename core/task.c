@@ -279,9 +279,6 @@ static bool task_reap(struct task *t)
 		g->wg = NULL;
 		g->mutexes = NULL;
 		g->rwheld = 0;
-		g->sudog.queue = NULL; /* the next life of this G is in none: the same address may be a queue again */
-		atomic_store(&g->sudog.state, SG_IDLE);
-		KILL_POINT("task.reap.unqueued");
 		if (!g_claim(g)) {
 			left++;
 			continue;
