@@ -71,7 +71,8 @@ static uint32_t cheaprand(struct m *m)
 /* ---- Ps and Ms ---- */
 
 /*
- * Takes an idle P for a seat, or, with P_GIVEN added, on its way to one. The compare-and-swap on p->m is the commit; the bit is a hint,
+ * Takes an idle P for a seat, or, with P_GIVEN added, on its way to one. The compare-and-swap on p->m is
+ * the commit; the bit is a hint,
  * cleared first, so that who puts the P back later sets it after us.
  */
 struct p *pidleget(int to)
@@ -105,7 +106,7 @@ void pidleput(struct p *p)
 	atomic_store(&p->m, NOSEAT);
 	KILL_POINT("p.put.free");
 	atomic_fetch_or(&sched.pidle, 1ull << p->id);
-	if (__builtin_expect(atomic_load(&p->status) == P_DEAD, 0)) /* the medic has taken it out of use: pairs with procresize */
+	if (__builtin_expect(atomic_load(&p->status) == P_DEAD, 0)) /* out of use by now: pairs with procresize */
 		atomic_fetch_and(&sched.pidle, ~(1ull << p->id));
 	KILL_POINT("p.put.marked");
 }

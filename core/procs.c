@@ -163,7 +163,7 @@ static void procresize(unsigned n)
 		gfpurge(p);
 		KILL_POINT("stw.emptied");
 		atomic_store(&p->status, P_DEAD);
-		atomic_fetch_and(&sched.pidle, ~(1ull << i)); /* who put it down marks it only now, perhaps: pairs with pidleput */
+		atomic_fetch_and(&sched.pidle, ~(1ull << i)); /* who put it down may mark it late: pairs with pidleput */
 		KILL_POINT("stw.status");
 		atomic_store(&p->m, NOSEAT);
 		KILL_POINT("stw.dead");
