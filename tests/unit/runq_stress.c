@@ -29,45 +29,14 @@ static struct shared {
 	_Atomic uint32_t over, failed;
 } * sh;
 
-/* ---- what a process lends the core: none of it is wanted here but the time ---- */
-
-/* clang-format off */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#define NOT_HERE(declared) declared { abort(); }
-NOT_HERE(void host_barrier(void))
-NOT_HERE(void host_before_park(struct g *g))
-NOT_HERE(void host_before_run(struct g *g))
-NOT_HERE(void host_bell(void))
-NOT_HERE(int *host_errno(void))
-NOT_HERE(void host_file_close(int fd))
-NOT_HERE(void host_g_end(struct g *g))
-NOT_HERE(void host_idle(int64_t until))
-NOT_HERE(void host_kick(unsigned seat))
-NOT_HERE(void host_kill(unsigned seat))
-NOT_HERE(void host_leave(void))
-NOT_HERE(void host_mcall(struct g *(*fn)(struct g *)))
-NOT_HERE(void host_mexit(struct g *(*fn)(struct g *)))
-NOT_HERE(void host_misuse(const char *what))
-NOT_HERE(void host_outside(const char *call))
-NOT_HERE(void host_part_left(struct g *g))
-NOT_HERE(unsigned host_poll(void))
-NOT_HERE(char *host_region(unsigned seat, uint32_t win))
-NOT_HERE(void host_switch_task(struct task *t))
-NOT_HERE(void host_task_exit(struct g *g))
-NOT_HERE(void host_wake(unsigned seat))
-NOT_HERE(char *host_window(uint32_t win))
-NOT_HERE(void host_window_guard(uint32_t win, size_t stack_max))
-NOT_HERE(size_t host_window_size(uint32_t win))
-#pragma GCC diagnostic pop
-/* clang-format on */
-
+/*
+ * What a process lends the core (host.h) is wanted by other parts of it: the Makefile has the linker
+ * leave these out. Whoever calls one crashes.
+ */
 int64_t host_now(void)
 {
 	return (int64_t)sh_now();
 }
-
-/* ---- */
 
 static uint64_t rng;
 
