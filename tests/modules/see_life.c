@@ -27,7 +27,7 @@ static struct shoal_wg wg, never;
 static struct shoal_sem sem;
 static int pipes[2];
 static shoal_gid root;
-static atomic_int over, waiting;
+static atomic_int over, waiting, step;
 static char path[] = "/tmp/shoal-see-life.XXXXXX";
 
 static __attribute__((noinline)) int deep(int n)
@@ -53,6 +53,8 @@ static void in_call(void *arg)
 
 /* ---- all ---- */
 
+#define WHILE 60 * MS /* who says that it is about to wait does by then */
+
 static void hero(void *arg)
 {
 	struct shoal_case c = {SHOAL_RECV, empty, NULL, 0};
@@ -61,18 +63,29 @@ static void hero(void *arg)
 	(void)arg;
 	shoal_yield();
 	shoal_sleep(2 * MS);
+	step = 1;
 	shoal_recv(empty, NULL);
+	step = 2;
 	shoal_select(&c, 1, SHOAL_FOREVER);
+	step = 3;
 	shoal_mutex_lock(&mutex);
-	shoal_unpin(); /* of what is not pinned: nothing */
 	shoal_mutex_unlock(&mutex);
+	step = 4;
 	if (read(pipes[0], &byte, 1) != 1)
 		abort();
+	step = 5;
 	in_call(NULL);
 	deep(16);
 	printf("computes\n");
 	while (!over)
 		;
+}
+
+static void await_step(int n)
+{
+	while (step < n)
+		shoal_sleep(MS);
+	shoal_sleep(WHILE);
 }
 
 static void rival(void *arg)
@@ -91,16 +104,16 @@ static int all(const char *file)
 	flock(fd, LOCK_EX);
 	gid = shoal_wg_go(&wg, hero, NULL, 0);
 	printf("%llu\n", (unsigned long long)gid);
-	shoal_sleep(20 * MS);
+	await_step(1);
 	shoal_send(empty, NULL);
-	shoal_sleep(5 * MS);
+	await_step(2);
 	shoal_send(empty, NULL);
-	shoal_sleep(5 * MS);
+	await_step(3);
 	shoal_mutex_unlock(&mutex);
-	shoal_sleep(5 * MS);
+	await_step(4);
 	if (write(pipes[1], "", 1) != 1)
 		return 1;
-	shoal_sleep(40 * MS);
+	await_step(5);
 	flock(fd, LOCK_UN);
 	close(fd);
 	for (int i = 0; i < 2; i++)

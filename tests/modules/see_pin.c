@@ -16,7 +16,8 @@
 
 static struct shoal_wg wg;
 static struct shoal_chan *ring[64];
-static atomic_int strayed;
+static atomic_int strayed, over;
+static int64_t busy_ns = 500000000; /* those beside the pinned ones are, or until over */
 
 static void look(int worker)
 {
@@ -56,10 +57,10 @@ static void stay(void *arg)
 static void busy(void *arg)
 {
 	volatile long turns = 0;
-	int64_t until = shoal_now() + 500000000;
+	int64_t until = shoal_now() + busy_ns;
 
 	(void)arg;
-	while (shoal_now() < until)
+	while (!over && shoal_now() < until)
 		for (int i = 0; i < 100000; i++)
 			turns++;
 }
@@ -83,7 +84,7 @@ static int all_stay(int n)
 	return strayed != 0;
 }
 
-/* Free again, it is seen on another worker sooner or later. */
+/* Free again, it is seen on another worker sooner or later: as long as others keep all of them awake. */
 static void nest(void *arg)
 {
 	int worker;
@@ -101,6 +102,7 @@ static void nest(void *arg)
 	shoal_unpin();
 	for (int i = 0; i < 1000 && shoal_worker() == worker; i++)
 		shoal_sleep(1000000);
+	over = 1;
 	printf("%d strayed, then %s\n", strayed, shoal_worker() == worker ? "stayed" : "moved");
 }
 
@@ -134,6 +136,7 @@ int shoal_main(int argc, char **argv)
 		struct part p = {i, n, ms};
 
 		if (strcmp(mode, "nest") == 0) {
+			busy_ns = 15000000000;
 			for (int k = 0; k < 3; k++)
 				shoal_wg_go(&wg, busy, NULL, 0);
 			shoal_wg_go(&wg, nest, NULL, 0);
