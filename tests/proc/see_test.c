@@ -322,6 +322,12 @@ PROC_TEST(the_number_of_ps_is_changed_while_goroutines_run)
 	cr_expect_str_eq(text, "62\n62\n");
 }
 
+PROC_TEST(the_default_number_of_ps_follows_affinity)
+{
+	cr_expect_eq(sh("export SHOAL_SOCKET=%s/one; taskset -c 0 build/shoal start 2>&1 && build/shoal procs && build/shoal stop", dir), 0, "%s", text);
+	cr_expect_not_null(strstr(text, "\n1\n"), "%s", text);
+}
+
 /* Whoever has it in hand is killed all the time: it is finished all the same. */
 PROC_TEST(the_number_of_ps_is_changed_while_workers_and_medic_die)
 {
