@@ -182,6 +182,8 @@ void sh_seat_take(unsigned seat)
 	atomic_store(&s->left, 0);
 	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");
+	if (atomic_load(&sh_root->over)) /* after the word: who ends all kills whom he finds by it */
+		_exit(0);
 }
 
 int sh_seat_dead(unsigned seat)
@@ -206,7 +208,7 @@ void sh_bell(void)
 }
 
 /* A short slice, not a higher priority: who works little is let in early and no more than before. Linux 6.12. */
-void sh_prompt(int yes)
+void sh_prompt(int32_t pid, bool yes)
 {
 	struct {
 		uint32_t size, policy;
@@ -214,9 +216,9 @@ void sh_prompt(int yes)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} attr = {.size = sizeof attr, .nice = getpriority(PRIO_PROCESS, 0), .runtime = yes ? PROMPT_NS : 0};
+	} attr = {.size = sizeof attr, .nice = getpriority(PRIO_PROCESS, (id_t)pid), .runtime = yes ? PROMPT_NS : 0};
 
-	syscall(SYS_sched_setattr, 0, &attr, 0);
+	syscall(SYS_sched_setattr, pid, &attr, 0);
 }
 
 unsigned sh_fd_ceiling(void)

@@ -68,7 +68,10 @@ struct sh_seat {
 	_Atomic int32_t wake_fd;    /* eventfd, in the workers' descriptor table; -1 */
 	int32_t own_fds[8];	    /* descriptors of its loop, to be closed after its death; -1 */
 	uint64_t started_ns;
+	int64_t dead_ns, mended_ns; /* the medic saw the last death; it was repaired */
 	_Atomic uint32_t restarts;  /* deaths so far; renewals do not count */
+	_Atomic uint32_t prompt;    /* it sleeps, and is run soon after it wakes: sh_prompt */
+	_Atomic uint32_t stopped;   /* the supervisor has heard that it was stopped: the medic looks */
 	_Atomic uint32_t leave;	    /* asked to go at its next safe point; another takes the seat */
 	_Atomic uint32_t ticket;    /* even: who is cloned with it may take the seat, once; odd: taken */
 	struct sh_held held;
@@ -130,8 +133,8 @@ void sh_seat_wake(unsigned seat);
 /* Rings the medic. From any process. */
 void sh_bell(void);
 
-/* The caller is run soon after it wakes, also when all processors are busy; or like everybody again. */
-void sh_prompt(int yes);
+/* The process (0: the caller) is run soon after it wakes, also when all processors are busy; or like everybody again. */
+void sh_prompt(int32_t pid, bool yes);
 /* Descriptors from this number on are the runtime's: tasks that took them all would let no worker start again. */
 unsigned sh_fd_ceiling(void);
 uint64_t sh_now(void); /* monotonic ns */

@@ -385,7 +385,7 @@ int main(int argc, char **argv)
 			sh_fail(1, "no log file: %s", strerror(-err));
 	}
 	prctl(PR_SET_NAME, "shoald");
-	sh_prompt(1);
+	sh_prompt(0, true);
 	if (!sh_options.one_shot && sh_adopt_begin(&link))
 		adopt_runtime(link);
 	else

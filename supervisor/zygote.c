@@ -102,8 +102,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ticket)
 	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
 	if (seat == SH_SEAT_MEDIC)
 		medic_main();
-	sh_prompt(0);
-	worker_main(seat);
+	worker_main(seat); /* as prompt as we are until it has begun */
 }
 
 static void do_clone(const struct zreq *req, struct zrep *rep)
@@ -508,7 +507,7 @@ static _Noreturn void serve_all(bool took_over)
 
 	prctl(PR_SET_NAME, "shoal-zygote");
 	sh_lock_waits = zygote_waits;
-	sh_prompt(1);
+	sh_prompt(0, true);
 	sh_robust_hold(&sh_root->zygote_word);
 	atomic_store(&sh_root->zygote, getpid());
 	if (took_over)
