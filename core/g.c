@@ -19,6 +19,8 @@ static void scan_wait(struct g *g, uint64_t s)
 #if defined(__x86_64__)
 	__builtin_ia32_pause();
 #endif
+	if (getm->seat == SH_SEAT_MEDIC)
+		fence_waits(seat);
 	if (getm->seat == SH_SEAT_MEDIC && seat > 0 && seat < SH_SEATS && sh_seat_dead((unsigned)seat))
 		atomic_compare_exchange_strong(&g->status, &s, s & ~(G_SCAN | G_OWNER_MASK));
 	KILL_POINT("g.scan.wait");

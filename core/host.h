@@ -61,6 +61,9 @@ extern bool host_foreign;		/* this process does not share the workers' descripto
 void host_barrier(void);		/* a full memory barrier in every process that runs goroutines */
 void host_kick(unsigned seat);		/* preemption signal */
 void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
+enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
+/* What the kernel says of the process there: runs or would like to, sleeps in a call, was stopped; and the processor time it has had. */
+enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
 void host_switch_task(struct task *);	/* environ, working directory, output */
 void host_before_run(struct g *);	/* gives it what POSIX keeps per process and we per task */
 void host_before_park(struct g *);	/* flushes what must not stay in the process */

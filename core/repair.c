@@ -348,6 +348,7 @@ static void medic_waits(struct sh_lock *l, unsigned waiter)
 {
 	if (waiter != SH_SEAT_MEDIC)
 		return;
+	fence_waits((int)atomic_load(&l->owner) - 1);
 	for (unsigned i = 1; i < SH_SEATS; i++)
 		if (to_be_mended(i)) {
 			sh_check(l->kind > SH_LOCK_WAITQ || !getm->note.ready);

@@ -158,6 +158,7 @@ struct m {
 	struct g *lockedg;	  /* pinned here: it runs nothing else */
 	_Atomic int32_t handed;	  /* P brought for lockedg, -1 */
 	uint32_t locks;		  /* acquirem depth */
+	uint32_t fenced;	  /* enum fence_why: the medic has ended it */
 	uint32_t nwfree;	  /* free windows, the last freed on top; rebuilt from occ by a new process */
 	uint16_t wfree[1040];
 	uint32_t whand;		  /* next window to displace */
@@ -342,6 +343,13 @@ bool syscall_hold(struct g *, uint64_t s); /* the scan bit of one in a system ca
 bool syscall_let(struct g *);	     /* false: its worker has died meanwhile */
 void repair_hold(struct g *);	     /* medic: who held it has died */
 int64_t sysmon(int64_t now);	     /* medic: one look; ns to the next, 0: when rung */
+
+/* ---- workers that cannot go on (fence.c): the medic's ---- */
+enum fence_why { FENCE_NOT, FENCE_STOPPED, FENCE_HANGS };
+extern int64_t fence_call_ns;
+bool fence_look(int64_t now);
+void fence_waits(int seat);	     /* it waits for what that worker has */
+bool others_wait(struct p *, int64_t now); /* sysmon.c: there is work for the P that its M does not do right now */
 
 /* ---- timers (timer.c) ---- */
 void timer_add(struct p *, int64_t when, struct g *, uint32_t seq);

@@ -20,7 +20,7 @@
 #define STARVED_LOOKS 10
 #define ASLEEP_ROUNDS 10	   /* all Ps idle at so many looks in a row: it sleeps until rung */
 
-static bool others_wait(struct p *p, int64_t now)
+bool others_wait(struct p *p, int64_t now)
 {
 	int64_t when = atomic_load(&p->timer_when);
 
@@ -117,6 +117,8 @@ int64_t sysmon(int64_t now)
 	if (npidle() && atomic_load(&sched.midle) && work_in_sight())
 		wakep();
 	want_worker();
+	if (fence_look(now)) /* somebody is stopped: soon it is judged */
+		sched.idle_looks = 0;
 	if (npidle() < procs) {
 		sched.idle_looks = 0;
 	} else if (++sched.idle_looks >= ASLEEP_ROUNDS && !took) {

@@ -348,6 +348,22 @@ void sh_fleet_renew(struct asker *asker, unsigned only)
 	renewals = r;
 }
 
+static bool is_stopped(pid_t pid)
+{
+	char path[32], stat[256], *at;
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	n = f ? fread(stat, 1, sizeof stat - 1, f) : 0;
+	if (f)
+		fclose(f);
+	stat[n] = '\0';
+	at = strrchr(stat, ')');
+	return at && strncmp(at, ") T", 3) == 0;
+}
+
 /* A zombie whose parent takes its time is not. */
 static bool alive(pid_t pid)
 {
@@ -367,8 +383,11 @@ static _Noreturn void end_without_zygote(void)
 	exit(1);
 }
 
+static void look_for_stopped(void);
+
 void sh_fleet_tick(void)
 {
+	look_for_stopped();
 	look_at_renewals();
 	if (zygote_gone_ns && sh_now() - zygote_gone_ns > STANDBY_NS)
 		end_without_zygote();
@@ -569,13 +588,44 @@ static void gone(pid_t pid, int status)
 	}
 }
 
+/*
+ * Somebody was stopped. What a worker has the medic knows: it decides. Those whom all wait for, and
+ * who hold no goroutine, are ended; others take their places.
+ */
+static void stopped(pid_t pid)
+{
+	for (unsigned seat = 1; seat <= nseats; seat++)
+		if (place[seat].pid == pid) {
+			atomic_store(&seat_at(seat)->stopped, 1);
+			sh_bell();
+			return;
+		}
+	if (pid != place[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) && pid != sh_keeper_pid())
+		return;
+	sh_log("process %d was stopped: it is ended, another takes its place", (int)pid);
+	kill(pid, SIGKILL);
+}
+
 void sh_fleet_reap(void)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		gone(pid, status);
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0)
+		if (WIFSTOPPED(status))
+			stopped(pid);
+		else
+			gone(pid, status);
+}
+
+/* Of those who are no children of ours nobody tells us. */
+static void look_for_stopped(void)
+{
+	const pid_t who[] = {place[SH_SEAT_MEDIC].pid, zygote, atomic_load(&sh_root->standby), sh_keeper_pid()};
+
+	for (size_t i = 0; adopted && i < sizeof who / sizeof *who; i++)
+		if (who[i] > 0 && is_stopped(who[i]))
+			stopped(who[i]);
 }
 
 /* Also those whose pid the zygote had no time to tell. */
@@ -613,12 +663,16 @@ static bool kill_all(void)
 	return some;
 }
 
-/* Adopted, and cloned while we died: only their seats know them. */
+/* Adopted, and cloned while we died: only their seats know them. Who has not sat down yet sees that all is over. */
 static void find_pids(void)
 {
-	for (unsigned seat = 0; seat < SH_SEATS; seat++)
-		if (adopted && !place[seat].pid && atomic_load(&seat_at(seat)->state) == SEAT_LIVE && !sh_seat_dead(seat))
-			place[seat].pid = atomic_load(&seat_at(seat)->pid);
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		pid_t pid = atomic_load(&seat_at(seat)->pid);
+
+		if (adopted && !place[seat].pid && pid > 0 &&
+			(atomic_load(&seat_at(seat)->liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)) == (uint32_t)pid)
+			place[seat].pid = pid;
+	}
 }
 
 static void reaped(pid_t pid)
@@ -641,6 +695,7 @@ void sh_fleet_kill(void)
 {
 	sh_stopping = STOP_GONE;
 	atomic_store(&sh_root->over, 1);
+	find_pids();
 	kill_all();
 	for (unsigned tries = 0; tries < 5000; tries++) {
 		pid_t pid = waitpid(-1, NULL, WNOHANG);

@@ -14,11 +14,13 @@
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "supervisor/log.h"
 #include "supervisor/zygote.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -33,6 +35,7 @@
 #define DEADLOCK_SHARE 20      /* they take no larger part of our time than this */
 #define DEADLOCK_LOOKS 5       /* while nothing changes; then not before something has */
 #define STW_NS 50000           /* between two steps of stopping the world */
+#define PROMPT_NS 20000000	/* between two looks at who sleeps */
 #define ALONE_NS 10000000000ull /* without a zygote, and its standby has not come forward */
 #define STUCK_NS 1000000       /* between two looks at a task that does not end */
 
@@ -49,6 +52,16 @@ static void tell_supervisor(void)
 }
 
 /* ---- deaths ---- */
+
+static void tell_fence(unsigned seat)
+{
+	static const char *const why[] = {[FENCE_STOPPED] = "was stopped", [FENCE_HANGS] = "hung and did not give way"};
+	uint32_t fenced = allm(seat)->fenced;
+
+	allm(seat)->fenced = FENCE_NOT;
+	if (fenced == FENCE_STOPPED || fenced == FENCE_HANGS)
+		sh_log("worker %u (pid %d) %s: it was ended", seat, (int)atomic_load(&sh_root->seat[seat].pid), why[fenced]);
+}
 
 static void keep_crash(unsigned seat)
 {
@@ -78,11 +91,15 @@ static void mend_seat(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
+	s->dead_ns = (int64_t)sh_now();
 	atomic_store(&s->state, SEAT_DEAD);
 	repair_seat(seat);
+	s->mended_ns = (int64_t)sh_now();
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
 	close_own(seat);
+	tell_fence(seat);
+	atomic_store(&s->stopped, 0);
 	left_renewed(seat);
 	if (!atomic_load(&s->left)) {
 		atomic_fetch_add(&s->restarts, 1);
@@ -277,6 +294,23 @@ static int64_t idle_sleep(void)
 	return ns > 0 ? ns : 1;
 }
 
+/* Workers that have slept for a while take over from who dies: they do not wait until others have had their slice. */
+static void prompt_sleepers(int64_t now)
+{
+	static int64_t last;
+
+	if (now - last < PROMPT_NS)
+		return;
+	last = now;
+	for (uint64_t seats = atomic_load(&sched.midle); seats; seats &= seats - 1) {
+		struct sh_seat *s = &sh_root->seat[__builtin_ctzll(seats)];
+		uint32_t no = 0;
+
+		if (atomic_load(&s->state) == SEAT_LIVE && atomic_compare_exchange_strong(&s->prompt, &no, 1))
+			sh_prompt(atomic_load(&s->pid), true);
+	}
+}
+
 /* ---- the loop ---- */
 
 static void audit_if_asked(void)
@@ -319,6 +353,15 @@ static void sleep_for(uint32_t bell, int64_t ns)
 	syscall(SYS_futex_waitv, w, n, 0, &until, CLOCK_MONOTONIC);
 }
 
+/* SHOAL_DEBUG=hung=MS: tests do not wait half a minute. */
+static void set_patience(void)
+{
+	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "hung=") : NULL;
+
+	if (at && atol(at + strlen("hung=")) > 0)
+		fence_call_ns = atol(at + strlen("hung=")) * 1000000l;
+}
+
 static void begin(void)
 {
 	uint32_t state = atomic_load(&sh_root->seat[SH_SEAT_MEDIC].state);
@@ -331,6 +374,7 @@ static void begin(void)
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
 	(void)state;
+	set_patience();
 	life_look(getm);
 	left_find();
 	find_all();
@@ -378,6 +422,7 @@ void medic_main(void)
 		if (deadlock_due)
 			deadlocks_looked(now);
 		audit_if_asked();
+		prompt_sleepers((int64_t)sh_now());
 		ns = sysmon((int64_t)sh_now());
 		if (atomic_load(&sched.want_worker))
 			tell_supervisor();

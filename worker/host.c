@@ -8,7 +8,9 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <signal.h>
 #include <string.h>
@@ -151,6 +153,48 @@ void host_kill(unsigned seat)
 	send_signal(seat, SIGKILL);
 }
 
+/* The letter in /proc/PID/stat; 0: there is no such process. */
+static char state_letter(int32_t pid)
+{
+	char path[32], text[256], *at;
+	long n;
+	int fd;
+
+	sh_format(path, sizeof path, "/proc/%d/stat", pid);
+	fd = (int)syscall(SYS_openat, -1, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	n = syscall(SYS_read, fd, text, sizeof text - 1);
+	syscall(SYS_close, fd);
+	text[n > 0 ? n : 0] = 0;
+	at = strrchr(text, ')');
+	return at && at[1] ? at[2] : 0;
+}
+
+enum host_doing host_doing(unsigned seat, int64_t *cpu_ns)
+{
+	uint32_t alive = atomic_load(&sh_root->seat[seat].liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED);
+	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
+	struct timespec t = {0};
+
+	/* While it starts the pid may still be that of the one before it. */
+	if (seat == 0 || pid <= 0 || alive != (uint32_t)pid || syscall(SYS_clock_gettime, (~pid << 3) | 2, &t) < 0)
+		return HOST_GONE;
+	*cpu_ns = t.tv_sec * 1000000000l + t.tv_nsec;
+	switch (state_letter(pid)) {
+	case 'R':
+	case 't': /* a debugger has it: that one knows why */
+		return HOST_RUNS;
+	case 'T':
+		return HOST_STOPPED;
+	case 'S':
+	case 'D':
+		return HOST_SLEEPS;
+	default:
+		return HOST_GONE;
+	}
+}
+
 /* ---- tasks: see process_state.c ---- */
 
 void host_leave(void)
@@ -228,6 +272,10 @@ void worker_main(unsigned seat)
 	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(stack != MAP_FAILED);
 	g0_top = stack + G0_STACK - 64;
+	/* With a P to take it is like everybody from here on; else it is a spare: see host_idle. */
+	atomic_store(&s->prompt, atomic_load(&sched.pidle) == 0);
+	if (!atomic_load(&s->prompt))
+		sh_prompt(0, false);
 	atomic_store(&s->state, SEAT_LIVE);
 	KILL_POINT("worker.live");
 	sh_mstart(g0_top, mstart, seat);
