@@ -74,6 +74,7 @@ SIM     := $(call sources,tests/sim/*.c)
 PROC    := $(call sources,tests/proc/*.c)
 KILL    := $(call sources,tests/kill/*.c)
 STORM   := $(call sources,tests/storm/*.c)
+FAULTS  := $(call sources,tests/faults/*.c)
 BENCH   := $(wildcard tests/bench/main.c tests/bench/load.c)
 COMPARE := tests/bench/malloc_compare.c
 
@@ -84,10 +85,10 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 # A program is built as soon as it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
-             $(if $(STORM),$(B)/tests/storm) \
+             $(if $(STORM),$(B)/tests/storm) $(if $(FAULTS),$(B)/tests/faults) \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
-.PHONY: all help test test-programs lint storm demo demo-programs bench bench-programs install clean FORCE
+.PHONY: all help test test-programs lint storm faults demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 	@:
@@ -104,7 +105,7 @@ $(B)/.modflags: FORCE
 	$(call stamp,$(call quote,$(CC) $(MODFLAGS) $(CFLAGS)))
 # Also lists the sources: a program is linked anew when a file of it goes away.
 $(B)/.link: FORCE
-	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL) $(STORM)))
+	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL) $(STORM) $(FAULTS)))
 
 # ---- objects ----
 
@@ -175,6 +176,8 @@ $(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
 	$(call link,,-ljansson)
 $(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
+$(B)/tests/faults: $(call objects,$(O),$(FAULTS)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
@@ -225,6 +228,11 @@ storm:	## everything at once under random kills; SECONDS=120
 	@tools/deps.sh
 	$(submake) test-programs
 	@$(B)/tests/storm $(or $(SECONDS),120)
+
+faults:	## what is measured of deaths, in one table; LONG=N: so many times as much of all that is counted, FAULTS_ARGS="--json kill stop"
+	@tools/deps.sh
+	$(submake) test-programs
+	@FAULTS_LONG='$(LONG)' $(B)/tests/faults $(FAULTS_ARGS)
 
 bench:	## builds and runs the benchmarks
 	@tools/deps.sh

@@ -1,0 +1,210 @@
+/*
+ * books.c - T1 and T8: many short tasks while workers are killed, and what is left of it all.
+ *
+ * A task notes its name when it begins and prints it as its last word. With one attempt it ends well
+ * (0) or is lost (137), once; with many it ends well. What was accepted and has no end is lost.
+ */
+#include "tests/faults/faults.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CLIENTS 4
+
+static struct tally {
+	_Atomic uint64_t attempted, acknowledged, ended, away; /* away: lost with their worker, and said so */
+	_Atomic uint64_t silent, doubled, odd;		       /* ended well without their word; with it twice; in any other way */
+	_Atomic int stop;
+} *all;
+
+static unsigned words(const char *name)
+{
+	unsigned n = 0;
+
+	for (const char *at = text; (at = strstr(at, name)); at += strlen(name))
+		n++;
+	return n;
+}
+
+/* One task after the other: submit, wait, read what it wrote. */
+static void one(unsigned client, unsigned i)
+{
+	bool once = i % 2;
+	char name[32];
+	unsigned said;
+	long id;
+	int code;
+
+	snprintf(name, sizeof name, "<%u.%u>", client, i);
+	atomic_fetch_add(&all->attempted, 1);
+	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' 2>/dev/null", once ? 1 : 10000, name))
+		return;
+	id = atol(text);
+	atomic_fetch_add(&all->acknowledged, 1);
+	code = sh("timeout 120 build/shoal wait %ld 2>&1", id);
+	if (code == 0 || (code == 137 && once))
+		atomic_fetch_add(&all->ended, 1);
+	else
+		atomic_fetch_add(&all->odd, 1), note("task %ld %s: exit code %d: %.200s", id, name, code, text);
+	if (code == 137)
+		atomic_fetch_add(&all->away, 1);
+	if (sh("timeout 60 build/shoal logs %ld 2>&1", id))
+		note("no log of task %ld: %.200s", id, text);
+	said = words(name);
+	if (code == 0 && !said)
+		atomic_fetch_add(&all->silent, 1);
+	if (said > 1)
+		atomic_fetch_add(&all->doubled, once ? 1000000 : 1);
+}
+
+static _Noreturn void client(unsigned me, unsigned tasks)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (unsigned i = 0; i < tasks && !atomic_load(&all->stop); i++)
+		one(me, i);
+	_exit(0);
+}
+
+static unsigned kill_next(unsigned n)
+{
+	for (unsigned k = 0; k < WORKERS_MAX; k++) {
+		unsigned seat = 1 + (n + k) % (WORKERS_MAX - 1);
+		struct sh_seat *s = &sh_root->seat[seat];
+		int pid = atomic_load(&s->pid);
+
+		/* Who is dead and not buried is no victim: each kill is a death. */
+		if (atomic_load(&s->state) != SEAT_LIVE || pid <= 1 || sh_seat_dead(seat) ||
+		    (atomic_load(&s->liveness) & 0x3fffffff) != (uint32_t)pid)
+			continue;
+		kill(pid, SIGKILL);
+		return seat;
+	}
+	return n;
+}
+
+/* ---- what there is: only what has settled counts ---- */
+
+static int own_fds(void)
+{
+	int n = 0;
+
+	for (unsigned i = 1; i < WORKERS_MAX; i++)
+		for (unsigned k = 0; k < 8 && atomic_load(&sh_root->seat[i].state) == SEAT_LIVE; k++)
+			n += sh_root->seat[i].own_fds[k] >= 0;
+	return n;
+}
+
+/* In the table that all workers share, without those of their loops. */
+static long count_fds(void)
+{
+	char path[64];
+	long n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)atomic_load(&sh_root->zygote));
+	d = opendir(path);
+	while (d && readdir(d))
+		n++;
+	if (d)
+		closedir(d);
+	return n - own_fds();
+}
+
+static long count_workers(void)
+{
+	long n = 0;
+
+	for (unsigned i = 1; i < WORKERS_MAX; i++)
+		n += atomic_load(&sh_root->seat[i].state) == SEAT_LIVE;
+	return n;
+}
+
+/* Of this runtime and alive, without its workers. */
+static long count_processes(void)
+{
+	sh("grep -lsaF -- '%s/s' /proc/[0-9]*/cmdline | while read -r f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l", dir);
+	return atol(text) - count_workers();
+}
+
+static long memory_used(void)
+{
+	return figure("stats", "memory_used");
+}
+
+static long goroutines(void)
+{
+	return figure("stats", "goroutines");
+}
+
+static const struct kept {
+	const char *what;
+	long (*count)(void);
+} kept[] = {{"bytes used by tasks, more than before", memory_used}, {"descriptors, more than before", count_fds},
+	    {"processes besides workers, more than before", count_processes}, {"goroutines, more than before", goroutines}};
+#define KEPT (sizeof kept / sizeof *kept)
+
+static void row_left(unsigned i, long before, uint64_t kills)
+{
+	char what[80];
+	long is = 0;
+
+	for (int k = 0; k < 100 && (is = kept[i].count()) != before; k++)
+		nap_us(30000);
+	snprintf(what, sizeof what, "after %lu kills: %s", (unsigned long)kills, kept[i].what);
+	row_number("T8", what, (double)(is - before), 0, "", is > before);
+}
+
+void part_books(void)
+{
+	unsigned tasks = (quick ? 60 : 12500) * effort, alive = 0, seat = 0;
+	uint64_t kills = 0, most = (quick ? 100ul : 5000ul) * effort;
+	int64_t until = getenv("FAULTS_SECONDS") ? now_ns() + atol(getenv("FAULTS_SECONDS")) * 1000000000l : INT64_MAX;
+	long before[KEPT];
+	char what[80];
+
+	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	runtime_start("nodelay", "--procs 2 --spare 2");
+	if (sh("timeout 30 build/shoal run build/tests/modules/storm_task.so warm 2>&1"))
+		failed("storm_task: %.200s", text);
+	nap_us(200000);
+	for (unsigned i = 0; i < KEPT; i++)
+		before[i] = kept[i].count();
+	for (; alive < CLIENTS; alive++)
+		if (fork() == 0)
+			client(alive, tasks);
+	while (alive) {
+		if (now_ns() > until)
+			atomic_store(&all->stop, 1); /* what was begun comes to its end, and is what is told of */
+		while (alive && waitpid(-1, NULL, WNOHANG) > 0)
+			alive--;
+		/* As many kills as there are to be, spread over as many tasks. */
+		if (kills < most && kills * CLIENTS * tasks <= atomic_load(&all->attempted) * most) {
+			seat = kill_next(seat);
+			kills++;
+		}
+		nap_us(500);
+	}
+	for (; kills < most && !atomic_load(&all->stop); kills++) { /* and the rest while nobody works */
+		seat = kill_next(seat);
+		nap_us(2000);
+	}
+	snprintf(what, sizeof what, "of %lu tasks accepted, %lu kills: without a recorded end", (unsigned long)atomic_load(&all->acknowledged),
+		 (unsigned long)kills);
+	row_number("T1", "submissions that were not accepted", (double)(all->attempted - all->acknowledged), 0, "", true);
+	row_number("T1", what, (double)(all->acknowledged - all->ended), 0, "", true);
+	row_number("T1", "ended well without their word", (double)all->silent, 0, "", true);
+	row_number("T1", "one attempt, and their word twice", (double)(all->doubled / 1000000), 0, "", true);
+	row_number("T1", "many attempts, and their word twice: at most the kills", (double)(all->doubled % 1000000), (double)kills, "", true);
+	row_number("T1", "one attempt, lost with their worker and told so: at most the kills", (double)all->away, (double)kills, "", true);
+	for (unsigned i = 0; i < KEPT; i++)
+		row_left(i, before[i], kills);
+	runtime_stop();
+}

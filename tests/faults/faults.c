@@ -1,0 +1,380 @@
+/*
+ * faults.c [--quick] [--json] [PART]... - what is measured of deaths, in one table. See faults.h.
+ *
+ * Run alone: figures of microseconds mean nothing while others use the processors.
+ */
+#include "tests/faults/faults.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROWS 64
+
+bool quick;
+unsigned effort = 1;
+char dir[64], text[1u << 20];
+
+static struct row {
+	char id[8], what[80], unit[8];
+	double p50, p99, most50, most99; /* ns */
+	double is, most, least;		 /* of a number */
+	unsigned n;
+	bool times, ok;
+} row[ROWS];
+static unsigned nrows, nfailed, failed_before; /* failed_before: the part began */
+static bool json, mapped;
+
+/* ---- a runtime of its own ---- */
+
+int sh(const char *fmt, ...)
+{
+	char cmd[2048];
+	size_t n = 0, k;
+	va_list ap;
+	FILE *p;
+	int st;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof cmd, fmt, ap);
+	va_end(ap);
+	p = popen(cmd, "r");
+	if (!p)
+		return -1;
+	while ((k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
+		n += k;
+	text[n] = 0;
+	st = pclose(p);
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
+long figure(const char *verb, const char *key)
+{
+	char word[64], *at;
+
+	if (sh("timeout 30 build/shoal %s --json 2>/dev/null", verb))
+		return 0;
+	snprintf(word, sizeof word, "\"%s\": ", key);
+	at = strstr(text, word);
+	return at ? atol(at + strlen(word)) : 0;
+}
+
+long submit(const char *fmt, ...)
+{
+	char what[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof what, fmt, ap);
+	va_end(ap);
+	if (sh("timeout 30 build/shoal submit %s 2>&1", what))
+		failed("submit %s: %.200s", what, text);
+	return atol(text);
+}
+
+static void forget_map(void)
+{
+	if (mapped)
+		sh_segment_detach();
+	mapped = false;
+}
+
+void runtime_map(void)
+{
+	int pid = (int)figure("info", "pid"), fd;
+	char path[64], name[384], to[64];
+	struct dirent *e;
+	DIR *d;
+
+	forget_map();
+	snprintf(path, sizeof path, "/proc/%d/fd", pid);
+	d = opendir(path);
+	while (d && (e = readdir(d))) {
+		ssize_t n;
+
+		snprintf(name, sizeof name, "%s/%s", path, e->d_name);
+		n = readlink(name, to, sizeof to - 1);
+		to[n > 0 ? n : 0] = '\0';
+		if (strcmp(to, "/memfd:shoal (deleted)") != 0)
+			continue;
+		fd = open(name, O_RDWR | O_CLOEXEC);
+		mapped = fd >= 0 && sh_segment_attach(fd) == 0;
+		close(fd);
+		break;
+	}
+	if (d)
+		closedir(d);
+	if (!mapped) {
+		failed("the segment is not to be had");
+		exit(1);
+	}
+}
+
+void runtime_start(const char *debug, const char *options)
+{
+	char path[80];
+
+	failed_before = nfailed;
+	strcpy(dir, "/tmp/shoal-faults.XXXXXX");
+	if (!mkdtemp(dir))
+		exit(2);
+	snprintf(path, sizeof path, "%s/s", dir);
+	setenv("SHOAL_SOCKET", path, 1);
+	setenv("SHOAL_DEBUG", debug, 1);
+	if (sh("build/shoal start %s 2>&1", options)) {
+		failed("no supervisor: %.200s", text);
+		exit(1);
+	}
+	runtime_map();
+}
+
+void runtime_stop(void)
+{
+	if (sh("timeout 60 build/shoal check 2>&1"))
+		failed("check: %.300s", text);
+	forget_map();
+	if (sh("timeout 20 build/shoal stop --now 2>&1"))
+		failed("stop: %.300s", text);
+	if (nfailed == failed_before)
+		sh("rm -rf %s", dir);
+}
+
+/* ---- time ---- */
+
+int64_t now_ns(void)
+{
+	return (int64_t)sh_now();
+}
+
+void nap_us(unsigned us)
+{
+	nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
+}
+
+/* Who measures should not wait behind whom it measures (only root may do that); whom it starts should. */
+void measuring(bool yes)
+{
+	setpriority(PRIO_PROCESS, 0, yes ? -10 : 0);
+	sh_prompt(0, yes);
+}
+
+bool wait_for(bool (*done)(void *), void *arg, double seconds)
+{
+	int64_t until = now_ns() + (int64_t)(seconds * 1e9);
+
+	while (!done(arg)) {
+		if (now_ns() > until)
+			return false;
+		nap_us(200);
+	}
+	return true;
+}
+
+/* ---- rows ---- */
+
+void sample(struct samples *s, double ns)
+{
+	if (s->n == s->room) {
+		s->room = s->room ? s->room * 2 : 256;
+		s->ns = realloc(s->ns, s->room * sizeof *s->ns);
+		if (!s->ns)
+			exit(2);
+	}
+	s->ns[s->n++] = ns;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double percentile(struct samples *s, double p)
+{
+	if (!s->n)
+		return 0;
+	qsort(s->ns, s->n, sizeof *s->ns, by_size);
+	return s->ns[(unsigned)(p / 100 * (s->n - 1) + 0.5)];
+}
+
+static const char *span(char *buf, size_t n, double ns)
+{
+	if (ns < 9.95e5)
+		snprintf(buf, n, "%.1f us", ns / 1e3);
+	else if (ns < 9.95e8)
+		snprintf(buf, n, "%.2f ms", ns / 1e6);
+	else
+		snprintf(buf, n, "%.2f s", ns / 1e9);
+	return buf;
+}
+
+static void print_row(const struct row *r)
+{
+	char want[64] = "", is[64], a[24], b[24];
+
+	if (r->times) {
+		if (r->most50 > 0 && r->most99 > 0)
+			snprintf(want, sizeof want, "%s / %s", span(a, sizeof a, r->most50), span(b, sizeof b, r->most99));
+		else
+			snprintf(want, sizeof want, "<= %s", span(a, sizeof a, r->most50 > 0 ? r->most50 : r->most99));
+		snprintf(is, sizeof is, "%s / %s", span(a, sizeof a, r->p50), span(b, sizeof b, r->p99));
+	} else {
+		snprintf(want, sizeof want, r->least > 0 ? ">= %g%s" : "<= %g%s", r->least > 0 ? r->least : r->most, r->unit);
+		snprintf(is, sizeof is, "%.10g%s", r->is, r->unit);
+	}
+	printf("%-6s %-62s %-20s %-20s %7u  %s\n", r->id, r->what, want, is, r->n, r->ok ? "ok" : "MISSED");
+	fflush(stdout);
+}
+
+static struct row *new_row(const char *id, const char *what)
+{
+	struct row *r = &row[nrows < ROWS - 1 ? nrows++ : nrows];
+
+	snprintf(r->id, sizeof r->id, "%s", id);
+	snprintf(r->what, sizeof r->what, "%s", what);
+	if (nrows == 1 && !json)
+		printf("%-6s %-62s %-20s %-20s %7s\n", "", "", "should be (p50/p99)", "is (p50/p99)", "of");
+	return r;
+}
+
+static void done_row(struct row *r)
+{
+	if (!json)
+		print_row(r);
+}
+
+void row_times(const char *id, const char *what, struct samples *s, double p50_ns, double p99_ns, double hard)
+{
+	struct row *r = new_row(id, what);
+
+	r->times = true;
+	r->p50 = percentile(s, 50);
+	r->p99 = percentile(s, 99);
+	r->most50 = p50_ns;
+	r->most99 = p99_ns;
+	r->n = s->n;
+	r->ok = s->n && (p50_ns <= 0 || r->p50 <= p50_ns) && (p99_ns <= 0 || r->p99 <= p99_ns);
+	done_row(r);
+	if (!s->n)
+		failed("%s %s: nothing was measured", id, what);
+	else if (hard > 0 && r->p50 > (p50_ns > 0 ? p50_ns : p99_ns) * hard)
+		failed("%s %s: the median is more than %g times what it should be", id, what, hard);
+	free(s->ns);
+	*s = (struct samples){0};
+}
+
+void row_number(const char *id, const char *what, double is, double most, const char *unit, bool exact)
+{
+	struct row *r = new_row(id, what);
+
+	r->is = is;
+	r->most = most;
+	r->n = 1;
+	snprintf(r->unit, sizeof r->unit, "%s", unit);
+	r->ok = is <= most;
+	done_row(r);
+	if (exact && !r->ok)
+		failed("%s %s: %g, and not %g", id, what, is, most);
+}
+
+void row_least(const char *id, const char *what, double is, double least, const char *unit, double hard)
+{
+	struct row *r = new_row(id, what);
+
+	r->is = is;
+	r->least = least;
+	r->n = 1;
+	snprintf(r->unit, sizeof r->unit, "%s", unit);
+	r->ok = is >= least;
+	done_row(r);
+	if (is < hard)
+		failed("%s %s: %g, less than %g", id, what, is, hard);
+}
+
+void failed(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fputs("failed: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fprintf(stderr, " (see %s)\n", dir);
+	va_end(ap);
+	nfailed++;
+}
+
+void note(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+}
+
+static void print_json(void)
+{
+	printf("{\"version\": 1, \"rows\": [");
+	for (unsigned i = 0; i < nrows; i++) {
+		const struct row *r = &row[i];
+
+		printf("%s{\"row\": \"%s\", \"what\": \"%s\", ", i ? ", " : "", r->id, r->what);
+		if (r->times)
+			printf("\"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p50_ns_most\": %.0f, \"p99_ns_most\": %.0f, ", r->p50, r->p99,
+			       r->most50, r->most99);
+		else if (r->least > 0)
+			printf("\"is\": %.10g, \"least\": %.10g, \"unit\": \"%s\", ", r->is, r->least, r->unit);
+		else
+			printf("\"is\": %.10g, \"most\": %.10g, \"unit\": \"%s\", ", r->is, r->most, r->unit);
+		printf("\"n\": %u, \"ok\": %s}", r->n, r->ok ? "true" : "false");
+	}
+	printf("], \"failed\": %u}\n", nfailed);
+}
+
+static const struct part {
+	const char *name;
+	void (*run)(void);
+} part[] = {{"crash", part_crash}, {"kill", part_kill}, {"stop", part_stop}, {"repair", part_repair}, {"module", part_module},
+	    {"policy", part_policy}, {"supervisor", part_supervisor}, {"books", part_books}};
+
+static bool asked_for(const char *name, char **names)
+{
+	if (!*names)
+		return true;
+	for (; *names; names++)
+		if (strcmp(*names, name) == 0)
+			return true;
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	int i = 1;
+
+	for (; i < argc && argv[i][0] == '-'; i++) {
+		quick |= strcmp(argv[i], "--quick") == 0;
+		json |= strcmp(argv[i], "--json") == 0;
+	}
+	if (getenv("FAULTS_LONG") && atoi(getenv("FAULTS_LONG")) > 0)
+		effort = (unsigned)atoi(getenv("FAULTS_LONG"));
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (size_t k = 0; k < sizeof part / sizeof *part; k++)
+		if (asked_for(part[k].name, argv + i))
+			part[k].run();
+	if (json)
+		print_json();
+	else
+		printf("tests: %u passed, %u failed\n", nrows > nfailed ? nrows - nfailed : 0, nfailed);
+	return nfailed != 0;
+}

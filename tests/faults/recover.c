@@ -1,0 +1,148 @@
+/*
+ * recover.c - a crash is recorded, a killed worker's P runs elsewhere, another process takes its seat.
+ */
+#include "tests/faults/faults.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- T3 ---- */
+
+/* The module stores to an address that tells the time; the record has that address and its own time. */
+static double record_latency(const struct crash *c)
+{
+	uint64_t mask = (1ull << 40) - 1;
+
+	return (double)(((uint64_t)c->when - (uint64_t)c->address) & mask);
+}
+
+void part_crash(void)
+{
+	unsigned n = quick ? 40 : 500;
+	struct samples s = {0};
+
+	runtime_start("nodelay", "--procs 2");
+	/* On a goroutine that has attempts the task goes on whoever else dies. */
+	if (sh("timeout 120 build/shoal run build/tests/modules/survive_crash.so timed %u 2>&1", n))
+		failed("survive_crash timed: %.200s", text);
+	for (uint64_t i = 0; i < atomic_load(&rt->ncrashes) && i < CRASH_KEPT; i++)
+		if (rt->crash[i].signal == SIGSEGV)
+			sample(&s, record_latency(&rt->crash[i]));
+	if (s.n != n)
+		failed("%u goroutines crashed, and %u records were kept", n, s.n);
+	row_times("T3", "SIGSEGV -> crash record written", &s, 10e3, 100e3, quick ? 20 : 10);
+	runtime_stop();
+}
+
+/* ---- T4, T5 ---- */
+
+/* Bytes of the segment that are mapped in the process: what the kernel tears down when it dies. */
+static long mapped_bytes(int pid)
+{
+	long size, resident = 0;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", pid);
+	f = fopen(path, "re");
+	if (!f || fscanf(f, "%ld %ld", &size, &resident) != 2)
+		resident = 0;
+	if (f)
+		fclose(f);
+	return resident * 4096;
+}
+
+struct victim {
+	unsigned seat;
+	long bytes;
+};
+
+/* It has a P, runs a goroutine and has touched enough. */
+static bool found_victim(void *arg)
+{
+	struct victim *v = arg;
+
+	for (unsigned i = 0; i < WORKERS_MAX; i++) {
+		struct sh_seat *s;
+		struct m *m;
+		int p;
+
+		v->seat = v->seat % (WORKERS_MAX - 1) + 1;
+		s = &sh_root->seat[v->seat];
+		m = allm(v->seat);
+		p = atomic_load(&m->p);
+		if (atomic_load(&s->state) == SEAT_LIVE && p >= 0 && atomic_load(&allp(p)->m) == (int)v->seat &&
+		    atomic_load(&m->oncpu) && mapped_bytes(atomic_load(&s->pid)) >= v->bytes)
+			return true;
+	}
+	return false;
+}
+
+static bool runs_elsewhere(int p, unsigned seat, uint32_t generation)
+{
+	int m = atomic_load(&allp(p)->m);
+
+	return m > 0 && m < SH_SEATS && (m != (int)seat || sh_root->seat[m].generation != generation) && atomic_load(&allm(m)->p) == p;
+}
+
+/* Kills it, and looks every few microseconds how far the others are. */
+static void kill_one(unsigned seat, struct samples *taken, struct samples *replaced)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	uint32_t generation = s->generation;
+	int p = atomic_load(&allm(seat)->p);
+	bool other = false, serves = false;
+	int64_t began = now_ns(), ns = 0;
+
+	kill(atomic_load(&s->pid), SIGKILL);
+	while (!(other && serves) && ns < 2000000000) {
+		nap_us(5);
+		ns = now_ns() - began;
+		if (!other && (other = runs_elsewhere(p, seat, generation)))
+			sample(taken, (double)ns);
+		if (!serves && (serves = s->generation != generation && atomic_load(&s->state) == SEAT_LIVE))
+			sample(replaced, (double)ns);
+	}
+	if (getenv("FAULTS_STEPS"))
+		note("seen %ld mended %ld taken %.0f started %ld live %ld us", (s->dead_ns - began) / 1000, (s->mended_ns - began) / 1000,
+		     taken->ns[taken->n - 1] / 1e3, ((int64_t)s->started_ns - began) / 1000, ns / 1000);
+	if (!other || !serves)
+		failed("worker %u was killed: its P %d %s, its seat %s", seat, p, other ? "runs" : "does not run",
+		       serves ? "is filled" : "stays empty");
+}
+
+static void kill_many(const char *size, unsigned mib, unsigned n)
+{
+	struct samples taken = {0}, replaced = {0};
+	struct victim v = {1, (long)mib << 20};
+	char what[80];
+	long id;
+
+	runtime_start("nodelay", "--procs 2 --spare 2 --memory 4G");
+	id = submit("--attempts 10000 build/tests/modules/faults_busy.so 8 600 %u", mib);
+	measuring(true);
+	for (unsigned i = 0; i < n; i++) {
+		if (!wait_for(found_victim, &v, 20)) {
+			failed("no worker runs with %u MiB touched", mib);
+			break;
+		}
+		kill_one(v.seat, &taken, &replaced);
+		nap_us(10000 + (unsigned)(now_ns() % 7919));
+	}
+	measuring(false);
+	snprintf(what, sizeof what, "SIGKILL -> another worker runs its P, %s touched", size);
+	row_times("T4", what, &taken, 100e3, 5e6, quick ? 1000 : 100);
+	snprintf(what, sizeof what, "SIGKILL -> the replacement serves, %s touched", size);
+	row_times("T5", what, &replaced, 1e6, 10e6, quick ? 300 : 30);
+	sh("build/shoal cancel %ld; timeout 20 build/shoal wait %ld 2>&1", id, id);
+	runtime_stop();
+}
+
+void part_kill(void)
+{
+	kill_many("4 MiB", 4, quick ? 20 : 500);
+	if (!quick)
+		kill_many("1 GiB", 1024, 100);
+}
