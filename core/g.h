@@ -123,6 +123,11 @@ struct g {
 	uint32_t migrations, grows;
 	_Atomic uint32_t cancelled; /* which incarnation of it is cancelled, and 1: g_cancelled() */
 	struct outpart *part;	/* lines it has begun to write, kept while it is parked */
+	struct {		/* exceptions of C++ under way: worker/cxx.c */
+		void *caught;
+		unsigned uncaught;
+		uint32_t run;	/* of this goroutine and attempt, else they are none */
+	} cxx;
 	int64_t wake_at;	/* while waiting: a timer wakes it then; 0: none */
 	struct sudog sudog;
 };

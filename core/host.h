@@ -77,6 +77,7 @@ void host_file_close(int fd);
 bool host_file_open(int fd);		/* something is behind the number */
 const char *host_seat_fault(unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
 _Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
+_Noreturn void host_raised(int sig);	/* ends the current goroutine as a crash with this signal */
 _Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
 int *host_errno(void);
 

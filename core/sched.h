@@ -203,6 +203,7 @@ struct schedt {
 	_Atomic uint32_t fd_top;    /* above the highest descriptor that a task has had */
 	_Atomic uint64_t task_states; /* numbers given out: task_new_state */
 	_Atomic uint32_t draining;
+	_Atomic uint32_t told[64];  /* signals given to conditions of pthreads: worker/posix_thread.c */
 	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */
 	_Atomic uint32_t tracing; /* somebody traces: events look at the clock */
 	uint64_t deaths, tasks_done, tasks_crashed;

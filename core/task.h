@@ -58,6 +58,8 @@ struct task_own {
 	char asctime[64];	  /* and asctime, ctime */
 	void *random;		  /* the sequence of rand() */
 	void *handlers;		  /* atexit's */
+	_Atomic(void *) signals;  /* handlers, mask and alarm */
+	void *in;		  /* what freopen made of stdin; NULL: the null device */
 };
 
 /*

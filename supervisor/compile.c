@@ -195,7 +195,7 @@ static void on_late(uv_timer_t *timer)
 
 static int start_compiler(struct compile *c, const char *path, const char *cc, int out)
 {
-	char include[PATH_MAX + 40], words[512], *argv[WORDS_MAX + 20], *save;
+	char include[PATH_MAX + 64], words[512], *argv[WORDS_MAX + 20], *save;
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, defaults;
@@ -208,7 +208,8 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	if (!n)
 		argv[n++] = (char *)"cc";
 	beside = include_dir();
-	snprintf(include, sizeof include, "-I%s", beside ? beside : own_header(c));
+	/* Last of all: in the source tree there is a sched.h beside it, which is not what a module asks for. */
+	snprintf(include, sizeof include, "-idirafter%s", beside ? beside : own_header(c));
 	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
 		     "-fstack-clash-protection", include,
 		     "-MD", "-MF", c->deps, "-o", c->so, (char *)path, "-lm", NULL};

@@ -17,12 +17,14 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 
 static struct task *current;
 static uint64_t current_state;
 static mode_t first_umask;
+static FILE *first_stdin;
 static char current_locale[TASK_LOCALE] = "C";
 
 static char *real_setlocale(int category, const char *name)
@@ -39,6 +41,12 @@ void process_state_start(void)
 {
 	first_umask = (mode_t)syscall(SYS_umask, 022);
 	syscall(SYS_umask, first_umask);
+	first_stdin = stdin;
+}
+
+void process_state_input(struct task *t)
+{
+	stdin = t->own.in ? t->own.in : first_stdin;
 }
 
 static __attribute__((noinline)) void turn_to(struct task *t)
@@ -50,6 +58,7 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 	current = t;
 	current_state = t->own.state;
 	environ = t->envp;
+	process_state_input(t);
 	syscall(SYS_umask, t->own.has_umask ? t->own.umask : first_umask);
 	if (strcmp(current_locale, t->own.locale[0] ? t->own.locale : "C") != 0) {
 		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale[0] ? t->own.locale : "C");

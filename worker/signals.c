@@ -40,6 +40,8 @@ static _Noreturn void die(void)
 
 static const char *name_of(int sig)
 {
+	static char other[32];
+
 	switch (sig) {
 	case SIGSEGV:
 		return "SIGSEGV";
@@ -52,7 +54,8 @@ static const char *name_of(int sig)
 	case SIGABRT:
 		return "SIGABRT";
 	default:
-		return "signal";
+		sh_format(other, sizeof other, "SIG%s", sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
+		return other;
 	}
 }
 
@@ -124,6 +127,45 @@ static void from_call(struct crash *c, void *const *frame)
 		walk(c, getg(), c->regs[REG_RIP], c->regs[REG_RSP], c->regs[REG_RBP]);
 }
 
+void host_raised(int sig)
+{
+	struct crash *c = &getm->crash;
+
+	begin_record(c, CRASH_SIGNAL, sig);
+	sh_format(c->message, sizeof c->message, "%s", name_of(sig));
+	from_call(c, __builtin_frame_address(0));
+	keep_record(c);
+	die();
+}
+
+/* A fault of module code that its task has a handler for goes on there, on the goroutine's stack. */
+static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
+{
+	greg_t *r = uc->uc_mcontext.gregs;
+	uintptr_t pc = (uintptr_t)r[REG_RIP], at;
+	struct at_fault {
+		siginfo_t si;
+		ucontext_t uc;
+	} *copy;
+
+	if (!g || !atomic_load(&getm->oncpu) || getm->locks || pc < g->task->text_start || pc >= g->task->text_end ||
+	    !signal_fault_handler(g, sig))
+		return false;
+	at = ((uintptr_t)r[REG_RSP] - 128 - sizeof *copy) & ~63ul;
+	if (at < lowest(g) + 8192 || at >= (uintptr_t)stack_top(g->win))
+		return false;
+	copy = (struct at_fault *)at;
+	copy->si = *si;
+	copy->uc = *uc;
+	r[REG_RIP] = (greg_t)signal_fault;
+	r[REG_RSP] = (greg_t)at - 8;
+	*(uintptr_t *)(at - 8) = 0;
+	r[REG_RDI] = sig;
+	r[REG_RSI] = (greg_t)&copy->si;
+	r[REG_RDX] = (greg_t)&copy->uc;
+	return true;
+}
+
 static void on_crash(int sig, siginfo_t *si, void *ucp)
 {
 	const greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
@@ -133,6 +175,8 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 
 	if (c->kind == CRASH_MISUSE && sig == SIGABRT) /* host_misuse has written it */
 		die();
+	if (divert(g, sig, si, ucp))
+		return;
 	begin_record(c, CRASH_SIGNAL, sig);
 	c->code = si->si_code;
 	c->address = sig == SIGABRT ? NULL : si->si_addr;

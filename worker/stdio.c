@@ -270,6 +270,25 @@ static bool is_output(FILE *f)
 	return on_g() && (f == stdout || f == stderr);
 }
 
+/* The process's, on the null device; a task that opens it anew has one of its own. */
+static bool is_first_input(FILE *f)
+{
+	return f == stdin && on_g() && !getg()->task->own.in;
+}
+
+static FILE *reopen_input(const char *path, const char *mode, FILE *f)
+{
+	FILE *in = path ? fopen(path, mode) : f;
+	struct task *t;
+
+	if (!in || in == f)
+		return in;
+	t = process_state_begin();
+	t->own.in = stdin = in;
+	process_state_end(t, true);
+	return in;
+}
+
 /* The stream stays; where it leads is the task's. */
 static FILE *reopen_output(const char *path, const char *mode, FILE *f)
 {
@@ -320,6 +339,8 @@ FILE *freopen(const char *path, const char *mode, FILE *f)
 
 	if (is_output(f))
 		return reopen_output(path, mode, f);
+	if (is_first_input(f))
+		return reopen_input(path, mode, f);
 	if (!on_g())
 		return libc_freopen(path, mode, f);
 	fflush(f);
@@ -398,13 +419,25 @@ void setlinebuf(FILE *f)
 	setvbuf(f, NULL, _IOLBF, 0);
 }
 
+/* Back to the first. */
+static void close_input(void)
+{
+	struct task *t = process_state_begin();
+
+	t->own.in = NULL;
+	process_state_end(t, true);
+	process_state_input(t);
+}
+
 int fclose(FILE *f)
 {
 	int fd = on_g() ? fileno(f) : -1, r;
 	struct stream *s;
 
-	if (is_output(f)) /* the worker's, for others as well */
+	if (is_output(f) || is_first_input(f)) /* the worker's, for others as well */
 		return 0;
+	if (f == stdin && on_g())
+		close_input();
 	stream_drop(stream_hold(f)); /* who is in the middle of a call comes to its end */
 	s = closing(f);
 	if (fd < 0 || (s && s->parks))

@@ -7,6 +7,8 @@
 #include "core/host.h"
 #include "core/sched.h"
 
+#include <signal.h>
+
 /* switch_x86_64.S. fn runs on g0 and returns the G to enter. */
 void sh_mcall(struct g *, struct g *(*fn)(struct g *), char *g0_top);
 _Noreturn void sh_mexit(struct g *, struct g *(*fn)(struct g *), char *g0_top);
@@ -17,6 +19,9 @@ _Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);
 void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
 void signals_start(void);
+/* posix_signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
+void *signal_fault_handler(struct g *, int sig);
+void signal_fault(int sig, siginfo_t *, void *ucontext);
 void blocking_start(void);	 /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);	 /* programs that this worker has started and that have not ended */
@@ -24,6 +29,7 @@ void output_start(void);	 /* zygote, before modules: stdout and stderr become ou
 int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
 void process_state_start(void);
+void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */
 struct task *process_state_begin(void);
 void process_state_end(struct task *, bool changed);

@@ -2,14 +2,11 @@
  * misuse.c HOW - breaks a rule of the interface; is to be ended and told which.
  */
 #include <pthread.h>
-#include <signal.h>
 #include <shoal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 static struct shoal_mutex mu;
 static struct shoal_rwmutex rw;
@@ -77,12 +74,6 @@ static int wg_go(void *o)
 	return shoal_wg_go(o, takes, NULL, 0) != 0;
 }
 
-static void handles(int sig)
-{
-	(void)sig;
-	shoal_mutex_lock(&mu);
-}
-
 static void on_the_stack(const char *what)
 {
 	static const struct {
@@ -142,10 +133,6 @@ int shoal_main(int argc, char **argv)
 		shoal_sem_acquire(&sem, -1);
 	if (!strcmp(how, "select-op"))
 		shoal_select((struct shoal_case[]){{77, c, &v, 0}}, 1, 0);
-	if (!strcmp(how, "handler")) {
-		sigaction(SIGUSR1, &(struct sigaction){.sa_handler = handles, .sa_flags = SA_ONSTACK}, NULL);
-		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1);
-	}
 	if (!strcmp(how, "sem"))
 		shoal_sem_release(&sem, -1);
 	if (!strcmp(how, "free-twice")) {

@@ -62,6 +62,50 @@ NET_TEST(streams_have_one_user_at_a_time)
 	cr_expect_str_eq(text, "kept too");
 }
 
+NET_TEST(corners)
+{
+	static const char *const cases[] = {"flags", "shutdown", "connect", "rights", "poll", "copies", "language", "fifo"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_more", cases[i]);
+}
+
+NET_TEST(signals_and_locks_of_a_process)
+{
+	static const char *const cases[] = {"signals", "fault", "threads", "stdin"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_signal", cases[i]);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so term 2>&1"), 128 + SIGTERM);
+	cr_expect_not_null(strstr(text, "crashed: SIGTERM"), "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so alarm 2>&1"), 128 + SIGALRM);
+	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_signal.so segv 2>&1"), 128 + SIGSEGV, "%s", text);
+}
+
+/* Exceptions and statics on goroutines that move; sources that ask for <sched.h>. */
+NET_TEST(modules_of_cplusplus)
+{
+	if (sh("command -v g++"))
+		return;
+	sh("cat >%s/m.cc <<'E'\n#include <pthread.h>\n#include <shoal.h>\n#include <cstdio>\n#include <stdexcept>\n#include <string>\n"
+	   "static shoal_wg wg; static int made;\n"
+	   "struct S { int v; S() { made++; shoal_sleep(2000000); v = 7; } };\nstatic S &one() { static S s; return s; }\n"
+	   "static int deep(int n) { std::string s(100, 'x'); shoal_yield(); if (!n) throw std::runtime_error(\"deep\"); "
+	   "return deep(n - 1) + (int)s.size(); }\n"
+	   "static void f(void *) { try { one(); deep(20); } catch (const std::exception &e) { shoal_yield(); "
+	   "if (e.what() != std::string(\"deep\") || one().v != 7) std::puts(\"wrong\"); } }\n"
+	   "extern \"C\" int shoal_main(int, char **) { for (int i = 0; i < 20; i++) shoal_wg_go(&wg, f, nullptr, 0); "
+	   "shoal_wg_wait(&wg); std::printf(\"%%d\\n\", made); return 0; }\nE", dir);
+	cr_assert_eq(sh("g++ -shared -fPIC -O2 -idirafter core -fstack-protector-all -fstack-clash-protection -o %s/m.so %s/m.cc 2>&1",
+			dir, dir), 0, "%s", text);
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run %s/m.so 2>&1", dir), 0, "%s", text);
+		cr_expect_str_eq(text, "1\n");
+	}
+}
+
 NET_TEST(calls_on_descriptors_park)
 {
 	static const char *const cases[] = {"pipe", "much", "nonblock", "close", "readers", "timeout", "poll", "others", "tcp", "udp"};

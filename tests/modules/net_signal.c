@@ -1,0 +1,190 @@
+/*
+ * net_signal.c CASE - signals as a task sees them, and what pthreads has for waiting. Prints "ok".
+ */
+#define _GNU_SOURCE
+#include <shoal.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define MUST(cond) \
+	do { \
+		if (!(cond)) { \
+			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
+			exit(1); \
+		} \
+	} while (0)
+#define MS 1000000
+
+static struct shoal_wg wg;
+static volatile sig_atomic_t got, times;
+static sigjmp_buf back;
+static char *volatile nowhere = (char *)8;
+
+static void handles(int sig)
+{
+	got = sig;
+	times++;
+}
+
+static void handles_info(int sig, siginfo_t *si, void *uc)
+{
+	(void)uc;
+	MUST(si->si_signo == sig && si->si_addr == nowhere);
+	siglongjmp(back, sig);
+}
+
+static void signals_case(void)
+{
+	struct itimerval every = {{0, 5000}, {0, 5000}}, left;
+	struct sigaction old;
+	sigset_t set;
+
+	MUST(signal(SIGUSR1, handles) == SIG_DFL && raise(SIGUSR1) == 0 && got == SIGUSR1);
+	MUST(signal(SIGUSR1, SIG_IGN) == handles && kill(getpid(), SIGUSR1) == 0 && times == 1);
+	MUST(sigaction(SIGUSR1, NULL, &old) == 0 && old.sa_handler == SIG_IGN && sigaction(SIGKILL, &old, NULL) < 0);
+	MUST(raise(0) == 0 && raise(99) < 0 && errno == EINVAL && raise(SIGCHLD) == 0);
+	signal(SIGUSR2, handles);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && raise(SIGUSR2) == 0 && times == 1);
+	MUST(sigpending(&set) == 0 && sigismember(&set, SIGUSR2) == 1);
+	MUST(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0 && times == 2 && got == SIGUSR2);
+	signal(SIGALRM, handles);
+	MUST(alarm(100) == 0 && alarm(0) == 100);
+	MUST(setitimer(ITIMER_REAL, &every, NULL) == 0 && getpid() > 0);
+	MUST(pause() < 0 && errno == EINTR && got == SIGALRM && times >= 3);
+	while (times < 6)
+		shoal_sleep(MS);
+	MUST(setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 0}}, &left) == 0 && left.it_interval.tv_usec == 5000);
+	MUST(setitimer(ITIMER_PROF, &every, NULL) < 0 && errno == ENOTSUP);
+}
+
+/* A fault in the module's code may be survived, as in a process. */
+static void fault_case(void)
+{
+	struct sigaction sa = {.sa_sigaction = handles_info, .sa_flags = SA_SIGINFO};
+
+	MUST(sigaction(SIGSEGV, &sa, NULL) == 0);
+	for (volatile int i = 0; i < 20; i++) {
+		if (sigsetjmp(back, 1) == 0) {
+			*nowhere = 1;
+			MUST(!"came by");
+		}
+		shoal_yield();
+	}
+	signal(SIGSEGV, SIG_DFL);
+}
+
+/* ---- pthreads: nobody waits in a futex of the worker's ---- */
+
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER, re = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static sem_t sem;
+static long n, turns, queue;
+
+static void counts(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 2000; i++) {
+		pthread_mutex_lock(&mu);
+		n++;
+		if (i % 200 == 0)
+			shoal_sleep(100000);
+		pthread_mutex_unlock(&mu);
+		MUST(pthread_mutex_lock(&re) == 0 && pthread_mutex_lock(&re) == 0);
+		turns++;
+		if (i % 500 == 0)
+			shoal_yield();
+		MUST(pthread_mutex_unlock(&re) == 0 && pthread_mutex_unlock(&re) == 0);
+	}
+}
+
+static void takes(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 100; i++) {
+		pthread_mutex_lock(&mu);
+		while (queue == 0)
+			pthread_cond_wait(&cond, &mu);
+		queue--;
+		pthread_mutex_unlock(&mu);
+		sem_wait(&sem);
+	}
+}
+
+static void threads_case(void)
+{
+	struct timespec t;
+
+	for (int i = 0; i < 8; i++)
+		shoal_wg_go(&wg, counts, NULL, 0);
+	shoal_wg_wait(&wg);
+	MUST(n == 16000 && turns == 16000);
+	MUST(pthread_mutex_lock(&mu) == 0 && pthread_mutex_trylock(&mu) == EBUSY);
+	clock_gettime(CLOCK_REALTIME, &t);
+	MUST(pthread_mutex_timedlock(&mu, &t) == ETIMEDOUT && pthread_cond_timedwait(&cond, &mu, &t) == ETIMEDOUT);
+	MUST(pthread_mutex_unlock(&mu) == 0 && pthread_mutex_unlock(&re) == EPERM);
+	MUST(sem_init(&sem, 0, 0) == 0);
+	for (int i = 0; i < 4; i++)
+		shoal_wg_go(&wg, takes, NULL, 0);
+	for (int i = 0; i < 400; i++) {
+		pthread_mutex_lock(&mu);
+		queue++;
+		pthread_cond_signal(&cond);
+		pthread_mutex_unlock(&mu);
+		MUST(sem_post(&sem) == 0);
+		if (i % 50 == 0)
+			shoal_yield();
+	}
+	shoal_wg_wait(&wg);
+	MUST(queue == 0 && sem_timedwait(&sem, &t) < 0 && errno == ETIMEDOUT);
+}
+
+/* stdin is the null device, unless the task opens it anew; descriptor 0 stays. */
+static void stdin_case(void)
+{
+	char b[64];
+
+	MUST(getchar() == EOF && read(0, b, 1) == 0);
+	MUST(freopen("/etc/passwd", "r", stdin) == stdin && scanf("%4s", b) == 1 && !strcmp(b, "root"));
+	for (int i = 0; i < 20; i++) {
+		shoal_sleep(100000);
+		MUST(getc(stdin) != EOF);
+	}
+	MUST(read(0, b, 1) == 0 && fclose(stdin) == 0 && fclose(stdin) == 0 && read(0, b, 1) == 0);
+}
+
+int shoal_main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*fn)(void);
+	} cases[] = {{"signals", signals_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
+
+	if (argc > 1 && !strcmp(argv[1], "term"))
+		raise(SIGTERM);
+	if (argc > 1 && !strcmp(argv[1], "alarm")) {
+		alarm(1);
+		pause();
+	}
+	if (argc > 1 && !strcmp(argv[1], "segv")) {
+		signal(SIGSEGV, handles);
+		*nowhere = 1;
+	}
+	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
+		if (!strcmp(argv[1], cases[i].name)) {
+			cases[i].fn();
+			puts("ok");
+			return 0;
+		}
+	return 2;
+}

@@ -1,0 +1,161 @@
+/*
+ * cxx.c - what the library of C++ keeps for a process or a thread, and a goroutine needs for itself:
+ * memory by new, exceptions in hand, statics that are being initialized.
+ *
+ * jemalloc has operators of its own, and would give memory of the process.
+ *
+ * DEATH  a static whose initializer died is begun anew by another
+ */
+#include "worker/posix.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+
+/* ---- new and delete: malloc looks at where it stands ---- */
+
+static _Noreturn void no_memory(void)
+{
+	void *lib = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+	void (*throw)(void) = NULL;
+
+	if (lib)
+		*(void **)&throw = dlsym(lib, "_ZSt17__throw_bad_allocv");
+	if (throw)
+		throw();
+	abort();
+}
+
+static void *aligned(size_t n, size_t align)
+{
+	void *p = NULL;
+
+	return posix_memalign(&p, align < sizeof p ? sizeof p : align, n) == 0 ? p : NULL;
+}
+
+#define NEW(name, params, expr, fails) \
+	void *name params; \
+	void *name params \
+	{ \
+		void *p = expr; \
+		if (__builtin_expect(!p, 0)) \
+			fails; \
+		return p; \
+	}
+#define DELETE(name, params) \
+	void name params; \
+	void name params \
+	{ \
+		free(p); \
+	}
+
+NEW(_Znwm, (size_t n), malloc(n), no_memory())
+NEW(_Znam, (size_t n), malloc(n), no_memory())
+NEW(_ZnwmSt11align_val_t, (size_t n, size_t a), aligned(n, a), no_memory())
+NEW(_ZnamSt11align_val_t, (size_t n, size_t a), aligned(n, a), no_memory())
+NEW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t), ((void)t, malloc(n)), return NULL)
+NEW(_ZnamRKSt9nothrow_t, (size_t n, const void *t), ((void)t, malloc(n)), return NULL)
+NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, (size_t n, size_t a, const void *t), ((void)t, aligned(n, a)), return NULL)
+NEW(_ZnamSt11align_val_tRKSt9nothrow_t, (size_t n, size_t a, const void *t), ((void)t, aligned(n, a)), return NULL)
+DELETE(_ZdlPv, (void *p))
+DELETE(_ZdaPv, (void *p))
+DELETE(_ZdlPvm, (void *p, size_t n __attribute__((unused))))
+DELETE(_ZdaPvm, (void *p, size_t n __attribute__((unused))))
+DELETE(_ZdlPvRKSt9nothrow_t, (void *p, const void *t __attribute__((unused))))
+DELETE(_ZdaPvRKSt9nothrow_t, (void *p, const void *t __attribute__((unused))))
+DELETE(_ZdlPvSt11align_val_t, (void *p, size_t a __attribute__((unused))))
+DELETE(_ZdaPvSt11align_val_t, (void *p, size_t a __attribute__((unused))))
+DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t n __attribute__((unused)), size_t a __attribute__((unused))))
+DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t n __attribute__((unused)), size_t a __attribute__((unused))))
+
+/* ---- exceptions in hand, which the library keeps for each thread and we for each goroutine ---- */
+
+void *__cxa_get_globals(void);
+void *__cxa_get_globals_fast(void);
+
+void *__cxa_get_globals(void)
+{
+	static _Thread_local struct {
+		void *caught;
+		unsigned uncaught;
+	} thread;
+	struct g *g = on_g();
+	uint32_t run;
+
+	if (!g)
+		return &thread;
+	run = ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
+	if (g->cxx.run != run) {
+		g->cxx.caught = NULL;
+		g->cxx.uncaught = 0;
+		g->cxx.run = run;
+	}
+	return &g->cxx;
+}
+
+void *__cxa_get_globals_fast(void)
+{
+	return __cxa_get_globals();
+}
+
+/* ---- statics ---- */
+
+static void wait_turn(unsigned *round)
+{
+	if ((*round)++ < 4 || shoal_sleep(100000) < 0)
+		shoal_yield();
+}
+
+struct guard {
+	_Atomic uint8_t done; /* as the compiler looks at it */
+	_Atomic int by;
+};
+
+int __cxa_guard_acquire(struct guard *);
+void __cxa_guard_release(struct guard *);
+void __cxa_guard_abort(struct guard *);
+
+#define OF_G (1 << 30) /* no thread has such a number */
+
+static int initializer(struct g *g)
+{
+	return g ? (int)g_index(g) | OF_G : (int)syscall(SYS_gettid);
+}
+
+static bool gone(int by)
+{
+	unsigned state = by & OF_G ? g_state(allg(by & ~OF_G)) : G_RUNNING;
+
+	return state == G_DEAD || state == G_IDLE;
+}
+
+int __cxa_guard_acquire(struct guard *guard)
+{
+	struct g *g = on_g();
+	int mine = initializer(g), by;
+	unsigned round = 0;
+
+	while (!atomic_load(&guard->done)) {
+		by = 0;
+		if (atomic_compare_exchange_strong(&guard->by, &by, mine) ||
+		    (gone(by) && atomic_compare_exchange_strong(&guard->by, &by, mine)))
+			return 1;
+		if (by == mine && g)
+			host_misuse("a static of C++ needs itself to be initialized");
+		if (g)
+			wait_turn(&round);
+		else
+			sched_yield();
+	}
+	return 0;
+}
+
+void __cxa_guard_release(struct guard *guard)
+{
+	atomic_store(&guard->done, 1);
+	atomic_store(&guard->by, 0);
+}
+
+void __cxa_guard_abort(struct guard *guard)
+{
+	atomic_store(&guard->by, 0);
+}
