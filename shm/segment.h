@@ -64,8 +64,11 @@ struct sh_seat {
 	uint32_t generation;	    /* processes that sat here so far */
 	uint64_t load_gen;	    /* modules it was cloned with: see sh_root.load_gen */
 	_Atomic uint32_t left;	    /* it went in good order (renewal, stop): 1 */
-	_Atomic uint32_t asleep;    /* 1: in its loop's poll; who sets 1->0 writes to wake_fd */
-	_Atomic int32_t wake_fd;    /* eventfd, in the workers' descriptor table; -1 */
+	/*
+	 * eventfd, in the workers' descriptor table; -1: nobody has sat here yet. It stays with the seat: were
+	 * it closed with its process, who wakes that one this moment might write into another file.
+	 */
+	_Atomic int32_t wake_fd;
 	int32_t own_fds[8];	    /* descriptors of its loop, to be closed after its death; -1 */
 	uint64_t started_ns;
 	int64_t dead_ns, mended_ns; /* the medic saw the last death; it was repaired */

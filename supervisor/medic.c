@@ -77,7 +77,6 @@ static void close_own(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
-	atomic_store(&s->wake_fd, -1);
 	for (unsigned i = 0; i < 8; i++) {
 		int fd = s->own_fds[i];
 

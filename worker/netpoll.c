@@ -74,24 +74,27 @@ void loop_start(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
-	wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	sh_check(wake_fd >= 0);
-	s->own_fds[0] = wake_fd;
-	KILL_POINT("worker.loop.eventfd");
+	wake_fd = atomic_load(&s->wake_fd);
+	if (wake_fd < 0) {
+		wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		sh_check(wake_fd >= 0);
+		fd_keep(wake_fd);
+		atomic_store(&s->wake_fd, wake_fd);
+		KILL_POINT("worker.loop.eventfd");
+	}
 	sh_check(uv_loop_init(&loop) == 0);
-	s->own_fds[1] = uv_backend_fd(&loop);
-	s->own_fds[2] = loop.signal_pipefd[0];
-	s->own_fds[3] = loop.signal_pipefd[1];
-	s->own_fds[4] = loop.async_io_watcher.fd;
-	for (unsigned i = 0; i < 5; i++)
+	s->own_fds[0] = uv_backend_fd(&loop);
+	s->own_fds[1] = loop.signal_pipefd[0];
+	s->own_fds[2] = loop.signal_pipefd[1];
+	s->own_fds[3] = loop.async_io_watcher.fd;
+	for (unsigned i = 0; i < 4; i++)
 		fd_keep(s->own_fds[i]);
+	KILL_POINT("worker.loop.ready");
 	uv_poll_init(&loop, &wake_poll, wake_fd);
 	uv_poll_start(&wake_poll, UV_READABLE, on_wake);
 	uv_poll_init(&loop, &net_poll, sh_root->poll_fd);
 	uv_poll_start(&net_poll, UV_READABLE, on_net);
 	uv_timer_init(&loop, &wake_timer);
-	atomic_store(&s->wake_fd, wake_fd);
-	KILL_POINT("worker.loop.ready");
 }
 
 static void sleep_in_loop(int64_t until)

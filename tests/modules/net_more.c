@@ -268,6 +268,8 @@ static void copies_case(void)
 
 static jmp_buf back;
 
+static volatile int far = 1;
+
 static __attribute__((noinline)) void jumps(int n)
 {
 	char *room = alloca((size_t)n + 1);
@@ -276,7 +278,8 @@ static __attribute__((noinline)) void jumps(int n)
 	shoal_sleep(100000);
 	if (n > 0)
 		jumps(n - 1);
-	longjmp(back, room[0] + 7);
+	if (far)
+		longjmp(back, room[0] + 7);
 }
 
 static void many_things(void *arg)

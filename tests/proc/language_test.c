@@ -21,6 +21,7 @@ PROC_TEST(language_select) { cases("select"); }
 PROC_TEST(language_sync) { cases("sync"); }
 PROC_TEST(language_time) { cases("time"); }
 PROC_TEST(language_page) { cases("page"); }
+PROC_TEST(language_sched) { cases("sched"); }
 
 /* What was written before the end is there, a line that was begun as well. */
 PROC_TEST(language_ends)
@@ -86,6 +87,7 @@ KILLED_TEST(language_channels_killed) { cases_killed("chan"); }
 KILLED_TEST(language_select_killed) { cases_killed("select"); }
 KILLED_TEST(language_sync_killed) { cases_killed("sync"); }
 KILLED_TEST(language_time_killed) { cases_killed("time"); }
+KILLED_TEST(language_sched_killed) { cases_killed("sched"); }
 
 PROC_TEST(language_misuse_is_told)
 {
