@@ -56,6 +56,7 @@ struct task_own {
 	char *strtok, *optarg;	  /* libc's variables of that use */
 	struct tm tm;		  /* what localtime and gmtime give out */
 	char asctime[64];	  /* and asctime, ctime */
+	_Atomic(void *) user, group; /* what getpwnam, getgrnam and their like give out */
 	void *random;		  /* the sequence of rand() */
 	void *handlers;		  /* atexit's */
 	_Atomic(void *) signals;  /* handlers, mask and alarm */

@@ -542,6 +542,7 @@ _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 	}
 	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
 	keep_descriptors();
+	sh_preload();
 	output_start();
 	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
 	serve_all(false);

@@ -78,6 +78,8 @@ enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5, ZFD_STANDBY = 6, /* pid
 
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
+void sh_preload(void); /* preload.c: what libc would load later, in one worker alone */
+
 /* ---- instances (instance.c, in the zygote) ---- */
 
 /* One copy of a module at its own addresses. */
