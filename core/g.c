@@ -427,7 +427,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 		KILL_POINT("g.end.arg");
 		free_block(block);
 	}
-	if ((block = g->name)) {
+	if (g->flags & GF_NAMED && (block = g->name)) {
 		g->name = NULL;
 		KILL_POINT("g.end.name");
 		free_block(block);

@@ -72,7 +72,7 @@ struct sudog {
 };
 
 enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
-enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16 };
+enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32 };
 
 /*
  * A goroutine.
@@ -84,6 +84,7 @@ enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16 };
  *        whole) it is runnable again; else it is lost, and g_lost() tells who waits for it
  */
 struct g {
+	/* Whoever makes it ready or enters it needs this line and that of its sudog. */
 	_Atomic uint64_t status;
 	char *sp;		 /* while not running: the frames are [sp, top of its window) */
 	uint32_t win;		 /* window it is bound to for life; WIN_NONE before the first run */
@@ -97,40 +98,44 @@ struct g {
 	uint16_t life_stack;	 /* size of its block, as life.h writes it */
 	uint32_t stack_max;
 	uint64_t gid;
+	struct task *task;
+
+	/* Its end looks at this one as well. */
+	int32_t err;		    /* errno, while it does not run */
+	_Atomic uint32_t cancelled; /* which incarnation of it is cancelled, and 1: g_cancelled() */
+	uint32_t arg_size;
+	_Atomic uint16_t joined;    /* somebody waits for its end: ask joiners */
+	uint8_t lockedm;	    /* seat of the worker it is pinned to, or 0 */
+	struct shoal_wg *wg;	    /* wait group it leaves at its end, or NULL */
+	void *mutexes;		    /* struct shoal_mutex it holds, a list */
+	uintptr_t rwheld;	    /* rwmutexes it holds: rwmutex.c */
+	struct outpart *part;	    /* lines it has begun to write, kept while it is parked */
+	struct g *schedlink;	    /* free lists */
+	int64_t wake_at;	    /* while waiting: a timer wakes it then; 0: none */
+
+	struct sudog *waiting;	    /* sudogs of the wait in hand */
+	struct sudog sudog;
+	int64_t wait_since;	    /* ns; 0 unless waiting or runnable */
+	uint64_t parent;
+	char *name;		    /* block of the task's heap, or NULL; not NULL: GF_NAMED */
 
 	void (*fn)(void *);
-	struct task *task;
-	void *arg;		/* arg_inline or a block of the task's heap: kept for another attempt */
-	uint32_t arg_size;
-	uint16_t attempts, attempt;
-	uint8_t lockedm;	/* seat of the worker it is pinned to, or 0 */
-	uintptr_t rwheld;	/* rwmutexes it holds: rwmutex.c */
+	void *arg;		    /* arg_inline or a block of the task's heap: kept for another attempt */
 	_Alignas(16) char arg_inline[G_ARG_INLINE];
-
-	struct g *schedlink;	/* free lists */
-	uint64_t parent;
-	int64_t wait_since;	/* ns; 0 unless waiting or runnable */
-	char *name;		/* block of the task's heap, or NULL */
-	void *gopc;		/* who started it */
-	struct shoal_wg *wg; /* wait group it leaves at its end, or NULL */
-	struct sudog *waiting;	/* sudogs of the wait in hand */
-	void *mutexes;		/* struct shoal_mutex it holds, a list */
-	struct sudog *joiners;	/* guarded by join_lock */
+	void *gopc;		    /* who started it */
+	struct sudog *joiners;	    /* guarded by join_lock */
 	struct sh_lock join_lock;
-	_Atomic uint32_t joined; /* somebody waits for its end: ask joiners */
+	uint16_t attempts, attempt;
 	int32_t idx;
-	int32_t err;		 /* errno, while it does not run */
 	uint32_t migrations, grows;
-	_Atomic uint32_t cancelled; /* which incarnation of it is cancelled, and 1: g_cancelled() */
-	struct outpart *part;	/* lines it has begun to write, kept while it is parked */
-	struct {		/* exceptions of C++ under way: worker/cxx.c */
+	struct {		    /* exceptions of C++ under way: worker/cxx.c */
 		void *caught;
 		unsigned uncaught;
-		uint32_t run;	/* of this goroutine and attempt, else they are none */
+		uint32_t run;	    /* of this goroutine and attempt, else they are none */
 	} cxx;
-	int64_t wake_at;	/* while waiting: a timer wakes it then; 0: none */
-	struct sudog sudog;
-};
+} __attribute__((aligned(64)));
+_Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 && offsetof(struct sudog, slot) <= 56 &&
+		       sizeof(struct g) == 384, "lines are where the comments of struct g say");
 
 /* All Gs: allg(i) for i in [1, sched.ngs). */
 #define allg(i) ((struct g *)(SH_BASE + SH_OFF_GS) + (i))

@@ -477,7 +477,7 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 {
 	g->stack_max = WIN_SIZE;
 	g->attempts = (uint16_t)(t->attempts ? t->attempts : 1);
-	g->flags = 0;
+	g->flags = g->name ? GF_NAMED : 0;
 	if (!o)
 		return;
 	if (o->stack_max)

@@ -173,7 +173,6 @@ static inline void ask_ahead(struct p *p, uint32_t h)
 		__builtin_prefetch(g, 1);
 		__builtin_prefetch(g + 64, 1);
 		__builtin_prefetch(g + 128, 1);
-		__builtin_prefetch(g + 256, 1);
 		__builtin_prefetch(image);
 		__builtin_prefetch(image + 64);
 		__builtin_prefetch(image + 128);
