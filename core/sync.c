@@ -92,18 +92,6 @@ bool waitq_has(const struct waitq *q, const struct sudog *sg)
 	return false;
 }
 
-struct g *api_enter(const char *call)
-{
-	struct g *g;
-
-	if (__builtin_expect(!host_on_stack(), 0))
-		host_outside(call);
-	g = getg();
-	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
-		gopreempt();
-	return g;
-}
-
 void api_shared(const void *object, const char *call)
 {
 	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;

@@ -66,7 +66,17 @@ void g_cancel_wake(struct g *);
 bool wait_over(struct g *, uint32_t seq);
 
 /* The current goroutine; gives way first if asked to. Ends the process' business if there is none. */
-struct g *api_enter(const char *call);
+static inline struct g *api_enter(const char *call)
+{
+	struct g *g;
+
+	if (__builtin_expect(!host_on_stack(), 0))
+		host_outside(call);
+	g = getg();
+	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
+		gopreempt();
+	return g;
+}
 /* Refuses an object on a goroutine's stack. */
 void api_shared(const void *object, const char *call);
 

@@ -99,6 +99,7 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 
 	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
 	atomic_store_explicit(&l->owner, 0, memory_order_release);
+	noted(); /* and is there until after it */
 	KILL_POINT("lock.drop.freed");
 	if (__builtin_expect(h->lock[0] == l, 1))
 		h->lock[0] = NULL;
