@@ -396,8 +396,10 @@ static void repair_notes(struct m *m, struct p *p)
 static bool member_made(const struct m *m)
 {
 	struct g *g = valid(m->note.g);
+	unsigned state = g ? g_state(g) : G_DEAD;
 
-	return g && (g->gid != m->note.gid || g_state(g) != G_DEAD);
+	/* Idle: it died before what it had just laid out was a dead one. */
+	return g && (g->gid != m->note.gid || (state != G_DEAD && state != G_IDLE));
 }
 
 /* On its way to an idle worker that does not look for it: the dead one itself, or the dead one gave it too late. */
