@@ -140,7 +140,7 @@ static void send_signal(unsigned seat, int sig)
 	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
 
 	if (seat > 0 && pid > 0 && !sh_seat_dead(seat))
-		kill(pid, sig);
+		syscall(SYS_kill, pid, sig); /* not kill(): on a goroutine that is its task's, and parks */
 }
 
 void host_kick(unsigned seat)
