@@ -74,6 +74,7 @@ static const struct excuse {
 	{"g.scan.wait", "two want the same stack", false},
 	{"mutex.handed", "a waiter that has failed for 1 ms, and another that waits", false},
 	{"g.slice.*", "asked to give way as it parks, with somebody in runnext", false},
+	{"pin.lost", "the medic ends a pinned goroutine while its worker sleeps", false},
 	{"pin.hand.back", "a pinned worker that finds another P first", false},
 	{"heap.partial.*", "spans without an owner come of heap.flush.*; build/kill/heap_stress dies there", true},
 };

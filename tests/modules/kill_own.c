@@ -5,6 +5,7 @@
 #include <shoal.h>
 
 #include <locale.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ static void change(void *arg)
 		must(chdir(i % 2 ? "/" : "/usr") == 0);
 		must(setlocale(LC_ALL, i % 2 ? "C" : "C.UTF-8") != NULL);
 		(void)rand();
+		must(getpwuid(0) != NULL);
 		page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		must(page != MAP_FAILED && page[5000] == 0);
 		page[5000] = 1;
