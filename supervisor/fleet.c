@@ -49,7 +49,7 @@ struct watch {
 	void *arg;
 };
 
-/* restart: who asked is told when each of the seats has a new process that lives. */
+/* restart: who asked (NULL: sweep.c) is told when each of the seats has a new process that lives. */
 struct renewal {
 	struct renewal *next;
 	struct asker *asker;
@@ -298,7 +298,9 @@ static void look_at_renewals(void)
 			continue;
 		}
 		*at = r->next;
-		if (done)
+		if (!r->asker)
+			sh_sweep_renewed(done);
+		else if (done)
 			sh_answer(r->asker, json_pack("{s:b}", "ok", 1), NULL, 0);
 		else
 			sh_answer_error(r->asker, CODE_FAILED, NULL, "a worker has not come to a point where it may go");

@@ -92,12 +92,16 @@ void sh_fleet_adopt(unsigned workers);		    /* all are there already, and none i
 void sh_fleet_zygote(pid_t);			    /* a standby has taken over */
 void sh_fleet_look(void);
 void sh_fleet_tick(void);
-void sh_fleet_renew(struct asker *, unsigned only); /* 0: all workers; answers when it is done */
+void sh_fleet_renew(struct asker *, unsigned only); /* 0: all workers; answers when it is done; asker NULL: sh_sweep_renewed */
 void sh_fleet_reap(void);			    /* SIGCHLD */
 void sh_fleet_watch(pid_t, child_done *, void *arg); /* told when that child ends */
 void sh_fleet_kill(void);			    /* all, and waits for them */
 pid_t sh_fleet_pid(unsigned seat);
 unsigned sh_fleet_seats(void); /* seats 1..n are used */
+
+/* ---- sweep.c ---- */
+void sh_sweep_look(void);	   /* is there something to do, and nobody in the way? */
+void sh_sweep_renewed(bool done);
 
 /* ---- module.c, compile.c ---- */
 struct module;

@@ -227,7 +227,8 @@ static void remember(const struct zreq *req, struct instance *in)
 static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	struct instance *in;
-	int code = 0;
+	int code = 0, open[STRAYS];
+	unsigned nopen;
 
 	sh_check(req->instance < LEDGER_INSTANCES);
 	if (req->instance >= ninstances) {
@@ -239,8 +240,10 @@ static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 		ninstances = n;
 	}
 	in = instances[req->instance]; /* there already: a standby that saw the load is asked again */
+	nopen = sh_strays(open, STRAYS);
 	if (!in)
 		in = sh_instance_load(fds[0], req->name, NULL, 0, &code, rep->message, sizeof rep->message);
+	sh_strays_keep(open, nopen);
 	rep->code = code;
 	if (!in)
 		return;
@@ -313,6 +316,16 @@ static void do_end(const struct zreq *req, struct zrep *rep)
 	atomic_store(&l->begun, 0);
 }
 
+static void do_sweep(struct zrep *rep)
+{
+	for (unsigned seat = 1; seat < SH_SEATS; seat++)
+		if (atomic_load(&sh_root->seat[seat].state) == SEAT_STARTING) { /* it opens what is its own, just now */
+			rep->code = 1;
+			return;
+		}
+	rep->spent = sh_strays_close();
+}
+
 static void do_hello(const struct zreq *req, struct zrep *rep)
 {
 	if (req->pid)
@@ -323,7 +336,7 @@ static void do_hello(const struct zreq *req, struct zrep *rep)
 static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 {
 	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1, [Z_BEGIN] = 3, [Z_END] = 0,
-		[Z_WAKE] = 0, [Z_HELLO] = 0};
+		[Z_WAKE] = 0, [Z_SWEEP] = 0, [Z_HELLO] = 0};
 	int keep = 0;
 
 	rep->serial = req->serial;
@@ -343,6 +356,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 		sh_check(req->seat < SH_SEATS);
 		sh_seat_wake(req->seat);
 		break;
+	case Z_SWEEP: do_sweep(rep); break;
 	case Z_HELLO: do_hello(req, rep); break;
 	}
 out:

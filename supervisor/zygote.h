@@ -40,6 +40,7 @@ enum zygote_op {
 	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
 	Z_END,	     /* instance -> spent: the instance is of no more use */
 	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
+	Z_SWEEP,     /* -> spent: how many descriptors were nobody's, and are closed */
 	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
 };
 
@@ -79,6 +80,13 @@ enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5, ZFD_STANDBY = 6, /* pid
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
 void sh_preload(void); /* preload.c: what libc would load later, in one worker alone */
+
+/* ---- descriptors that are nobody's (strays.c) ---- */
+
+#define STRAYS 1024
+unsigned sh_strays(int *fd, unsigned max);	       /* those there are */
+void sh_strays_keep(const int *before, unsigned n);    /* what has come since is the zygote's own */
+unsigned sh_strays_close(void);			       /* no task is there, and no worker that has run one */
 
 /* ---- instances (instance.c, in the zygote) ---- */
 

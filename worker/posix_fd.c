@@ -4,7 +4,8 @@
  * Each descriptor that a goroutine makes is its task's: written down in poll_owner, closed when the
  * task ends, and closed by no other task. Descriptors 0, 1 and 2 are the runtime's.
  *
- * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open
+ * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open until
+ *        no task is there (supervisor/strays.c)
  */
 #include "worker/posix.h"
 

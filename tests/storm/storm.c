@@ -533,17 +533,8 @@ static void report(int fds, int processes, long used)
 	print_times("SIGKILL -> another worker has its P", taken);
 	print_times("SIGKILL -> replacement serves", replaced);
 	print_times("start of a supervisor -> it has adopted", adopted);
-	if (!settle("descriptors but for those of idle workers", count_fds, fds)) {
-		int more = count_fds() - fds;
-
-		/*
-		 * A death between the call that made one and its note in poll_owner (worker/posix_fd.c), which
-		 * is where a stopped process often is. An open fault: told each time, and bounded.
-		 */
-		printf("warning: storm: %d descriptors are left open\n", more);
-		if (more < 0 || (uint64_t)more > 1 + kills / 20)
-			wrong("descriptors are left open");
-	}
+	if (!settle("descriptors but for those of idle workers", count_fds, fds)) /* supervisor/sweep.c closes what deaths left */
+		wrong("descriptors are left open");
 	sh(text, sizeof text, "ls -l /proc/%d/fd >%s/fds; build/shoal tasks >%s/tasks; build/shoal ps >%s/ps", (int)atomic_load(&sh_root->zygote),
 	   dir, dir, dir);
 	if (!settle("processes besides workers", count_processes, processes))
