@@ -96,13 +96,15 @@ static int own_fds(void)
 {
 	int n = 0;
 
-	for (unsigned i = 1; i < WORKERS_MAX; i++)
+	for (unsigned i = 1; i < WORKERS_MAX; i++) {
+		n += atomic_load(&sh_root->seat[i].wake_fd) >= 0; /* stays with the seat */
 		for (unsigned k = 0; k < 8 && atomic_load(&sh_root->seat[i].state) == SEAT_LIVE; k++)
 			n += sh_root->seat[i].own_fds[k] >= 0;
+	}
 	return n;
 }
 
-/* In the table that all workers share, without those of their loops. */
+/* In the table that all workers share, without those of their loops and seats. */
 static long count_fds(void)
 {
 	char path[64];

@@ -431,9 +431,11 @@ static int count_fds(void)
 	int n = 0;
 	DIR *d;
 
-	for (unsigned i = 1; i < WORKERS_MAX; i++)
+	for (unsigned i = 1; i < WORKERS_MAX; i++) {
+		n -= atomic_load(&sh_root->seat[i].wake_fd) >= 0; /* stays with the seat */
 		for (unsigned k = 0; k < 8 && atomic_load(&sh_root->seat[i].state) == SEAT_LIVE; k++)
 			n -= sh_root->seat[i].own_fds[k] >= 0;
+	}
 
 	snprintf(path, sizeof path, "/proc/%d/fd", (int)atomic_load(&sh_root->zygote));
 	d = opendir(path);
