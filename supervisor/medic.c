@@ -27,8 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Lent by the worker's half of the binary. */
-
 #define IDLE_NS 1000000000
 #define DEADLOCK_NS 25000000   /* between two looks for a deadlock, */
 #define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */

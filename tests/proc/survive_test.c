@@ -304,7 +304,7 @@ Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = star
 
 /* ---- what is left ---- */
 
-#define FDS_OF_A_WORKER 5 /* its loop's */
+#define FDS_OF_A_WORKER 5 /* its loop's, and its seat's */
 
 static int lines_of(const char *command)
 {
