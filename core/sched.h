@@ -259,13 +259,28 @@ void globrunqput(struct g *);		     /* takes sched.lock */
 void globrunqput_locked(struct g *);	     /* Holds: sched.lock */
 struct g *globrunqget(struct p *, unsigned max); /* first to run, the rest to p's ring. Takes the lock */
 
-/* ---- the scheduler (proc.c) ---- */
+/* ---- idle Ps and workers (idle.c) ---- */
+#define MBIT(seat) (1ull << (unsigned)(seat)) /* in the masks of sched */
+static inline bool spinning(const struct m *m)
+{
+	return (atomic_load_explicit(&sched.mspinning, memory_order_relaxed) & MBIT(m->seat)) != 0;
+}
 struct p *pidleget(int to);		     /* an idle P, which says so in p->m from now on; NULL */
 void pidleput(struct p *);
 void acquirep(struct p *);
 struct p *releasep(void);
-void keep_frames(struct m *, struct g *);
+void wakep(void);
+void handoffp(struct p *);
+void handonp(void);
+void resetspinning(struct m *);
 bool work_in_sight(void);
+struct p *given_p(struct m *); /* takes the P that somebody has given to it */
+void give_up_others(struct m *, struct p *); /* it has this one: what else was given to it */
+void stopm(struct m *);			     /* without a P: sleeps until it has one */
+void gcstopm(struct m *);
+
+/* ---- the scheduler (proc.c) ---- */
+void keep_frames(struct m *, struct g *);
 struct g *schedule(void);		     /* on g0: the G to enter, ready to be; sleeps until there is one */
 void gmain(struct g *);			     /* the first function of every G; ends it */
 /*
@@ -277,15 +292,12 @@ void gopark(struct sh_lock *lock, enum waitreason, int64_t when);
 void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason, int64_t when);
 void goready(struct g *, uint32_t seq);	     /* wakes if the sequence is the one meant; to runnext */
 void ready(struct g *);			     /* just made runnable by us: queue it; note.ready names it, and no more then */
-void wakep(void);
 void goyield(void);			     /* Parks. */
 _Noreturn void goexit(void);
 #define GO_ROOT (1u << 31) /* in shoal_go_opts.flags: the root of its task. The medic's alone */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
 struct g *mstart(unsigned seat);	     /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
-void handoffp(struct p *);
-void handonp(void);
 void gogive(struct g *);		     /* adds a hint to the global queue and wakes a P: repair, tasks */
 
 /* ---- preemption (preempt.c) ---- */
@@ -329,8 +341,6 @@ void repair_pin(struct m *, struct g *);
 void repair_handed(struct m *);
 
 /* ---- between the files of the scheduler; on g0 ---- */
-struct p *given_p(struct m *); /* takes the P that somebody has given to it */
-void give_up_others(struct m *, struct p *); /* it has this one: what else was given to it */
 void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
 void dropg(struct m *);
 
