@@ -2,37 +2,17 @@
  * runq.c - the run queues from inside: every length, every share a thief takes, and what a
  * reader may see while the owner works. No goroutine runs: only queues are moved.
  */
-#include "core/host.h"
-#include "core/life.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/white.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define KICKS 100000
 
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("runq: %s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
-			return false; \
-		} \
-	} while (0)
-
 static void set_up(void)
 {
-	int fd = sh_segment_create(0);
-
-	if (fd < 0)
-		sim_fail("no segment: %d", fd);
-	close(fd);
-	schedinit(2);
-	getm = allm(1);
-	atomic_store(&sched.ngs, 2 * RUNQ_SIZE + 2);
-	for (uint32_t i = 1; i <= 2 * RUNQ_SIZE; i++)
-		atomic_store(&allg(i)->status, G_MAKE(G_RUNNABLE, 0));
+	white_begin(2, 2 * RUNQ_SIZE);
 }
 
 static void fill(struct p *p, uint32_t n)
@@ -46,6 +26,7 @@ static bool every_length_comes_out_in_order(void)
 	struct p *p = allp(0);
 	bool inherit;
 
+	set_up();
 	for (uint32_t n = 0; n <= RUNQ_SIZE; n++) {
 		MUST(runqempty(p));
 		fill(p, n);
@@ -64,6 +45,7 @@ static bool a_thief_takes_half_rounded_up_and_nothing_twice(void)
 	struct g *g;
 	bool inherit;
 
+	set_up();
 	for (uint32_t n = 0; n <= RUNQ_SIZE; n++) {
 		uint32_t taken = 0, left = 0;
 
@@ -87,6 +69,7 @@ static bool the_next_one_is_stolen_last_and_only_while_it_is_runnable(void)
 	struct p *victim = allp(0), *thief = allp(1);
 	struct g *g = NULL;
 
+	set_up();
 	runqput(victim, allg(1), true);
 	runqput(victim, allg(2), true); /* 1 is kicked into the ring */
 	MUST(runqsteal(thief, victim, true, &g) == 1);
@@ -107,6 +90,7 @@ static bool what_overflows_goes_to_the_global_queue_and_comes_back(void)
 	struct g *g;
 	bool inherit;
 
+	set_up();
 	fill(p, 2 * RUNQ_SIZE);
 	for (uint32_t n = 0; n < 2 * RUNQ_SIZE; n++) {
 		g = runqget(p, &inherit);
@@ -129,6 +113,7 @@ static bool is_never_seen_empty_while_it_is_not(void)
 	int status;
 	pid_t reader;
 
+	set_up();
 	runqput(p, allg(1), true);
 	reader = fork();
 	if (reader == 0) {
@@ -169,21 +154,8 @@ static bool thieves_visit_each_p_once_whatever_the_number(void)
 
 unsigned runq_tests(void)
 {
-	static bool (*const test[])(void) = {
-		every_length_comes_out_in_order,
-		a_thief_takes_half_rounded_up_and_nothing_twice,
-		the_next_one_is_stolen_last_and_only_while_it_is_runnable,
-		what_overflows_goes_to_the_global_queue_and_comes_back,
-		is_never_seen_empty_while_it_is_not,
-		thieves_visit_each_p_once_whatever_the_number,
-	};
-	unsigned failed = 0;
-
-	for (unsigned i = 0; i < sizeof test / sizeof *test; i++) {
-		set_up();
-		failed += !test[i]();
-		sh_segment_detach();
-	}
-	printf("runq: %zu cases, %u failed\n", sizeof test / sizeof *test, failed);
-	return failed;
+	return WHITE_RUN("runq", every_length_comes_out_in_order, a_thief_takes_half_rounded_up_and_nothing_twice,
+			 the_next_one_is_stolen_last_and_only_while_it_is_runnable,
+			 what_overflows_goes_to_the_global_queue_and_comes_back, is_never_seen_empty_while_it_is_not,
+			 thieves_visit_each_p_once_whatever_the_number);
 }

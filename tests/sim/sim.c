@@ -955,10 +955,14 @@ int main(int argc, char **argv)
 	if (one || count) {
 		batch(one ? seed : 1, count ? count : 1, deaths);
 	} else {
-		unsigned failed = runq_tests();
+		static unsigned (*const inside[])(void) = {runq_tests, schedule_tests, sysmon_tests, gfree_tests};
 
-		passed += !failed;
-		batches_failed += failed != 0;
+		for (unsigned i = 0; i < sizeof inside / sizeof *inside; i++) {
+			bool failed = inside[i]() != 0;
+
+			passed += !failed;
+			batches_failed += failed;
+		}
 		batch(1, SEEDS, false);
 		batch(1, SEEDS_DEATHS, true);
 	}

@@ -35,12 +35,20 @@ void sim_block(int64_t ns); /* the worker is in the kernel so long */
 _Noreturn void sim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void sim_failed(void); /* main's: prints the counts */
 
-/* The white-box tests of the run queues: how many failed. */
+/* For tests from inside (white.h): called at each point, and for what the core asks of its host. */
+extern void (*sim_probe)(const char *point);
+
+/* The tests from inside: how many failed. */
 unsigned runq_tests(void);
+unsigned schedule_tests(void);
+unsigned sysmon_tests(void);
+unsigned gfree_tests(void);
 
 /* ---- sim_net.c: pipes of a simulated kernel ---- */
 void sim_net_begin(void);
 bool sim_net_edge(void); /* somebody would find an event */
+#define SIM_PIPE_FD(i) ((int)(i) + 10)
+void sim_pipe_watch(unsigned i); /* it is in the set */
 void sim_pipe_put(unsigned i);
 int sim_pipe_take(unsigned i, int64_t when); /* Parks. 0, -EBADF closed, -ETIMEDOUT */
 void sim_pipe_close(unsigned i);

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define PIPES 8
-#define FD(i) ((int)(i) + 10)
 
 static struct {
 	unsigned bytes;
@@ -47,6 +46,12 @@ static void edge_on(unsigned i)
 		host_wake((unsigned)atomic_load(&sched.poller)); /* who sleeps in the set */
 }
 
+void sim_pipe_watch(unsigned i)
+{
+	pipes[i].watched = true;
+	pipes[i].gen = atomic_load(&polldesc(SIM_PIPE_FD(i))->gen);
+}
+
 void sim_pipe_put(unsigned i)
 {
 	pipes[i].bytes++;
@@ -57,13 +62,13 @@ void sim_pipe_close(unsigned i)
 {
 	pipes[i].closed = true; /* the descriptor, not the other end: who waits is told by the runtime alone */
 	pipes[i].edge = false;
-	netpoll_closed(FD(i));
+	netpoll_closed(SIM_PIPE_FD(i));
 }
 
 int sim_pipe_take(unsigned i, int64_t when)
 {
 	for (;;) {
-		struct pollwait w = netpoll_look(FD(i), POLL_READ);
+		struct pollwait w = netpoll_look(SIM_PIPE_FD(i), POLL_READ);
 		int r;
 
 		KILL_POINT("sim.pipe.looked");
@@ -94,7 +99,7 @@ unsigned host_poll(void)
 	for (unsigned i = 0; i < PIPES; i++)
 		if (pipes[i].edge) {
 			pipes[i].edge = false;
-			m->events[n++] = (struct net_event){.events = 1, .fd = (uint32_t)FD(i), .gen = pipes[i].gen};
+			m->events[n++] = (struct net_event){.events = 1, .fd = (uint32_t)SIM_PIPE_FD(i), .gen = pipes[i].gen};
 		}
 	if (!n)
 		return 0;

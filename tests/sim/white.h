@@ -1,0 +1,31 @@
+/*
+ * white.h - tests of the scheduler from inside: a fresh segment is put into a state, one function of the
+ * core is called on it, and what it has chosen and left is looked at. No goroutine's code runs.
+ */
+#ifndef TESTS_SIM_WHITE_H
+#define TESTS_SIM_WHITE_H
+
+#include "core/life.h"
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+
+#define MUST(cond) \
+	do { \
+		if (!(cond)) { \
+			printf("white: %s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
+			return false; \
+		} \
+	} while (0)
+
+/* A fresh segment, procs idle Ps, gs runnable Gs of one task in no queue; we are the M in seat 1. */
+void white_begin(unsigned procs, uint32_t gs);
+unsigned white_run(const char *what, bool (*const test[])(void), size_t n); /* how many failed */
+#define WHITE_RUN(what, ...) \
+	white_run(what, (bool (*const[])(void)){__VA_ARGS__}, sizeof((bool (*const[])(void)){__VA_ARGS__}) / sizeof(void *))
+
+struct p *white_p(unsigned id, int seat); /* gives that P to the M in that seat */
+void white_leave(struct g *);		  /* the one that schedule() has chosen is off its M again, and waits */
+void white_wait(struct g *, enum waitreason); /* a runnable one in no queue waits */
+
+#endif
