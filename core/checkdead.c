@@ -53,6 +53,10 @@ static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
 	case WAIT_WG:
 	case WAIT_SEM:
 	case WAIT_ONCE:
+	case WAIT_PTHREAD_LOCK:
+	case WAIT_PTHREAD_COND:
+	case WAIT_PTHREAD_SEM:
+	case WAIT_SIGNAL:
 		return true;
 	case WAIT_JOIN:
 		return same_task(t, g->sudog.queue);

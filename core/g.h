@@ -34,7 +34,8 @@ enum g_status { G_IDLE, G_RUNNABLE, G_RUNNING, G_SYSCALL, G_WAITING, G_DEAD = 6,
 enum waitreason {
 	WAIT_ZERO, WAIT_IO, WAIT_SLEEP, WAIT_RECV_NIL, WAIT_SEND_NIL, WAIT_SELECT_EMPTY, WAIT_SELECT,
 	WAIT_RECV, WAIT_SEND, WAIT_COND, WAIT_MUTEX, WAIT_RW_RLOCK, WAIT_RW_LOCK, WAIT_WG, WAIT_SEM,
-	WAIT_JOIN, WAIT_ONCE, WAIT_PREEMPTED, WAIT_STOPTHEWORLD, WAIT_REASONS
+	WAIT_JOIN, WAIT_ONCE, WAIT_PREEMPTED, WAIT_STOPTHEWORLD, WAIT_PTHREAD_LOCK, WAIT_PTHREAD_COND, WAIT_PTHREAD_SEM, WAIT_SIGNAL,
+	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];
 const char *g_status_name(unsigned status);
@@ -72,7 +73,7 @@ struct sudog {
 };
 
 enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
-enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32 };
+enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32, GF_OWN = 64 };
 
 /*
  * A goroutine.
@@ -132,6 +133,7 @@ struct g {
 		void *caught;
 		unsigned uncaught;
 		uint32_t run;	    /* of this goroutine and attempt, else they are none */
+		void *own;	    /* what a thread has of its own (GF_OWN): worker/posix_thread.c */
 	} cxx;
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 && offsetof(struct sudog, slot) <= 56 &&

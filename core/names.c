@@ -23,6 +23,10 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_ONCE] = "sync.Once.Do",
 	[WAIT_PREEMPTED] = "preempted",
 	[WAIT_STOPTHEWORLD] = "stopping the world",
+	[WAIT_PTHREAD_LOCK] = "pthread lock",
+	[WAIT_PTHREAD_COND] = "pthread_cond_wait",
+	[WAIT_PTHREAD_SEM] = "sem_wait",
+	[WAIT_SIGNAL] = "signal",
 };
 
 const char *g_status_name(unsigned status)

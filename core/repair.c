@@ -15,6 +15,7 @@
 #include "core/netpoll.h"
 #include "core/sched.h"
 #include "core/sync.h"
+#include "core/waits.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -92,6 +93,7 @@ static void lost(struct m *m, struct g *g)
 		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
+	waits_look_again(t);
 	if (!root && g->attempt < g->attempts) {
 		g_restart(g);
 		return;

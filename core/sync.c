@@ -203,17 +203,17 @@ void wq_repair(struct shoal_waitq_ *q, struct note *n)
 
 /* ---- cancellation ---- */
 
-static bool cancellable(unsigned why)
+bool wait_cancellable(unsigned why)
 {
 	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
-	       why != WAIT_STOPTHEWORLD;
+	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK;
 }
 
 bool wait_over(struct g *g, uint32_t seq)
 {
 	uint32_t how = atomic_load(&g->sudog.state);
 
-	if (g_cancelled(g) && cancellable(g->waitreason))
+	if (g_cancelled(g) && wait_cancellable(g->waitreason))
 		return true;
 	return g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED);
 }
@@ -230,7 +230,7 @@ void g_cancel_wake(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 
-	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && cancellable(g->waitreason))
+	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && wait_cancellable(g->waitreason))
 		goready(g, G_SEQ(s));
 	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
 		host_kick((unsigned)G_OWNER_SEAT(s)); /* the kernel lets it go: worker/blocking.c */

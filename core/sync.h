@@ -64,6 +64,7 @@ void g_cancel_mark(struct g *, uint64_t gid);
 void g_cancel_wake(struct g *);
 /* The wait with this sequence is over before it has begun: told, or cancelled. */
 bool wait_over(struct g *, uint32_t seq);
+bool wait_cancellable(unsigned why);
 
 /* The current goroutine; gives way first if asked to. Ends the process' business if there is none. */
 static inline struct g *api_enter(const char *call)

@@ -52,6 +52,7 @@ void host_task_exit(struct g *g)
 {
 	struct handler *h;
 
+	thread_end(g, false);
 	for (;;) {
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
@@ -66,5 +67,6 @@ void host_task_exit(struct g *g)
 		h->fn(h->arg);
 		g_free(g, h);
 	}
+	g->flags &= (uint8_t)~GF_OWN; /* what else it has of its own is not ended by an end of the task */
 	streams_flush(g);
 }

@@ -6,6 +6,7 @@
  *
  * DEATH  a static whose initializer died is begun anew by another
  */
+#include "core/waits.h"
 #include "worker/posix.h"
 
 #include <dlfcn.h>
@@ -79,16 +80,10 @@ void *__cxa_get_globals(void)
 		unsigned uncaught;
 	} thread;
 	struct g *g = on_g();
-	uint32_t run;
 
 	if (!g)
 		return &thread;
-	run = ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
-	if (g->cxx.run != run) {
-		g->cxx.caught = NULL;
-		g->cxx.uncaught = 0;
-		g->cxx.run = run;
-	}
+	g_fresh(g);
 	return &g->cxx;
 }
 
@@ -98,12 +93,6 @@ void *__cxa_get_globals_fast(void)
 }
 
 /* ---- statics ---- */
-
-static void wait_turn(unsigned *round)
-{
-	if ((*round)++ < 4 || shoal_sleep(100000) < 0)
-		shoal_yield();
-}
 
 struct guard {
 	_Atomic uint8_t done; /* as the compiler looks at it */
@@ -128,11 +117,25 @@ static bool gone(int by)
 	return state == G_DEAD || state == G_IDLE;
 }
 
+/* Until the initializer is done with it; a thread tells nobody. */
+static void await(struct g *g, struct guard *guard)
+{
+	struct shoal_waitq_ *q = atomic_load(&guard->by) & OF_G ? waits_take(g, guard) : NULL;
+	int by = q ? atomic_load(&guard->by) : 0;
+
+	if (by & OF_G && !gone(by)) {
+		waits_park(q, g, guard, WAIT_PTHREAD_LOCK, 0);
+		return;
+	}
+	if (q)
+		waits_drop(q);
+	shoal_yield();
+}
+
 int __cxa_guard_acquire(struct guard *guard)
 {
 	struct g *g = on_g();
 	int mine = initializer(g), by;
-	unsigned round = 0;
 
 	while (!atomic_load(&guard->done)) {
 		by = 0;
@@ -142,20 +145,29 @@ int __cxa_guard_acquire(struct guard *guard)
 		if (by == mine && g)
 			host_misuse("a static of C++ needs itself to be initialized");
 		if (g)
-			wait_turn(&round);
+			await(g, guard);
 		else
 			sched_yield();
 	}
 	return 0;
 }
 
+static void leave(struct guard *guard)
+{
+	struct g *g = on_g();
+
+	atomic_store(&guard->by, 0);
+	if (g)
+		waits_wake(g, guard, true);
+}
+
 void __cxa_guard_release(struct guard *guard)
 {
 	atomic_store(&guard->done, 1);
-	atomic_store(&guard->by, 0);
+	leave(guard);
 }
 
 void __cxa_guard_abort(struct guard *guard)
 {
-	atomic_store(&guard->by, 0);
+	leave(guard);
 }

@@ -232,8 +232,11 @@ void host_before_park(struct g *g)
 
 void host_g_end(struct g *g)
 {
-	struct m *m = getm;
+	struct m *m;
 
+	if (__builtin_expect(g->flags & GF_OWN, 0))
+		thread_end(g, true);
+	m = getm;
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
 			     atomic_load_explicit(&m->out[1].held, memory_order_relaxed), 0))
 		output_flush(g, true);

@@ -65,8 +65,10 @@ static _Noreturn void end_task(int code)
 
 void _exit(int code)
 {
-	if (on_g())
+	if (on_g()) {
+		getg()->flags &= (uint8_t)~GF_OWN; /* no destructors */
 		end_task(code);
+	}
 	for (;;)
 		syscall(SYS_exit_group, code);
 }

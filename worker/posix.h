@@ -19,6 +19,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* real_NAME: libc's own. */
+#define REAL(result, name, params, ...) \
+	static result real_##name params \
+	{ \
+		static result(*libc) params; \
+		if (!libc) \
+			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
+		return libc(__VA_ARGS__); \
+	}
+
 /* On a goroutine: it gives way first if it was asked to. */
 static inline struct g *posix_enter(void)
 {
@@ -57,6 +67,18 @@ static inline void iov_free(const struct iovec *few, struct iovec *v)
 	if (v != few)
 		free(v);
 	errno = err;
+}
+
+/* What the goroutine has of its own is that of its present run. */
+static inline void g_fresh(struct g *g)
+{
+	uint32_t run = ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
+
+	if (__builtin_expect(g->cxx.run == run, 1))
+		return;
+	g->cxx.caught = g->cxx.own = NULL;
+	g->cxx.uncaught = 0;
+	g->cxx.run = run;
 }
 
 enum poll_kind fd_kind(int fd);

@@ -27,15 +27,6 @@ struct signals {
 	int64_t when, every;
 };
 
-#define REAL(result, name, params, ...) \
-	static result real_##name params \
-	{ \
-		static result(*libc) params; \
-		if (!libc) \
-			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
-		return libc(__VA_ARGS__); \
-	}
-
 REAL(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old), sig, act, old)
 REAL(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), how, set, old)
 REAL(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), how, set, old)

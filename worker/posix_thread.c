@@ -1,229 +1,455 @@
 /*
- * posix_thread.c - what waits inside a process in libc, called on goroutines: mutexes, conditions and
- * semaphores of pthreads.
+ * posix_thread.c - what a thread has of its own, and a goroutine: variables of _Thread_local, values of
+ * keys, what is to be done at its end. And threads that a module makes.
  *
- * Their futexes are the process's, and their owner is a thread: a goroutine that waited there would
- * hold up its worker and be woken by nobody in another. So a goroutine tries, gives way and tries
- * again. That is enough for a library that is seldom contended; who waits much takes shoal_mutex and
- * its kin. In the objects themselves libc's words are used, so a thread of the module's may hold them.
+ * A goroutine is to C what a thread is: a module's _Thread_local variable is one for each goroutine, a
+ * block of the task's heap made at the first look, and good in every worker. The compiler gets at it by
+ * __tls_get_addr, which is ours; libraries, and a module built with -ftls-model=initial-exec, have
+ * those of the worker. So is it with keys: those made by module code are the goroutine's.
  *
- * DEATH  what a dead goroutine held stays locked, as in a process
+ * Threads belong to the worker they were made on, and use nothing of the runtime.
+ *
+ * OWNER  the goroutine; cxx.run says of which run of it
+ * DEATH  what a goroutine had that did not come to its end goes with the task
  */
+#include "core/waits.h"
 #include "worker/posix.h"
 
 #include <dlfcn.h>
-#include <linux/futex.h>
+#include <link.h>
+#include <limits.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <time.h>
+#include <threads.h>
 
-#define REAL(result, name, params, ...) \
-	static result real_##name params \
-	{ \
-		static result(*libc) params; \
-		if (!libc) \
-			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
-		return libc(__VA_ARGS__); \
+struct at_end {
+	struct at_end *next;
+	void (*fn)(void *);
+	void *arg;
+};
+
+struct value {
+	pthread_key_t key;
+	const void *value;
+};
+
+struct own {
+	size_t module; /* whose variables lie at tls; 0: none yet */
+	char *tls, *block;
+	struct at_end *at_end;
+	struct value *values;
+	unsigned nvalues, room;
+	void *once[2];
+};
+
+static struct own *own_of(struct g *g)
+{
+	if (!(g->flags & GF_OWN))
+		return NULL;
+	g_fresh(g);
+	return g->cxx.own;
+}
+
+static struct own *make_own(struct g *g)
+{
+	struct own *o = own_of(g);
+
+	if (o || !(o = g_alloc(g, sizeof *o)))
+		return o;
+	memset(o, 0, sizeof *o);
+	g_fresh(g);
+	g->cxx.own = o;
+	g->flags |= GF_OWN;
+	return o;
+}
+
+/* ---- variables ---- */
+
+struct image { /* of this process; modules are where they are in all */
+	size_t module, size, filled, align, skew;
+	const char *from;
+	uintptr_t text;
+};
+
+static int find_image(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct image *im = arg;
+	const ElfW(Phdr) *tls = NULL;
+	bool here = false;
+
+	(void)size;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		here |= p->p_type == PT_LOAD && im->text - (info->dlpi_addr + p->p_vaddr) < p->p_memsz;
+		if (p->p_type == PT_TLS)
+			tls = p;
 	}
-
-/* Gives way, longer each time. */
-static void turn(unsigned *round)
-{
-	unsigned n = (*round)++;
-
-	if (n < 4 || shoal_sleep(10000l << (n < 12 ? n - 4 : 7)) < 0)
-		shoal_yield();
+	if (!here)
+		return 0;
+	if (tls) {
+		im->align = tls->p_align > 16 ? tls->p_align : 16;
+		im->skew = tls->p_vaddr & (im->align - 1);
+		im->size = tls->p_memsz;
+		im->filled = tls->p_filesz;
+		im->from = (const char *)info->dlpi_addr + tls->p_vaddr;
+		im->module = info->dlpi_tls_modid;
+	}
+	return 1;
 }
 
-static bool past(clockid_t clock, const struct timespec *when)
+/* The variables of the module that the task runs; NULL: what is asked for is not one of them. */
+static char *make_tls(struct g *g, size_t module)
 {
-	struct timespec now;
+	static struct image last;
+	struct own *o;
 
-	if (!when || clock_gettime(clock, &now) < 0)
-		return false;
-	return now.tv_sec > when->tv_sec || (now.tv_sec == when->tv_sec && now.tv_nsec >= when->tv_nsec);
+	if (last.text != g->task->text_start) {
+		last = (struct image){.text = g->task->text_start};
+		dl_iterate_phdr(find_image, &last);
+	}
+	if (last.module != module)
+		return NULL;
+	o = make_own(g);
+	if (o)
+		o->block = sh_heap_alloc(g->task->heap, (unsigned)getm->seat, getp() ? getp()->id : SH_HEAP_NOCPU,
+					 last.size + last.skew, last.align, true);
+	if (!o || !o->block)
+		host_misuse("no memory for the goroutine's _Thread_local variables");
+	o->tls = o->block + last.skew;
+	memcpy(o->tls, last.from, last.filled);
+	o->module = module;
+	return o->tls;
 }
 
-/* ---- mutex ---- */
+struct tls_index {
+	unsigned long module, offset;
+};
+void *__tls_get_addr(struct tls_index *);
 
-REAL(int, pthread_mutex_lock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_trylock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_unlock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_timedlock, (pthread_mutex_t *m, const struct timespec *t), m, t)
+REAL(void *, __tls_get_addr, (struct tls_index *at), at)
 
-#define KIND(m) ((m)->__data.__kind & 0x7f)
 /*
- * Those of a library, in memory of the process, are left to libc, whose threads may hold them; and
- * those that it keeps lists of or lends a priority.
+ * std::call_once leaves what is to be called in two of the library's variables and calls pthread_once,
+ * on which the goroutine may wait and move: they are the goroutine's as well, and the library finds
+ * them in its own when it is called.
  */
-#define OURS(m) (sh_shared(m) && KIND(m) <= PTHREAD_MUTEX_ADAPTIVE_NP)
-#define WORD(m) ((_Atomic int *)&(m)->__data.__lock)
+static void **once_vars[2];
 
-static int me(const struct g *g)
+/* dlsym asks us for the address of a variable that it finds. */
+static void find_once_vars(void)
 {
-	return (int)(g_index(g) | 1u << 30); /* no thread has such a number */
+	static bool found;
+
+	if (found)
+		return;
+	found = true;
+	*(void **)&once_vars[0] = dlsym(RTLD_DEFAULT, "_ZSt15__once_callable");
+	*(void **)&once_vars[1] = dlsym(RTLD_DEFAULT, "_ZSt11__once_call");
 }
 
-static int try_mutex(struct g *g, pthread_mutex_t *m)
+void thread_once(struct g *g)
 {
-	bool mine = m->__data.__owner == me(g);
-	int zero = 0;
+	struct own *o = own_of(g);
 
-	if (mine && KIND(m) == PTHREAD_MUTEX_RECURSIVE_NP) {
-		m->__data.__count++;
+	for (int i = 0; o && o->once[1] && i < 2; i++)
+		*once_vars[i] = o->once[i];
+}
+
+/* Not of the task's module. */
+static __attribute__((noinline)) void *of_library(struct g *g, struct tls_index *at)
+{
+	void *real = real___tls_get_addr(at);
+	struct own *o;
+
+	if (!g)
+		return real;
+	find_once_vars();
+	for (int i = 0; i < 2; i++)
+		if (real == once_vars[i] && (o = make_own(g)))
+			return &o->once[i];
+	return real;
+}
+
+void *__tls_get_addr(struct tls_index *at)
+{
+	struct g *g = on_g();
+	struct own *o = g ? own_of(g) : NULL;
+	char *tls = o && o->module == at->module ? o->tls : g ? make_tls(g, at->module) : NULL;
+
+	return tls ? tls + at->offset : of_library(g, at);
+}
+
+int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso);
+
+REAL(int, __cxa_thread_atexit_impl, (void (*fn)(void *), void *arg, void *dso), fn, arg, dso)
+
+/* Destructors of C++'s thread_local. */
+int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso)
+{
+	struct g *g = on_g();
+	struct own *o = g ? make_own(g) : NULL;
+	struct at_end *e = o ? g_alloc(g, sizeof *e) : NULL;
+
+	if (!g)
+		return real___cxa_thread_atexit_impl(fn, arg, dso);
+	if (!e)
+		return -1;
+	*e = (struct at_end){o->at_end, fn, arg};
+	o->at_end = e;
+	return 0;
+}
+
+/* ---- keys: those of a task are in its record, those that a constructor made in the process ---- */
+
+#define KEY_OURS (1u << 20)
+
+struct keys { /* a task's */
+	_Atomic uint32_t n;
+	struct {
+		_Atomic uint32_t used;
+		void (*at_end)(void *);
+	} key[PTHREAD_KEYS_MAX];
+};
+
+static struct {
+	bool made;
+	void (*at_end)(void *);
+} by_constructor[PTHREAD_KEYS_MAX];
+
+REAL(int, pthread_key_create, (pthread_key_t *key, void (*fn)(void *)), key, fn)
+REAL(int, pthread_key_delete, (pthread_key_t key), key)
+REAL(int, pthread_setspecific, (pthread_key_t key, const void *v), key, v)
+REAL(void *, pthread_getspecific, (pthread_key_t key), key)
+
+static struct keys *keys_of(struct g *g)
+{
+	return atomic_load(&g->task->own.keys);
+}
+
+static bool is_ours(struct g *g, pthread_key_t key)
+{
+	struct keys *k = keys_of(g);
+
+	if (key < PTHREAD_KEYS_MAX)
+		return by_constructor[key].made;
+	return k && key - KEY_OURS < PTHREAD_KEYS_MAX && atomic_load(&k->key[key - KEY_OURS].used);
+}
+
+int pthread_key_create(pthread_key_t *key, void (*fn)(void *))
+{
+	struct g *g = on_g();
+	struct keys *k;
+	void *none = NULL;
+	int r;
+
+	if (!g) {
+		r = real_pthread_key_create(key, fn);
+		if (r == 0 && sh_loading_heap && *key < PTHREAD_KEYS_MAX) {
+			by_constructor[*key].made = true;
+			by_constructor[*key].at_end = fn;
+		}
+		return r;
+	}
+	if (!(k = keys_of(g))) {
+		if (!(k = g_alloc(g, sizeof *k)))
+			return ENOMEM;
+		memset(k, 0, sizeof *k);
+		if (!atomic_compare_exchange_strong(&g->task->own.keys, &none, k)) {
+			g_free(g, k);
+			k = none;
+		}
+	}
+	for (unsigned i = 0; i < PTHREAD_KEYS_MAX; i++) {
+		uint32_t unused = 0;
+
+		if (atomic_load(&k->key[i].used) || !atomic_compare_exchange_strong(&k->key[i].used, &unused, 1))
+			continue;
+		k->key[i].at_end = fn;
+		*key = KEY_OURS + i;
 		return 0;
 	}
-	if (!atomic_compare_exchange_strong(WORD(m), &zero, 1))
-		return mine && KIND(m) == PTHREAD_MUTEX_ERRORCHECK_NP ? EDEADLK : EBUSY;
-	m->__data.__count = 1;
-	m->__data.__owner = me(g);
-	m->__data.__nusers++;
+	return EAGAIN;
+}
+
+int pthread_key_delete(pthread_key_t key)
+{
+	struct g *g = on_g();
+
+	if (!g || key < PTHREAD_KEYS_MAX)
+		return real_pthread_key_delete(key);
+	if (!is_ours(g, key))
+		return EINVAL;
+	atomic_store(&keys_of(g)->key[key - KEY_OURS].used, 0);
 	return 0;
 }
 
-static int take_mutex(struct g *g, pthread_mutex_t *m, const struct timespec *when)
+static struct value *find_value(struct own *o, pthread_key_t key)
 {
-	unsigned round = 0;
-	int r;
-
-	while ((r = try_mutex(g, m)) == EBUSY) {
-		if (past(CLOCK_REALTIME, when))
-			return ETIMEDOUT;
-		turn(&round);
-	}
-	return r;
+	for (unsigned i = 0; o && i < o->nvalues; i++)
+		if (o->values[i].key == key)
+			return &o->values[i];
+	return NULL;
 }
 
-int pthread_mutex_lock(pthread_mutex_t *m)
+int pthread_setspecific(pthread_key_t key, const void *value)
 {
 	struct g *g = on_g();
+	struct own *o;
+	struct value *v;
 
-	return g && OURS(m) ? take_mutex(g, m, NULL) : real_pthread_mutex_lock(m);
-}
+	if (!g || (key < PTHREAD_KEYS_MAX && !is_ours(g, key)))
+		return real_pthread_setspecific(key, value);
+	if (!is_ours(g, key))
+		return EINVAL;
+	if (!(o = make_own(g)))
+		return ENOMEM;
+	v = find_value(o, key);
+	if (!v && o->nvalues == o->room) {
+		struct value *more = g_alloc(g, (o->room + 8) * sizeof *more);
 
-int pthread_mutex_trylock(pthread_mutex_t *m)
-{
-	struct g *g = on_g();
-	int r;
-
-	if (!g || !OURS(m))
-		return real_pthread_mutex_trylock(m);
-	r = try_mutex(g, m);
-	return r == EDEADLK ? EBUSY : r;
-}
-
-int pthread_mutex_timedlock(pthread_mutex_t *restrict m, const struct timespec *restrict when)
-{
-	struct g *g = on_g();
-
-	return g && OURS(m) ? take_mutex(g, m, when) : real_pthread_mutex_timedlock(m, when);
-}
-
-int pthread_mutex_unlock(pthread_mutex_t *m)
-{
-	struct g *g = on_g();
-
-	if (!g || !OURS(m))
-		return real_pthread_mutex_unlock(m);
-	if (KIND(m) == PTHREAD_MUTEX_RECURSIVE_NP || KIND(m) == PTHREAD_MUTEX_ERRORCHECK_NP) {
-		if (m->__data.__owner != me(g))
-			return EPERM;
-		if (KIND(m) == PTHREAD_MUTEX_RECURSIVE_NP && --m->__data.__count > 0)
-			return 0;
-	}
-	m->__data.__count = 0;
-	m->__data.__owner = 0;
-	m->__data.__nusers--;
-	if (atomic_exchange(WORD(m), 0) > 1) /* a thread of this worker waits */
-		syscall(SYS_futex, WORD(m), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
-	return 0;
-}
-
-/* ---- condition: a count of what was signalled, shared by many; who waits may be woken for another's ---- */
-
-REAL(int, pthread_cond_wait, (pthread_cond_t *c, pthread_mutex_t *m), c, m)
-REAL(int, pthread_cond_timedwait, (pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t), c, m, t)
-REAL(int, pthread_cond_signal, (pthread_cond_t *c), c)
-REAL(int, pthread_cond_broadcast, (pthread_cond_t *c), c)
-
-static _Atomic uint32_t *told(const pthread_cond_t *c)
-{
-	return &sched.told[(uintptr_t)c / sizeof *c * 0x9e3779b97f4a7c15ul >> 58];
-}
-
-static int wait_cond(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *when)
-{
-	clockid_t clock = c->__data.__wrefs & 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME; /* as pthread_condattr_setclock said */
-	uint32_t before = atomic_load(told(c));
-	unsigned round = 0;
-	int r = pthread_mutex_unlock(m);
-
-	if (r)
-		return r;
-	while (atomic_load(told(c)) == before && !(r = past(clock, when) ? ETIMEDOUT : 0))
-		turn(&round);
-	pthread_mutex_lock(m);
-	return r;
-}
-
-int pthread_cond_wait(pthread_cond_t *restrict c, pthread_mutex_t *restrict m)
-{
-	return on_g() && sh_shared(c) ? wait_cond(c, m, NULL) : real_pthread_cond_wait(c, m);
-}
-
-int pthread_cond_timedwait(pthread_cond_t *restrict c, pthread_mutex_t *restrict m, const struct timespec *restrict when)
-{
-	return on_g() && sh_shared(c) ? wait_cond(c, m, when) : real_pthread_cond_timedwait(c, m, when);
-}
-
-int pthread_cond_signal(pthread_cond_t *c)
-{
-	if (getm && sh_shared(c))
-		atomic_fetch_add(told(c), 1);
-	return real_pthread_cond_signal(c);
-}
-
-int pthread_cond_broadcast(pthread_cond_t *c)
-{
-	if (getm && sh_shared(c))
-		atomic_fetch_add(told(c), 1);
-	return real_pthread_cond_broadcast(c);
-}
-
-/* ---- semaphore, join ---- */
-
-REAL(int, sem_wait, (sem_t *s), s)
-REAL(int, sem_timedwait, (sem_t *s, const struct timespec *t), s, t)
-REAL(int, pthread_join, (pthread_t t, void **result), t, result)
-
-static int wait_sem(struct g *g, sem_t *s, const struct timespec *when)
-{
-	unsigned round = 0;
-
-	while (sem_trywait(s) < 0) {
-		if (errno != EAGAIN)
-			return -1;
-		if (g_cancelled(g) || past(CLOCK_REALTIME, when)) {
-			errno = g_cancelled(g) ? ECANCELED : ETIMEDOUT;
-			return -1;
+		if (!more)
+			return ENOMEM;
+		if (o->values) {
+			memcpy(more, o->values, o->nvalues * sizeof *more);
+			g_free(g, o->values);
 		}
-		turn(&round);
+		o->values = more;
+		o->room += 8;
 	}
+	if (!v)
+		v = &o->values[o->nvalues++];
+	*v = (struct value){key, value};
 	return 0;
 }
 
-int sem_timedwait(sem_t *restrict s, const struct timespec *restrict when)
+void *pthread_getspecific(pthread_key_t key)
 {
 	struct g *g = on_g();
+	struct value *v;
 
-	return g && sh_shared(s) ? wait_sem(g, s, when) : real_sem_timedwait(s, when);
+	if (!g || (key < PTHREAD_KEYS_MAX && !is_ours(g, key)))
+		return real_pthread_getspecific(key);
+	v = find_value(own_of(g), key);
+	return v && is_ours(g, key) ? (void *)v->value : NULL;
 }
 
-int sem_wait(sem_t *s)
+int tss_create(tss_t *key, tss_dtor_t fn)
 {
-	struct g *g = on_g();
+	return pthread_key_create(key, fn) == 0 ? thrd_success : thrd_error;
+}
 
-	return g && sh_shared(s) ? wait_sem(g, s, NULL) : real_sem_wait(s);
+void tss_delete(tss_t key)
+{
+	pthread_key_delete(key);
+}
+
+int tss_set(tss_t key, void *value)
+{
+	return pthread_setspecific(key, value) == 0 ? thrd_success : thrd_error;
+}
+
+void *tss_get(tss_t key)
+{
+	return pthread_getspecific(key);
+}
+
+/* ---- the end of a goroutine, on its stack ---- */
+
+static void end_variables(struct g *g, struct own *o)
+{
+	struct at_end *e;
+
+	while ((e = o->at_end)) {
+		o->at_end = e->next;
+		e->fn(e->arg);
+		g_free(g, e);
+	}
+}
+
+static bool end_values(struct g *g, struct own *o)
+{
+	bool some = false;
+
+	for (unsigned i = 0; i < o->nvalues; i++) {
+		struct value v = o->values[i];
+		void (*fn)(void *);
+
+		if (!v.value || !is_ours(g, v.key))
+			continue;
+		fn = v.key < PTHREAD_KEYS_MAX ? by_constructor[v.key].at_end : keys_of(g)->key[v.key - KEY_OURS].at_end;
+		o->values[i].value = NULL;
+		if (fn) {
+			fn((void *)v.value);
+			some = true;
+		}
+	}
+	return some;
+}
+
+/* all: not only what exit() does as well. */
+void thread_end(struct g *g, bool all)
+{
+	struct own *o = own_of(g);
+
+	if (!o)
+		return;
+	end_variables(g, o);
+	for (int i = 0; all && i < PTHREAD_DESTRUCTOR_ITERATIONS && end_values(g, o); i++)
+		end_variables(g, o);
+	if (!all) /* handlers of the task may still look at them */
+		return;
+	g->cxx.own = NULL;
+	g->flags &= (uint8_t)~GF_OWN;
+	if (o->block)
+		g_free(g, o->block);
+	if (o->values)
+		g_free(g, o->values);
+	g_free(g, o);
+}
+
+void pthread_exit(void *result)
+{
+	static void (*libc)(void *);
+
+	if (on_g())
+		shoal_exit();
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "pthread_exit");
+	libc(result);
+	abort();
+}
+
+void thrd_exit(int result)
+{
+	pthread_exit((void *)(intptr_t)result);
+}
+
+/* ---- threads ---- */
+
+REAL(int, pthread_create, (pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), t, a, fn, arg)
+REAL(int, thrd_create, (thrd_t *t, thrd_start_t fn, void *arg), t, fn, arg)
+REAL(int, pthread_join, (pthread_t t, void **result), t, result)
+REAL(int, thrd_join, (thrd_t t, int *result), t, result)
+
+/* From now on a lock may be held by a thread, which tells no goroutine. */
+static void has_threads(struct g *g)
+{
+	if (!g || atomic_load(&g->task->own.threads))
+		return;
+	atomic_store(&g->task->own.threads, 1);
+	waits_look_again(g->task);
+}
+
+int pthread_create(pthread_t *restrict t, const pthread_attr_t *restrict attr, void *(*fn)(void *), void *restrict arg)
+{
+	has_threads(on_g());
+	return real_pthread_create(t, attr, fn, arg);
+}
+
+int thrd_create(thrd_t *t, thrd_start_t fn, void *arg)
+{
+	has_threads(on_g());
+	return real_thrd_create(t, fn, arg);
 }
 
 /* A thread is of this worker, and so is who waits for it until then. */
@@ -237,4 +463,26 @@ int pthread_join(pthread_t t, void **result)
 	r = real_pthread_join(t, result);
 	exitsyscall();
 	return r;
+}
+
+int thrd_join(thrd_t t, int *result)
+{
+	int r;
+
+	if (!on_g())
+		return real_thrd_join(t, result);
+	entersyscallblock();
+	r = real_thrd_join(t, result);
+	exitsyscall();
+	return r;
+}
+
+int thrd_sleep(const struct timespec *want, struct timespec *left)
+{
+	return nanosleep(want, left) == 0 ? 0 : errno == EINTR || errno == ECANCELED ? -1 : -2;
+}
+
+void thrd_yield(void)
+{
+	sched_yield();
 }

@@ -22,6 +22,8 @@ void signals_start(void);
 /* posix_signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
 void *signal_fault_handler(struct g *, int sig);
 void signal_fault(int sig, siginfo_t *, void *ucontext);
+void thread_end(struct g *, bool all); /* posix_thread.c: destructors of what was its own. On its stack. May park */
+void thread_once(struct g *); /* what std::call_once has left for the function of pthread_once */
 void blocking_start(void);	 /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);	 /* programs that this worker has started and that have not ended */

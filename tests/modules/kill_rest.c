@@ -6,10 +6,13 @@
 #include <shoal.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define N 4
@@ -21,6 +24,8 @@ static struct shoal_sem sem;
 static struct shoal_once once;
 static _Atomic int done;
 static int first_runs;
+static sem_t one, none;
+static pthread_once_t ponce = PTHREAD_ONCE_INIT;
 
 /* Each holds it for longer than another may wait. */
 static void holds_long(void *arg)
@@ -85,10 +90,18 @@ static void first(void)
 
 static void units(void *arg)
 {
+	struct timespec soon;
+
 	(void)arg;
 	shoal_once_do(&once, first);
 	shoal_sem_release(&sem, 2); /* nobody waits: the next one takes them at once */
 	if (shoal_sem_acquire(&sem, 2) != 0 || !first_runs)
+		abort();
+	if (sem_post(&one) != 0 || sem_wait(&one) != 0 || pthread_once(&ponce, first) != 0)
+		abort();
+	clock_gettime(CLOCK_REALTIME, &soon);
+	soon.tv_nsec = (soon.tv_nsec + 500000) % 1000000000; /* or at once */
+	if (sem_timedwait(&none, &soon) == 0 || errno != ETIMEDOUT)
 		abort();
 	done++;
 }

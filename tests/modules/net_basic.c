@@ -2,16 +2,12 @@
  * net_basic.c - POSIX calls that park: shoal run net_basic.so CASE. Prints "ok" or what was wrong.
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
@@ -20,15 +16,6 @@
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 
 static struct shoal_wg wg;
 static int fd[2], port;
@@ -380,18 +367,9 @@ static void udp_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} cases[] = {{"pipe", pipe_case}, {"much", much_case}, {"nonblock", nonblock_case}, {"close", close_case},
+	static const struct net_case cases[] = {{"pipe", pipe_case}, {"much", much_case}, {"nonblock", nonblock_case}, {"close", close_case},
 		     {"readers", readers_case}, {"timeout", timeout_case}, {"poll", poll_case}, {"others", others_case},
 		     {"tcp", tcp_case}, {"udp", udp_case}};
 
-	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
-		if (!strcmp(argv[1], cases[i].name)) {
-			cases[i].fn();
-			puts("ok");
-			return 0;
-		}
-	return 2;
+	return NET_RUN(argc, argv, cases);
 }

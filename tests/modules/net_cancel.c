@@ -3,15 +3,11 @@
  * and ECANCELED, and calls that do not block go on as ever. Prints "ok".
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -26,17 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("%s, line %d: %s (errno %d: %s)\n", now_at, __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
-
 static char dir[] = "/tmp/shoal-net-cancel.XXXXXX", path[64], lock[64], fifo[64], local[64];
-static const char *now_at = "";
 static int empty[2], full[2], pair[2], stuffed[2], locked, listener;
 static char big[1 << 20];
 static _Atomic int about_to, done;
@@ -224,7 +210,7 @@ static void try(unsigned i, unsigned late, int64_t after)
 	int64_t from;
 	shoal_gid g;
 
-	now_at = calls[i].name;
+	net_at = calls[i].name;
 	about_to = done = 0;
 	g = shoal_go(calls_it, (unsigned[]){i, late}, 2 * sizeof i);
 	while (!about_to && !late)
@@ -288,7 +274,7 @@ int shoal_main(int argc, char **argv)
 			try(i, 0, -1);	   /* about to */
 			try(i, 1, 0);	   /* before */
 		}
-	now_at = "cleanup";
+	net_at = "cleanup";
 	MUST(system("rm -r /tmp/shoal-net-cancel.??????") == 0);
 	puts("ok");
 	return 0;

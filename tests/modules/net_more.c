@@ -2,19 +2,15 @@
  * net_more.c CASE - corners of POSIX on a goroutine. Prints "ok".
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -25,15 +21,6 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 
 static struct shoal_wg wg;
 static int fd[2], port;
@@ -355,17 +342,8 @@ static void fifo_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} cases[] = {{"flags", flags_case}, {"shutdown", shutdown_case}, {"connect", connect_case}, {"rights", rights_case},
+	static const struct net_case cases[] = {{"flags", flags_case}, {"shutdown", shutdown_case}, {"connect", connect_case}, {"rights", rights_case},
 		     {"poll", poll_case}, {"copies", copies_case}, {"language", language_case}, {"fifo", fifo_case}};
 
-	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
-		if (!strcmp(argv[1], cases[i].name)) {
-			cases[i].fn();
-			puts("ok");
-			return 0;
-		}
-	return 2;
+	return NET_RUN(argc, argv, cases);
 }

@@ -2,29 +2,16 @@
  * net_progs.c - names, streams and other programs: shoal run net_progs.so CASE. Prints "ok".
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 
 static struct shoal_wg wg;
 static _Atomic int count;
@@ -213,17 +200,8 @@ static void sleep_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} cases[] = {{"names", names_case}, {"system", system_case}, {"popen", popen_case},
+	static const struct net_case cases[] = {{"names", names_case}, {"system", system_case}, {"popen", popen_case},
 		     {"spawn", spawn_case}, {"streams", streams_case}, {"sleep", sleep_case}};
 
-	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
-		if (!strcmp(argv[1], cases[i].name)) {
-			cases[i].fn();
-			puts("ok");
-			return 0;
-		}
-	return 2;
+	return NET_RUN(argc, argv, cases);
 }

@@ -2,27 +2,14 @@
  * net_signal.c CASE - signals as a task sees them, and what pthreads has for waiting. Prints "ok".
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
-
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 
 static struct shoal_wg wg;
 static volatile sig_atomic_t got, times;
@@ -165,10 +152,7 @@ static void stdin_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} cases[] = {{"signals", signals_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
+	static const struct net_case cases[] = {{"signals", signals_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "term"))
 		raise(SIGTERM);
@@ -180,11 +164,5 @@ int shoal_main(int argc, char **argv)
 		signal(SIGSEGV, handles);
 		*nowhere = 1;
 	}
-	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
-		if (!strcmp(argv[1], cases[i].name)) {
-			cases[i].fn();
-			puts("ok");
-			return 0;
-		}
-	return 2;
+	return NET_RUN(argc, argv, cases);
 }

@@ -2,24 +2,12 @@
  * net_streams.c CASE - one FILE and many goroutines on two workers. Prints "ok".
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
-#include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 #define WRITERS 8
 #define LINES 2000
 
@@ -211,10 +199,7 @@ static void reopen_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct {
-		const char *name;
-		void (*fn)(void);
-	} cases[] = {{"file", file_case}, {"socket", socket_case}, {"locks", locks_case}, {"end", end_case}, {"reopen", reopen_case}};
+	static const struct net_case cases[] = {{"file", file_case}, {"socket", socket_case}, {"locks", locks_case}, {"end", end_case}, {"reopen", reopen_case}};
 
 	snprintf(path, sizeof path, "/tmp/shoal-net-streams.%lu", (unsigned long)shoal_self());
 	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)

@@ -2,24 +2,11 @@
  * net_syscall.c - system calls that block: the P goes on without them. shoal run net_syscall.so CASE
  */
 #define _GNU_SOURCE
-#include <shoal.h>
+#include "tests/modules/net.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-#define MUST(cond) \
-	do { \
-		if (!(cond)) { \
-			printf("line %d: %s (errno %d: %s)\n", __LINE__, #cond, errno, strerror(errno)); \
-			exit(1); \
-		} \
-	} while (0)
-#define MS 1000000
 
 static struct shoal_wg wg;
 static char path[] = "/tmp/shoal-net-syscall.XXXXXX";

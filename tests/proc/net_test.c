@@ -70,6 +70,16 @@ NET_TEST(corners)
 		runs("net_more", cases[i]);
 }
 
+NET_TEST(locks_of_pthreads_park)
+{
+	static const char *const cases[] = {"mutex", "cond", "rwlock", "barrier", "once", "sem", "c11", "own", "thread", "exit"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_locks", cases[i]);
+	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_locks.so deadlock 2>&1"), 2, "%s", text);
+	cr_expect(strstr(text, "all goroutines are asleep") && strstr(text, "[pthread lock]") && strstr(text, "[sem_wait]"), "%s", text);
+}
+
 NET_TEST(signals_and_locks_of_a_process)
 {
 	static const char *const cases[] = {"signals", "fault", "threads", "stdin"};
@@ -89,20 +99,28 @@ NET_TEST(modules_of_cplusplus)
 {
 	if (sh("command -v g++"))
 		return;
-	sh("cat >%s/m.cc <<'E'\n#include <pthread.h>\n#include <shoal.h>\n#include <cstdio>\n#include <stdexcept>\n#include <string>\n"
+	sh("cat >%s/m.cc <<'E'\n#include <pthread.h>\n#include <shoal.h>\n#include <cstdio>\n#include <mutex>\n"
+	   "#include <shared_mutex>\n#include <stdexcept>\n#include <string>\n"
 	   "static shoal_wg wg; static int made;\n"
 	   "struct S { int v; S() { made++; shoal_sleep(2000000); v = 7; } };\nstatic S &one() { static S s; return s; }\n"
 	   "static int deep(int n) { std::string s(100, 'x'); shoal_yield(); if (!n) throw std::runtime_error(\"deep\"); "
 	   "return deep(n - 1) + (int)s.size(); }\n"
+	   "static std::once_flag once; static int tries, ends; struct D { std::string s; D() : s(50, 'd') {} ~D() { ends++; } };\n"
+	   "static thread_local D d; static std::shared_mutex sm; static std::timed_mutex tm_;\n"
+	   "static void g(void *) { try { std::call_once(once, [] { tries++; shoal_sleep(1000000); "
+	   "if (tries == 1) throw std::runtime_error(\"x\"); }); } catch (const std::exception &) { shoal_yield(); } "
+	   "std::shared_lock<std::shared_mutex> l(sm); d.s += 'e'; shoal_yield(); if (d.s.size() != 51) std::puts(\"not its own\"); "
+	   "if (tm_.try_lock_for(std::chrono::milliseconds(1))) std::puts(\"taken twice\"); }\n"
 	   "static void f(void *) { try { one(); deep(20); } catch (const std::exception &e) { shoal_yield(); "
 	   "if (e.what() != std::string(\"deep\") || one().v != 7) std::puts(\"wrong\"); } }\n"
 	   "extern \"C\" int shoal_main(int, char **) { for (int i = 0; i < 20; i++) shoal_wg_go(&wg, f, nullptr, 0); "
-	   "shoal_wg_wait(&wg); std::printf(\"%%d\\n\", made); return 0; }\nE", dir);
+	   "shoal_wg_wait(&wg); tm_.lock(); for (int i = 0; i < 20; i++) shoal_wg_go(&wg, g, nullptr, 0); shoal_wg_wait(&wg); "
+	   "std::printf(\"%%d %%d %%d\\n\", made, tries, ends); return 0; }\nE", dir);
 	cr_assert_eq(sh("g++ -shared -fPIC -O2 -idirafter core -fstack-protector-all -fstack-clash-protection -o %s/m.so %s/m.cc 2>&1",
 			dir, dir), 0, "%s", text);
 	for (int i = 0; i < 5; i++) {
 		cr_expect_eq(sh("timeout 20 build/shoal run %s/m.so 2>&1", dir), 0, "%s", text);
-		cr_expect_str_eq(text, "1\n");
+		cr_expect_str_eq(text, "1 2 20\n");
 	}
 }
 
