@@ -486,7 +486,11 @@ void repair_seat(unsigned seat)
 	m->locks = 0;
 	memset(&m->note, 0, sizeof m->note);
 	KILL_POINT("repair.seat.clear");
-	/* A waker may have died between taking a sleeper's mark and waking it: they look for themselves. */
+	wakep(); /* for its P, before anything else is done */
+}
+
+void repair_wake(void)
+{
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && atomic_load(&allm(i)->blocked))
 			host_wake(i);

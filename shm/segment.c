@@ -74,8 +74,8 @@ int sh_segment_create(size_t memory_limit)
 		struct sh_seat *s = &sh_root->seat[i];
 
 		atomic_store(&s->wake_fd, -1);
-		for (unsigned k = 0; k < 8; k++)
-			s->own_fds[k] = -1;
+		for (unsigned k = 0; k < SH_OWN_FDS; k++)
+			s->own_fds[k] = s->gone_fds[k] = -1;
 	}
 	sh_root->memory_limit = memory_limit;
 	sh_root->started_ns = sh_now();

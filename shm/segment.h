@@ -57,6 +57,7 @@ enum sh_seat_state {
  *        the worker, ->DEAD->VACANT by the medic
  * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes
  */
+#define SH_OWN_FDS 8
 struct sh_seat {
 	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
 	_Atomic uint32_t state;
@@ -69,8 +70,9 @@ struct sh_seat {
 	 * it closed with its process, who wakes that one this moment might write into another file.
 	 */
 	_Atomic int32_t wake_fd;
-	int32_t own_fds[8];	    /* descriptors of its loop, to be closed after its death; -1 */
-	uint64_t started_ns;
+	int32_t own_fds[SH_OWN_FDS];  /* descriptors of its loop, to be closed after its death; -1 */
+	int32_t gone_fds[SH_OWN_FDS]; /* of the one that was here before: the medic is closing them. In one list at least */
+	uint64_t started_ns, live_ns; /* it sat down; it was ready to run goroutines */
 	int64_t dead_ns, mended_ns; /* the medic saw the last death; it was repaired */
 	_Atomic uint32_t restarts;  /* deaths so far; renewals do not count */
 	_Atomic uint32_t prompt;    /* it sleeps, and is run soon after it wakes: sh_prompt */

@@ -71,14 +71,31 @@ static void keep_crash(unsigned seat)
 	atomic_fetch_add(&rt->ncrashes, 1);
 }
 
-static void close_own(unsigned seat)
+/* Its descriptors make room for the next one's and are closed when that is on its way: it can take 100 us. */
+static void put_aside(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
-	for (unsigned i = 0; i < 8; i++) {
-		int fd = s->own_fds[i];
-
+	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
+		if (s->own_fds[i] < 0)
+			continue;
+		s->gone_fds[i] = s->own_fds[i];
+		KILL_POINT("medic.fds.aside");
 		s->own_fds[i] = -1;
+	}
+}
+
+static void close_gone(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
+		int fd = s->gone_fds[i];
+
+		if (fd >= 0 && s->own_fds[i] == fd) /* a medic died as it put it aside */
+			s->own_fds[i] = -1;
+		s->gone_fds[i] = -1;
+		KILL_POINT("medic.fds.closing");
 		if (fd >= ZFD_FIRST_FREE)
 			close(fd);
 	}
@@ -94,7 +111,7 @@ static void mend_seat(unsigned seat)
 	s->mended_ns = (int64_t)sh_now();
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
-	close_own(seat);
+	put_aside(seat);
 	tell_fence(seat);
 	atomic_store(&s->stopped, 0);
 	left_renewed(seat);
@@ -103,8 +120,10 @@ static void mend_seat(unsigned seat)
 		sched.deaths++;
 	}
 	atomic_store(&s->state, SEAT_VACANT);
-	wakep();
+	KILL_POINT("medic.mended");
 	tell_supervisor();
+	repair_wake();
+	close_gone(seat);
 }
 
 static void look_at_seats(void)
@@ -361,16 +380,18 @@ static void set_patience(void)
 
 static void begin(void)
 {
-	uint32_t state = atomic_load(&sh_root->seat[SH_SEAT_MEDIC].state);
-
 	sh_seat_take(SH_SEAT_MEDIC);
 	getm = allm(SH_SEAT_MEDIC);
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_TIMERSLACK, 1); /* sysmon's ticks are 20 us and more; the usual slack is 50 */
-	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1)
+	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1) {
 		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
-	(void)state;
+		repair_wake();
+		for (unsigned i = 1; i < SH_SEATS; i++)
+			close_gone(i);
+		tell_supervisor(); /* of whom he may have mended */
+	}
 	set_patience();
 	life_look(getm);
 	left_find();

@@ -100,8 +100,10 @@ static pid_t clone_seat(unsigned seat, uint32_t ticket)
 	if (atomic_load(&sh_root->over) || !atomic_compare_exchange_strong(&s->ticket, &ticket, ticket + 1))
 		_exit(0);
 	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
-	if (seat == SH_SEAT_MEDIC)
+	if (seat == SH_SEAT_MEDIC) {
+		setsid(); /* the kernel shares out time by sessions: one that works little is not made to wait for the workers */
 		medic_main();
+	}
 	worker_main(seat); /* as prompt as we are until it has begun */
 }
 

@@ -279,6 +279,7 @@ void worker_main(unsigned seat)
 	atomic_store(&s->prompt, atomic_load(&sched.pidle) == 0);
 	if (!atomic_load(&s->prompt))
 		sh_prompt(0, false);
+	s->live_ns = sh_now();
 	atomic_store(&s->state, SEAT_LIVE);
 	KILL_POINT("worker.live");
 	sh_mstart(g0_top, mstart, seat);

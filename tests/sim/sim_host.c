@@ -340,6 +340,7 @@ static void mend(unsigned seat)
 	atomic_store(&s->state, SEAT_DEAD);
 	KILL_POINT("sim.mend.dead");
 	repair_seat(seat);
+	repair_wake();
 	atomic_store(&s->state, SEAT_VACANT);
 	wakep();
 	KILL_POINT("sim.mend.vacant");
@@ -400,8 +401,10 @@ static void medic(void)
 	bool stops;
 
 	repair_begin();
-	if (medic_lives++)
+	if (medic_lives++) {
 		repair_seat(0);
+		repair_wake();
+	}
 	for (;;) {
 		bool soon, news = false, all = stalled;
 		int64_t tick;
