@@ -208,7 +208,12 @@ submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2
 
 test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
 demo-programs: all $(EXAMPLES) $(TEST_MODS)
-bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS) $(B)/examples/httpd.so
+bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS) $(B)/examples/httpd.so \
+	$(if $(shell command -v go),$(B)/bench.d/rows)
+
+$(B)/bench.d/rows: tests/bench/rows.go	# the same rows in Go, where there is one
+	@mkdir -p $(@D); echo "  GO    $@"
+	@HOME=$${HOME:-/tmp} GO111MODULE=off go build -o $@ $<
 
 test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
 	@tools/deps.sh

@@ -2,7 +2,7 @@
  * main.c - runs the benchmarks of suite.c, sched.c and net.c and prints their figures beside what we aim at and what
  * Go reaches.
  *
- *   bench [--procs N] [--only NAME] [--json]
+ *   bench [--procs N] [--only NAME] [--no-go] [--json]
  *
  * Each benchmark is a `shoal run` of its own. No supervisor answers at the socket that it is told,
  * so it starts one for this task alone and ends it afterwards: none finds memory that another has
@@ -13,6 +13,9 @@
  * Without --procs each row has the number of Ps that it says, 1 and 2 where both are told apart.
  * Figures are medians: of rounds after a warm-up within a run, or of cold runs. A figure that misses
  * its aim is marked with a !. Exit code: 0; 1 if a figure is missing; 2 usage.
+ *
+ * Where rows.go could be built (go is installed), each row is run by that too, right after ours: the
+ * column "Go here" is of this machine and these minutes, and what is behind it is marked with a <.
  */
 #include "tests/bench/load.h"
 
@@ -47,14 +50,16 @@ static struct row {
 	int connections;
 	bool more; /* is better */
 	bool of_plain; /* the figure is a ratio to a plain server's */
-	double found[TIMES_MAX];
-	int nfound;
+	struct found {
+		double v[TIMES_MAX];
+		int n;
+	} ours, gos; /* what was measured */
 } rows[] = {
 #define RUN(name, unit, procs, aim, go, module, task, times) \
-	{name, unit, procs, aim, go, module, task, times, TASK, 0, false, false, {0}, 0}
+	{name, unit, procs, aim, go, module, task, times, TASK, 0, false, false, {{0}, 0}, {{0}, 0}}
 #define LOAD(name, procs, aim, go, how, n, ratio) \
-	{name, "req/s", procs, aim, go, NULL, name, 3, how, n, true, false, {0}, 0}, \
-	{name "_of_epoll", "x", procs, ratio, ratio, NULL, name, 3, how, n, true, true, {0}, 0}
+	{name, "req/s", procs, aim, go, NULL, name, 3, how, n, true, false, {{0}, 0}, {{0}, 0}}, \
+	{name "_of_epoll", "x", procs, ratio, ratio, NULL, name, 3, how, n, true, true, {{0}, 0}, {{0}, 0}}
 	RUN("spawn", "ns", 1, 60, 231, "suite", "spawn", 1),
 	RUN("yield", "ns", 1, 25, 89, "suite", "yield", 1),
 	RUN("pingpong", "ns", 1, 100, 331, "suite", "pingpong", 1),
@@ -111,6 +116,8 @@ static char folder[4096]; /* of this program: shoal and bench.d are in it as wel
 static char nowhere[64];  /* an empty folder: no socket in it */
 static int procs; /* --procs; 0: as each row says */
 static const char *only;
+static bool with_go = true;
+static char go_version[32]; /* empty: no rows.go here */
 
 static int procs_of(const struct row *r)
 {
@@ -151,26 +158,27 @@ static void find_places(void)
 	atexit(remove_nowhere);
 }
 
-static _Noreturn void become_shoal(const char *module, const char *task, const char *more, int n, int out, pid_t parent)
+static _Noreturn void become(const char *const argv[], int n, int out, pid_t parent)
 {
-	char program[sizeof(folder) + 16], socket[96], number[16];
+	char socket[96], number[16];
 
-	snprintf(program, sizeof(program), "%s/shoal", folder);
 	snprintf(socket, sizeof(socket), "%s/none.sock", nowhere);
 	snprintf(number, sizeof(number), "%d", n);
 	setenv("SHOAL_SOCKET", socket, 1);
 	setenv("SHOAL_PROCS", number, 1);
+	setenv("GOMAXPROCS", number, 1);
 	unsetenv("SHOAL_DEBUG");
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1);
 	dup2(out, 1);
-	execl(program, program, "run", "--timeout", TASK_TIMEOUT, module, task, more, (char *)NULL);
-	fprintf(stderr, "bench: cannot run %s: %s\n", program, strerror(errno));
+	execv(argv[0], (char *const *)argv);
+	fprintf(stderr, "bench: cannot run %s: %s\n", argv[0], strerror(errno));
 	_exit(127);
 }
 
-static FILE *start_task(const char *module, const char *task, const char *more, int n, pid_t *pid)
+/* A program with n Ps; what it prints comes by the stream. */
+static FILE *start(const char *const argv[], int n, pid_t *pid)
 {
 	pid_t parent = getpid();
 	int ends[2];
@@ -181,12 +189,30 @@ static FILE *start_task(const char *module, const char *task, const char *more, 
 		exit(1);
 	}
 	if (*pid == 0)
-		become_shoal(module, task, more, n, ends[1], parent);
+		become(argv, n, ends[1], parent);
 	close(ends[1]);
 	out = fdopen(ends[0], "r");
 	if (!out)
 		abort();
 	return out;
+}
+
+static FILE *start_task(const char *module, const char *task, const char *more, int n, pid_t *pid)
+{
+	char program[sizeof(folder) + 16];
+	const char *const argv[] = {program, "run", "--timeout", TASK_TIMEOUT, module, task, more, NULL};
+
+	snprintf(program, sizeof(program), "%s/shoal", folder);
+	return start(argv, n, pid);
+}
+
+static FILE *start_go(const char *row, int n, pid_t *pid)
+{
+	char program[sizeof(folder) + 16];
+	const char *const argv[] = {program, row, NULL};
+
+	snprintf(program, sizeof(program), "%s/bench.d/rows", folder);
+	return start(argv, n, pid);
 }
 
 static int end_task(FILE *out, pid_t pid)
@@ -199,32 +225,64 @@ static int end_task(FILE *out, pid_t pid)
 	return status;
 }
 
-static void take_figure(const char *name, int n, bool of_plain, double figure)
+static void take_figure(const char *name, int n, bool of_plain, bool gos, double figure)
 {
-	for (struct row *r = rows; r < rows + NROWS; r++)
-		if (strcmp(r->name, name) == 0 && r->of_plain == of_plain && wanted(r) && procs_of(r) == n && r->nfound < TIMES_MAX)
-			r->found[r->nfound++] = figure;
+	for (struct row *r = rows; r < rows + NROWS; r++) {
+		struct found *f = gos ? &r->gos : &r->ours;
+
+		if (strcmp(r->name, name) == 0 && r->of_plain == of_plain && wanted(r) && procs_of(r) == n && f->n < TIMES_MAX)
+			f->v[f->n++] = figure;
+	}
 }
 
-/* Runs the row's task once and notes all figures that it prints. */
-static void run_task(const struct row *r)
+/* Notes all figures that the program prints, and waits for its end. */
+static void read_figures(const struct row *r, FILE *out, pid_t pid, bool gos)
 {
-	char module[sizeof(folder) + 64], line[256], name[64];
+	const char *who = gos ? "Go" : "shoal run";
+	char line[256], name[64];
 	double figure;
 	int status;
+
+	while (fgets(line, sizeof(line), out))
+		if (sscanf(line, "%63s %lf", name, &figure) == 2)
+			take_figure(name, procs_of(r), false, gos, figure);
+	status = end_task(out, pid);
+	if (WIFSIGNALED(status))
+		fprintf(stderr, "bench: %s: %s ended by signal %d\n", r->task, who, WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0)
+		fprintf(stderr, "bench: %s: %s exits with %d\n", r->task, who, WEXITSTATUS(status));
+}
+
+/* Runs the row's task once, here and in Go. */
+static void run_task(const struct row *r)
+{
+	char module[sizeof(folder) + 64];
 	FILE *out;
 	pid_t pid;
 
 	snprintf(module, sizeof(module), "%s/bench.d/%s.so", folder, r->module);
 	out = start_task(module, r->task, NULL, procs_of(r), &pid);
-	while (fgets(line, sizeof(line), out))
-		if (sscanf(line, "%63s %lf", name, &figure) == 2)
-			take_figure(name, procs_of(r), false, figure);
-	status = end_task(out, pid);
-	if (WIFSIGNALED(status))
-		fprintf(stderr, "bench: %s: shoal run ended by signal %d\n", r->task, WTERMSIG(status));
-	else if (WEXITSTATUS(status) != 0)
-		fprintf(stderr, "bench: %s: shoal run exits with %d\n", r->task, WEXITSTATUS(status));
+	read_figures(r, out, pid, false);
+	if (!*go_version || r->go <= 0)
+		return;
+	out = start_go(r->task, procs_of(r), &pid);
+	read_figures(r, out, pid, true);
+}
+
+static void find_go(void)
+{
+	pid_t pid;
+	FILE *out;
+	char program[sizeof(folder) + 16];
+
+	snprintf(program, sizeof(program), "%s/bench.d/rows", folder);
+	if (access(program, X_OK) < 0)
+		return;
+	out = start_go("version", 1, &pid);
+	if (!fgets(go_version, sizeof(go_version), out))
+		*go_version = 0;
+	go_version[strcspn(go_version, "\n")] = 0;
+	end_task(out, pid);
 }
 
 /* ---- servers ---- */
@@ -246,19 +304,12 @@ static double load_plain(const struct row *r)
 }
 
 /* The server says "port N" or "http://127.0.0.1:N/". */
-static double load_ours(const struct row *r)
+static double load_program(const struct row *r, FILE *out, pid_t pid)
 {
-	char module[sizeof(folder) + 64], line[256];
+	char line[256];
 	double figure = 0;
 	int port = 0;
-	FILE *out;
-	pid_t pid;
 
-	snprintf(module, sizeof(module), "%s/%s.so", folder, r->how == HTTP ? "examples/httpd" : "bench.d/net");
-	if (r->how == HTTP)
-		out = start_task(module, "--port", "0", procs_of(r), &pid);
-	else
-		out = start_task(module, "echo_server", NULL, procs_of(r), &pid);
 	while (!port && fgets(line, sizeof(line), out))
 		if (sscanf(line, "port %d", &port) != 1)
 			sscanf(line, "http://127.0.0.1:%d/", &port);
@@ -270,19 +321,47 @@ static double load_ours(const struct row *r)
 	return figure;
 }
 
+static double load_ours(const struct row *r)
+{
+	char module[sizeof(folder) + 64];
+	FILE *out;
+	pid_t pid;
+
+	snprintf(module, sizeof(module), "%s/%s.so", folder, r->how == HTTP ? "examples/httpd" : "bench.d/net");
+	if (r->how == HTTP)
+		out = start_task(module, "--port", "0", procs_of(r), &pid);
+	else
+		out = start_task(module, "echo_server", NULL, procs_of(r), &pid);
+	return load_program(r, out, pid);
+}
+
+static double load_go(const struct row *r)
+{
+	pid_t pid;
+	FILE *out = start_go(r->how == HTTP ? "http_server" : "echo_server", procs_of(r), &pid);
+
+	return load_program(r, out, pid);
+}
+
 /* The figures are those of the row and of its ratio, the next. */
 static void run_load(const struct row *r)
 {
-	double ours, plain;
+	const char *ratio = (r->of_plain ? r : r + 1)->name;
+	double ours, plain, gos;
 
 	if (r->how == HTTP && !load_has_wrk())
 		return;
 	ours = load_ours(r);
 	plain = load_plain(r);
+	gos = *go_version ? load_go(r) : 0;
 	if (ours > 0)
-		take_figure(r->task, procs_of(r), false, ours);
+		take_figure(r->task, procs_of(r), false, false, ours);
+	if (gos > 0)
+		take_figure(r->task, procs_of(r), false, true, gos);
 	if (ours > 0 && plain > 0)
-		take_figure((r->of_plain ? r : r + 1)->name, procs_of(r), true, ours / plain);
+		take_figure(ratio, procs_of(r), true, false, ours / plain);
+	if (gos > 0 && plain > 0)
+		take_figure(ratio, procs_of(r), true, true, gos / plain);
 }
 
 static void run_tasks(void)
@@ -313,12 +392,12 @@ static int compare(const void *a, const void *b)
 }
 
 /* False: a run has failed, and what is left is no median of as many as we say. */
-static bool figure_of(struct row *r, double *figure)
+static bool figure_of(const struct row *r, struct found *f, double *figure)
 {
-	if (r->nfound != r->times)
+	if (f->n != r->times)
 		return false;
-	qsort(r->found, (size_t)r->nfound, sizeof(r->found[0]), compare);
-	*figure = r->found[r->nfound / 2];
+	qsort(f->v, (size_t)f->n, sizeof(f->v[0]), compare);
+	*figure = f->v[f->n / 2];
 	return true;
 }
 
@@ -333,10 +412,12 @@ static void print_json(void)
 			continue;
 		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit,
 			procs_of(r));
-		if (figure_of(r, &figure))
+		if (figure_of(r, &r->ours, &figure))
 			printf("\"shoal\":%.*f,", r->of_plain ? 3 : 1, figure);
 		else
 			printf("\"shoal\":null,");
+		if (figure_of(r, &r->gos, &figure))
+			printf("\"go\":%.*f,", r->of_plain ? 3 : 1, figure);
 		if (r->aim > 0)
 			printf("\"aim\":%g}", r->aim);
 		else
@@ -354,32 +435,44 @@ static void print_or_dash(bool there, int decimals, double figure)
 		printf("  %8s", "-");
 }
 
-static bool missed(const struct row *r, double figure)
+static bool behind(const struct row *r, double figure, double than)
 {
-	return r->aim > 0 && (r->more ? figure < r->aim : figure > r->aim);
+	return than > 0 && (r->more ? figure < than : figure > than);
 }
 
 static void print_table(void)
 {
-	double figure = 0;
-	bool there;
+	int decimals;
 
-	printf("%-19s  %-5s  %5s  %8s  %8s  %8s\n", "name", "unit", "procs", "shoal", "aim", "Go 1.26");
+	printf("%-19s  %-5s  %5s  %8s  %8s  %8s", "name", "unit", "procs", "shoal", "aim", "Go 1.26");
+	if (*go_version)
+		printf("  %8s", "Go here");
+	putchar('\n');
 	for (struct row *r = rows; r < rows + NROWS; r++) {
+		double figure = 0, gos = 0;
+		bool there, go_there;
+
 		if (!wanted(r))
 			continue;
+		decimals = r->of_plain ? 3 : r->more ? 0 : 1;
+		there = figure_of(r, &r->ours, &figure);
+		go_there = figure_of(r, &r->gos, &gos);
 		printf("%-19s  %-5s  %5d", r->name, r->unit, procs_of(r));
-		there = figure_of(r, &figure);
-		print_or_dash(there, r->of_plain ? 3 : r->more ? 0 : 1, figure);
+		print_or_dash(there, decimals, figure);
 		print_or_dash(r->aim > 0, r->of_plain ? 2 : 0, r->aim);
 		print_or_dash(r->go > 0, r->of_plain ? 2 : 0, r->go);
-		puts(there && missed(r, figure) ? "  !" : "");
+		if (*go_version)
+			print_or_dash(go_there, decimals, gos);
+		fputs(there && behind(r, figure, r->aim) ? "  !" : "", stdout);
+		puts(there && go_there && behind(r, figure, gos) ? "  <" : "");
 	}
+	if (*go_version)
+		printf("Go here: %s. ! misses its aim  < behind Go here\n", go_version);
 }
 
 static _Noreturn void usage(void)
 {
-	fprintf(stderr, "usage: bench [--procs N] [--only NAME] [--json]\nNAME:");
+	fprintf(stderr, "usage: bench [--procs N] [--only NAME] [--no-go] [--json]\nNAME:");
 	for (const struct row *r = rows; r < rows + NROWS; r++) {
 		const struct row *same = rows;
 
@@ -395,7 +488,7 @@ static _Noreturn void usage(void)
 static bool parse(int argc, char **argv)
 {
 	static const struct option longs[] = {{"procs", required_argument, NULL, 'p'},
-		{"only", required_argument, NULL, 'o'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+		{"only", required_argument, NULL, 'o'}, {"json", no_argument, NULL, 'j'}, {"no-go", no_argument, NULL, 'g'}, {NULL, 0, NULL, 0}};
 	bool json = false, known = false;
 	char *end;
 	long n;
@@ -411,6 +504,7 @@ static bool parse(int argc, char **argv)
 			break;
 		case 'o': only = optarg; break;
 		case 'j': json = true; break;
+		case 'g': with_go = false; break;
 		default: usage();
 		}
 	}
@@ -427,12 +521,14 @@ int main(int argc, char **argv)
 	double figure;
 
 	find_places();
+	if (with_go)
+		find_go();
 	run_tasks();
 	if (json)
 		print_json();
 	else
 		print_table();
 	for (struct row *r = rows; r < rows + NROWS; r++)
-		whole = whole && (!wanted(r) || figure_of(r, &figure));
+		whole = whole && (!wanted(r) || figure_of(r, &r->ours, &figure));
 	return whole ? 0 : 1;
 }
