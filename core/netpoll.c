@@ -95,27 +95,14 @@ static void withdraw(int fd, unsigned mode, uint64_t v)
 
 static unsigned wake_slots(_Atomic uint64_t *slot, unsigned n)
 {
-	struct m *m = getm;
-	struct p *p = getp();
 	unsigned woken = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t v = atomic_load(&slot[i]);
-		struct g *g;
 
 		if (!v)
 			continue;
-		g = WAITER_G(v);
-		m->note.ready = g;
-		KILL_POINT("netpoll.wake.noted");
-		if (g_rouse(g, WAITER_SEQ(v))) {
-			if (p)
-				runqput(p, g, false);
-			else
-				globrunqput(g);
-			woken++;
-		}
-		m->note.ready = NULL;
+		woken += injectg(WAITER_G(v), WAITER_SEQ(v));
 		atomic_compare_exchange_strong(&slot[i], &v, 0);
 		KILL_POINT("netpoll.wake.cleared");
 	}

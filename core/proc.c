@@ -101,6 +101,24 @@ void goready(struct g *g, uint32_t seq)
 		m->note.ready = NULL;
 }
 
+bool injectg(struct g *g, uint32_t seq)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	bool woken;
+
+	m->note.ready = g;
+	KILL_POINT("g.inject.noted");
+	woken = g_rouse(g, seq);
+	if (woken && p)
+		runqput(p, g, false);
+	else if (woken)
+		globrunqput(g);
+	m->note.ready = NULL;
+	KILL_POINT("g.inject.done");
+	return woken;
+}
+
 /* ---- leaving a goroutine, on g0 ---- */
 
 void left_cpu(struct m *m, struct g *g)

@@ -291,6 +291,11 @@ void gopark(struct sh_lock *lock, enum waitreason, int64_t when);
 /* The same, for waits that no lock guards: commit is called on g0 once g waits; false: it does not wait after all. */
 void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason, int64_t when);
 void goready(struct g *, uint32_t seq);	     /* wakes if the sequence is the one meant; to runnext */
+/*
+ * Go's injectglist, one by one: wakes for a poller or a timer; to the tail, or without a P to the global
+ * queue. A list of them in hand would be lost with a death. Who has woken some calls wakep once.
+ */
+bool injectg(struct g *, uint32_t seq);
 void ready(struct g *);			     /* just made runnable by us: queue it; note.ready names it, and no more then */
 void goyield(void);			     /* Parks. */
 _Noreturn void goexit(void);

@@ -131,18 +131,10 @@ unsigned timers_run(struct p *p, int64_t now)
 		return 0;
 	for (;;) {
 		uint32_t n = atomic_load_explicit(&p->ntimers, memory_order_relaxed);
-		struct g *g;
 
 		if (n == 0 || t[0].when > now)
 			break;
-		g = t[0].g;
-		getm->note.ready = g;
-		KILL_POINT("timer.run.noted");
-		if (g_rouse(g, t[0].seq)) {
-			runqput(getp(), g, false);
-			woken++;
-		}
-		getm->note.ready = NULL;
+		woken += injectg(t[0].g, t[0].seq);
 		p->timers_dirty = 1;
 		KILL_POINT("timer.run.dirty");
 		t[0] = t[n - 1];
