@@ -42,7 +42,11 @@ int shoal_procs(int n)
 	uint64_t mine = asker(g), none;
 	int old = (int)atomic_load(&sched.procs);
 
-	if (n <= 0 || n == old)
+	if (n <= 0)
+		return old;
+	atomic_store(&sched.procs_custom, 1);
+	KILL_POINT("procs.custom");
+	if (n == old)
 		return old;
 	while (none = 0, !atomic_compare_exchange_strong(&sched.procs_by, &none, mine))
 		gopark(NULL, WAIT_STOPTHEWORLD, host_now() + ASK_NS);

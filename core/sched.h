@@ -189,6 +189,7 @@ struct schedt {
 	_Atomic uint64_t procs_by, procs_failed; /* who asks for another number; who was told that it did not work */
 	_Atomic uint64_t procs_done;	    /* whose turn is over, while procs_want is PROCS_OVER */
 	_Atomic uint32_t procs_want, procs_asked;
+	_Atomic uint32_t procs_custom; /* set by hand: it does not follow what the machine allows any more */
 	int64_t stw_since, stw_kicked; /* the medic's */
 	_Atomic uint64_t ngs; /* Gs made so far + 1 */
 	struct g *gfree;

@@ -115,6 +115,7 @@ static void on_tick(uv_timer_t *timer)
 	sh_fleet_tick();
 	sh_sweep_look();
 	sh_output_trim();
+	sh_procs_follow();
 	if (sh_options.one_shot && !sh_control_met && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
 		sh_stop(true);
 }
@@ -216,6 +217,7 @@ static void parse(int argc, char **argv)
 		sh_fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
 	if (!sh_options.procs && env && *env)
 		sh_options.procs = number(env, 1, 1u << 20, "SHOAL_PROCS");
+	sh_options.procs_custom = sh_options.procs != 0;
 	if (!sh_options.procs)
 		sh_options.procs = sh_setup_cpus();
 	if (sh_options.procs > WORKERS_MAX - 2)
@@ -349,6 +351,7 @@ static void make_runtime(void)
 		sh_fail(1, "no segment: %s", strerror(-ledger));
 	}
 	schedinit(sh_options.procs);
+	atomic_store(&sched.procs_custom, sh_options.procs_custom);
 	sh_start_ns = sh_ledger->start_ns = sh_now();
 	sh_ledger->procs = sh_options.procs;
 	sh_ledger->spare = sh_options.spare;

@@ -2,6 +2,7 @@
  * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
  * the log file, processors and memory it may use.
  */
+#include "supervisor/limits.h"
 #include "supervisor/super.h"
 
 #include <errno.h>
@@ -217,113 +218,23 @@ int sh_setup_log(void)
 
 /* ---- limits ---- */
 
-static long read_number(const char *path, int which)
-{
-	FILE *f = fopen(path, "re");
-	char first[32] = "", second[32] = "";
-	const char *word;
-	int n;
-
-	if (!f)
-		return -1;
-	n = fscanf(f, "%31s %31s", first, second);
-	fclose(f);
-	word = which ? second : first;
-	return n > which && word[0] >= '0' && word[0] <= '9' ? atol(word) : -1;
-}
-
-/*
- * The smallest value of a limit on the way from our cgroup up to the root; -1 for none. Version 2,
- * or the controller of version 1 mounted in its usual place.
- */
-static void our_group(const char *controller, char *path, size_t n)
-{
-	FILE *f = fopen("/proc/self/cgroup", "re");
-	char line[PATH_MAX], want[64];
-
-	path[0] = '\0';
-	snprintf(want, sizeof want, ":%s:", controller);
-	while (f && fgets(line, sizeof line, f)) {
-		char *at = strstr(line, want);
-
-		line[strcspn(line, "\n")] = '\0';
-		if (at)
-			snprintf(path, n, "%s", at + strlen(want));
-	}
-	if (f)
-		fclose(f);
-}
-
-static long smallest(const char *mount, const char *controller, const char *file, long (*value)(const char *dir, const char *file))
-{
-	char group[PATH_MAX], dir[PATH_MAX * 2];
-	long least = -1, v;
-
-	our_group(controller, group, sizeof group);
-	for (;;) {
-		char *slash;
-
-		snprintf(dir, sizeof dir, "%s%s", mount, group);
-		v = value(dir, file);
-		if (v > 0 && (least < 0 || v < least))
-			least = v;
-		slash = strrchr(group, '/');
-		if (!slash)
-			return least;
-		*slash = '\0';
-	}
-}
-
-static long plain_value(const char *dir, const char *file)
-{
-	char path[PATH_MAX * 2 + 64];
-
-	snprintf(path, sizeof path, "%s/%s", dir, file);
-	return read_number(path, 0);
-}
-
-/* Quota by period, rounded up. */
-static long cpu_value(const char *dir, const char *file)
-{
-	char path[PATH_MAX * 2 + 64];
-	long quota, period;
-
-	snprintf(path, sizeof path, "%s/%s", dir, file);
-	quota = read_number(path, 0);
-	if (strcmp(file, "cpu.max") == 0) {
-		period = read_number(path, 1);
-	} else {
-		snprintf(path, sizeof path, "%s/cpu.cfs_period_us", dir);
-		period = read_number(path, 0);
-	}
-	return quota > 0 && period > 0 ? (quota + period - 1) / period : -1;
-}
-
 unsigned sh_setup_cpus(void)
 {
 	cpu_set_t set;
-	long n = sysconf(_SC_NPROCESSORS_ONLN), limit;
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (sched_getaffinity(0, sizeof set, &set) == 0)
 		n = CPU_COUNT(&set);
-	limit = smallest("/sys/fs/cgroup", "", "cpu.max", cpu_value);
-	if (limit < 0)
-		limit = smallest("/sys/fs/cgroup/cpu", "cpu,cpuacct", "cpu.cfs_quota_us", cpu_value);
-	if (limit > 0 && limit < 2)
-		limit = 2; /* as Go does: one could not run while another is throttled */
-	if (limit > 0 && limit < n)
-		n = limit;
-	return n < 1 ? 1 : n > P_MAX ? P_MAX : (unsigned)n;
+	n = sh_cpus_within(n < 1 ? 1 : (unsigned)n, sh_limit_cpus(""));
+	return n > P_MAX ? P_MAX : (unsigned)n;
 }
 
 /* Three quarters of what there is. */
 size_t sh_setup_memory(void)
 {
 	size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-	long limit = smallest("/sys/fs/cgroup", "", "memory.max", plain_value);
+	long limit = sh_limit_memory("");
 
-	if (limit < 0)
-		limit = smallest("/sys/fs/cgroup/memory", "memory", "memory.limit_in_bytes", plain_value);
 	if (limit > 0 && (size_t)limit < all)
 		all = (size_t)limit;
 	all = all / 4 * 3;

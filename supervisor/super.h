@@ -56,6 +56,7 @@ struct options {
 	size_t memory;
 	int ready_fd;  /* -1 */
 	bool one_shot; /* ends with its last connection */
+	bool procs_custom; /* procs was given, and not found out */
 };
 
 extern struct options sh_options;
@@ -287,6 +288,7 @@ void sh_trace(struct asker *, int64_t ns); /* answers with a descriptor when the
 
 /* ---- procs.c ---- */
 void sh_procs(struct asker *, uint32_t n); /* answers when there are so many Ps */
+void sh_procs_follow(void); /* now and then: as many as affinity and control groups allow, unless set by hand */
 
 /* ---- dump.c: stacks of goroutines ---- */
 void sh_dump(struct asker *, uint64_t gid); /* 0: all. Answers with a descriptor: core/dump.h */

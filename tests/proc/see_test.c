@@ -328,6 +328,47 @@ PROC_TEST(the_default_number_of_ps_follows_affinity)
 	cr_expect_not_null(strstr(text, "\n1\n"), "%s", text);
 }
 
+static int procs_within(unsigned seconds, int want)
+{
+	for (unsigned i = 0; i < seconds * 10; i++) {
+		sh("build/shoal procs");
+		if (atoi(text) == want)
+			break;
+		usleep(100000);
+	}
+	return atoi(text);
+}
+
+/* While something runs, within a second or two; and no more once somebody has said how many there are to be. */
+PROC_TEST(what_the_machine_allows_is_followed_until_a_number_is_set_by_hand)
+{
+	cr_expect_eq(sh("build/shoal stop --now && build/shoal start 2>&1"), 0, "%s", text);
+	if (procs_within(1, 2) < 2)
+		cr_skip_test("takes two processors");
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 1 60000 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 2; i++) {
+		cr_expect_eq(sh("taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
+		cr_expect_eq(procs_within(4, 1), 1);
+		cr_expect_eq(sh("taskset -pc 0-255 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
+		cr_expect_geq(procs_within(4, 2), 2);
+	}
+	cr_expect_eq(sh("build/shoal procs 3 && taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
+	sleep(3);
+	cr_expect_eq(procs_within(1, 3), 3);
+	/* Nor if it was given at the start, or a goroutine asks for the number that there is. */
+	for (int way = 0; way < 3; way++) {
+		static const char *const how[] = {"SHOAL_PROCS=2 build/shoal start", "build/shoal start --procs 2", "build/shoal start"};
+
+		cr_expect_eq(sh("build/shoal stop --now && %s 2>&1", how[way]), 0, "%s", text);
+		if (way == 2)
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so procs 0 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 1 60000 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
+		sleep(3);
+		cr_expect_eq(procs_within(1, 2), 2, "%s", how[way]);
+	}
+}
+
 /* Whoever has it in hand is killed all the time: it is finished all the same. */
 PROC_TEST(the_number_of_ps_is_changed_while_workers_and_medic_die)
 {
