@@ -177,7 +177,7 @@ $(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
 $(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
 $(B)/tests/faults: $(call objects,$(O),$(FAULTS)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lpthread -ldl -lm)
+	$(call link,,-ljansson -lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link

@@ -11,6 +11,7 @@
 #include "core/sched.h"
 #include "shm/segment.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,10 @@ extern char text[1u << 20];
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 long figure(const char *verb, const char *key); /* a number out of the JSON of a verb */
 long submit(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* the task's id */
+
+/* The same without a process for each: a connection, and a line there and one back. NULL: it is broken. fds: -1, or what came along. */
+int ask_open(void);
+json_t *ask(int s, int fds[2], const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- time ---- */
 

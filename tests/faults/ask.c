@@ -1,0 +1,64 @@
+/*
+ * ask.c - requests to the supervisor without a process for each: a line there, a line back.
+ */
+#include "tests/faults/faults.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int ask_open(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof at.sun_path, "%s/s", dir);
+	if (s >= 0 && connect(s, (struct sockaddr *)&at, sizeof at) == 0)
+		return s;
+	if (s >= 0)
+		close(s);
+	return -1;
+}
+
+/* Descriptors ride on the first byte of an answer. */
+static ssize_t take(int s, char *to, size_t room, int fds[2])
+{
+	char control[CMSG_SPACE(2 * sizeof(int))];
+	struct iovec v = {to, room};
+	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	ssize_t n = recvmsg(s, &m, MSG_CMSG_CLOEXEC);
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); n > 0 && c; c = CMSG_NXTHDR(&m, c))
+		if (c->cmsg_type == SCM_RIGHTS)
+			memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0) < 2 * sizeof(int) ? c->cmsg_len - CMSG_LEN(0) : 2 * sizeof(int));
+	return n;
+}
+
+json_t *ask(int s, int fds[2], const char *fmt, ...)
+{
+	char line[1024];
+	size_t n = 0;
+	va_list ap;
+	int len;
+
+	fds[0] = fds[1] = -1;
+	va_start(ap, fmt);
+	len = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (send(s, line, (size_t)len, MSG_NOSIGNAL) != len)
+		return NULL;
+	while (n == 0 || text[n - 1] != '\n') {
+		ssize_t k = take(s, text + n, sizeof text - 1 - n, fds);
+
+		if (k <= 0)
+			return NULL;
+		n += (size_t)k;
+	}
+	text[n] = 0;
+	return json_loads(text, 0, NULL);
+}
