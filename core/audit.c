@@ -129,7 +129,7 @@ static const char *fd_fault(uint32_t fd)
 {
 	uint32_t owner = atomic_load(&poll_owner[fd]) & ~POLL_CLOSING;
 
-	if (!owner || owner == POLL_RUNTIME)
+	if (!owner || owner == POLL_RUNTIME || owner == POLL_HELD)
 		return NULL;
 	if (owner > TASK_SLOTS)
 		return "belongs to no task: descriptor";

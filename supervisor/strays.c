@@ -7,14 +7,27 @@
  * thing at a time: then nobody else can have opened anything. What it opens itself as it loads a
  * module is written down at once. The medic opens one for a moment now and then: who is still there
  * after a while, and leads to the same file, is a stray.
+ *
+ * While tasks are there, one at a time, so that none is closed which somebody has just made or knows
+ * of: LOOK notes what is nobody's. HOLD, later, takes another number for those that still are, and
+ * lead to the same file: from then on it can be told whether the number is given to another file.
+ * CLOSE, once no process is left that was there at HOLD: what is still nobody's and the very file that
+ * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
+ * call: terminals, message queues.
  */
 #include "core/netpoll.h"
 #include "supervisor/zygote.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,4 +106,116 @@ unsigned sh_strays_close(void)
 		closed++;
 	}
 	return closed;
+}
+
+/* ---- while tasks are there ---- */
+
+#ifndef MQUEUE_MAGIC
+#define MQUEUE_MAGIC 0x19800202
+#endif
+
+static struct maybe {
+	int fd, dup; /* dup: -1 until it is held */
+	dev_t dev;
+	ino_t ino;
+} maybe[STRAYS];
+static unsigned nmaybe;
+
+static bool same_file(int a, int b)
+{
+	long me = getpid();
+
+	return syscall(SYS_kcmp, me, me, KCMP_FILE, (long)a, (long)b) == 0;
+}
+
+/* One that we can judge. */
+static bool plain(int fd, struct stat *st)
+{
+	struct statfs fs;
+
+	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC || fs.f_type == MQUEUE_MAGIC)
+		return false;
+	return !S_ISCHR(st->st_mode) || same_file(fd, 0); /* ours: what was on its way to be closed */
+}
+
+static unsigned look(void)
+{
+	int fd[STRAYS];
+	unsigned n = sh_strays(fd, STRAYS);
+	struct stat st;
+
+	nmaybe = 0;
+	for (unsigned i = 0; i < n; i++)
+		if (plain(fd[i], &st))
+			maybe[nmaybe++] = (struct maybe){fd[i], -1, st.st_dev, st.st_ino};
+	return nmaybe;
+}
+
+static unsigned hold(void)
+{
+	unsigned kept = 0;
+	struct stat st;
+
+	for (unsigned i = 0; i < nmaybe; i++) {
+		struct maybe m = maybe[i];
+
+		if (!nobodys(m.fd) || fstat(m.fd, &st) < 0 || st.st_dev != m.dev || st.st_ino != m.ino)
+			continue;
+		m.dup = fcntl(m.fd, F_DUPFD_CLOEXEC, ZFD_FIRST_FREE);
+		if (m.dup < 0)
+			break;
+		if ((unsigned)m.dup < POLL_FDS)
+			atomic_store(&poll_owner[m.dup], POLL_HELD);
+		maybe[kept++] = m;
+	}
+	return nmaybe = kept;
+}
+
+/* Also those of a zygote that died meanwhile. */
+static void drop_held(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		unsigned i = (unsigned)atoi(e->d_name);
+		uint32_t held = POLL_HELD;
+
+		if (i < POLL_FDS && atomic_load(&poll_owner[i]) == held) {
+			close((int)i); /* before it is nobody's: nobody else would close it */
+			atomic_compare_exchange_strong(&poll_owner[i], &held, 0);
+		}
+	}
+	if (d)
+		closedir(d);
+	nmaybe = 0;
+}
+
+static unsigned close_held(void)
+{
+	unsigned closed = 0;
+
+	for (unsigned i = 0; i < nmaybe; i++)
+		if (nobodys(maybe[i].fd) && same_file(maybe[i].fd, maybe[i].dup)) {
+			close(maybe[i].fd);
+			closed++;
+		}
+	drop_held();
+	return closed;
+}
+
+unsigned sh_strays_step(enum sweep how)
+{
+	switch (how) {
+	case SWEEP_LOOK:
+		drop_held();
+		return look();
+	case SWEEP_HOLD:
+		return hold();
+	case SWEEP_CLOSE:
+		return close_held();
+	default:
+		drop_held();
+		return 0;
+	}
 }

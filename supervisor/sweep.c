@@ -1,50 +1,137 @@
 /*
- * sweep.c - when no task is there, and a goroutine has died with its worker since the last time, the
- * descriptors that such deaths may have left open are closed: see strays.c.
+ * sweep.c - descriptors that a goroutine has left open which died with its worker are closed: see strays.c.
  *
- * All workers are renewed before, so that none has anything of its own open that is not written down;
- * the zygote is asked only while still no task is there, and does nothing else meanwhile.
+ * While no task is there: all workers are renewed, so that none has anything of its own open that is not
+ * written down, and all that is nobody's then is closed. The zygote is asked only while still no task is
+ * there, and does nothing else meanwhile.
+ *
+ * While tasks go on without a pause: what is nobody's is looked at twice, ten seconds apart; what is the
+ * same both times is held, and once all processes that were there at that moment have gone, one after the
+ * other, nobody can know it any more, and it is closed.
  */
 #include "supervisor/super.h"
 
-#define AGAIN_NS 10000000000ull
+#include <stdlib.h>
+#include <string.h>
 
-static bool under_way;
+#define AGAIN_NS 10000000000ull /* SHOAL_DEBUG=sweep=MS */
+#define SEATS_MAX 64
+
+static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
+static uint32_t generation[SEATS_MAX]; /* of who was there when it was held; 0: nobody */
+
+static uint64_t again_ns(void)
+{
+	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "sweep=") : NULL;
+
+	return at && atol(at + strlen("sweep=")) > 0 ? (uint64_t)atol(at + strlen("sweep=")) * 1000000u : AGAIN_NS;
+}
 
 static void later(void)
 {
 	atomic_store(&sched.fds_lost, 1);
-	not_before_ns = sh_now() + AGAIN_NS;
-	under_way = false;
+	not_before_ns = sh_now() + again_ns();
+	step = REST;
+}
+
+static void ask(uint32_t how, void (*then)(void *, const struct zrep *))
+{
+	struct zreq req = {.op = Z_SWEEP, .instance = how};
+
+	sh_link_ask(&req, NULL, 0, then, NULL);
 }
 
 static void swept(void *arg, const struct zrep *rep)
 {
 	(void)arg;
-	under_way = false;
+	step = REST;
 	if (rep->code)
 		later();
 	else if (rep->spent)
 		sh_log("%u descriptors that deaths had left open are closed", rep->spent);
 }
 
+/* ---- while tasks go on ---- */
+
+static void let_go(void)
+{
+	ask(SWEEP_CANCEL, swept);
+	later();
+}
+
+/* The next one that was there when it was held. */
+static void renew_next(void)
+{
+	for (unsigned i = 1; i < SEATS_MAX; i++) {
+		struct sh_seat *s = &sh_root->seat[i];
+		uint32_t state = atomic_load(&s->state);
+
+		if (!generation[i] || s->generation != generation[i] || state == SEAT_VACANT || state == SEAT_EMPTY)
+			continue;
+		if (atomic_load(&sched.mlocked) >> i & 1) { /* a goroutine is pinned to it, and has its reasons */
+			let_go();
+			return;
+		}
+		sh_fleet_renew(NULL, i);
+		return;
+	}
+	ask(SWEEP_CLOSE, swept);
+}
+
+static void held(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	if (rep->code || sh_stopping) {
+		later();
+	} else if (rep->spent) {
+		for (unsigned i = 1; i < SEATS_MAX; i++)
+			generation[i] = atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY ? 0 : sh_root->seat[i].generation;
+		step = HOLDS;
+		renew_next();
+	} else {
+		step = REST;
+	}
+}
+
+static void looked(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	if (rep->code) {
+		later();
+		return;
+	}
+	step = rep->spent ? LOOKED : REST;
+	not_before_ns = sh_now() + again_ns();
+}
+
+/* ---- both ---- */
+
 void sh_sweep_renewed(bool done)
 {
-	struct zreq req = {.op = Z_SWEEP};
-
-	if (!done || sh_jobs_live() || sh_stopping)
+	if (step == HOLDS && done && !sh_stopping)
+		renew_next();
+	else if (step == HOLDS)
+		let_go();
+	else if (!done || sh_jobs_live() || sh_stopping)
 		later();
 	else
-		sh_link_ask(&req, NULL, 0, swept, NULL);
+		ask(SWEEP_ALL, swept);
 }
 
 void sh_sweep_look(void)
 {
-	if (under_way || !atomic_load(&sched.fds_lost) || sh_jobs_live() || sh_stopping || sh_options.one_shot ||
-		sh_now() < not_before_ns)
+	if (sh_stopping || sh_options.one_shot || sh_now() < not_before_ns)
 		return;
-	under_way = true;
-	atomic_store(&sched.fds_lost, 0);
-	sh_fleet_renew(NULL, 0);
+	if (step == LOOKED) {
+		step = LOOKS;
+		ask(SWEEP_HOLD, held);
+	} else if (step == REST && atomic_load(&sched.fds_lost)) {
+		step = sh_jobs_live() ? LOOKS : ALL;
+		atomic_store(&sched.fds_lost, 0);
+		if (step == ALL)
+			sh_fleet_renew(NULL, 0);
+		else
+			ask(SWEEP_LOOK, looked);
+	}
 }

@@ -318,8 +318,12 @@ static void do_end(const struct zreq *req, struct zrep *rep)
 	atomic_store(&l->begun, 0);
 }
 
-static void do_sweep(struct zrep *rep)
+static void do_sweep(const struct zreq *req, struct zrep *rep)
 {
+	if (req->instance != SWEEP_ALL) {
+		rep->spent = sh_strays_step(req->instance);
+		return;
+	}
 	for (unsigned seat = 1; seat < SH_SEATS; seat++)
 		if (atomic_load(&sh_root->seat[seat].state) == SEAT_STARTING) { /* it opens what is its own, just now */
 			rep->code = 1;
@@ -358,7 +362,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 		sh_check(req->seat < SH_SEATS);
 		sh_seat_wake(req->seat);
 		break;
-	case Z_SWEEP: do_sweep(rep); break;
+	case Z_SWEEP: do_sweep(req, rep); break;
 	case Z_HELLO: do_hello(req, rep); break;
 	}
 out:

@@ -40,7 +40,7 @@ enum zygote_op {
 	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
 	Z_END,	     /* instance -> spent: the instance is of no more use */
 	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
-	Z_SWEEP,     /* -> spent: how many descriptors were nobody's, and are closed */
+	Z_SWEEP,     /* instance: enum sweep -> spent: how many descriptors are nobody's, are held, or are closed */
 	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
 };
 
@@ -87,6 +87,9 @@ void sh_preload(void); /* preload.c: what libc would load later, in one worker a
 unsigned sh_strays(int *fd, unsigned max);	       /* those there are */
 void sh_strays_keep(const int *before, unsigned n);    /* what has come since is the zygote's own */
 unsigned sh_strays_close(void);			       /* no task is there, and no worker that has run one */
+/* While tasks are there: ALL is the one above; the others follow one another. */
+enum sweep { SWEEP_ALL, SWEEP_LOOK, SWEEP_HOLD, SWEEP_CLOSE, SWEEP_CANCEL };
+unsigned sh_strays_step(enum sweep);
 
 /* ---- instances (instance.c, in the zygote) ---- */
 
