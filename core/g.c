@@ -176,6 +176,13 @@ void g_scan_unlock(struct g *g)
 	getm->note.scan = NULL;
 }
 
+static bool g_never_ran(const struct g *g)
+{
+	unsigned state = g_state(g);
+
+	return state == G_DEAD || state == G_IDLE;
+}
+
 struct g *g_find(uint64_t gid, bool *ended)
 {
 	uint64_t i = gid & (GID_STEP - 1);
@@ -186,9 +193,9 @@ struct g *g_find(uint64_t gid, bool *ended)
 		return NULL;
 	g = allg(i);
 	now = *(volatile uint64_t *)&g->gid;
-	if (gid == now && g_state(g) == G_DEAD)
+	if (gid == now && g_never_ran(g))
 		now = *(volatile uint64_t *)&g->gid; /* it may have ended this moment: the number is raised before it is dead */
-	if (gid > now || (gid == now && g_state(g) == G_DEAD))
+	if (gid > now || (gid == now && g_never_ran(g)))
 		return NULL; /* this number is yet to come */
 	*ended = gid < now;
 	return g;
@@ -196,31 +203,54 @@ struct g *g_find(uint64_t gid, bool *ended)
 
 #define G_BATCH (256u << 10) /* bytes of Gs faulted in at once */
 
-static struct g *make_g(void)
+void g_lay_out(struct g *g)
 {
-	uint64_t i = atomic_fetch_add(&sched.ngs, 1);
-	struct g *g;
-	size_t at;
-
-	if (i >= G_MAX) {
-		atomic_fetch_sub(&sched.ngs, 1);
-		return NULL;
-	}
-	g = allg(i);
-	at = (uintptr_t)g & (G_BATCH - 1);
-	if (at < sizeof *g || i == 1)
-		sh_populate((void *)((uintptr_t)g & ~(uintptr_t)(G_BATCH - 1)), G_BATCH + (i == 1 ? 0 : sizeof *g));
-	g->idx = (int32_t)i;
-	g->gid = i;
+	g->idx = (int32_t)g_index(g);
+	g->gid = g_index(g);
 	g->win = WIN_NONE;
 	atomic_store_explicit(&g->res, RES_NONE, memory_order_relaxed);
 	g->join_lock.kind = SH_LOCK_JOIN;
 	g->sudog.g = g;
-	getm->note.gid = i;
-	getm->note.g = g;
-	KILL_POINT("g.make.noted");
+	KILL_POINT("g.make.whole");
+}
+
+/*
+ * A G that never was. It is ours once its status names us, and counted after that: dead in between, the
+ * note and that word say whose it is, and repair makes it one that is free.
+ */
+static struct g *make_g(void)
+{
+	struct note *note = &getm->note;
+	struct g *g;
+	size_t at;
+
+	for (;;) {
+		uint64_t i = atomic_load(&sched.ngs), none = 0;
+		bool mine;
+
+		if (i >= G_MAX)
+			return NULL;
+		g = allg(i);
+		at = (uintptr_t)g & (G_BATCH - 1);
+		if (at < sizeof *g || i == 1)
+			sh_populate((void *)((uintptr_t)g & ~(uintptr_t)(G_BATCH - 1)), G_BATCH + (i == 1 ? 0 : sizeof *g));
+		note->making = i;
+		KILL_POINT("g.make.noted");
+		mine = atomic_compare_exchange_strong(&g->status, &none, G_OWNER(getm->seat) | G_IDLE);
+		KILL_POINT("g.make.claimed");
+		/* Whoever claimed it: he may be dead, and the next one is wanted. */
+		atomic_compare_exchange_strong(&sched.ngs, &i, i + 1);
+		KILL_POINT("g.make.counted");
+		if (mine)
+			break;
+	}
+	g_lay_out(g);
+	note->gid = g->gid;
+	note->g = g;
+	KILL_POINT("g.make.taken");
 	atomic_store_explicit(&g->status, G_MAKE(G_DEAD, 0), memory_order_release);
 	KILL_POINT("g.make.dead");
+	note->making = 0;
 	return g;
 }
 
@@ -237,7 +267,6 @@ static bool refill(struct p *p, unsigned n)
 		KILL_POINT("g.refill.noted");
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.refill.taken");
-		atomic_store(&sched.ngfree, atomic_load(&sched.ngfree) - 1);
 		g->schedlink = p->gfree;
 		p->gfree = g;
 		KILL_POINT("g.refill.put");
@@ -261,7 +290,6 @@ static struct g *take_global(void)
 		m->note.g = g;
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.take.global");
-		atomic_store(&sched.ngfree, atomic_load(&sched.ngfree) - 1);
 	}
 	sh_lock_drop(&sched.lock, (unsigned)m->seat);
 	return g;
@@ -278,6 +306,7 @@ struct g *gfget(void)
 	}
 	g = p->gfree;
 	if (__builtin_expect(!g, 0)) {
+		p->ngfree = 0; /* deaths between the list and the number have made it another */
 		if (!*(struct g *volatile *)&sched.gfree || !refill(p, GFREE_LOW))
 			return make_g();
 		g = p->gfree;
@@ -299,8 +328,6 @@ static void put_global(struct g *g, struct g **note)
 	KILL_POINT("g.put.global");
 	*note = NULL; /* under the lock: whose lock is not held has nothing that is on the list */
 	KILL_POINT("g.put.global.clear");
-	atomic_store_explicit(&sched.ngfree, atomic_load_explicit(&sched.ngfree, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
 }
 
 void gfreturn(struct g *g, struct g **note)
@@ -314,11 +341,10 @@ void gfreturn(struct g *g, struct g **note)
 static __attribute__((noinline)) void spill(struct p *p)
 {
 	struct m *m = getm;
+	struct g *g;
 
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
-	while (p->ngfree > GFREE_LOW) {
-		struct g *g = p->gfree;
-
+	while (p->ngfree > GFREE_LOW && (g = p->gfree)) {
 		m->note.gid = g->gid;
 		m->note.g = g;
 		p->gfree = g->schedlink;
@@ -367,17 +393,16 @@ void gfput(struct g *g)
 		spill(p);
 }
 
-void g_end_tell(struct g *g)
+void g_end_tell(struct g *g, const struct note *n)
 {
 	unsigned seat = (unsigned)getm->seat;
-	struct p *p = getp();
 	struct sudog *sg;
 
 	if (atomic_load(&g->joined)) {
 		sh_lock_take(&g->join_lock, seat);
 		while ((sg = g->joiners)) {
-			getm->note.sg = sg;
 			getm->note.sg_seq = sg->seq;
+			getm->note.sg = sg;
 			g->joiners = sg->next; /* first: once told it may use its sudog again */
 			KILL_POINT("g.end.unlisted");
 			atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
@@ -388,8 +413,8 @@ void g_end_tell(struct g *g)
 		atomic_store(&g->joined, 0);
 		sh_lock_drop(&g->join_lock, seat);
 	}
-	g->task->per_p[p ? p->id : P_MAX - 1].ended++;
-	(p ? p : allp(P_MAX - 1))->ended++;
+	*n->cleared_at = n->cleared_count; /* the same, if it is done again */
+	KILL_POINT("g.end.counted");
 }
 
 static void free_block(void *b)
@@ -398,20 +423,34 @@ static void free_block(void *b)
 		sh_heap_free(sh_root->arena, (unsigned)getm->seat, getp() ? getp()->id : SH_HEAP_NOCPU, b);
 }
 
+void g_end_note(struct g *g, int how, int signal, void *address)
+{
+	struct note *n = &getm->note;
+	struct p *p = getp();
+
+	n->cleared_at = &g->task->per_p[p ? p->id : P_MAX - 1].ended;
+	n->cleared_count = *n->cleared_at + 1;
+	n->cleared_gid = g->gid;
+	n->cleared_how = how;
+	n->cleared_signal = signal;
+	n->cleared_address = address;
+	atomic_signal_fence(memory_order_seq_cst);
+	n->cleared = g;
+}
+
 void g_end(struct g *g, int how, int signal, void *address)
 {
 	struct m *m = getm;
 	struct task *t = g->task;
 	void *block;
 
-	m->note.cleared_gid = g->gid;
-	m->note.cleared_how = how;
-	m->note.cleared_signal = signal;
-	m->note.cleared_address = address;
-	m->note.cleared = g;
+	if (m->note.cleared != g)
+		g_end_note(g, how, signal, address);
 	KILL_POINT("g.end.noted");
-	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED))
+	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
 		atomic_store(&t->root_left, 1); /* before it is dead: a task with neither root nor this is given a root */
+		KILL_POINT("g.end.root");
+	}
 	if (g->mutexes || m->note.chan)
 		mutexes_abandon(g);
 	if (g->rwheld)
@@ -444,7 +483,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	KILL_POINT("g.end.gid");
 	casgstatus(g, G_RUNNING, G_DEAD);
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: gid raised, then joined looked at */
-	g_end_tell(g);
+	g_end_tell(g, &m->note);
 	gfput(g);
 	m->note.cleared = NULL;
 	/* The medic looks whether it was the last: we no longer keep the task from being reaped and its slot used again. */
@@ -454,6 +493,11 @@ void g_end(struct g *g, int how, int signal, void *address)
 
 void g_restart(struct g *g)
 {
+	struct note *n = &getm->note;
+
+	if (n->cleared != g) /* else a medic has died in here */
+		g_end_note(g, END_AGAIN, g->attempt + 1, NULL);
+	KILL_POINT("g.restart.noted");
 	if (g->mutexes)
 		mutexes_abandon(g);
 	if (g->rwheld)
@@ -461,11 +505,13 @@ void g_restart(struct g *g)
 	stack_free(g);
 	if (g->part)
 		host_part_end(g);
-	g->attempt++;
+	g->attempt = (uint16_t)n->cleared_signal;
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;
 	KILL_POINT("g.restart.fresh");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	gogive(g);
+	n->cleared = NULL;
+	KILL_POINT("g.restart.done");
 }

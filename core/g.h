@@ -50,6 +50,7 @@ const char *g_status_name(unsigned status);
 enum { RES_NONE = -2, RES_IMAGE = -1 }; /* g->res: no frames yet; frames in the image; else the seat whose window has them */
 
 struct g;
+struct note;
 struct task;
 struct chan;
 
@@ -196,9 +197,12 @@ void g_scan_unlock(struct g *);
  * caller). May be done again after a death half-way: note.cleared names it.
  */
 void g_end(struct g *, int how, int signal, void *address);
-void g_end_tell(struct g *); /* the part after status dead: joiners, lists */
+void g_end_note(struct g *, int how, int signal, void *address); /* what g_end begins with, unless it is noted */
+void g_end_tell(struct g *, const struct note *); /* the part after status dead: joiners, counts. note: says that it ends */
+#define END_AGAIN (-1) /* how, in the note: it starts anew, signal is its attempt */
 void g_restart(struct g *);  /* a lost one has attempts left: runnable from its entry */
 
+void g_lay_out(struct g *);     /* one that never was: as it begins */
 struct g *gfget(void);	       /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
 void gfput(struct g *);	       /* a dead G back on the P's list */
 void gfreturn(struct g *, struct g **note); /* to the global list; *note, which names it, is cleared with it */

@@ -124,6 +124,8 @@ bool injectg(struct g *g, uint32_t seq)
 void left_cpu(struct m *m, struct g *g)
 {
 	g->err = *host_errno();
+	if (__builtin_expect(g->flags & GF_ROOT, 0))
+		host_left(g);
 	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
 	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
 	KILL_POINT("g.left.cpu");
@@ -275,11 +277,7 @@ static struct g *goexit0(struct g *g)
 	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
 	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
-	m->note.cleared_gid = g->gid;
-	m->note.cleared_how = how;
-	m->note.cleared_signal = 0;
-	m->note.cleared_address = NULL;
-	m->note.cleared = g;
+	g_end_note(g, how, 0, NULL);
 	left_cpu(m, g);
 	g_end(g, how, 0, NULL);
 	dropg(m);
@@ -401,13 +399,16 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	g->wg = wg;
 	if (atomic_load_explicit(&gtask_slot[g->idx], memory_order_relaxed) != t->slot + 1)
 		atomic_store_explicit(&gtask_slot[g->idx], t->slot + 1, memory_order_relaxed);
-	t->per_p[p ? p->id : P_MAX - 1].created++;
+	m->note.made = t->per_p[p ? p->id : P_MAX - 1].created + 1;
+	KILL_POINT("g.new.count");
+	t->per_p[p ? p->id : P_MAX - 1].created = m->note.made;
 	(p ? p : allp(P_MAX - 1))->created++; /* the medic's: no M ever has that one */
 	m->note.ready = g;
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
 	m->note.wg_given = NULL; /* it counts itself out from now on */
 	m->note.g = NULL;
+	m->note.made = 0;
 	ready(g);
 	return g;
 }

@@ -64,6 +64,7 @@ static void unqueue(struct g *g)
 	/* What it was told, or is about to be, does not concern its next wait: nor that of who gets this G next. */
 	atomic_store(&sg->state, SG_IDLE);
 	atomic_fetch_add(&g->status, 1ull << 32);
+	KILL_POINT("repair.lost.raised");
 }
 
 static void lost(struct m *m, struct g *g)
@@ -124,6 +125,30 @@ static void told_while_running(struct g *g)
 		goready(g, seq);
 }
 
+/* In our own name from here on, with all that a successor must know of it. */
+static void take_over(struct m *m, struct g *g, uint64_t status)
+{
+	struct m *me = getm;
+
+	me->oncpu = m->oncpu;
+	me->parking = m->parking;
+	me->park_when = m->park_when;
+	me->park_unlockf = m->park_unlockf;
+	me->note.chan = m->note.chan;
+	me->note.cleared_gid = m->note.cleared_gid;
+	me->note.cleared_how = m->note.cleared_how;
+	me->note.cleared_signal = m->note.cleared_signal;
+	me->note.cleared_address = m->note.cleared_address;
+	me->note.cleared_at = m->note.cleared_at;
+	me->note.cleared_count = m->note.cleared_count;
+	atomic_signal_fence(memory_order_seq_cst);
+	me->note.cleared = m->note.cleared;
+	atomic_store(&me->curg, g);
+	KILL_POINT("repair.curg.named");
+	atomic_store(&g->status, status);
+	KILL_POINT("repair.curg.taken");
+}
+
 static void repair_curg(struct m *m, struct g *g, unsigned seat)
 {
 	uint64_t s = atomic_load(&g->status);
@@ -147,35 +172,24 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		told_while_running(g);
 		return;
 	}
-	if (state == G_DEAD && m->note.cleared == g) {
-		g_end_tell(g);
+	if (state == G_DEAD && m->note.cleared == g && m->note.cleared_how != END_AGAIN) {
+		g_end_tell(g, &m->note);
 		return; /* note.g says whether it is on a list */
 	}
 	if ((state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL) || G_OWNER_SEAT(s) != (int)seat)
 		return; /* claimed by somebody else: we only meant to */
-	/* In our own name from here on, with all that a successor must know of it. */
-	me->oncpu = m->oncpu;
-	me->parking = m->parking;
-	me->park_when = m->park_when;
-	me->park_unlockf = m->park_unlockf;
-	me->note.chan = m->note.chan;
-	me->note.cleared = m->note.cleared;
-	me->note.cleared_gid = m->note.cleared_gid;
-	me->note.cleared_how = m->note.cleared_how;
-	me->note.cleared_signal = m->note.cleared_signal;
-	me->note.cleared_address = m->note.cleared_address;
-	atomic_store(&me->curg, g);
-	KILL_POINT("repair.curg.named");
-	atomic_store(&g->status, (s & G_SEQ_MASK) | G_OWNER(me->seat) | G_RUNNING);
-	KILL_POINT("repair.curg.taken");
-	if (atomic_load(&m->oncpu)) {
-		lost(m, g);
-	} else if (m->note.cleared == g && m->note.cleared_gid == g->gid) {
-		g_end(g, m->note.cleared_how, m->note.cleared_signal, m->note.cleared_address);
+	take_over(m, g, (s & G_SEQ_MASK) | G_OWNER(me->seat) | G_RUNNING);
+	if (m->note.cleared == g && m->note.cleared_gid == g->gid) { /* first: of who ends nothing is lost any more */
+		if (m->note.cleared_how == END_AGAIN)
+			g_restart(g);
+		else
+			g_end(g, m->note.cleared_how, m->note.cleared_signal, m->note.cleared_address);
 	} else if (m->note.cleared == g && m->note.cleared_gid + GID_STEP == g->gid) {
 		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
-		g_end_tell(g);
+		g_end_tell(g, &me->note);
 		gfput(g);
+	} else if (atomic_load(&m->oncpu)) {
+		lost(m, g);
 	} else if (g->sp && atomic_load(&g->res) != RES_IMAGE && !stack_fit(g)) {
 		lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */
 	} else if (m->parking && g->sp) {
@@ -206,19 +220,29 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 static void repair_free(struct m *m, struct p *p)
 {
 	struct g *g = valid(m->note.g);
-	uint64_t s;
 
-	if (!g || g->gid != m->note.gid)
-		return;
-	s = atomic_load(&g->status);
-	if ((s & G_STATE) == G_IDLE)
-		casgstatus(g, G_IDLE, G_DEAD);
-	else if ((s & G_STATE) != G_DEAD)
-		return;
-	if (p && p->gfree == g)
+	if (!g || g->gid != m->note.gid || g_state(g) != G_DEAD || (p && p->gfree == g))
 		return;
 	gfreturn(g, &m->note.g);
 	KILL_POINT("repair.free.put");
+}
+
+/* A G that the dead was making for the first time: in its hands, dead, and counted. */
+static void repair_making(struct m *m)
+{
+	uint64_t i = m->note.making;
+	struct g *g = allg(i);
+
+	if (i == 0 || i >= G_MAX || atomic_load(&g->status) != (G_OWNER(m->seat) | G_IDLE))
+		return;
+	atomic_compare_exchange_strong(&sched.ngs, &i, i + 1);
+	KILL_POINT("repair.making.counted");
+	g_lay_out(g);
+	m->note.gid = g->gid;
+	m->note.g = g;
+	KILL_POINT("repair.making.noted");
+	atomic_store(&g->status, G_MAKE(G_DEAD, 0));
+	KILL_POINT("repair.making.dead");
 }
 
 /* Holds: sched.lock, in a dead seat's name. What heads the free list is in no dead hand any more. */
@@ -406,6 +430,21 @@ static bool member_made(const struct m *m)
 	return g && (g->gid != m->note.gid || (state != G_DEAD && state != G_IDLE));
 }
 
+/* What it counted for a goroutine that it did not come to make is counted out. */
+static void repair_made(struct m *m)
+{
+	struct g *g = valid(m->note.g);
+	int32_t id = atomic_load(&m->p);
+
+	if (member_made(m))
+		return;
+	if (m->note.wg_given)
+		wg_ungive(&m->note.wg_given);
+	if (g && m->note.made && g->gid == m->note.gid && g->task)
+		g->task->per_p[id >= 0 && id < P_MAX ? id : P_MAX - 1].created = m->note.made - 1;
+	KILL_POINT("repair.made");
+}
+
 /* On its way to an idle worker that does not look for it: the dead one itself, or the dead one gave it too late. */
 static bool sent_in_vain(int32_t m, unsigned dead)
 {
@@ -460,10 +499,10 @@ void repair_seat(unsigned seat)
 	host_output_mend(seat, g); /* before it can run again and write more */
 	if (g)
 		repair_curg(m, g, seat);
-	if (m->note.wg_given && !member_made(m))
-		wg_ungive(&m->note.wg_given);
+	repair_made(m);
 	if (netpoll_deliver(m, POLL_BATCH) + netpoll_closed_repair(m->note.closed))
 		wakep();
+	repair_making(m);
 	repair_free(m, p);
 	if (valid(m->note.suspend))
 		repair_suspend(m->note.suspend);

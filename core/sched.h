@@ -30,6 +30,8 @@ struct timer_entry {
 };
 #define TIMERS_MAX (1u << 22) /* a P; sparse */
 
+enum timers_dirty { TIMERS_WHOLE, TIMERS_STEP, TIMERS_ALL };
+
 /*
  * OWNER  the M that has it (p->m); thieves take from runq by CAS on head. runnext and hand only
  *        its M writes: a thief claims the G that they name and leaves the name where it is
@@ -46,7 +48,7 @@ struct p {
 	_Atomic(struct g *) runnext;
 	struct g *gfree;
 	uint32_t ngfree;
-	uint64_t created, ended, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
+	uint64_t created, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
 	_Alignas(64) _Atomic uint32_t runqhead;
 	_Alignas(64) _Atomic uint32_t runqtail;
 	_Atomic uint32_t hand_at, hand_n; /* hand[at..n): taken off the ring in one go, still to run */
@@ -54,11 +56,12 @@ struct p {
 	_Atomic(struct g *) runq[RUNQ_SIZE];
 	_Alignas(64) struct sh_lock timers_lock;
 	_Atomic uint32_t ntimers;
-	uint32_t timers_dirty;		/* a change of the heap is under way: after a death, rebuild */
+	uint32_t timers_dirty;		/* enum timers_dirty: a change of the heap is under way, after a death it is put right */
 	_Atomic int64_t timer_when;	/* of the earliest, 0 if none */
 	uint32_t timers_compact;	/* at this many entries those that wake nobody are thrown out */
 	uint32_t sysmon_tick, sysmon_systick;
 	int64_t sysmon_when, sysmon_syswhen;
+	struct timer_entry timer_aside;	/* TIMERS_ALL: the one that is between two places */
 } __attribute__((aligned(128)));
 
 #define p_timers(p) ((struct timer_entry *)(SH_BASE + SH_OFF_TIMERS + (uint64_t)(p)->id * TIMERS_MAX * sizeof(struct timer_entry)))
@@ -89,6 +92,9 @@ struct note {
 	uint64_t cleared_gid;
 	int32_t cleared_how, cleared_signal;
 	void *cleared_address;
+	uint64_t *cleared_at, cleared_count; /* who counts the ends, and what it says after this one */
+	uint64_t making;     /* number of a G that never was: ours, if its status names us */
+	uint64_t made;	     /* what counts the Gs of g's task on our P says once g is made; 0: not yet to be counted */
 };
 
 /* As epoll_wait writes it: worker/netpoll.c checks that. */
@@ -193,7 +199,6 @@ struct schedt {
 	int64_t stw_since, stw_kicked; /* the medic's */
 	_Atomic uint64_t ngs; /* Gs made so far + 1 */
 	struct g *gfree;
-	_Atomic uint32_t ngfree;
 	_Atomic uint32_t sysmonwait;  /* sysmon sleeps until rung */
 	_Atomic uint32_t want_worker; /* all are in system calls: the medic asks the supervisor for one more */
 	uint32_t sysmon_rounds, idle_looks, starved; /* sysmon's own */

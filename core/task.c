@@ -126,7 +126,6 @@ static void start_root(struct task *t)
 		task_end(t, TASK_CRASHED, 125, 0);
 		return;
 	}
-	t->root_gid = getm->note.gid;
 	sh_heap_privilege(t->heap, false);
 }
 

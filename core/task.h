@@ -119,7 +119,6 @@ struct task {
 	_Atomic(struct sh_heap *) reserve; /* made when heap has met the limit: stacks, tombstones */
 	char **argv, **envp;	 /* in the heap */
 	struct g *root;
-	uint64_t root_gid;
 	int32_t optind;		 /* getopt's place in the arguments, kept while the root is parked */
 	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
 	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */

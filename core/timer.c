@@ -6,16 +6,23 @@
  * taken out of the middle; entries that wake nobody are thrown out when they have become many.
  *
  * LOCK   p->timers_lock
- * DEATH  timers_dirty is set while entries are on the move: the heap is then made anew from the
- *        waiting Gs, each of which knows when it wants to be woken. A G is roused before its
- *        entry goes, so none is missed.
+ * DEATH  timers_dirty is set while entries are on the move. One that comes in or goes leaves at each
+ *        moment all others in the heap, in order but for the first and the last, one of them twice
+ *        perhaps: these two are put right (TIMERS_STEP). The one that came in is the medic's to bring
+ *        again, for its G has not parked; a G is roused before its entry goes. While those that wake
+ *        nobody are thrown out the order is of no use, and the one that has no place is kept aside
+ *        (TIMERS_ALL). So what repair does is a matter of the one heap that the dead had in hand.
  */
 #include "core/host.h"
 #include "core/sched.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 
+#if defined(SHOAL_SIM)
+#define COMPACT_MIN 6u
+#else
 #define COMPACT_MIN 256u
+#endif
 
 static void sift_up(struct timer_entry *t, uint32_t i)
 {
@@ -75,10 +82,36 @@ static uint32_t throw_out(struct timer_entry *t, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		if (wakes_somebody(&t[i]))
 			t[k++] = t[i];
-	for (uint32_t i = k / 4 + 1; i-- > 0;)
-		if (i < k)
-			sift_down(t, k, i);
 	return k;
+}
+
+/* Any order becomes that of a heap. */
+static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
+{
+	for (uint32_t i = n / 4 + 1; i-- > 0;) {
+		if (i >= n)
+			continue;
+		p->timer_aside = t[i];
+		KILL_POINT("timer.heapify.aside");
+		sift_down(t, n, i);
+	}
+	KILL_POINT("timer.heapify.done");
+}
+
+/* Room is made, or the next time comes later. Holds: timers_lock, dirty. */
+static __attribute__((noinline)) uint32_t compact(struct p *p, struct timer_entry *t, uint32_t n)
+{
+	p->timer_aside = t[0];
+	KILL_POINT("timer.compact.aside");
+	p->timers_dirty = TIMERS_ALL;
+	KILL_POINT("timer.compact.dirty");
+	n = throw_out(t, n);
+	heapify(p, t, n);
+	publish(p, t, n);
+	p->timers_compact = 2 * n;
+	p->timers_dirty = TIMERS_STEP;
+	KILL_POINT("timer.compact.done");
+	return n;
 }
 
 /* The wait is over for those who sleep in a loop until a later time. */
@@ -103,12 +136,10 @@ void timer_add(struct p *p, int64_t when, struct g *g, uint32_t seq)
 	sh_lock_take(&p->timers_lock, seat);
 	n = atomic_load_explicit(&p->ntimers, memory_order_relaxed);
 	first = atomic_load_explicit(&p->timer_when, memory_order_relaxed);
-	p->timers_dirty = 1;
+	p->timers_dirty = TIMERS_STEP;
 	KILL_POINT("timer.add.dirty");
-	if (n >= (p->timers_compact > COMPACT_MIN ? p->timers_compact : COMPACT_MIN)) {
-		n = throw_out(t, n);
-		p->timers_compact = 2 * n;
-	}
+	if (n >= (p->timers_compact > COMPACT_MIN ? p->timers_compact : COMPACT_MIN))
+		n = compact(p, t, n);
 	sh_check(n < TIMERS_MAX);
 	t[n] = (struct timer_entry){when, g, seq, 0};
 	KILL_POINT("timer.add.slot");
@@ -135,9 +166,10 @@ unsigned timers_run(struct p *p, int64_t now)
 		if (n == 0 || t[0].when > now)
 			break;
 		woken += injectg(t[0].g, t[0].seq);
-		p->timers_dirty = 1;
+		p->timers_dirty = TIMERS_STEP;
 		KILL_POINT("timer.run.dirty");
 		t[0] = t[n - 1];
+		KILL_POINT("timer.run.last");
 		if (n > 2)
 			sift_down(t, n - 1, 0);
 		publish(p, t, n - 1);
@@ -164,20 +196,24 @@ int64_t timers_next(void)
 
 void timers_rebuild(struct p *p)
 {
-	struct timer_entry *t = p_timers(p);
-	uint64_t ngs = atomic_load(&sched.ngs);
-	uint32_t n = 0;
+	struct timer_entry *t = p_timers(p), aside = p->timer_aside;
+	uint32_t n = atomic_load(&p->ntimers);
 
-	for (uint64_t i = 1; i < ngs && i < G_MAX && n < TIMERS_MAX; i++) {
-		struct g *g = allg(i);
-		uint64_t s = atomic_load(&g->status);
-
-		if ((s & G_STATE) == G_WAITING && g->wake_at > 0) /* some may be in another P's heap as well */
-			t[n++] = (struct timer_entry){g->wake_at, g, G_SEQ(s), 0};
+	sh_check(n < TIMERS_MAX);
+	if (p->timers_dirty == TIMERS_ALL) {
+		t[n++] = aside; /* it may be in there as well */
+		atomic_store(&p->ntimers, n); /* if we die over it, another one is aside */
+		KILL_POINT("timer.rebuild.aside");
+		heapify(p, t, n);
+	} else {
+		if (t[n].g) { /* came in, or made room for who did, and is not counted yet; or it is a hint of old */
+			sift_up(t, n);
+			n++;
+		}
+		if (n > 1)
+			sift_down(t, n, 0);
 	}
-	for (uint32_t i = n / 4 + 1; i-- > 0;)
-		if (i < n)
-			sift_down(t, n, i);
+	KILL_POINT("timer.rebuild.ordered");
 	publish(p, t, n);
 	p->timers_dirty = 0;
 	KILL_POINT("timer.rebuild.clean");
