@@ -64,6 +64,7 @@ void shoal_chan_free(struct shoal_chan *c)
 	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	c->magic = 0;
+	KILL_POINT("chan.free.marked");
 	sh_lock_drop(&c->lock, (unsigned)getm->seat);
 	g_free(g, c);
 }
@@ -111,6 +112,7 @@ static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 		if (claimed)
 			return sg;
 		atomic_store_explicit(&sg->state, SG_IDLE, memory_order_release); /* it is in no queue any more */
+		KILL_POINT("chan.take.stale");
 		n->sg = NULL;
 	}
 	return NULL;
@@ -175,6 +177,7 @@ static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, s
 		how = give_up(c, g);
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
+	KILL_POINT("chan.wait.over");
 	if (how == SG_DELIVERED)
 		return 0;
 	if (how == SG_CLOSED)
@@ -543,5 +546,6 @@ void chan_forget(struct sh_lock *l, struct sudog *sg)
 		waitq_remove(&c->sendq, sg);
 	if (sg->n & SG_SELECT)
 		atomic_store(&sg->state, SG_IDLE);
+	KILL_POINT("chan.forget.idle");
 	sh_lock_drop(&c->lock, seat);
 }

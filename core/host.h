@@ -66,6 +66,7 @@ enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
 void host_switch_task(struct task *);	/* environ, working directory, output */
 void host_before_run(struct g *);	/* gives it what POSIX keeps per process and we per task */
+void host_left(struct g *);		/* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
 void host_before_park(struct g *);	/* flushes what must not stay in the process */
 _Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
 void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */

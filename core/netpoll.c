@@ -29,8 +29,10 @@ static bool put(_Atomic uint64_t *slot, unsigned n, uint64_t v)
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t was = atomic_load_explicit(&slot[i], memory_order_relaxed);
 
-		if ((was == 0 || stale(was)) && atomic_compare_exchange_strong(&slot[i], &was, v))
+		if ((was == 0 || stale(was)) && atomic_compare_exchange_strong(&slot[i], &was, v)) {
+			KILL_POINT("netpoll.put.slot");
 			return true;
+		}
 	}
 	return false;
 }
@@ -153,6 +155,16 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 	return woken;
 }
 
+/* It is found out again. */
+static void forget(struct polldesc *d)
+{
+	atomic_store(&d->kind, PD_UNKNOWN);
+	atomic_store(&d->drain, 0);
+	atomic_store(&d->timeo[POLL_READ], 0);
+	atomic_store(&d->timeo[POLL_WRITE], 0);
+	KILL_POINT("netpoll.closed.forgotten");
+}
+
 void netpoll_closed(int fd)
 {
 	struct polldesc *d = polldesc(fd);
@@ -162,10 +174,7 @@ void netpoll_closed(int fd)
 	KILL_POINT("netpoll.closed.noted");
 	atomic_fetch_add(&d->gen, 1);
 	KILL_POINT("netpoll.closed.gen");
-	atomic_store(&d->kind, PD_UNKNOWN);
-	atomic_store(&d->drain, 0);
-	atomic_store(&d->timeo[POLL_READ], 0);
-	atomic_store(&d->timeo[POLL_WRITE], 0);
+	forget(d);
 	atomic_store(&d->accepting, 0);
 	KILL_POINT("netpoll.closed.reset");
 	if (wake(d, POLL_READ) + wake(d, POLL_WRITE))
@@ -179,7 +188,10 @@ unsigned netpoll_closed_repair(uint32_t closed)
 {
 	struct polldesc *d = polldesc(closed - 1);
 
-	return closed - 1 < POLL_FDS ? wake(d, POLL_READ) + wake(d, POLL_WRITE) : 0;
+	if (closed - 1 >= POLL_FDS)
+		return 0;
+	forget(d);
+	return wake(d, POLL_READ) + wake(d, POLL_WRITE);
 }
 
 /* ---- waiting ---- */

@@ -168,6 +168,7 @@ struct g *stoplockedm(struct m *m)
 			host_idle(0);
 		}
 		atomic_store(&m->blocked, 0);
+		KILL_POINT("pin.stop.unblocked");
 		life_look(m);
 	}
 }

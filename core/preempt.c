@@ -36,7 +36,7 @@ static struct g *preempt_park_m(struct g *g)
 
 	left_cpu(m, g);
 	host_before_park(g);
-	stack_fit(g);
+	keep_frames(m, g);
 	g->waitreason = WAIT_PREEMPTED;
 	g->wake_at = 0;
 	getp()->preemptions++;
@@ -134,6 +134,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 		suspend_withdraw(g);
 	else if (asked)
 		atomic_store(&g->preempt, 0);
+	KILL_POINT("g.suspend.settled");
 	return how;
 }
 

@@ -333,6 +333,7 @@ void rw_forget(struct sh_lock *l, struct sudog *sg)
 		hold_sub(sg->g, rw);
 		KILL_POINT("rwmutex.forget.entry");
 		atomic_store(&sg->state, SG_IDLE);
+		KILL_POINT("rwmutex.forget.idle");
 		next(rw, false, NULL); /* it may have kept readers out */
 		return;
 	}

@@ -196,6 +196,7 @@ static int unqueue_all(struct select_wait *w)
 			sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		}
 		sg->queue = NULL;
+		KILL_POINT("select.unqueued");
 	}
 	if (!claim)
 		return -1;

@@ -196,6 +196,10 @@ static __attribute__((noinline)) bool refit(struct g *g, size_t used)
 	}
 	casgstatus(g, G_RUNNING, G_COPYSTACK);
 	old = g->image;
+	if (want < g->image_cap) { /* never more than there is room for: who finds it dead believes the number */
+		g->image_cap = (uint32_t)want;
+		KILL_POINT("stack.shrink.cap");
+	}
 	g->image = new;
 	KILL_POINT("stack.grow.block");
 	g->image_cap = (uint32_t)sh_heap_usable(sh_root->arena, new);
@@ -237,6 +241,7 @@ void stack_free(struct g *g)
 	atomic_store_explicit(&g->res, RES_NONE, memory_order_release);
 	g->win = WIN_NONE;
 	g->sp = NULL;
+	KILL_POINT("stack.free.none");
 	if (w < WIN_COUNT && p && m->occ[w] == g) {
 		m->occ[w] = NULL;
 		/* The last freed is the next taken: it is hot. One listed twice is harmless: who takes it looks. */

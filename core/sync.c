@@ -141,6 +141,7 @@ int wq_woken(struct shoal_waitq_ *q, struct g *g)
 		getm->note.chan = (char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
+	KILL_POINT("waitq.woken");
 	if (how == SG_CLOSED)
 		return -EAGAIN;
 	return how == SG_QUEUED ? -ECANCELED : 0;

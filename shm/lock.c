@@ -118,8 +118,10 @@ bool sh_lock_try(struct sh_lock *l, unsigned seat)
 		h->lock[0] = l;
 	noted();
 	KILL_POINT("lock.try.noted");
-	if (grab(l, seat))
+	if (grab(l, seat)) {
+		KILL_POINT("lock.try.taken");
 		return true;
+	}
 	h->lock[i] = NULL;
 	return false;
 }

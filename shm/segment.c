@@ -204,6 +204,7 @@ void sh_seat_wake(unsigned seat)
 void sh_bell(void)
 {
 	atomic_fetch_add(&sh_root->bell, 1);
+	KILL_POINT("bell.raised");
 	syscall(SYS_futex, &sh_root->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 

@@ -217,14 +217,16 @@ void host_before_run(struct g *g)
 	}
 }
 
+void host_left(struct g *g)
+{
+	g->task->optind = optind;
+	g->task->own.optarg = optarg;
+}
+
 void host_before_park(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect(g->flags & GF_ROOT, 0)) {
-		g->task->optind = optind;
-		g->task->own.optarg = optarg;
-	}
 	if (__builtin_expect((atomic_load_explicit(&m->out[0].held, memory_order_relaxed) |
 			      atomic_load_explicit(&m->out[1].held, memory_order_relaxed)) != 0, 0))
 		output_flush(g, false);

@@ -77,10 +77,10 @@ void loop_start(unsigned seat)
 	if (wake_fd < 0) {
 		wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		sh_check(wake_fd >= 0);
-		fd_keep(wake_fd);
 		atomic_store(&s->wake_fd, wake_fd);
 		KILL_POINT("worker.loop.eventfd");
 	}
+	fd_keep(wake_fd); /* whoever made it: he may not have come to this */
 	sh_check(uv_loop_init(&loop) == 0);
 	s->own_fds[0] = uv_backend_fd(&loop);
 	s->own_fds[1] = loop.signal_pipefd[0];
@@ -215,6 +215,7 @@ static enum poll_kind find_out(int fd)
 	fd_found(fd);
 	atomic_store(&d->drained, atomic_load(&d->edges[POLL_READ]) - 1);
 	atomic_store(&d->kind, (uint8_t)kind);
+	KILL_POINT("fd.known");
 	errno = err;
 	return kind;
 }
@@ -321,6 +322,7 @@ int fd_made(int fd)
 
 	if ((unsigned)fd >= POLL_FDS || !on_g())
 		return fd;
+	KILL_POINT("fd.made");
 	d = polldesc(fd);
 	if (__builtin_expect(atomic_load(&d->kind) != PD_UNKNOWN || atomic_load(&d->registered) == atomic_load(&d->gen) + 1, 0))
 		netpoll_closed(fd); /* somebody has closed it behind our back */

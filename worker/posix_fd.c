@@ -8,6 +8,7 @@
  *        no task is there (supervisor/strays.c)
  */
 #include "worker/posix.h"
+#include "shm/kill.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -230,6 +231,7 @@ static int redirect(struct task *t, int fd, int to)
 		t->fd_out = copy;
 	else
 		t->fd_err = copy;
+	KILL_POINT("fd.redirected");
 	return to;
 }
 

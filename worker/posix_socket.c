@@ -2,6 +2,7 @@
  * posix_socket.c - the calls that only sockets have.
  */
 #include "worker/posix.h"
+#include "shm/kill.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -214,8 +215,10 @@ static bool hold_accept(struct polldesc *d, struct g *g)
 			if (G_SEQ(s) == (uint32_t)was && (state == G_RUNNING || state == G_SYSCALL || state == G_RUNNABLE || state == G_COPYSTACK))
 				return false;
 		}
-		if (atomic_compare_exchange_weak(&d->accepting, &was, me))
+		if (atomic_compare_exchange_weak(&d->accepting, &was, me)) {
+			KILL_POINT("socket.accept.held");
 			return true;
+		}
 	}
 }
 
@@ -232,6 +235,7 @@ static long accept_held(struct g *g, int fd, struct sockaddr *a, socklen_t *len,
 	if (poll_now(fd, POLLIN) != 0) {
 		entersyscall();
 		r = syscall(SYS_accept4, fd, a, len, flags);
+		KILL_POINT("socket.accepted");
 		if (r >= 0)
 			fd_adopt((int)r);
 		int err = errno;

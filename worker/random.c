@@ -6,6 +6,7 @@
  * DEATH  a half-made step leaves another sequence, no other harm
  */
 #include "core/sync.h"
+#include "shm/kill.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -30,6 +31,7 @@ static struct sequence *begin(struct g *g)
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
 		if (!g->task->own.random)
 			g->task->own.random = s; /* else it stays unused, until the task's end */
+		KILL_POINT("random.made");
 	} else {
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);

@@ -8,7 +8,7 @@
  *
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
  * workload runs undisturbed and the points it passes are noted; then for each point and each hit:
- * armed, the workload, the audit, the first workload, the audit. The workloads are all kill_*.c and
+ * armed, the workload, the audit; and now and then the first workload, the audit. The workloads are all kill_*.c and
  * more_kill_*.c of tests/modules, whose goroutines and root have attempts left: they check themselves and
  * always end with 0; and verbs (see verbs[]). Points of the repair that are passed only after a death at
  * some other point have their turn after that: two kills. A point that nobody passes
@@ -33,17 +33,24 @@
 #define POINTS_MAX 1024
 #define WORK_MAX 32
 #define RUN_MS 8000
-#define VIAS 8
+#define WAYS 12
 #define TRIES 3 /* the same run passes a point now and then, if it is a matter of who meets whom */
 #define FIRST_TRIES 10
+#define OTHERS_EVERY 4 /* kills: what comes next is another workload, which may suffer from what is left */
 
 extern char **environ;
 
+/* A workload that passes a point: undisturbed, or after a death at another one. */
+struct way {
+	int work;
+	const struct point *via;
+};
+
 struct point {
 	char name[64];
-	int work; /* a workload that passes it, -1 */
-	const struct point *via[VIAS]; /* it is passed after a death at one of these points; none: without one */
-	unsigned nvia;
+	struct way way[WAYS];
+	unsigned nways;
+	bool surely; /* the first way did each time */
 	unsigned kills;
 	bool done;
 };
@@ -238,11 +245,24 @@ static int do_deadlock(void)
 	return with_task("dead", NULL, 2);
 }
 
+/* A task leaves much behind: soon after its end a worker is asked to go. */
+static int do_left(void)
+{
+	char path[256];
+	int r;
+
+	snprintf(path, sizeof path, "%s/tests/modules/kill_ends.so", build);
+	r = shoal("run", "--attempts=30", path, "much");
+	usleep(20000);
+	return r;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
 } verbs[] = {
 	{"!restart", do_restart}, {"!procs", do_procs}, {"!dump", do_dump}, {"!cancel", do_cancel}, {"!deadlock", do_deadlock},
+	{"!left", do_left},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 
@@ -337,7 +357,7 @@ static void list_points(void)
 		if (npoints == POINTS_MAX)
 			give_up("more than %d points", POINTS_MAX);
 		snprintf(point[npoints].name, sizeof point[0].name, "%s", json_string_value(name));
-		point[npoints++].work = -1;
+		npoints++;
 	}
 	json_decref(answer);
 }
@@ -348,7 +368,7 @@ static void failed(const struct point *p, unsigned hit, const char *what, int r)
 
 	failures++;
 	printf("FAILED %s, hit %u, by %s: %s: %d\n%.2000s\n", p ? p->name : "(undisturbed)", hit,
-	       p ? work[p->work] : "nobody", what, r, output);
+	       p && p->nways ? work[p->way[0].work] : "nobody", what, r, output);
 	fflush(stdout);
 	snprintf(cmd, sizeof cmd, "tail -n 12 %s/log; rm %s/log", dir, dir);
 	if (system(cmd) != 0)
@@ -357,7 +377,19 @@ static void failed(const struct point *p, unsigned hit, const char *what, int r)
 	start_supervisor();
 }
 
-/* Disarms; what was passed since the last time is passed by this workload, after a death at via. Returns the kills made. */
+static void add_way(struct point *p, int w, const struct point *via)
+{
+	for (unsigned i = 0; i < p->nways; i++)
+		if (p->way[i].work == w && p->way[i].via == via)
+			return;
+	if (p->nways < WAYS)
+		p->way[p->nways++] = (struct way){w, via};
+}
+
+/*
+ * Disarms; what was passed since the last time is passed by this workload after a death at via, which is
+ * worth knowing of those that are not passed each time without. Returns the kills made.
+ */
 static json_int_t look(int w, const struct point *via)
 {
 	json_t *answer = ask_kill(NULL, 0, NULL, 0), *name;
@@ -368,11 +400,8 @@ static json_int_t look(int w, const struct point *via)
 	{
 		struct point *p = find(json_string_value(name));
 
-		if (!p || (p->work >= 0 && !p->nvia) || (p->work >= 0 && p->work != w))
-			continue;
-		p->work = w;
-		if (via && p->nvia < VIAS)
-			p->via[p->nvia++] = via;
+		if (p && p != via && !p->surely)
+			add_way(p, w, via);
 	}
 	json_decref(answer);
 	return done;
@@ -387,10 +416,10 @@ static json_int_t count_kills(void)
 	return done;
 }
 
-/* A point is the workload's that passes it in most of its runs. */
+static unsigned char seen[POINTS_MAX][WORK_MAX];
+
 static void count_passes(unsigned w)
 {
-	static unsigned char seen[POINTS_MAX][WORK_MAX];
 	json_t *answer = ask_kill(NULL, 0, NULL, 0), *name;
 	size_t i;
 
@@ -398,10 +427,20 @@ static void count_passes(unsigned w)
 	{
 		struct point *p = find(json_string_value(name));
 
-		if (p && (seen[p - point][w]++, p->work < 0 || seen[p - point][w] > seen[p - point][p->work]))
-			p->work = (int)w;
+		if (p)
+			seen[p - point][w]++;
 	}
 	json_decref(answer);
+}
+
+/* Who passes it most often comes first. */
+static void rank_passes(struct point *p)
+{
+	for (unsigned n = TRIES; n > 0; n--)
+		for (unsigned w = 0; w < nwork; w++)
+			if (seen[p - point][w] == n && p->nways < WAYS / 2)
+				p->way[p->nways++] = (struct way){(int)w, NULL};
+	p->surely = p->nways && seen[p - point][p->way[0].work] == TRIES;
 }
 
 /* Which workload passes which points. */
@@ -417,15 +456,15 @@ static void survey(void)
 			count_passes(w);
 		}
 	}
+	for (unsigned i = 0; i < npoints; i++)
+		rank_passes(&point[i]);
 	for (unsigned i = 0; i < sizeof hints / sizeof *hints; i++) {
 		struct point *p = find(hints[i].name);
 
-		for (unsigned w = 0; p && p->work < 0 && w < nwork; w++)
+		for (unsigned w = 0; p && !p->surely && w < nwork; w++)
 			if (strlen(work[w]) >= strlen(hints[i].work) &&
-			    !strcmp(work[w] + strlen(work[w]) - strlen(hints[i].work), hints[i].work)) {
-				p->work = (int)w;
-				p->via[p->nvia++] = find(hints[i].via);
-			}
+			    !strcmp(work[w] + strlen(work[w]) - strlen(hints[i].work), hints[i].work))
+				add_way(p, (int)w, find(hints[i].via));
 	}
 }
 
@@ -439,36 +478,43 @@ static bool clean(const struct point *p, unsigned hit)
 }
 
 /* One run with the point armed. 1: somebody died there; 0: nobody came by; -1: and that was too much. */
-static int try_at(struct point *p, unsigned hit, const struct point *via)
+static int try_at(struct point *p, unsigned hit, struct way way)
 {
 	json_int_t before = count_kills();
 	int r;
 
-	if (via)
-		json_decref(ask_kill(via->name, 1, p->name, hit));
+	if (way.via)
+		json_decref(ask_kill(way.via->name, 1, p->name, hit));
 	else
 		json_decref(ask_kill(p->name, hit, NULL, 0));
-	r = run_work((unsigned)p->work);
+	r = run_work((unsigned)way.work);
 	if (r != 0) {
 		failed(p, hit, "the workload ends with", r);
 		return -1;
 	}
-	return look(p->work, via ? via : p) >= before + (via ? 2 : 1);
+	return look(way.work, way.via ? way.via : p) >= before + (way.via ? 2 : 1);
 }
 
 static int made(struct point *p, unsigned hit)
 {
+	unsigned tries = hit == 1 ? FIRST_TRIES : p->kills < hit - 1 ? 1 : TRIES, n;
+	struct way way;
 	int r;
 
-	unsigned tries = hit == 1 ? FIRST_TRIES : p->kills < hit - 1 ? 1 : TRIES;
-
-	for (unsigned n = 0; n < (p->nvia > tries ? p->nvia : tries); n++)
-		if ((r = try_at(p, hit, p->nvia ? p->via[n % p->nvia] : NULL)) != 0)
-			return r;
+	if (p->surely && hit == 1)
+		tries = TRIES;
+	for (n = 0; n < (p->nways > tries ? p->nways : tries); n++) {
+		way = p->way[n % p->nways];
+		if ((r = try_at(p, hit, way)) == 0)
+			continue;
+		p->way[n % p->nways] = p->way[0]; /* the next hit has it first */
+		p->way[0] = way;
+		return r;
+	}
 	/* Perhaps it is passed once in the life of a runtime, or while it is young. */
 	stop_supervisor();
 	start_supervisor();
-	return try_at(p, hit, p->nvia ? p->via[0] : NULL);
+	return try_at(p, hit, p->way[0]);
 }
 
 static void kill_at(struct point *p, unsigned hit)
@@ -477,10 +523,10 @@ static void kill_at(struct point *p, unsigned hit)
 
 	if (made(p, hit) <= 0 || !clean(p, hit))
 		return;
-	r = run_work(0);
-	if (r != 0)
+	r = kills % OTHERS_EVERY ? 0 : run_work(0);
+	if (r != 0) {
 		failed(p, hit, "the next run ends with", r);
-	else if (clean(p, hit)) {
+	} else if (kills % OTHERS_EVERY || clean(p, hit)) {
 		kills++;
 		p->kills++;
 	}
@@ -510,13 +556,28 @@ static const struct excuse *excused(const char *name)
 	return NULL;
 }
 
+/* At each point that has not had its turn and that somebody passes. False: there is none. */
+static bool kill_all(const char *only, unsigned hits, bool surely)
+{
+	bool some = false;
+
+	for (unsigned i = 0; i < npoints; i++) {
+		if (!point[i].nways || point[i].done || (surely && !point[i].surely) || (only && strcmp(only, point[i].name)))
+			continue;
+		some = point[i].done = true;
+		for (unsigned hit = 1; hit <= hits; hit++)
+			kill_at(&point[i], hit);
+	}
+	return some;
+}
+
 /* Points that nobody died at. One that nobody passes has its reason in excuse[], or is a failure. */
 static void tell(double began, const char *only)
 {
 	unsigned passed = 0, killed = 0, reasons = 0;
 
 	for (unsigned i = 0; i < npoints; i++) {
-		passed += point[i].work >= 0;
+		passed += point[i].nways > 0;
 		killed += point[i].kills > 0;
 	}
 	for (unsigned i = 0; i < npoints; i++) {
@@ -532,8 +593,9 @@ static void tell(double began, const char *only)
 		if (e) {
 			printf("excused: %s: %s\n", p->name, e->why);
 			reasons++;
-		} else if (p->work >= 0) {
-			printf("warning: %s: passed by %s, but nobody died there this time\n", p->name, work[p->work]);
+		} else if (p->nways) {
+			printf("warning: %s: passed by %s%s%s, but nobody died there this time\n", p->name, work[p->way[0].work],
+			       p->way[0].via ? " after " : "", p->way[0].via ? p->way[0].via->name : "");
 		} else {
 			failures++;
 			printf("FAILED %s: no workload passes it\n", p->name);
@@ -586,22 +648,17 @@ int main(int argc, char **argv)
 		printf("%s\n", point[i].name);
 	if (!list)
 		survey();
-	for (unsigned i = 0; via && find(via) && i < npoints; i++) /* after a death there, whoever else passes it */
-		if (only && !strcmp(only, point[i].name) && find(via)->work >= 0) {
-			point[i].work = find(via)->work;
-			point[i].via[0] = find(via);
-			point[i].nvia = 1;
-		}
-	/* Again and again: a death brings the medic by points that nobody passed before. */
-	for (bool more = true; more;) {
-		more = false;
-		for (unsigned i = 0; i < npoints; i++)
-			if (point[i].work >= 0 && !point[i].done && (!only || !strcmp(only, point[i].name))) {
-				more = point[i].done = true;
-				for (unsigned hit = 1; hit <= hits; hit++)
-					kill_at(&point[i], hit);
-			}
+	if (only && via && find(only) && find(via) && find(via)->nways) { /* after a death there, whoever else passes it */
+		find(only)->way[0] = (struct way){find(via)->way[0].work, find(via)};
+		find(only)->nways = 1;
 	}
+	/* First those that are passed each time: a death brings the medic by points that nobody passed before. */
+	kill_all(only, hits, true);
+	while (kill_all(only, hits, false))
+		;
+	for (unsigned i = 0; i < npoints; i++) /* by now there are more ways */
+		point[i].done &= point[i].kills > 0 || excused(point[i].name);
+	kill_all(only, hits, false);
 	stop_supervisor();
 	snprintf(cmd, sizeof cmd, "rm -r %s", dir);
 	if (system(cmd) != 0)

@@ -692,6 +692,11 @@ void host_before_run(struct g *g)
 	(void)g;
 }
 
+void host_left(struct g *g)
+{
+	(void)g;
+}
+
 void host_before_park(struct g *g)
 {
 	(void)g;
