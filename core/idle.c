@@ -174,7 +174,9 @@ bool work_in_sight(void)
 
 struct p *given_p(struct m *m)
 {
-	for (unsigned i = 0; i < P_MAX; i++) {
+	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
+
+	for (unsigned i = 0; i < most; i++) {
 		int32_t given = P_GIVEN + m->seat, has = atomic_load_explicit(&allp(i)->m, memory_order_acquire);
 
 		if (has == m->seat) /* taken before, and not used */
@@ -189,7 +191,9 @@ struct p *given_p(struct m *m)
 
 void give_up_others(struct m *m, struct p *mine)
 {
-	for (unsigned i = 0; i < P_MAX; i++) {
+	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
+
+	for (unsigned i = 0; i < most; i++) {
 		struct p *p = allp(i);
 		int32_t has = atomic_load(&p->m);
 

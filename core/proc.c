@@ -44,6 +44,7 @@ void schedinit(unsigned procs)
 	sched.lock.kind = SH_LOCK_SCHED;
 	atomic_store(&sched.poller, NOSEAT);
 	atomic_store(&sched.ngs, 1); /* 0 is no goroutine */
+	atomic_store(&sched.procs_most, procs);
 	atomic_store(&sched.procs, procs);
 	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
 }

@@ -172,6 +172,10 @@ static void procresize(unsigned n)
 		atomic_store(&p->m, NOSEAT);
 		KILL_POINT("stw.dead");
 	}
+	if (n > atomic_load(&sched.procs_most)) {
+		atomic_store(&sched.procs_most, n);
+		KILL_POINT("stw.most");
+	}
 	atomic_store(&sched.procs, n);
 	KILL_POINT("stw.resized");
 }

@@ -457,7 +457,7 @@ static void free_p(unsigned seat)
 {
 	uint64_t none = 0;
 
-	for (unsigned i = 0; i < P_MAX; i++) {
+	for (unsigned i = 0; i < atomic_load(&sched.procs_most); i++) {
 		struct p *p = allp(i);
 
 		int32_t m = atomic_load(&p->m);

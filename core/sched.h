@@ -191,6 +191,7 @@ struct schedt {
 	_Atomic int32_t poller;	      /* seat that sleeps until the next timer, NOSEAT */
 	_Atomic int64_t poll_until;
 	_Atomic uint32_t procs; /* Ps in use: allp[0..procs) */
+	_Atomic uint32_t procs_most; /* ever: those from here on were never anybody's. Raised before procs */
 	_Atomic uint32_t gcwaiting; /* the world is being stopped, or has been: see procs.c */
 	_Atomic uint64_t procs_by, procs_failed; /* who asks for another number; who was told that it did not work */
 	_Atomic uint64_t procs_done;	    /* whose turn is over, while procs_want is PROCS_OVER */

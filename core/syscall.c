@@ -208,7 +208,7 @@ void retake_mend(struct g *g)
 
 	if ((s & G_STATE) != G_SYSCALL || !(s & G_SCAN))
 		return;
-	for (unsigned i = 0; i < P_MAX && seat > 0 && seat < SH_SEATS; i++)
+	for (unsigned i = 0; i < atomic_load(&sched.procs_most) && seat > 0 && seat < SH_SEATS; i++)
 		if (atomic_load(&allp(i)->m) == seat && atomic_load(&allm(seat)->p) != (int32_t)i)
 			pidleput(allp(i));
 	atomic_store(&g->status, s & ~G_SCAN);

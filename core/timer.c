@@ -182,7 +182,7 @@ unsigned timers_run(struct p *p, int64_t now)
 
 int64_t timers_next(void)
 {
-	unsigned procs = P_MAX; /* also those of Ps that are out of use */
+	unsigned procs = atomic_load_explicit(&sched.procs_most, memory_order_acquire); /* also those of Ps that are out of use */
 	int64_t least = 0;
 
 	for (unsigned i = 0; i < procs; i++) {
