@@ -55,6 +55,7 @@ int64_t host_now(void);
 /* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
 void host_idle(int64_t until);
 void host_wake(unsigned seat);		/* makes host_idle of that worker return */
+void host_works(void);			/* it has something to run, perhaps after a sleep */
 unsigned host_poll(void);		/* non-blocking netpoll: readies what is ready; how many */
 void host_bell(void);			/* wakes the medic */
 extern bool host_foreign;		/* this process does not share the workers' descriptors: the medic wakes for it */

@@ -627,6 +627,7 @@ static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *
 				continue;
 			}
 		}
+		host_works();
 		if (__builtin_expect(execute(m, getp(), g, inherit), 1))
 			return g;
 	}

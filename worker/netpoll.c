@@ -115,14 +115,22 @@ static void sleep_in_loop(int64_t until)
 
 void host_idle(int64_t until)
 {
-	struct sh_seat *s = &sh_root->seat[getm->seat];
 	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
 
 	if (atomic_load(&sched.poller) == getm->seat)
 		sleep_in_loop(until);
 	else if (syscall(SYS_ppoll, &p, 1, NULL, NULL, 0) > 0)
 		drain_wake_fd();
-	/* Who has slept for a while was made prompt, to take over at once: what it runs now is no more than others. */
+}
+
+/*
+ * Who has slept for a while was made prompt, to take over at once: what it runs now is no more than others.
+ * Not as soon as it wakes: two system calls.
+ */
+void host_works(void)
+{
+	struct sh_seat *s = &sh_root->seat[getm->seat];
+
 	if (__builtin_expect(atomic_load_explicit(&s->prompt, memory_order_relaxed), 0)) {
 		atomic_store(&s->prompt, 0);
 		sh_prompt(0, false);
