@@ -351,8 +351,10 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 		g->attempts = (uint16_t)(o->attempts < 65535 ? o->attempts : 65535);
 	if (o->flags & SHOAL_ISOLATED)
 		g->flags |= GF_ISOLATED;
-	if (o->flags & GO_ROOT)
+	if (o->flags & GO_ROOT) {
 		g->flags |= GF_ROOT;
+		sh_heap_privilege(t->heap, false); /* it has all it needs to begin, and in a moment it runs: the reserve is not its */
+	}
 	if (o->flags & SHOAL_PINNED)
 		g->flags |= GF_PINNED;
 }

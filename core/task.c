@@ -120,13 +120,12 @@ static void start_root(struct task *t)
 	struct shoal_go_opts o = {.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
 	int err;
 
+	sh_heap_privilege(t->heap, true); /* newproc takes that back, before it can run */
 	t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
 	if (!t->root) {
 		sh_format(t->message, sizeof t->message, "no memory to start the task");
 		task_end(t, TASK_CRASHED, 125, 0);
-		return;
 	}
-	sh_heap_privilege(t->heap, false);
 }
 
 /* A medic died between RUNNING and the root: there is one, or there was, or it is made now. */
@@ -136,8 +135,6 @@ static void find_or_start_root(struct task *t)
 		t->root = find_root(t);
 	if (!t->root && !atomic_load(&t->root_left) && !atomic_load(&t->verdict))
 		start_root(t);
-	else if (t->heap)
-		sh_heap_privilege(t->heap, false);
 }
 
 /* Makes the heap and the root G of a QUEUED task. */
@@ -170,6 +167,7 @@ static void task_start(struct task *t)
 	for (int i = 0; i < 2; i++) {
 		t->out[i].lock.kind = SH_LOCK_OUTPUT;
 		atomic_store(&t->out[i].error, 0);
+		atomic_store(&t->out[i].piped, 0);
 	}
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
