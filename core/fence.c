@@ -18,6 +18,7 @@
 #include "core/sched.h"
 
 #define LOOK_NS 10000000	/* between two looks at all, and without a change between them it is worth a question */
+#define WAITS_NS 1000000	/* between two questions about one whom the medic itself waits for */
 #define CALM_NS 100000000	/* between two questions about who holds nobody up */
 #define STOPPED_NS 50000000	/* with a P and a goroutine that runs there, */
 #define AWAY_NS 1000000000	/* or without a P, in a system call */
@@ -189,7 +190,7 @@ void fence_waits(int seat)
 		cpu0 = -1;
 		return;
 	}
-	if (now - since < LOOK_NS)
+	if (now - since < WAITS_NS)
 		return;
 	since = now;
 	doing = host_doing((unsigned)seat, &cpu);

@@ -82,6 +82,7 @@ struct task_out {
 	_Atomic uint64_t *left;
 	uint64_t then;
 	_Atomic int32_t error; /* of a write that could not be made: told to who writes next */
+	_Atomic uint32_t piped; /* the task has sent it to what is no file: a line goes there at once, and may block */
 };
 
 struct task_p { /* counters of a task on one P: written by the P's M only */

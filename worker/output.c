@@ -9,6 +9,8 @@
  *    nothing is lost, and nothing comes twice. (Where the task sent its output to something that
  *    is no file, a pipe for one, the piece that was being written may come twice.)
  *  - a line that its goroutine did not live to end is there without its end.
+ * What is no file takes each line at once, on the goroutine's own stack: there it may block until somebody
+ * reads, as any system call, pinned, because libc's lock of the stream is the process's.
  *
  * LOCK   out[].lock of the task, around each write to its file: so a write that a death cut short
  *        has nothing of others behind it and can be completed
@@ -18,6 +20,7 @@
 #include "core/sync.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "worker/posix.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -48,8 +51,8 @@ static uint64_t size_of(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
-/* The two pieces of the write, without the first `done` bytes of it. 0, or errno. */
-static int write_rest(const struct task_out *o, size_t done)
+/* The two pieces of the write, without the first `done` bytes of it. 0, or errno. wait: parks while nobody reads. */
+static int write_rest(const struct task_out *o, size_t done, bool wait)
 {
 	struct iovec v[2] = {{(void *)o->piece[0], o->len[0]}, {(void *)o->piece[1], o->len[1]}};
 	size_t n = v[0].iov_len + v[1].iov_len;
@@ -63,7 +66,7 @@ static int write_rest(const struct task_out *o, size_t done)
 		w[0].iov_len -= first;
 		w[1].iov_base = (char *)w[1].iov_base + (done - first);
 		w[1].iov_len -= done - first;
-		r = syscall(SYS_writev, o->fd, w, 2);
+		r = wait ? BLOCKING(SYS_writev, o->fd, w, 2) : syscall(SYS_writev, o->fd, w, 2);
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
@@ -123,19 +126,42 @@ void host_output_repair(struct sh_lock *l)
 
 	if (!n || !sound(o))
 		return;
-	write_rest(o, written(o, n));
+	write_rest(o, written(o, n), false);
 	KILL_POINT("output.repair.written");
 	finish(o);
 }
 
-/* No file. The medic waits for no reader. */
+bool output_dying;
+static bool waits; /* the goroutine here is in such a write: what is in the buffer is its, and stays */
+
+/* Until somebody reads. The goroutine stays here: so do the buffer and libc's lock. */
+static int write_waiting(const struct task_out *what)
+{
+	struct g *g = getg();
+	int err;
+
+	pin(g);
+	waits = true;
+	err = write_rest(what, 0, true);
+	waits = false;
+	if (g->locked > 1)
+		g->locked--;
+	else
+		unpin(g);
+	return err;
+}
+
+/* No file. Nobody waits for a reader but a goroutine on its own stack. */
 static void write_elsewhere(struct task_out *o, const struct task_out *what)
 {
 	struct pollfd p = {.fd = what->fd, .events = POLLOUT};
+	struct g *g = on_g();
 	int err = EAGAIN;
 
-	if (getm->seat != SH_SEAT_MEDIC || syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 1)
-		err = write_rest(what, 0);
+	if (syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 1)
+		err = write_rest(what, 0, false);
+	else if (g && !output_dying && getm->locks == 0 && !g_cancelled(g) && (g->locked || pin_room()))
+		err = write_waiting(what);
 	atomic_store_explicit(what->left, what->then, memory_order_release);
 	KILL_POINT("output.piped");
 	if (err)
@@ -169,7 +195,7 @@ static void write_out(struct task *t, int stream, struct task_out what)
 	KILL_POINT("output.write.described");
 	atomic_store_explicit(&o->n, what.len[0] + what.len[1], memory_order_release);
 	KILL_POINT("output.write.noted");
-	err = write_rest(o, 0);
+	err = write_rest(o, 0, false);
 	KILL_POINT("output.write.done");
 	if (err) /* the task goes on without it, and its next write learns of it */
 		atomic_store_explicit(&o->error, err, memory_order_relaxed);
@@ -272,6 +298,8 @@ int output_append(int stream, const void *data, size_t n)
 				flush_lines(g->task, b, stream, true);
 		}
 	}
+	if (__builtin_expect(atomic_load_explicit(&g->task->out[stream].piped, memory_order_relaxed), 0))
+		flush_lines(g->task, b, stream, false);
 	return 0;
 }
 
@@ -334,6 +362,8 @@ static void flush_buffer(struct g *g, struct outbuf *b, int stream, bool all)
 
 void output_flush(struct g *g, bool all)
 {
+	if (__builtin_expect(waits, 0))
+		return;
 	for (int stream = 0; stream < 2; stream++)
 		flush_buffer(g, &getm->out[stream], stream, all);
 }

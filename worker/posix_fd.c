@@ -221,11 +221,13 @@ int dup(int fd)
 static int redirect(struct task *t, int fd, int to)
 {
 	int copy = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+	struct stat st;
 
 	if (copy < 0)
 		return -1;
 	output_flush(getg(), false);
 	atomic_store(&t->out[to - 1].error, 0);
+	atomic_store(&t->out[to - 1].piped, fstat(copy, &st) == 0 && !S_ISREG(st.st_mode));
 	fd_made(copy);
 	if (to == 1)
 		t->fd_out = copy;

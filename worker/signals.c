@@ -251,6 +251,7 @@ void host_misuse(const char *what)
 	sh_format(c->message, sizeof c->message, "%s (goroutine %lu%s%.31s)", what, (unsigned long)g->gid, g->name ? ", " : "",
 		  g->name ? g->name : "");
 	from_call(c, __builtin_frame_address(0));
+	output_dying = true;
 	output_append(1, "shoal: ", 7);
 	output_append(1, c->message, strlen(c->message));
 	output_append(1, "\n", 1);

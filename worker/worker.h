@@ -30,6 +30,7 @@ bool children_left(void);	 /* programs that this worker has started and that hav
 void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
 int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
+extern bool output_dying;	 /* its last words: it waits for nobody to read them */
 void process_state_start(void);
 void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */

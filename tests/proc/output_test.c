@@ -141,3 +141,13 @@ Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_poi
 	fprintf(stderr, "output: wordfreq exact over %d kills of its root\n", kills);
 	cr_expect_gt(kills, 15);
 }
+
+/* A stdout that nobody reads holds up who writes, and nobody else. */
+Test(output, to_a_full_pipe_holds_up_who_writes, .init = start, .fini = stop, .timeout = 60)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/piped.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "4000 lines, and others ran\n");
+	cr_expect_eq(sh("build/shoal procs 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/piped.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "4000 lines, and others ran\n");
+}
