@@ -231,6 +231,8 @@ static void print_row(const struct row *r)
 	if (r->times) {
 		if (r->most50 > 0 && r->most99 > 0)
 			snprintf(want, sizeof want, "%s / %s", span(a, sizeof a, r->most50), span(b, sizeof b, r->most99));
+		else if (r->most50 <= 0 && r->most99 <= 0)
+			strcpy(want, "-");
 		else
 			snprintf(want, sizeof want, "<= %s", span(a, sizeof a, r->most50 > 0 ? r->most50 : r->most99));
 		snprintf(is, sizeof is, "%s / %s", span(a, sizeof a, r->p50), span(b, sizeof b, r->p99));

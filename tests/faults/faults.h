@@ -64,6 +64,7 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* on std
 
 void part_crash(void);	/* T3 */
 void part_kill(void);	/* T4, T5 */
+void floor_of_deaths(unsigned n, struct samples *taken, struct samples *served); /* the same without a runtime */
 void part_stop(void);	/* T12 */
 void part_repair(void); /* T7 */
 void part_books(void);	/* T1, T8 */

@@ -171,8 +171,20 @@ static void kill_many(const char *size, unsigned mib, unsigned n)
 	runtime_stop();
 }
 
+static void kernels_part(unsigned n)
+{
+	struct samples taken = {0}, served = {0};
+
+	measuring(true);
+	floor_of_deaths(n, &taken, &served);
+	measuring(false);
+	row_times("T4", "  the kernel's part: watcher and sleeper that do nothing else", &taken, 0, 0, 0);
+	row_times("T5", "  the kernel's part: a watcher that forks", &served, 0, 0, 0);
+}
+
 void part_kill(void)
 {
+	kernels_part(quick ? 20 : 200);
 	kill_many("4 MiB", 4, quick ? 20 : 500);
 	if (!quick)
 		kill_many("1 GiB", 1024, 100);
