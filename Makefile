@@ -171,7 +171,7 @@ $(B)/kill/heap_stress: $(call objects,$(O)-kill,$(filter-out shm/kill.c,$(SHM)) 
 $(B)/tests/sim: $(call objects,$(O)-sim,$(SHM) $(CORE) $(SIM)) $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lcriterion -luv -lpthread -ldl -lm)
+	$(call link,,-lcriterion -ljansson -luv -lpthread -ldl -lm)
 $(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
 	$(call link,,-ljansson)
 $(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link

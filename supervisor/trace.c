@@ -3,7 +3,10 @@
  *
  * While sched.tracing is set every change of status leaves an event with the time it happened
  * (core/life.h). A child of ours empties the rings as they fill and writes JSON: a track a worker, a
- * slice for each run of a goroutine and each system call, an arrow from whoever made it runnable.
+ * slice for each run of a goroutine and each system call, an arrow from whoever made it runnable. An
+ * arrow is written once both of its ends are known, for the rings are emptied one after the other and
+ * either may lie before the beginning; where a poller or a timer wakes, between two runs, it begins
+ * in a short slice of its own.
  * It only reads the segment, so it needs no seat. Events that came faster than it took them are
  * counted as lost.
  *
@@ -37,6 +40,18 @@ struct track { /* what is going on on a worker */
 	int64_t runs_since, syscall_since; /* 0: nothing */
 	uint64_t gid;
 	bool named;
+};
+
+/* The last end of an arrow of each kind that is not written yet, of the G with that index. */
+struct end {
+	uint64_t gid;
+	int64_t ns;	 /* 0: none */
+	int64_t run;	 /* a start: since when who woke it ran; 0: nobody did */
+	uint16_t order;
+	uint8_t seat;
+};
+struct ends {
+	struct end start, arrival;
 };
 
 static unsigned active;
@@ -110,12 +125,44 @@ static void end_syscall(unsigned seat, int64_t ns)
 	t->syscall_since = 0;
 }
 
-/* An arrow from where it was made runnable to where it runs: both know its order. */
-static void flow(const struct life *l, const char *ph, unsigned order)
+static struct ends *ends; /* by index; what nobody touches is no memory */
+static uint64_t arrows;
+
+static void put_end(const struct end *e, const char *ph, int64_t ns)
 {
-	begin_event(ph, (unsigned)l->worker, l->ns);
-	fprintf(out, ",\"cat\":\"wake\",\"name\":\"wake\",\"id\":\"%lx.%x\"%s}", (unsigned long)l->gid, order % LIFE_ORDERS,
-		ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
+	begin_event(ph, e->seat, ns);
+	fprintf(out, ",\"cat\":\"wake\",\"name\":\"wake\",\"id\":%lu%s}", (unsigned long)arrows, ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
+}
+
+/* Both ends are known by the number that the change has in the life of the goroutine. */
+static void arrow(struct ends *e)
+{
+	struct end *from = &e->start, *to = &e->arrival;
+	int64_t ns = from->ns < to->ns ? from->ns : to->ns; /* who wakes looks at the clock after it, at times when it runs already */
+
+	if (!from->ns || !to->ns || from->gid != to->gid || from->order != to->order)
+		return;
+	if (ns >= from->run) { /* else no slice would hold its start */
+		arrows++;
+		if (!from->run) {
+			begin_event("X", from->seat, ns);
+			fprintf(out, ",\"dur\":0.010,\"name\":\"poll\",\"args\":{\"gid\":%lu}}", (unsigned long)from->gid);
+		}
+		put_end(from, "s", ns);
+		put_end(to, "f", to->ns);
+	}
+	from->ns = to->ns = 0;
+}
+
+static void note_end(const struct life *l, bool start, unsigned order)
+{
+	struct ends *e = &ends[l->gid & (GID_STEP - 1)];
+
+	if ((l->gid & (GID_STEP - 1)) >= G_MAX)
+		return;
+	*(start ? &e->start : &e->arrival) = (struct end){l->gid, l->ns, start ? track[l->worker].runs_since : 0,
+		(uint16_t)(order % LIFE_ORDERS), (uint8_t)l->worker};
+	arrow(e);
 }
 
 static void take(const struct life *l)
@@ -127,9 +174,9 @@ static void take(const struct life *l)
 	if (l->from == G_SYSCALL)
 		end_syscall(seat, l->ns);
 	if (l->to == G_RUNNABLE && (l->from == G_WAITING || l->from == G_DEAD))
-		flow(l, "s", l->order + (l->from == G_DEAD ? 2 : 1));
+		note_end(l, true, (unsigned)l->order + (l->from == G_DEAD ? 2 : 1));
 	if (l->to == G_RUNNING && l->from == G_RUNNABLE) {
-		flow(l, "f", l->order);
+		note_end(l, false, (unsigned)l->order);
 		end_run(seat, l->ns, "?", "");
 		t->runs_since = l->ns;
 		t->gid = l->gid;
@@ -185,7 +232,8 @@ static _Noreturn void child(const struct trace *w)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "shoald-trace");
 	out = fdopen(dup(w->file), "w");
-	if (!out)
+	ends = mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!out || ends == MAP_FAILED)
 		_exit(1);
 	setvbuf(out, NULL, _IOFBF, 1 << 20);
 	began = (int64_t)sh_now();
