@@ -508,7 +508,16 @@ static void verb_info(struct asker *a, json_t *request)
 
 static void verb_crash(struct asker *a, json_t *request)
 {
-	answer_view(a, sh_view_crashes(number_of(request, "id", -1)));
+	int64_t id = number_of(request, "id", -1);
+	json_t *o = sh_view_crashes(id);
+	bool ended;
+
+	if (id >= 0 && !json_array_size(json_object_get(o, "crashes")) && !sh_job_find((uint64_t)id) && !g_find((uint64_t)id, &ended)) {
+		json_decref(o);
+		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such task or goroutine: %ld", (long)id);
+		return;
+	}
+	answer_view(a, o);
 }
 
 static void verb_life(struct asker *a, json_t *request)

@@ -28,8 +28,9 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 	cr_expect_eq(sh("build/shoal crash --json"), 0);
 	expect_text("\"function\": \"third\"");
 	expect_text("survive_crash.c\", \"line\": 15");
-	cr_expect_eq(sh("build/shoal crash 999"), 0);
-	cr_expect_str_empty(text);
+	cr_expect_eq(sh("build/shoal crash 999 2>&1"), 5);
+	expect_text("no such task or goroutine: 999");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal crash 2"), 0); /* none of it has crashed */
 	sh("cat %s/s.log", dir);
 	expect_text("crash: task 1 goroutine 2 worker ");
 	/* Its worker is long gone, and so is the supervisor that saw it. */
@@ -194,6 +195,63 @@ CLI_TEST(what_is_not_there_has_its_own_code)
 	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
 }
 
+/* Each code that INTERFACE names, by the name it has there; of `run`, and once more of `submit` and `wait`. */
+CLI_TEST(each_exit_code_has_its_meaning)
+{
+	static const struct {
+		int code;
+		const char *name, *command;
+	} codes[] = {
+		{0, "ok", "tasks"},
+		{1, "failed", "restart 77"},
+		{1, "failed", "start"},
+		{2, "usage", "tasks --nonsense"},
+		{2, "usage", "start --socket $D/o --spare 1000"},
+		{2, "usage", "start --socket $D/o --memory 10K"},
+		{2, "usage", "start --socket $D/o --procs 5000000"},
+		{3, "no supervisor", "tasks --socket $D/o"},
+		{3, "no socket of ours", "tasks --socket /etc/passwd"},
+		{5, "no such task", "wait 77"},
+		{5, "no such task", "crash 77"},
+		{5, "no such goroutine", "dump 77777"},
+		{126, "no ELF file", "run /etc/passwd"},
+		{126, "a folder", "run /tmp"},
+		{126, "undefined symbols", "run $D/undefined.c"},
+		{126, "crash in a constructor", "run $D/constructor.c"},
+		{126, "does not compile", "run $D/bad.c"},
+		{127, "module not found", "run $D/nothing.so"},
+		{127, "entry not found", "run build/tests/modules/work.so:nothing"},
+		{125, "our own failure", "run build/tests/modules/work.so >/dev/full"},
+	}, ends[] = {
+		{0, "the task's own code", "build/tests/modules/work.so"},
+		{17, "the task's own code", "build/tests/modules/crash.so exit"},
+		{124, "timed out", "--timeout 100ms build/tests/modules/many.so 1 30000"},
+		{134, "crashed by SIGABRT", "build/tests/modules/crash.so abort"},
+		{139, "crashed by SIGSEGV", "build/tests/modules/crash.so null"},
+		{137, "lost", "build/tests/modules/crash.so kill"},
+		{2, "deadlock", "build/tests/modules/see_run.so dead 1 0"},
+	};
+
+	sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' "
+	   ">%s/undefined.c; echo '__attribute__((constructor)) static void f(void) { __builtin_trap(); } int shoal_main(int c, char **v) "
+	   "{ return 0; }' >%s/constructor.c", dir, dir, dir);
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		cr_expect_eq(sh("D=%s; timeout 20 build/shoal %s 2>&1", dir, codes[i].command), codes[i].code, "%s: %s: %s", codes[i].name,
+			     codes[i].command, text);
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run %s 2>&1", ends[i].command), ends[i].code, "%s: %s", ends[i].name, text);
+		cr_expect_eq(sh("id=$(build/shoal submit %s 2>&1) && timeout 20 build/shoal wait $id 2>&1", ends[i].command), ends[i].code,
+			     "%s, by wait: %s", ends[i].name, text);
+	}
+	cr_expect_eq(sh("id=$(build/shoal submit build/tests/modules/many.so 1 30000); build/shoal cancel $id; build/shoal wait $id 2>&1"), 130,
+		     "cancelled: %s", text);
+	/* After a few more crashes within a while: 75, module quarantined. */
+	for (int i = 0; i < 12 && sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1") == 139; i++)
+		;
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal submit build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s", text);
+}
+
 /* One object on one line, whose version is 1. */
 CLI_TEST(every_verb_that_reads_has_json)
 {
@@ -301,6 +359,45 @@ CLI_TEST(colour_and_width_are_the_terminals)
 	cr_expect_null(strchr(text, '\033'), "%s", text);
 	for (char *at = strtok(text, "\r\n"); at; at = strtok(NULL, "\r\n"))
 		cr_expect_leq(strlen(at), 60u, "%s", at);
+}
+
+/* The last of what is switched is off. */
+static void expect_off(const char *on, const char *off, const char *verb)
+{
+	const char *last = NULL, *at = text;
+
+	while ((at = strstr(at, on)))
+		last = at++;
+	cr_expect(!last || strstr(last, off), "%s leaves %s on", verb, on + 1);
+}
+
+/* Ctrl-C in a terminal, early and late: 130, and the terminal is as it was. */
+CLI_TEST(ctrl_c_gives_the_terminal_back)
+{
+	static const char *const verbs[] = {"top", "wait 1", "logs -f 1", "trace -s 30 -o /dev/null", "trace -s 30 -o -",
+		"run build/tests/modules/many.so 10 30000", "run build/tests/modules/see_run.so spin 2 30000",
+		"run --socket /tmp/shoal-none build/tests/modules/many.so 10 30000"};
+	static const char *const when[] = {"0", "0.01", "0.03", "0.1", "0.7"};
+
+	if (sh("command -v script") != 0)
+		cr_skip_test("no program 'script' to have a terminal with");
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 10 60000 2>&1"), 0, "%s", text);
+	/* The shell lives on, as it does where somebody types. */
+	sh("echo 'trap : INT; stty rows 24 cols 80; stty -g >'%s'/a; build/shoal \"$@\"; echo $? >'%s'/code; stty -g >'%s'/b' >%s/s.sh", dir, dir,
+	   dir, dir);
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		for (size_t k = 0; k < sizeof when / sizeof *when; k++) {
+			/* Again if it came before the verb had begun. */
+			sh("rm -f %s/a %s/b %s/code; (for i in $(seq 400); do [ -s %s/a ] && break; sleep 0.005; done; sleep %s; "
+			   "for i in $(seq 10); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
+			   "TERM=xterm timeout 10 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",
+			   dir, dir, dir, dir, when[k], dir, dir, verbs[i], dir);
+			cr_expect_eq(sh("cat %s/code; cmp %s/a %s/b 2>&1", dir, dir, dir), 0, "%s after %s s: %s", verbs[i], when[k], text);
+			cr_expect_str_eq(text, "130\n", "%s after %s s: %s", verbs[i], when[k], text);
+			sh("cat %s/typescript", dir);
+			expect_off("\033[?1049h", "\033[?1049l", verbs[i]);
+			expect_off("\033[?25l", "\033[?25h", verbs[i]);
+		}
 }
 
 /* Somebody else is told so, whether the file system or the supervisor stops him. */

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define GONE_MS 1000
 #define READY_MS 30000
 #define READY_FD 3
 
@@ -168,6 +169,20 @@ static char *wait_ready(struct launch *l)
 	return last ? format("it ended before it was ready: %s", last) : format("it ended before it was ready");
 }
 
+/* Not ready in time, or on its way out: in both cases it shall not linger. 2: it did not like its options, 1: all else. */
+static int give_up(struct launch *l)
+{
+	int status;
+
+	kill(l->pid, SIGTERM);
+	for (int ms = 0; ms < GONE_MS; ms += 5) {
+		if (waitpid(l->pid, &status, WNOHANG) == l->pid)
+			return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE ? EXIT_USAGE : 1;
+		usleep(5000);
+	}
+	return 1;
+}
+
 static char *log_beside(const char *socket)
 {
 	size_t n = strlen(socket);
@@ -217,11 +232,8 @@ int verb_start(int argc, char **argv)
 	}
 	launch(&l);
 	char *error = wait_ready(&l);
-	if (error) {
-		/* Not ready in time, or on its way out: in both cases it shall not linger. */
-		kill(l.pid, SIGTERM);
-		fail(1, "%s", error);
-	}
+	if (error)
+		fail(give_up(&l), "%s", error);
 	say("supervisor %d takes tasks at %s", (int)l.pid, l.socket);
 	return 0;
 }

@@ -7,9 +7,12 @@
 #include "tools/shoal/cli.h"
 
 #include <curses.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <term.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +29,59 @@ static void end_screen(void)
 {
 	if (!isendwin())
 		endwin();
+}
+
+/* ---- Ctrl-C and its kin: at any moment, also while we wait for an answer ---- */
+
+static struct termios was;
+static char leave[256]; /* what ends the screen: attributes, cursor, the other screen */
+static size_t nleave;
+
+static int put_leave(int c)
+{
+	if (nleave < sizeof leave)
+		leave[nleave++] = (char)c;
+	return c;
+}
+
+static void remember_leaving(void)
+{
+	static const char *const caps[] = {"sgr0", "cnorm", "rmkx", "rmcup"};
+
+	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
+		char *text = tigetstr((char *)caps[i]);
+
+		if (text && text != (char *)-1)
+			tputs(text, 1, put_leave);
+	}
+	put_leave('\r');
+}
+
+/* Nothing of curses: it may be in the middle of something. The terminal is as it was, then the signal does what it does. */
+static void end_by_signal(int sig)
+{
+	if (write(1, leave, nleave) >= 0)
+		tcsetattr(0, TCSANOW, &was);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/* Before curses takes them: it leaves those alone that somebody has. */
+static void catch_ends(sigset_t *held)
+{
+	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+	tcgetattr(0, &was);
+	sigemptyset(held);
+	for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++) {
+		struct sigaction sa = {.sa_handler = end_by_signal}, old;
+
+		sigaddset(held, sigs[i]);
+		sigaction(sigs[i], NULL, &old);
+		if (old.sa_handler != SIG_IGN)
+			sigaction(sigs[i], &sa, NULL);
+	}
+	sigprocmask(SIG_BLOCK, held, NULL); /* until it is known how to leave */
 }
 
 /* Cut at the right edge, whatever comes from tasks made harmless. */
@@ -159,6 +215,7 @@ int verb_top(int argc, char **argv)
 	const char *term = getenv("TERM");
 	json_t *last = NULL;
 	SCREEN *screen;
+	sigset_t held;
 	int key = 0;
 
 	if (parse_options(argc, argv, no_options, false))
@@ -166,6 +223,7 @@ int verb_top(int argc, char **argv)
 	if (!isatty(0) || !isatty(1))
 		fail(1, "it needs a terminal");
 	conn_open(&conn);
+	catch_ends(&held);
 	screen = newterm(term && *term ? term : "dumb", stdout, stdin);
 	if (!screen)
 		fail(1, "the terminal '%s' is not known", term ? term : "");
@@ -175,6 +233,8 @@ int verb_top(int argc, char **argv)
 	curs_set(0);
 	keypad(stdscr, TRUE);
 	timeout(ROUND_MS);
+	remember_leaving();
+	sigprocmask(SIG_UNBLOCK, &held, NULL);
 	for (int64_t then = 0; key != 'q' && key != 'Q'; key = getch()) {
 		int64_t now = now_ns();
 
