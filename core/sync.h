@@ -95,9 +95,11 @@ static inline int64_t deadline(int64_t timeout)
 {
 	int64_t now;
 
-	if (timeout < 0)
+	if (timeout == SHOAL_FOREVER)
 		return 0;
 	now = host_now();
+	if (timeout < 0) /* until - now of a time that is past */
+		return now;
 	return timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
 }
 

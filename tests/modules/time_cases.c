@@ -143,6 +143,24 @@ static void many_sleepers(void)
 	WANT(atomic_load(&turns) == 500);
 }
 
+/* What is left until a time that is past: nothing, and never "for ever". What is there to be had is had. */
+static void past_times(void)
+{
+	struct shoal_case k = {SHOAL_RECV, NULL, NULL, 0};
+	int64_t from = shoal_now();
+	int v = 1;
+
+	c = shoal_chan_new(sizeof(int), 1);
+	k.chan = c;
+	MUST(shoal_sleep(-5) == 0 && shoal_sleep(INT64_MIN) == 0);
+	MUST(shoal_recv_timed(c, &v, -1000 * MS) == -ETIMEDOUT);
+	MUST(shoal_select(&k, 1, -2) == -ETIMEDOUT && shoal_select(NULL, 0, -2) == -ETIMEDOUT);
+	MUST(shoal_send_timed(c, &v, -2) == 0 && shoal_send_timed(c, &v, -2) == -ETIMEDOUT);
+	MUST(shoal_recv_timed(c, &v, -2) == 1);
+	WANT(shoal_now() - from < 500 * MS);
+	shoal_chan_free(c);
+}
+
 static void clock_goes_on(void)
 {
 	int64_t last = shoal_now();
@@ -164,6 +182,7 @@ int shoal_main(int argc, char **argv)
 	RUN(in_order);
 	RUN(fairness);
 	RUN(timeouts);
+	RUN(past_times);
 	RUN(many_sleepers);
 	RUN(clock_goes_on);
 	return cases_failed;
