@@ -56,11 +56,13 @@ struct task_own {
 	char *strtok, *optarg;	  /* libc's variables of that use */
 	struct tm tm;		  /* what localtime and gmtime give out */
 	char asctime[64];	  /* and asctime, ctime */
+	_Atomic(void *) host;	  /* what gethostbyname gives out */
 	_Atomic(void *) user, group; /* what getpwnam, getgrnam and their like give out */
 	void *random;		  /* the sequence of rand() */
 	void *handlers;		  /* atexit's */
 	_Atomic(void *) keys;	  /* of pthread_key_create */
-	_Atomic(void *) signals;  /* handlers, mask and alarm */
+	_Atomic(void *) signals;  /* handlers, mask, what is pending */
+	_Atomic(void *) alarm;	  /* the timer of setitimer */
 	_Atomic(void *) waits;	  /* who waits for locks of libc's: waits.c */
 	_Atomic uint32_t threads; /* it has made some: they may hold such locks, and tell nobody */
 	void *in;		  /* what freopen made of stdin; NULL: the null device */

@@ -53,53 +53,6 @@ int dprintf(int fd, const char *fmt, ...)
 	return n;
 }
 
-static _Noreturn void end_task(int code)
-{
-	struct g *g = getg();
-
-	host_g_end(g);
-	task_end(g->task, TASK_DONE, code & 0xff, 0);
-	for (;;)
-		gopark(NULL, WAIT_ZERO, 0);
-}
-
-void _exit(int code)
-{
-	if (on_g()) {
-		getg()->flags &= (uint8_t)~GF_OWN; /* no destructors */
-		end_task(code);
-	}
-	for (;;)
-		syscall(SYS_exit_group, code);
-}
-
-void exit(int code)
-{
-	static void (*real)(int);
-
-	if (on_g()) {
-		host_task_exit(getg());
-		end_task(code);
-	}
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "exit");
-	real(code);
-	abort();
-}
-
-pid_t fork(void)
-{
-	static pid_t (*real)(void);
-
-	if (on_g()) { /* the child would be a second copy of a worker */
-		errno = ENOTSUP;
-		return -1;
-	}
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "fork");
-	return real();
-}
-
 int nanosleep(const struct timespec *want, struct timespec *left)
 {
 	int r;
@@ -125,8 +78,11 @@ int usleep(useconds_t us)
 
 unsigned sleep(unsigned s)
 {
-	nanosleep(&(struct timespec){s, 0}, NULL);
-	return 0;
+	int64_t begun = host_now();
+
+	if (nanosleep(&(struct timespec){s, 0}, NULL) == 0)
+		return 0;
+	return s - (unsigned)((host_now() - begun) / 1000000000); /* cancelled */
 }
 
 int sched_yield(void)

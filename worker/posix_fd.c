@@ -145,9 +145,10 @@ int inotify_init(void)
 
 int signalfd(int fd, const sigset_t *mask, int flags)
 {
-	int r = (int)syscall(SYS_signalfd4, fd, mask, _NSIG / 8, flags);
-
-	return fd < 0 ? fd_made(r) : r;
+	if (!on_g())
+		return (int)syscall(SYS_signalfd4, fd, mask, _NSIG / 8, flags);
+	errno = ENOTSUP; /* the kernel's signals are the worker's: sigwaitinfo knows the task's */
+	return -1;
 }
 
 /* libc's own, which opens inside. */
@@ -307,10 +308,18 @@ int close(int fd)
 
 int close_range(unsigned first, unsigned last, int flags)
 {
-	if (!posix_enter() || flags)
+	if (!posix_enter())
 		return (int)syscall(SYS_close_range, first, last, flags);
+	if (first > last || (flags & ~(int)CLOSE_RANGE_CLOEXEC)) { /* the table stays shared */
+		errno = EINVAL;
+		return -1;
+	}
 	for (unsigned fd = first > 3 ? first : 3; fd <= last && fd < atomic_load(&sched.fd_top); fd++)
-		if (atomic_load(&poll_owner[fd]) == getg()->task->slot + 1)
+		if (atomic_load(&poll_owner[fd]) != getg()->task->slot + 1)
+			;
+		else if (flags)
+			syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+		else
 			fd_close((int)fd);
 	return 0;
 }
@@ -335,6 +344,7 @@ AS_SYSCALL(ftruncate, (int fd, off_t n), SYS_ftruncate, fd, n)
 AS_SYSCALL(truncate, (const char *path, off_t n), SYS_truncate, path, n)
 AS_SYSCALL(fallocate, (int fd, int mode, off_t at, off_t n), SYS_fallocate, fd, mode, at, n)
 AS_SYSCALL(msync, (void *p, size_t n, int flags), SYS_msync, p, n, flags)
+AS_SYSCALL(sync_file_range, (int fd, off_t at, off_t n, unsigned flags), SYS_sync_file_range, fd, at, n, flags)
 AS_SYSCALL(unlink, (const char *path), SYS_unlinkat, AT_FDCWD, path, 0)
 AS_SYSCALL(rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0)
 AS_SYSCALL(mkdir, (const char *path, mode_t mode), SYS_mkdirat, AT_FDCWD, path, mode)
@@ -351,6 +361,16 @@ ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned 
 {
 	return posix_enter() ? BLOCKING(SYS_splice, in, in_at, out, out_at, n, flags)
 			     : syscall(SYS_splice, in, in_at, out, out_at, n, flags);
+}
+
+ssize_t tee(int in, int out, size_t n, unsigned flags)
+{
+	return posix_enter() ? BLOCKING(SYS_tee, in, out, n, flags) : syscall(SYS_tee, in, out, n, flags);
+}
+
+ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned flags)
+{
+	return posix_enter() ? BLOCKING(SYS_vmsplice, fd, iov, n, flags) : syscall(SYS_vmsplice, fd, iov, n, flags);
 }
 
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)

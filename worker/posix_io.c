@@ -232,6 +232,24 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
 	return posix_enter() ? BLOCKING(SYS_pwritev, fd, iov, n, at, 0l) : syscall(SYS_pwritev, fd, iov, n, at, 0l);
 }
 
+ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
+{
+	if (posix_enter() && at == -1 && !flags)
+		return readv(fd, iov, n);
+	return on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_preadv2, fd, iov, n, at, 0l, flags)
+						: syscall(SYS_preadv2, fd, iov, n, at, 0l, flags);
+}
+
+ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
+{
+	if (posix_enter() && at == -1 && !flags)
+		return writev(fd, iov, n);
+	return on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_pwritev2, fd, iov, n, at, 0l, flags)
+						: syscall(SYS_pwritev2, fd, iov, n, at, 0l, flags);
+}
+
+ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("preadv2")));
+ssize_t pwritev64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("pwritev2")));
 ssize_t pread64(int, void *, size_t, off_t) __attribute__((alias("pread")));
 ssize_t pwrite64(int, const void *, size_t, off_t) __attribute__((alias("pwrite")));
 ssize_t preadv64(int, const struct iovec *, int, off_t) __attribute__((alias("preadv")));

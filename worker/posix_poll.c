@@ -255,6 +255,19 @@ int epoll_pwait(int fd, struct epoll_event *e, int n, int ms, const sigset_t *ma
 	return epoll_for(fd, e, n, ms < 0 ? -1 : (int64_t)ms * 1000000);
 }
 
+int epoll_pwait2(int fd, struct epoll_event *e, int n, const struct timespec *timeout, const sigset_t *mask)
+{
+	int64_t ns = ns_of(timeout);
+
+	if (!posix_enter())
+		return (int)syscall(SYS_epoll_pwait2, fd, e, n, timeout, mask, (size_t)(_NSIG / 8));
+	if (ns == -2) {
+		errno = EINVAL;
+		return -1;
+	}
+	return epoll_for(fd, e, n, ns);
+}
+
 int epoll_wait(int fd, struct epoll_event *e, int n, int ms)
 {
 	return epoll_pwait(fd, e, n, ms, NULL);

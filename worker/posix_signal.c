@@ -2,29 +2,31 @@
  * posix_signal.c - signals, as a task sees them.
  *
  * The kernel's signals are the worker's: they tell crashes and preempt. What a goroutine says of
- * signals is its task's and stays in the task's record: handlers, the mask, alarm. A signal that a
- * goroutine raises is delivered then and there, on its stack. alarm and setitimer have a goroutine of
- * their own, on which the handler runs. A signal without a handler that ends a process ends the
- * task as a crash. A handler for SIGSEGV and its like is called for a fault in module code; it may
+ * signals is its task's and stays in the task's record: handlers, the mask, what is pending. A signal
+ * that a goroutine sends to its process, whichever worker that is, is delivered then and there, on its
+ * stack; those of timers on that of the timer's goroutine. One that is blocked, or that another waits
+ * for (sigwait), is pending. A signal without a handler that ends a process ends the task as a crash. A handler for SIGSEGV and its like is called for a fault in module code; it may
  * leave by siglongjmp or exit, and if it returns the fault is a crash as ever.
  *
  * DEATH  each word by itself is whole; a handler that was being run is not run again
  */
+#include "core/waits.h"
 #include "shm/heap.h"
 #include "worker/posix.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/time.h>
+
+#define BIT(sig) (1ull << ((sig) - 1))
 
 struct signals {
 	struct sigaction act[_NSIG];
-	sigset_t blocked, pending;
-	_Atomic uint32_t handled;    /* for pause */
-	_Atomic uint64_t alarm;	     /* number of the alarm that is on; 0: none */
-	uint64_t alarms;
-	int64_t when, every;
+	sigset_t blocked;
+	_Atomic uint64_t pending;	    /* a bit each */
+	_Atomic uint32_t handled;	    /* for pause */
+	_Atomic uint32_t awaited[_NSIG]; /* so many wait for it in sigwait */
+	siginfo_t info[_NSIG];		    /* of what is pending */
 };
 
 REAL(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old), sig, act, old)
@@ -33,7 +35,6 @@ REAL(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), how, s
 REAL(int, raise, (int sig), sig)
 REAL(int, pause, (void), )
 REAL(int, sigsuspend, (const sigset_t *set), set)
-REAL(int, setitimer, (__itimer_which_t which, const struct itimerval *new, struct itimerval *old), which, new, old)
 REAL(int, pthread_kill, (pthread_t t, int sig), t, sig)
 
 static struct signals *signals(struct g *g)
@@ -70,13 +71,14 @@ static bool ignored(int sig, const struct sigaction *a)
 		 sig == SIGTTOU || sig == SIGPIPE));
 }
 
-static void deliver(struct signals *s, int sig)
+static void deliver(struct g *g, struct signals *s, int sig, siginfo_t si)
 {
 	struct sigaction a = s->act[sig];
-	siginfo_t si = {.si_signo = sig, .si_code = SI_USER, .si_pid = getpid()};
 
-	if (sigismember(&s->blocked, sig) && sig != SIGKILL && sig != SIGSTOP) {
-		sigaddset(&s->pending, sig);
+	if ((sigismember(&s->blocked, sig) || atomic_load(&s->awaited[sig])) && sig != SIGKILL && sig != SIGSTOP) {
+		s->info[sig] = si;
+		atomic_fetch_or(&s->pending, BIT(sig));
+		waits_wake(g, &s->pending, true);
 		return;
 	}
 	if (ignored(sig, &a) || sig == SIGSTOP)
@@ -90,11 +92,13 @@ static void deliver(struct signals *s, int sig)
 	else
 		a.sa_handler(sig);
 	atomic_fetch_add(&s->handled, 1);
+	waits_wake(g, &s->handled, true);
 }
 
-static int send_self(struct g *g, int sig)
+int signal_send(struct g *g, int sig, int code, union sigval value)
 {
 	struct signals *s = signals(g);
+	siginfo_t si = {.si_signo = sig, .si_code = code};
 
 	if (sig == 0)
 		return 0;
@@ -104,8 +108,27 @@ static int send_self(struct g *g, int sig)
 		errno = ENOMEM;
 		return -1;
 	}
-	deliver(s, sig);
+	si.si_pid = getpid();
+	si.si_uid = getuid();
+	si.si_value = value;
+	deliver(g, s, sig, si);
 	return 0;
+}
+
+static int send_self(struct g *g, int sig)
+{
+	return signal_send(g, sig, SI_USER, (union sigval){0});
+}
+
+/* Its own process, or what it took for that before it went to another; the supervisor and all is no task's to signal. */
+static bool is_self(pid_t pid)
+{
+	if (pid == 0 || pid == getpid() || pid == -1 || -pid == getpgrp())
+		return true;
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		if (atomic_load(&sh_root->seat[i].pid) == pid && !sh_seat_dead(i))
+			return true;
+	return false;
 }
 
 int raise(int sig)
@@ -119,7 +142,21 @@ int kill(pid_t pid, int sig)
 {
 	struct g *g = posix_enter();
 
-	return g && (pid == 0 || pid == getpid()) ? send_self(g, sig) : (int)syscall(SYS_kill, pid, sig);
+	return g && is_self(pid) ? send_self(g, sig) : (int)syscall(SYS_kill, pid, sig);
+}
+
+int killpg(pid_t group, int sig)
+{
+	return kill(group > 0 ? -group : group, sig);
+}
+
+REAL(int, sigqueue, (pid_t pid, int sig, const union sigval value), pid, sig, value)
+
+int sigqueue(pid_t pid, int sig, const union sigval value)
+{
+	struct g *g = posix_enter();
+
+	return g && is_self(pid) ? signal_send(g, sig, SI_QUEUE, value) : real_sigqueue(pid, sig, value);
 }
 
 int pthread_kill(pthread_t t, int sig)
@@ -208,10 +245,9 @@ static int mask(struct g *g, int how, const sigset_t *set, sigset_t *old)
 			sigaddset(&s->blocked, sig);
 		else if (how == SIG_SETMASK || (how == SIG_UNBLOCK && in))
 			sigdelset(&s->blocked, sig);
-		if (!sigismember(&s->blocked, sig) && sigismember(&s->pending, sig) == 1) {
-			sigdelset(&s->pending, sig);
-			deliver(s, sig);
-		}
+		if (!sigismember(&s->blocked, sig) && !atomic_load(&s->awaited[sig]) &&
+		    (atomic_fetch_and(&s->pending, ~BIT(sig)) & BIT(sig)))
+			deliver(g, s, sig, s->info[sig]);
 	}
 	return 0;
 }
@@ -243,8 +279,19 @@ int sigpending(sigset_t *set)
 	if (!g)
 		return (int)syscall(SYS_rt_sigpending, set, _NSIG / 8);
 	sigemptyset(set);
-	if (s)
-		*set = s->pending;
+	for (int sig = 1; s && sig < _NSIG; sig++)
+		if (atomic_load(&s->pending) & BIT(sig))
+			sigaddset(set, sig);
+	return 0;
+}
+
+/* The runtime's own stack for crashes stays; a handler of the task's runs on the goroutine's. */
+int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
+{
+	if (!on_g())
+		return (int)syscall(SYS_sigaltstack, new, old);
+	if (old)
+		*old = (stack_t){.ss_flags = SS_DISABLE};
 	return 0;
 }
 
@@ -255,13 +302,21 @@ int pause(void)
 	struct g *g = posix_enter();
 	struct signals *s = g ? signals(g) : NULL;
 	uint32_t before = s ? atomic_load(&s->handled) : 0;
+	struct shoal_waitq_ *q;
 	int r = 0;
 
 	if (!g)
 		return real_pause();
-	while (r == 0 && (!s || atomic_load(&s->handled) == before))
-		r = shoal_sleep(2000000);
-	errno = r ? -r : EINTR;
+	while (r != -ECANCELED && (!s || atomic_load(&s->handled) == before)) {
+		if (!s || !(q = waits_take(g, &s->handled))) {
+			r = shoal_sleep(2000000);
+		} else if (atomic_load(&s->handled) != before) {
+			waits_drop(q);
+		} else {
+			r = waits_park(q, g, &s->handled, WAIT_SIGNAL, 0);
+		}
+	}
+	errno = r == -ECANCELED ? ECANCELED : EINTR;
 	return -1;
 }
 
@@ -279,74 +334,93 @@ int sigsuspend(const sigset_t *set)
 	return -1;
 }
 
-/* ---- alarm ---- */
-
-static void alarm_main(void *arg)
+/* One of the set that is pending is taken. 0: none is. */
+static int take_pending(struct signals *s, const sigset_t *set, siginfo_t *info)
 {
-	uint64_t me = *(uint64_t *)arg;
-	struct signals *s = signals(getg());
+	for (int sig = 1; sig < _NSIG; sig++)
+		if (sigismember(set, sig) == 1 && (atomic_load(&s->pending) & BIT(sig)) &&
+		    (atomic_fetch_and(&s->pending, ~BIT(sig)) & BIT(sig))) {
+			if (info)
+				*info = s->info[sig];
+			return sig;
+		}
+	return 0;
+}
 
-	while (atomic_load(&s->alarm) == me) {
-		int64_t left = s->when - host_now();
+/* Parks. The signal, or -errno. */
+static int await(struct g *g, struct signals *s, const sigset_t *set, siginfo_t *info, int64_t when)
+{
+	struct shoal_waitq_ *q;
+	int sig, r = 0;
 
-		if (left > 0) {
-			if (shoal_sleep(left < 100000000 ? left : 100000000) < 0)
-				return;
+	while (!(sig = take_pending(s, set, info))) {
+		if (r == -ECANCELED || r == -ETIMEDOUT)
+			return r;
+		if (!(q = waits_take(g, &s->pending))) {
+			r = shoal_sleep(2000000);
 			continue;
 		}
-		if (s->every)
-			s->when += s->every;
-		else
-			atomic_store(&s->alarm, 0);
-		deliver(s, SIGALRM);
+		sig = take_pending(s, set, info);
+		if (sig) {
+			waits_drop(q);
+			break;
+		}
+		r = waits_park(q, g, &s->pending, WAIT_SIGNAL, when);
 	}
+	return sig;
 }
 
-static int64_t ns_of(const struct timeval *t)
+/* when: 0 for ever, -1 not at all. */
+static int wait_for(struct g *g, const sigset_t *set, siginfo_t *info, int64_t when)
 {
-	return t->tv_sec * 1000000000l + t->tv_usec * 1000;
+	struct signals *s = signals(g);
+	int sig;
+
+	if (!s)
+		return -ENOMEM;
+	for (sig = 1; sig < _NSIG; sig++)
+		if (sigismember(set, sig) == 1)
+			atomic_fetch_add(&s->awaited[sig], 1);
+	sig = when < 0 ? take_pending(s, set, info) : await(g, s, set, info, when);
+	for (int i = 1; i < _NSIG; i++)
+		if (sigismember(set, i) == 1)
+			atomic_fetch_sub(&s->awaited[i], 1);
+	return sig == 0 || sig == -ETIMEDOUT ? -EAGAIN : sig;
 }
 
-static struct timeval timeval_of(int64_t ns)
-{
-	return (struct timeval){ns / 1000000000, ns % 1000000000 / 1000};
-}
+REAL(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *t), set, info, t)
 
-int setitimer(__itimer_which_t which, const struct itimerval *restrict new, struct itimerval *restrict old)
+int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info, const struct timespec *restrict t)
 {
-	struct shoal_go_opts o = {.name = "alarm", .attempts = 1};
 	struct g *g = posix_enter();
-	struct signals *s;
-	uint64_t me;
+	int64_t ns;
+	int sig;
 
 	if (!g)
-		return real_setitimer(which, new, old);
-	if (which != ITIMER_REAL || !(s = signals(g))) { /* the others count a process's time, which no task has */
-		errno = which != ITIMER_REAL ? ENOTSUP : ENOMEM;
+		return real_sigtimedwait(set, info, t);
+	if (t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999)) {
+		errno = EINVAL;
 		return -1;
 	}
-	if (old) {
-		int64_t left = atomic_load(&s->alarm) ? s->when - host_now() : 0;
-
-		*old = (struct itimerval){timeval_of(s->every), timeval_of(left > 0 ? left : atomic_load(&s->alarm) ? 1000 : 0)};
-	}
-	if (!new)
-		return 0;
-	atomic_store(&s->alarm, 0);
-	s->every = ns_of(&new->it_interval);
-	if (ns_of(&new->it_value) == 0)
-		return 0;
-	s->when = host_now() + ns_of(&new->it_value);
-	me = ++s->alarms;
-	atomic_store(&s->alarm, me);
-	return shoal_go_with(&o, alarm_main, &me, sizeof me) ? 0 : -1;
+	ns = t ? t->tv_sec * 1000000000l + t->tv_nsec : 0;
+	sig = wait_for(g, set, info, !t ? 0 : ns ? host_now() + ns : -1);
+	if (sig > 0)
+		return sig;
+	errno = -sig;
+	return -1;
 }
 
-unsigned alarm(unsigned seconds)
+int sigwaitinfo(const sigset_t *restrict set, siginfo_t *restrict info)
 {
-	struct itimerval new = {{0, 0}, {seconds, 0}}, old = {{0, 0}, {0, 0}};
+	return sigtimedwait(set, info, NULL);
+}
 
-	if (setitimer(ITIMER_REAL, &new, &old) < 0)
-		return 0;
-	return (unsigned)(old.it_value.tv_sec + (old.it_value.tv_usec > 0));
+int sigwait(const sigset_t *restrict set, int *restrict sig)
+{
+	int r = sigtimedwait(set, NULL, NULL);
+
+	if (r < 0)
+		return errno;
+	*sig = r;
+	return 0;
 }

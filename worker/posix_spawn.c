@@ -294,35 +294,43 @@ static int await_end(struct child *c)
 	return atomic_load(&c->state) == CHILD_ENDED ? 0 : r;
 }
 
-pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+/* One that has ended. Parks. NULL: *r says why, 0 that none has yet (WNOHANG). */
+static struct child *await_child(struct g *g, pid_t pid, int options, int *r)
 {
-	struct g *g = posix_enter();
-	struct child *c;
-	int r = 0;
-
-	if (!g)
-		return (pid_t)syscall(SYS_wait4, pid, status, options, usage);
 	for (;;) {
-		c = find_child(g->task->id, pid);
-		if (!c) {
-			errno = ECHILD;
-			return -1;
-		}
+		struct child *c = find_child(g->task->id, pid);
+
+		*r = c ? 0 : -ECHILD;
+		if (!c)
+			return NULL;
 		if (c->seat == getm->seat)
 			reap_ours();
 		if (atomic_load(&c->state) == CHILD_ENDED)
-			break;
+			return c;
 		if (!lives(c)) {
 			atomic_store(&c->task, 0);
 			continue;
 		}
 		if (options & WNOHANG)
-			return 0;
-		r = pid > 0 ? await_end(c) : shoal_sleep(2000000);
-		if (r == -ECANCELED) {
-			errno = ECANCELED;
-			return -1;
-		}
+			return NULL;
+		*r = pid > 0 ? await_end(c) : shoal_sleep(2000000);
+		if (*r == -ECANCELED)
+			return NULL;
+	}
+}
+
+pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+{
+	struct g *g = posix_enter();
+	struct child *c;
+	int r;
+
+	if (!g)
+		return (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+	c = await_child(g, pid, options, &r);
+	if (!c) {
+		errno = r ? -r : errno;
+		return r ? -1 : 0;
 	}
 	pid = atomic_load(&c->pid);
 	if (status)
@@ -331,6 +339,41 @@ pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 		*usage = c->usage;
 	atomic_store(&c->task, 0);
 	return pid;
+}
+
+/* Like wait4, but for the form of the answer, and that it may be left for another to take. */
+int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
+{
+	struct g *g = posix_enter();
+	pid_t pid = type == P_PID ? (pid_t)id : -1;
+	struct child *c;
+	int r = 0;
+
+	if (!g)
+		return (int)syscall(SYS_waitid, type, id, info, options, NULL);
+	if ((type != P_PID && type != P_ALL) || !(options & WEXITED)) { /* nothing is told of stops */
+		errno = EINVAL;
+		return -1;
+	}
+	c = await_child(g, pid, options, &r);
+	if (!c) {
+		if (r == 0 && info)
+			*info = (siginfo_t){.si_signo = 0};
+		errno = r ? -r : errno;
+		return r ? -1 : 0;
+	}
+	if (info) {
+		int killed = WIFSIGNALED(c->status);
+
+		*info = (siginfo_t){.si_signo = SIGCHLD};
+		info->si_pid = atomic_load(&c->pid);
+		info->si_uid = getuid();
+		info->si_code = !killed ? CLD_EXITED : WCOREDUMP(c->status) ? CLD_DUMPED : CLD_KILLED;
+		info->si_status = killed ? WTERMSIG(c->status) : WEXITSTATUS(c->status);
+	}
+	if (!(options & WNOWAIT))
+		atomic_store(&c->task, 0);
+	return 0;
 }
 
 pid_t waitpid(pid_t pid, int *status, int options)

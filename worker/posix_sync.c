@@ -4,8 +4,9 @@
  *
  * libc's wait in futexes of the process, and their owner is a thread: a goroutine that waited there
  * would hold up its worker and be woken by nobody in another. So who has to wait does so in the task's
- * table of waits (core/waits.c). In the objects libc's words are used where a thread of the module's may
- * share them; in a task that has made threads, which can tell no goroutine, waiting is asking again.
+ * table of waits (core/waits.c). A thread of the module's on the same object waits for a count that
+ * whoever lets one go raises; as it can tell no goroutine, in a task that has threads goroutines
+ * ask again instead of parking.
  *
  * Objects in memory of the process (a library's) are left to libc, and so are mutexes that it keeps
  * lists of or lends a priority.
@@ -31,6 +32,9 @@ static bool threads(struct g *g)
 {
 	return __builtin_expect(atomic_load(&g->task->own.threads) != 0, 0);
 }
+
+/* Shared with goroutines: not for libc, whose futexes are the process's. A constructor is alone. */
+#define SHARED(at) (getm && sh_shared(at))
 
 /* Gives way, longer each time. */
 static void turn(unsigned *round)
@@ -61,17 +65,70 @@ static int64_t until(clockid_t clock, TS *when)
 	return left <= 0 ? -1 : host_now() + left;
 }
 
+/* ---- threads: a count shared by many objects; who waits for it may be woken for another's ---- */
+
+static _Atomic uint32_t *told(const void *at)
+{
+	return &sched.told[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
+}
+
+static void tell_threads(const void *at)
+{
+	atomic_fetch_add(told(at), 1);
+	syscall(SYS_futex, told(at), FUTEX_WAKE, INT_MAX, NULL, NULL, 0); /* of other workers as well */
+}
+
+/* until: on our clock; 0: for ever. The count was `before` when what is waited for was looked at. */
+static int thread_waits(const void *at, uint32_t before, int64_t until_ns)
+{
+	struct timespec t = {until_ns / 1000000000, until_ns % 1000000000};
+
+	if (until_ns < 0)
+		return ETIMEDOUT;
+	if (syscall(SYS_futex, told(at), FUTEX_WAIT_BITSET, before, until_ns ? &t : NULL, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+	    errno == ETIMEDOUT)
+		return ETIMEDOUT;
+	return 0;
+}
+
+static int thread_id(void)
+{
+	static _Thread_local int id;
+
+	return id ? id : (id = (int)syscall(SYS_gettid));
+}
+
+/* Lets others know that `at` may be had. g: who does, NULL a thread. */
+static void let_others(struct g *g, const void *at, bool all)
+{
+	if (g)
+		waits_wake(g, at, all);
+	if (!g || threads(g))
+		tell_threads(at);
+}
+
 /*
  * Waits until somebody calls waits_wake for `at`, unless look(), under the lock, says that it need not:
- * that is returned then. Parks. 0: look again; ETIMEDOUT, ECANCELED.
+ * that is returned then. Parks. 0: look again; ETIMEDOUT, ECANCELED. g: NULL for a thread.
  */
 enum { LOOK_WAIT, LOOK_AGAIN, LOOK_GOT = -1 };
 
+static int thread_awaits(void *at, int (*look)(void *), int64_t when)
+{
+	uint32_t before = atomic_load(told(at));
+	int r = look(at);
+
+	return r == LOOK_GOT ? r : r == LOOK_WAIT ? thread_waits(at, before, when) : 0;
+}
+
 static int await(struct g *g, void *at, int (*look)(void *), enum waitreason why, int64_t when, unsigned *round)
 {
-	struct shoal_waitq_ *q = when < 0 || threads(g) ? NULL : waits_take(g, at);
+	struct shoal_waitq_ *q;
 	int r;
 
+	if (!g)
+		return thread_awaits(at, look, when);
+	q = when < 0 || threads(g) ? NULL : waits_take(g, at);
 	if (when < 0 || (when && !q && host_now() >= when))
 		return ETIMEDOUT;
 	if (q && threads(g)) {
@@ -102,12 +159,12 @@ REAL(int, pthread_mutex_timedlock, (pthread_mutex_t *m, TS *t), m, t)
 REAL(int, pthread_mutex_clocklock, (pthread_mutex_t *m, clockid_t c, TS *t), m, c, t)
 
 #define KIND(m) ((m)->__data.__kind & 0x7f)
-#define OURS(m) (sh_shared(m) && KIND(m) <= PTHREAD_MUTEX_ADAPTIVE_NP)
+#define OURS(m) (SHARED(m) && KIND(m) <= PTHREAD_MUTEX_ADAPTIVE_NP)
 #define WORD(m) ((_Atomic int *)&((pthread_mutex_t *)(m))->__data.__lock)
 
 static int me(const struct g *g)
 {
-	return (int)(g_index(g) | 1u << 30); /* no thread has such a number */
+	return g ? (int)(g_index(g) | 1u << 30) : thread_id(); /* no thread has such a number */
 }
 
 static int try_mutex(struct g *g, pthread_mutex_t *m, int taken)
@@ -160,7 +217,7 @@ int pthread_mutex_lock(pthread_mutex_t *m)
 {
 	struct g *g = on_g();
 
-	return g && OURS(m) ? take_mutex(g, m, 0, NULL) : real_pthread_mutex_lock(m);
+	return OURS(m) ? take_mutex(g, m, 0, NULL) : real_pthread_mutex_lock(m);
 }
 
 int pthread_mutex_trylock(pthread_mutex_t *m)
@@ -168,7 +225,7 @@ int pthread_mutex_trylock(pthread_mutex_t *m)
 	struct g *g = on_g();
 	int r;
 
-	if (!g || !OURS(m))
+	if (!OURS(m))
 		return real_pthread_mutex_trylock(m);
 	r = try_mutex(g, m, 1);
 	return r == EDEADLK ? EBUSY : r;
@@ -178,14 +235,14 @@ int pthread_mutex_timedlock(pthread_mutex_t *restrict m, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && OURS(m) ? take_mutex(g, m, CLOCK_REALTIME, when) : real_pthread_mutex_timedlock(m, when);
+	return OURS(m) ? take_mutex(g, m, CLOCK_REALTIME, when) : real_pthread_mutex_timedlock(m, when);
 }
 
 int pthread_mutex_clocklock(pthread_mutex_t *restrict m, clockid_t clock, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && OURS(m) ? take_mutex(g, m, clock, when) : real_pthread_mutex_clocklock(m, clock, when);
+	return OURS(m) ? take_mutex(g, m, clock, when) : real_pthread_mutex_clocklock(m, clock, when);
 }
 
 static bool checks_owner(const pthread_mutex_t *m)
@@ -197,7 +254,7 @@ int pthread_mutex_unlock(pthread_mutex_t *m)
 {
 	struct g *g = on_g();
 
-	if (!g || !OURS(m))
+	if (!OURS(m))
 		return real_pthread_mutex_unlock(m);
 	if (checks_owner(m) && m->__data.__owner != me(g))
 		return EPERM;
@@ -206,11 +263,8 @@ int pthread_mutex_unlock(pthread_mutex_t *m)
 	m->__data.__count = 0;
 	m->__data.__owner = 0;
 	m->__data.__nusers--;
-	if (atomic_exchange(WORD(m), 0) > 1) {
-		waits_wake(g, m, false);
-		if (threads(g))
-			syscall(SYS_futex, WORD(m), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
-	}
+	if (atomic_exchange(WORD(m), 0) > 1)
+		let_others(g, m, false);
 	return 0;
 }
 
@@ -222,19 +276,17 @@ REAL(int, pthread_cond_clockwait, (pthread_cond_t *c, pthread_mutex_t *m, clocki
 REAL(int, pthread_cond_signal, (pthread_cond_t *c), c)
 REAL(int, pthread_cond_broadcast, (pthread_cond_t *c), c)
 
-/* What threads have signalled, a count shared by many: who asks may be told of another's. */
-static _Atomic uint32_t *told(const pthread_cond_t *c)
-{
-	return &sched.told[(uintptr_t)c / sizeof *c * 0x9e3779b97f4a7c15ul >> 58];
-}
-
-static int ask_cond(struct g *g, pthread_cond_t *c, int64_t when)
+/* A thread waits so, and who shares the condition with one. */
+static int ask_cond(struct g *g, pthread_cond_t *c, pthread_mutex_t *m, int64_t when)
 {
 	uint32_t before = atomic_load(told(c));
 	unsigned round = 0;
 
+	pthread_mutex_unlock(m);
+	if (!g)
+		return thread_waits(c, before, when);
 	while (atomic_load(told(c)) == before) {
-		if (when && host_now() >= when)
+		if (when < 0 || (when && host_now() >= when))
 			return ETIMEDOUT;
 		if (g_cancelled(g))
 			return ECANCELED;
@@ -253,7 +305,7 @@ static int wait_cond(struct g *g, pthread_cond_t *c, pthread_mutex_t *m, clockid
 		return EINVAL;
 	if (OURS(m) && checks_owner(m) && m->__data.__owner != me(g))
 		return EPERM;
-	if (ns >= 0 && !threads(g) && (q = waits_take(g, c))) {
+	if (g && ns >= 0 && !threads(g) && (q = waits_take(g, c))) {
 		if (threads(g)) {
 			waits_drop(q);
 			q = NULL;
@@ -262,11 +314,12 @@ static int wait_cond(struct g *g, pthread_cond_t *c, pthread_mutex_t *m, clockid
 			waits_drop(q);
 		}
 	}
-	pthread_mutex_unlock(m);
-	if (ns < 0)
-		r = (shoal_yield(), ETIMEDOUT);
-	else
-		r = q ? -waits_sleep(q, g, WAIT_PTHREAD_COND, ns) : ask_cond(g, c, ns);
+	if (q) {
+		pthread_mutex_unlock(m);
+		r = -waits_sleep(q, g, WAIT_PTHREAD_COND, ns);
+	} else {
+		r = ask_cond(g, c, m, ns);
+	}
 	pthread_mutex_lock(m);
 	return r == EAGAIN ? 0 : r;
 }
@@ -280,35 +333,29 @@ int pthread_cond_wait(pthread_cond_t *restrict c, pthread_mutex_t *restrict m)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(c) ? wait_cond(g, c, m, 0, NULL) : real_pthread_cond_wait(c, m);
+	return SHARED(c) ? wait_cond(g, c, m, 0, NULL) : real_pthread_cond_wait(c, m);
 }
 
 int pthread_cond_timedwait(pthread_cond_t *restrict c, pthread_mutex_t *restrict m, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(c) ? wait_cond(g, c, m, clock_of(c), when) : real_pthread_cond_timedwait(c, m, when);
+	return SHARED(c) ? wait_cond(g, c, m, clock_of(c), when) : real_pthread_cond_timedwait(c, m, when);
 }
 
 int pthread_cond_clockwait(pthread_cond_t *restrict c, pthread_mutex_t *restrict m, clockid_t clock, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(c) ? wait_cond(g, c, m, clock, when) : real_pthread_cond_clockwait(c, m, clock, when);
+	return SHARED(c) ? wait_cond(g, c, m, clock, when) : real_pthread_cond_clockwait(c, m, clock, when);
 }
 
 static int tell_cond(pthread_cond_t *c, bool all)
 {
-	struct g *g = on_g();
-
-	if (g && sh_shared(c))
-		waits_wake(g, c, all);
-	if (getm && sh_shared(c)) {
-		if (g && !threads(g))
-			return 0;
-		atomic_fetch_add(told(c), 1);
-	}
-	return all ? real_pthread_cond_broadcast(c) : real_pthread_cond_signal(c);
+	if (!SHARED(c))
+		return all ? real_pthread_cond_broadcast(c) : real_pthread_cond_signal(c);
+	let_others(on_g(), c, all);
+	return 0;
 }
 
 int pthread_cond_signal(pthread_cond_t *c)
@@ -372,14 +419,14 @@ int pthread_rwlock_rdlock(pthread_rwlock_t *l)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, false, 0, NULL) : real_pthread_rwlock_rdlock(l);
+	return SHARED(l) ? take_rw(g, l, false, 0, NULL) : real_pthread_rwlock_rdlock(l);
 }
 
 int pthread_rwlock_wrlock(pthread_rwlock_t *l)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, true, 0, NULL) : real_pthread_rwlock_wrlock(l);
+	return SHARED(l) ? take_rw(g, l, true, 0, NULL) : real_pthread_rwlock_wrlock(l);
 }
 
 int pthread_rwlock_trywrlock(pthread_rwlock_t *l)
@@ -387,7 +434,7 @@ int pthread_rwlock_trywrlock(pthread_rwlock_t *l)
 	struct g *g = on_g();
 	int r = real_pthread_rwlock_trywrlock(l);
 
-	if (r == 0 && g && sh_shared(l))
+	if (r == 0 && SHARED(l))
 		WRITER(l) = me(g);
 	return r;
 }
@@ -396,28 +443,28 @@ int pthread_rwlock_timedrdlock(pthread_rwlock_t *restrict l, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, false, CLOCK_REALTIME, when) : real_pthread_rwlock_timedrdlock(l, when);
+	return SHARED(l) ? take_rw(g, l, false, CLOCK_REALTIME, when) : real_pthread_rwlock_timedrdlock(l, when);
 }
 
 int pthread_rwlock_timedwrlock(pthread_rwlock_t *restrict l, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, true, CLOCK_REALTIME, when) : real_pthread_rwlock_timedwrlock(l, when);
+	return SHARED(l) ? take_rw(g, l, true, CLOCK_REALTIME, when) : real_pthread_rwlock_timedwrlock(l, when);
 }
 
 int pthread_rwlock_clockrdlock(pthread_rwlock_t *restrict l, clockid_t clock, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, false, clock, when) : real_pthread_rwlock_clockrdlock(l, clock, when);
+	return SHARED(l) ? take_rw(g, l, false, clock, when) : real_pthread_rwlock_clockrdlock(l, clock, when);
 }
 
 int pthread_rwlock_clockwrlock(pthread_rwlock_t *restrict l, clockid_t clock, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(l) ? take_rw(g, l, true, clock, when) : real_pthread_rwlock_clockwrlock(l, clock, when);
+	return SHARED(l) ? take_rw(g, l, true, clock, when) : real_pthread_rwlock_clockwrlock(l, clock, when);
 }
 
 int pthread_rwlock_unlock(pthread_rwlock_t *l)
@@ -425,12 +472,12 @@ int pthread_rwlock_unlock(pthread_rwlock_t *l)
 	struct g *g = on_g();
 	int r;
 
-	if (!g || !sh_shared(l))
+	if (!SHARED(l))
 		return real_pthread_rwlock_unlock(l);
 	if (WRITER(l)) /* libc takes it for a reader's unless the writer is this thread */
 		WRITER(l) = (int)syscall(SYS_gettid);
 	r = real_pthread_rwlock_unlock(l);
-	waits_wake(g, l, true);
+	let_others(g, l, true);
 	return r;
 }
 
@@ -586,21 +633,21 @@ int sem_wait(sem_t *s)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(s) ? wait_sem(g, s, 0, NULL) : real_sem_wait(s);
+	return SHARED(s) ? wait_sem(g, s, 0, NULL) : real_sem_wait(s);
 }
 
 int sem_timedwait(sem_t *restrict s, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(s) ? wait_sem(g, s, CLOCK_REALTIME, when) : real_sem_timedwait(s, when);
+	return SHARED(s) ? wait_sem(g, s, CLOCK_REALTIME, when) : real_sem_timedwait(s, when);
 }
 
 int sem_clockwait(sem_t *restrict s, clockid_t clock, TS *restrict when)
 {
 	struct g *g = on_g();
 
-	return g && sh_shared(s) ? wait_sem(g, s, clock, when) : real_sem_clockwait(s, clock, when);
+	return SHARED(s) ? wait_sem(g, s, clock, when) : real_sem_clockwait(s, clock, when);
 }
 
 int sem_post(sem_t *s)
@@ -608,8 +655,8 @@ int sem_post(sem_t *s)
 	struct g *g = on_g();
 	int r = real_sem_post(s);
 
-	if (g && r == 0 && sh_shared(s))
-		waits_wake(g, s, false);
+	if (r == 0 && SHARED(s))
+		let_others(g, s, false);
 	return r;
 }
 

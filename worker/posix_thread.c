@@ -151,7 +151,10 @@ void thread_once(struct g *g)
 {
 	struct own *o = own_of(g);
 
-	for (int i = 0; o && o->once[1] && i < 2; i++)
+	if (!o || !o->once[1])
+		return;
+	find_once_vars(); /* it may have been set on another worker */
+	for (int i = 0; i < 2; i++)
 		*once_vars[i] = o->once[i];
 }
 

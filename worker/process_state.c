@@ -49,6 +49,15 @@ void process_state_input(struct task *t)
 	stdin = t->own.in ? t->own.in : first_stdin;
 }
 
+/* As err, warn and error say it. */
+static void program_is(char *name)
+{
+	char *slash = strrchr(name, '/');
+
+	program_invocation_name = name;
+	program_invocation_short_name = slash ? slash + 1 : name;
+}
+
 static __attribute__((noinline)) void turn_to(struct task *t)
 {
 	int dir = t->own.fd_cwd >= 0 ? t->own.fd_cwd : t->fd_cwd;
@@ -58,6 +67,7 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 	current = t;
 	current_state = t->own.state;
 	environ = t->envp;
+	program_is(t->argv && t->argc > 0 && t->argv[0] ? t->argv[0] : t->module);
 	process_state_input(t);
 	syscall(SYS_umask, t->own.has_umask ? t->own.umask : first_umask);
 	if (strcmp(current_locale, t->own.locale[0] ? t->own.locale : "C") != 0) {

@@ -22,6 +22,7 @@ void signals_start(void);
 /* posix_signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
 void *signal_fault_handler(struct g *, int sig);
 void signal_fault(int sig, siginfo_t *, void *ucontext);
+int signal_send(struct g *, int sig, int code, union sigval); /* to the goroutine's task. 0, or -1 and errno */
 void thread_end(struct g *, bool all); /* posix_thread.c: destructors of what was its own. On its stack. May park */
 void thread_once(struct g *); /* what std::call_once has left for the function of pthread_once */
 void blocking_start(void);	 /* blocking.c */
@@ -31,6 +32,7 @@ void output_start(void);	 /* zygote, before modules: stdout and stderr become ou
 int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
 extern bool output_dying;	 /* its last words: it waits for nobody to read them */
+void process_start(void);	 /* posix_process.c: an exit inside of libc is the task's */
 void process_state_start(void);
 void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */

@@ -188,7 +188,7 @@ static void rwlock_case(void)
 
 static pthread_barrier_t barrier;
 static pthread_once_t once = PTHREAD_ONCE_INIT, left = PTHREAD_ONCE_INIT;
-static sem_t sem;
+static sem_t sem, units;
 
 static void meets(void *arg)
 {
@@ -397,7 +397,17 @@ static void *thread(void *arg)
 		pthread_cond_signal(&cond);
 		pthread_mutex_unlock(&mu);
 		sem_post(&sem);
+		if (pthread_rwlock_wrlock(&rw) != 0 || ++writers != 1)
+			abort();
+		writers--;
+		pthread_rwlock_unlock(&rw);
 	}
+	pthread_mutex_lock(&mu);
+	while (turns == 0)
+		pthread_cond_wait(&cond, &mu);
+	pthread_mutex_unlock(&mu);
+	while (sem_wait(&units) != 0)
+		;
 	return "done";
 }
 
@@ -409,7 +419,16 @@ static void with_thread(void *arg)
 		n++;
 		pthread_mutex_unlock(&mu);
 		MUST(sem_wait(&sem) == 0);
+		MUST(pthread_rwlock_rdlock(&rw) == 0 && !writers);
+		shoal_yield();
+		MUST(!writers && pthread_rwlock_unlock(&rw) == 0);
 	}
+	pthread_mutex_lock(&mu);
+	if (++in == 3)
+		turns = 1;
+	pthread_cond_broadcast(&cond);
+	pthread_mutex_unlock(&mu);
+	sem_post(&units);
 }
 
 static void waits_for_thread(void *arg)

@@ -80,6 +80,37 @@ NET_TEST(locks_of_pthreads_park)
 	cr_expect(strstr(text, "all goroutines are asleep") && strstr(text, "[pthread lock]") && strstr(text, "[sem_wait]"), "%s", text);
 }
 
+NET_TEST(seldom_heard_of)
+{
+	static const char *const cases[] = {"sigwait", "timer", "sysv", "mq", "files", "programs", "limits", "names"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net_calls", cases[i]);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+	/* libc calls its own exit inside: of the task, not of the worker, and again and again. */
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so err 2>&1"), 3, "%s", text);
+		cr_expect_str_eq(text, "net_calls.so: what: Success\n");
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so error 2>&1"), 4, "%s", text);
+		cr_expect_not_null(strstr(text, "net_calls.so: what 7: No such file or directory\n"), "%s", text);
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so _Exit 2>&1"), 5, "%s", text);
+	}
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
+}
+
+/* In a network of its own, whose name server is silent. */
+NET_TEST(lookups_are_cancelled)
+{
+	if (sh("unshare -rmn true 2>&1"))
+		return;
+	sh("echo nameserver 127.0.0.1 >%s/resolv.conf", dir);
+	cr_expect_eq(sh("timeout 30 unshare -rmn sh -c 'ip link set lo up && mount --bind %s/resolv.conf /etc/resolv.conf && "
+			"build/shoal run --socket %s/alone build/tests/modules/net_calls.so silent' 2>&1", dir, dir), 0, "%s", text);
+	cr_expect_str_eq(text, "ok\n");
+}
+
 NET_TEST(signals_and_locks_of_a_process)
 {
 	static const char *const cases[] = {"signals", "fault", "threads", "stdin"};

@@ -1,0 +1,244 @@
+/*
+ * posix_process.c - what would copy, replace or end the process: a worker, and not the task's.
+ *
+ * A task ends by exit and its like, also where libc calls them inside (err, argp). What makes a second
+ * copy of the worker, or another program of it, is refused: ENOTSUP; posix_spawn starts programs. Limits
+ * are the workers', which all tasks share: asking for what there is is granted, anything else EPERM.
+ */
+#include "worker/posix.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <pty.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+
+static int refused(void)
+{
+	errno = ENOTSUP;
+	return -1;
+}
+
+/* ---- its end ---- */
+
+static _Noreturn void end_task(int code)
+{
+	struct g *g = getg();
+
+	host_g_end(g);
+	task_end(g->task, TASK_DONE, code & 0xff, 0);
+	for (;;)
+		gopark(NULL, WAIT_ZERO, 0);
+}
+
+void _exit(int code)
+{
+	if (on_g()) {
+		getg()->flags &= (uint8_t)~GF_OWN; /* no destructors */
+		end_task(code);
+	}
+	for (;;)
+		syscall(SYS_exit_group, code);
+}
+
+void _Exit(int code)
+{
+	_exit(code);
+}
+
+void exit(int code)
+{
+	static void (*real)(int);
+
+	if (on_g()) {
+		host_task_exit(getg());
+		end_task(code);
+	}
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "exit");
+	real(code);
+	abort();
+}
+
+/* libc calls its own exit inside: the first of its handlers is this one, which goes no further. */
+static void exit_inside(int code, void *unused)
+{
+	if (!on_g())
+		return;
+	on_exit(exit_inside, unused); /* for the next one: it is off the list */
+	exit(code);
+}
+
+void process_start(void)
+{
+	on_exit(exit_inside, NULL);
+}
+
+/* ---- a copy of it, or another program ---- */
+
+REAL(pid_t, fork, (void), )
+REAL(pid_t, _Fork, (void), )
+REAL(int, daemon, (int nochdir, int noclose), nochdir, noclose)
+REAL(int, forkpty, (int *fd, char *name, const struct termios *t, const struct winsize *w), fd, name, t, w)
+REAL(int, unshare, (int flags), flags)
+REAL(int, setns, (int fd, int kind), fd, kind)
+
+pid_t fork(void)
+{
+	return on_g() ? refused() : real_fork();
+}
+
+pid_t _Fork(void)
+{
+	return on_g() ? refused() : real__Fork();
+}
+
+/* Off a goroutine as fork: what we would return from has been left when the parent comes back. */
+pid_t vfork(void)
+{
+	return fork();
+}
+
+int daemon(int nochdir, int noclose)
+{
+	return on_g() ? refused() : real_daemon(nochdir, noclose);
+}
+
+int forkpty(int *fd, char *name, const struct termios *t, const struct winsize *w)
+{
+	return on_g() ? refused() : real_forkpty(fd, name, t, w);
+}
+
+int unshare(int flags)
+{
+	return on_g() ? refused() : real_unshare(flags);
+}
+
+int setns(int fd, int kind)
+{
+	return on_g() ? refused() : real_setns(fd, kind);
+}
+
+int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+	static int (*real)(int (*)(void *), void *, int, void *, ...);
+	void *more[3];
+	va_list ap;
+
+	if (on_g())
+		return refused();
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "clone");
+	va_start(ap, arg);
+	for (int i = 0; i < 3; i++)
+		more[i] = va_arg(ap, void *);
+	va_end(ap);
+	return real(fn, stack, flags, arg, more[0], more[1], more[2]);
+}
+
+int execve(const char *path, char *const argv[], char *const env[])
+{
+	return on_g() ? refused() : (int)syscall(SYS_execve, path, argv, env);
+}
+
+int execveat(int dir, const char *path, char *const argv[], char *const env[], int flags)
+{
+	return on_g() ? refused() : (int)syscall(SYS_execveat, dir, path, argv, env, flags);
+}
+
+REAL(int, execvpe, (const char *name, char *const argv[], char *const env[]), name, argv, env)
+REAL(int, fexecve, (int fd, char *const argv[], char *const env[]), fd, argv, env)
+
+int execvpe(const char *name, char *const argv[], char *const env[])
+{
+	return on_g() ? refused() : real_execvpe(name, argv, env);
+}
+
+int fexecve(int fd, char *const argv[], char *const env[])
+{
+	return on_g() ? refused() : real_fexecve(fd, argv, env);
+}
+
+int execv(const char *path, char *const argv[])
+{
+	return execve(path, argv, environ);
+}
+
+int execvp(const char *name, char *const argv[])
+{
+	return execvpe(name, argv, environ);
+}
+
+/* The list as an array; the environment behind it, if there is one. */
+#define LIST_MAX 256
+static int list(const char *first, va_list ap, char **argv)
+{
+	int n = 0;
+
+	for (argv[n++] = (char *)first; n < LIST_MAX && argv[n - 1];)
+		argv[n++] = va_arg(ap, char *);
+	if (argv[n - 1]) {
+		errno = E2BIG;
+		return -1;
+	}
+	return 0;
+}
+
+#define EXEC_LIST(name, does, environment) \
+	int name(const char *what, const char *first, ...) \
+	{ \
+		char *argv[LIST_MAX]; \
+		va_list ap; \
+		int r; \
+		va_start(ap, first); \
+		r = list(first, ap, argv); \
+		if (r == 0) \
+			r = does(what, argv, environment); \
+		va_end(ap); \
+		return r; \
+	}
+
+EXEC_LIST(execl, execve, environ)
+EXEC_LIST(execlp, execvpe, environ)
+EXEC_LIST(execle, execve, va_arg(ap, char **))
+
+/* ---- limits ---- */
+
+static int limit(int which, const struct rlimit *new, struct rlimit *old)
+{
+	struct rlimit now;
+
+	if (syscall(SYS_prlimit64, 0, which, NULL, &now) < 0)
+		return -1;
+	if (new && (new->rlim_cur != now.rlim_cur || new->rlim_max != now.rlim_max)) {
+		errno = new->rlim_cur > new->rlim_max ? EINVAL : EPERM;
+		return -1;
+	}
+	if (old)
+		*old = now;
+	return 0;
+}
+
+int setrlimit(__rlimit_resource_t which, const struct rlimit *new)
+{
+	return on_g() ? limit((int)which, new, NULL) : (int)syscall(SYS_prlimit64, 0, which, new, NULL);
+}
+
+int setrlimit64(__rlimit_resource_t which, const struct rlimit64 *new)
+{
+	return setrlimit(which, (const struct rlimit *)new);
+}
+
+int prlimit(pid_t pid, enum __rlimit_resource which, const struct rlimit *new, struct rlimit *old)
+{
+	if (on_g() && (pid == 0 || pid == getpid()))
+		return limit((int)which, new, old);
+	return (int)syscall(SYS_prlimit64, pid, which, new, old);
+}
+
+int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *new, struct rlimit64 *old)
+{
+	return prlimit(pid, which, (const struct rlimit *)new, (struct rlimit *)old);
+}
