@@ -40,6 +40,63 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 	expect_text("tests/modules/survive_crash.c:15 ");
 }
 
+/* Functions that the compiler has put into one another are frames of their own, each with its line. */
+CLI_TEST(inlined_functions_are_frames_of_their_own)
+{
+	static const char *const crash[] = {"innermost(...)\n\t%s/i.c:3 +", "middle(...)\n\t%s/i.c:5 +", "outermost(...)\n\t%s/i.c:6 +",
+		"runs(...)\n\t%s/i.c:8 +"};
+	char line[160];
+
+	sh("cat >%s/i.c <<'E'\n#include <shoal.h>\n"
+	   "#define IN static inline __attribute__((always_inline))\nIN void innermost(int *p) { if (p) *p = 1; else shoal_sleep(60000000000); }\n"
+	   "static int n;\nIN void middle(int *p) { n++; innermost(p); }\nIN void outermost(int *p) { middle(p); n++; }\n"
+	   "static __attribute__((noinline)) void runs(int *p) {\n outermost(p); n++; }\n"
+	   "int shoal_main(int c, char **v) { runs(c > 1 ? (int *)8 : 0); return n; }\nE\n"
+	   "cc -shared -fPIC -O2 -g -Icore -o %s/i.so %s/i.c", dir, dir, dir);
+	cr_expect_eq(sh("timeout 20 build/shoal run %s/i.so crash 2>&1", dir), 139, "%s", text);
+	cr_expect_eq(sh("build/shoal crash 1 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 4; i++) {
+		snprintf(line, sizeof line, crash[i], dir);
+		expect_text(line);
+	}
+	cr_expect_eq(sh("build/shoal submit %s/i.so 2>&1; sleep 0.3; build/shoal dump", dir), 0);
+	snprintf(line, sizeof line, "shoal_sleep(...)\n\t");
+	expect_text(line);
+	for (int i = 0; i < 4; i++) {
+		snprintf(line, sizeof line, crash[i], dir);
+		expect_text(line);
+	}
+	cr_expect_eq(sh("build/shoal dump --json | tr '{' '\\n' | grep -c '\"inlined\": true'"), 0);
+	cr_expect_eq(atoi(text), 3, "%s", text);
+}
+
+/* Also where the runtime was optimized as a whole: what waits is named with the line of its own file. */
+CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
+{
+	static const char *const calls[] = {"shoal_sleep api", "shoal_recv chan", "shoal_send chan", "shoal_select select",
+		"shoal_cond_wait cond", "shoal_mutex_lock mutex", "shoal_rwmutex_rlock rwmutex", "shoal_rwmutex_lock rwmutex",
+		"shoal_wg_wait sync", "shoal_sem_acquire sem", "shoal_join sync"};
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s", text);
+	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+		char call[64], *file;
+
+		snprintf(call, sizeof call, "%s", calls[i]);
+		file = strchr(call, ' ');
+		*file++ = '\0';
+		cr_expect_eq(sh("build/shoal dump | grep -A1 '^%s(' | grep '^\t'", call), 0, "no %s", call);
+		for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+			char want[64];
+
+			snprintf(want, sizeof want, "/core/%s.c:", file);
+			cr_expect_not_null(strstr(line, want), "%s in%s", call, line);
+		}
+	}
+	cr_expect_eq(sh("build/shoal dump | grep -A2 '^flock(' | tr -d '\\n'"), 0);
+	expect_text("/worker/posix_fd.c:");
+	expect_text("in_call(...)");
+}
+
 /* No frame pointer to follow: the tables that the compiler left, and the copy of the stack. */
 CLI_TEST(a_crash_is_unwound_without_frame_pointers)
 {

@@ -78,7 +78,7 @@ static size_t find_frames(json_t *crash, struct unwind_frame *f)
 	json_t *regs = json_object_get(crash, "registers"), *pcs = json_object_get(crash, "pcs"), *pc;
 	struct stack stack = {hex_number(crash, "stack_at"), strlen(get_text(crash, "stack")) / 2, get_text(crash, "stack")};
 	struct unwind_regs r = {.known = 0};
-	size_t n = 0, i;
+	size_t n = 0, found = 0, i;
 
 	for (i = 0; i < sizeof registers / sizeof *registers; i++)
 		if (registers[i].dwarf >= 0 && json_object_get(regs, registers[i].name))
@@ -88,14 +88,18 @@ static size_t find_frames(json_t *crash, struct unwind_frame *f)
 	/* What the worker found by frame pointers goes on where the copy of the stack ends. */
 	if (n < 2)
 		n = 0;
+	for (size_t k = 0; k < n; k++)
+		found += !f[k].inlined;
 	json_array_foreach(pcs, i, pc) {
 		uint64_t at = strtoull(json_string_value(pc), NULL, 16);
 		bool known = false;
 
 		for (size_t k = 0; k < n && !known; k++)
 			known = f[k].pc == at;
-		if (!known && n < FRAMES && (n == 0 || i >= n))
-			unwind_name(unwinder, at, i > 0, &f[n++]);
+		if (!known && (n == 0 || i >= found)) {
+			n += unwind_names(unwinder, at, i > 0, &f[n], FRAMES - n);
+			found++;
+		}
 	}
 	return n;
 }

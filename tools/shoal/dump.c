@@ -31,6 +31,7 @@ struct shape {
 	struct shape *next;
 	uint64_t pc;
 	uint32_t bytes;
+	const char *call; /* what it waits in, by its reason */
 	size_t nwords, nframes;
 	struct word *word;
 	struct unwind_frame *frame;
@@ -71,11 +72,25 @@ static bool read_word(void *arg, uint64_t at, uint64_t *value)
 	return true;
 }
 
+/* What waits for that is called so, whatever it went over into. */
+static const char *call_of(const struct dump_g *g)
+{
+	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep", [WAIT_RECV_NIL] = "shoal_recv",
+		[WAIT_SEND_NIL] = "shoal_send", [WAIT_SELECT_EMPTY] = "shoal_select", [WAIT_SELECT] = "shoal_select",
+		[WAIT_RECV] = "shoal_recv", [WAIT_SEND] = "shoal_send", [WAIT_COND] = "shoal_cond_wait",
+		[WAIT_MUTEX] = "shoal_mutex_lock", [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
+		[WAIT_RW_LOCK] = "shoal_rwmutex_lock", [WAIT_WG] = "shoal_wg_wait", [WAIT_SEM] = "shoal_sem_acquire",
+		[WAIT_JOIN] = "shoal_join", [WAIT_ONCE] = "shoal_once_do",
+		[WAIT_PTHREAD_COND] = "pthread_cond_wait", [WAIT_PTHREAD_SEM] = "sem_wait"};
+
+	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
+}
+
 static bool fits(const struct shape *s, const struct look *l)
 {
 	uint64_t value;
 
-	if (s->pc != l->g->pc || s->bytes != l->g->bytes)
+	if (s->pc != l->g->pc || s->bytes != l->g->bytes || s->call != call_of(l->g))
 		return false;
 	for (size_t i = 0; i < s->nwords; i++) {
 		memcpy(&value, l->stack + s->word[i].offset, 8);
@@ -107,20 +122,6 @@ static bool outer(const struct unwind_frame *f)
 	return false;
 }
 
-/* What waits for that is called so, whatever it went over into. */
-static const char *call_of(const struct dump_g *g)
-{
-	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep", [WAIT_RECV_NIL] = "shoal_recv",
-		[WAIT_SEND_NIL] = "shoal_send", [WAIT_SELECT_EMPTY] = "shoal_select", [WAIT_SELECT] = "shoal_select",
-		[WAIT_RECV] = "shoal_recv", [WAIT_SEND] = "shoal_send", [WAIT_COND] = "shoal_cond_wait",
-		[WAIT_MUTEX] = "shoal_mutex_lock", [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
-		[WAIT_RW_LOCK] = "shoal_rwmutex_lock", [WAIT_WG] = "shoal_wg_wait", [WAIT_SEM] = "shoal_sem_acquire",
-		[WAIT_JOIN] = "shoal_join", [WAIT_ONCE] = "shoal_once_do",
-		[WAIT_PTHREAD_COND] = "pthread_cond_wait", [WAIT_PTHREAD_SEM] = "sem_wait"};
-
-	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
-}
-
 /*
  * Our own frames but for the call that the goroutine made, and what called the goroutine at all.
  * Above one that a signal stopped nothing is left.
@@ -148,7 +149,7 @@ static const struct shape *shape_of(const struct dump_g *g)
 	static struct look l;
 	static struct unwind_frame frame[2 * FRAMES_MAX];
 	struct shape **at = &shapes[(g->pc ^ g->bytes) % SHAPES], *s;
-	struct unwind_regs regs = {.known = 0};
+	struct unwind_regs regs = {.called = true}; /* into the runtime: nobody is saved anywhere else */
 
 	l.g = g;
 	l.stack = (const char *)(g + 1);
@@ -167,6 +168,7 @@ static const struct shape *shape_of(const struct dump_g *g)
 	s = must(calloc(1, sizeof *s));
 	s->pc = g->pc;
 	s->bytes = g->bytes;
+	s->call = call_of(g);
 	s->nframes = unwind_stack(unwinder, &regs, read_word, &l, frame, 2 * FRAMES_MAX);
 	s->word = must(malloc((l.nwords + 1) * sizeof *s->word));
 	for (size_t i = 0; i < l.nwords; i++)

@@ -37,5 +37,6 @@ json_t *frame_json(const struct unwind_frame *f)
 	put(o, "line", f->file ? json_integer(f->line) : json_null());
 	put(o, "module", f->module ? json_string(f->module) : json_null());
 	put(o, "pc", json_string(pc));
+	put(o, "inlined", json_boolean(f->inlined));
 	return o;
 }

@@ -9,6 +9,7 @@
 
 #define TID 1 /* of the one thread; no process has to have it */
 #define MAPS_MAX 4096
+#define INLINED_MAX 32
 
 struct text {
 	struct text *next;
@@ -68,7 +69,7 @@ static bool first_registers(Dwfl_Thread *thread, void *arg)
 		if (u->regs.known & 1u << i && !dwfl_thread_state_registers(thread, i, 1, &word))
 			return false;
 	}
-	dwfl_thread_state_register_pc(thread, u->regs.reg[UNWIND_PC]);
+	dwfl_thread_state_register_pc(thread, u->regs.reg[UNWIND_PC] - u->regs.called);
 	return true;
 }
 
@@ -156,31 +157,113 @@ static const char *keep(struct unwinder *u, const char *folder, const char *name
 	return t->at;
 }
 
-void unwind_name(struct unwinder *u, uint64_t pc, bool caller, struct unwind_frame *f)
+/* Where in its source an address is. */
+static void set_line(struct unwinder *u, Dwfl_Module *m, uint64_t at, struct unwind_frame *f)
+{
+	Dwfl_Line *line = dwfl_module_getsrc(m, at);
+	const char *file = line ? dwfl_lineinfo(line, NULL, &f->line, NULL, NULL, NULL) : NULL;
+
+	if (file)
+		f->file = keep(u, file[0] == '/' ? NULL : dwfl_line_comp_dir(line), file);
+}
+
+/* From where an inlined function was called. */
+static void set_call(struct unwinder *u, Dwarf_Die *cu, Dwarf_Die *inlined, struct unwind_frame *f)
+{
+	Dwarf_Attribute attr;
+	Dwarf_Files *files;
+	Dwarf_Word n;
+	const char *file = NULL, *folder;
+
+	f->line = dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attr), &n) == 0 ? (int)n : 0;
+	if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attr), &n) == 0 && dwarf_getsrcfiles(cu, &files, NULL) == 0)
+		file = dwarf_filesrc(files, n, NULL, NULL);
+	folder = dwarf_formstring(dwarf_attr(cu, DW_AT_comp_dir, &attr));
+	f->file = file ? keep(u, file[0] == '/' ? NULL : folder, file) : NULL;
+}
+
+/*
+ * The function at an address and those inlined into one another there, outermost first; how many.
+ * Not by dwarf_getscopes: it wants where an inlined one was written to be in the same unit, and finds
+ * nothing where the program was optimized as a whole.
+ */
+static size_t scopes_at(Dwarf_Die *unit, uint64_t at, Dwarf_Die *scopes)
+{
+	Dwarf_Die around = *unit, die;
+	size_t n = 0;
+
+	while (n < INLINED_MAX && dwarf_child(&around, &die) == 0) {
+		int tag, more = 0;
+
+		while (more == 0 && ((tag = dwarf_tag(&die), tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine &&
+								     tag != DW_TAG_lexical_block) ||
+				     dwarf_haspc(&die, at) <= 0))
+			more = dwarf_siblingof(&die, &die);
+		if (more != 0)
+			break;
+		if (tag != DW_TAG_lexical_block)
+			scopes[n++] = die;
+		around = die;
+	}
+	return n;
+}
+
+/* A function of which a part was split off and put back: as if called from where it was declared. */
+static bool put_back(Dwarf_Die *inlined, Dwarf_Die *around)
+{
+	const char *name = dwarf_diename(inlined), *of = dwarf_diename(around);
+	Dwarf_Attribute attr;
+	Dwarf_Word call;
+	int line;
+
+	return name && of && strcmp(name, of) == 0 && dwarf_decl_line(around, &line) == 0 &&
+	       dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attr), &call) == 0 && call <= (Dwarf_Word)line;
+}
+
+size_t unwind_names(struct unwinder *u, uint64_t pc, bool caller, struct unwind_frame *f, size_t max)
 {
 	uint64_t at = caller && pc ? pc - 1 : pc;
 	Dwfl_Module *m = dwfl_addrmodule(u->dwfl, at);
-	const char *function, *file;
-	Dwarf_Addr start = 0;
+	struct unwind_frame whole = {.pc = pc};
+	Dwarf_Die *cu, scopes[INLINED_MAX];
+	Dwarf_Addr start = 0, bias;
 	GElf_Off offset = 0;
 	GElf_Sym sym;
-	Dwfl_Line *line;
+	size_t n = 0, i;
 
-	memset(f, 0, sizeof *f);
-	f->pc = pc;
+	if (!max)
+		return 0;
+	*f = whole;
 	if (!m)
-		return;
-	f->module = dwfl_module_info(m, NULL, &start, NULL, NULL, NULL, NULL, NULL);
-	f->offset = pc - start;
-	function = dwfl_module_addrinfo(m, at, &offset, &sym, NULL, NULL, NULL);
-	if (function) {
-		f->function = function;
-		f->offset = offset + (pc - at);
+		return 1;
+	whole.module = dwfl_module_info(m, NULL, &start, NULL, NULL, NULL, NULL, NULL);
+	whole.offset = pc - start;
+	whole.function = dwfl_module_addrinfo(m, at, &offset, &sym, NULL, NULL, NULL);
+	if (whole.function)
+		whole.offset = offset + (pc - at);
+	cu = dwfl_module_addrdie(m, at, &bias);
+	i = cu ? scopes_at(cu, at - bias, scopes) : 0;
+	if (!whole.function && i)
+		whole.function = dwarf_diename(&scopes[0]);
+	f[0] = whole;
+	set_line(u, m, at, &f[0]);
+	for (; i-- > 0 && n + 1 < max && i > 0;) {
+		if (put_back(&scopes[i], &scopes[i - 1]))
+			continue;
+		f[n].function = dwarf_diename(&scopes[i]);
+		f[n++].inlined = true;
+		f[n] = whole;
+		set_call(u, cu, &scopes[i], &f[n]);
 	}
-	line = dwfl_module_getsrc(m, at);
-	file = line ? dwfl_lineinfo(line, NULL, &f->line, NULL, NULL, NULL) : NULL;
-	if (file)
-		f->file = keep(u, file[0] == '/' ? NULL : dwfl_line_comp_dir(line), file);
+	return n + 1;
+}
+
+void unwind_name(struct unwinder *u, uint64_t pc, bool caller, struct unwind_frame *f)
+{
+	struct unwind_frame all[INLINED_MAX];
+	size_t n = unwind_names(u, pc, caller, all, INLINED_MAX);
+
+	*f = all[n - 1];
 }
 
 /* ---- stacks ---- */
@@ -193,7 +276,11 @@ static int take_frame(Dwfl_Frame *frame, void *arg)
 
 	if (u->n == u->max || !dwfl_frame_pc(frame, &pc, &exact) || !pc)
 		return DWARF_CB_ABORT;
-	unwind_name(u, pc, !exact, &u->frames[u->n++]);
+	if (exact && u->regs.called) {
+		pc++;
+		exact = false;
+	}
+	u->n += unwind_names(u, pc, !exact, &u->frames[u->n], u->max - u->n);
 	return DWARF_CB_OK;
 }
 
@@ -213,12 +300,13 @@ size_t unwind_stack(struct unwinder *u, const struct unwind_regs *regs, unwind_r
 		unwind_name(u, pc, false, &frames[u->n++]);
 		if (!read || !read(arg, sp, &back) || !dwfl_addrmodule(u->dwfl, back))
 			return u->n;
-		u->regs.reg[UNWIND_PC] = back - 1; /* within the call, as libdw takes it for where we are */
+		u->regs.reg[UNWIND_PC] = back;
+		u->regs.called = true;
 		u->regs.reg[UNWIND_RSP] = sp + 8;
 	}
 	if (u->attached)
 		dwfl_getthread_frames(u->dwfl, TID, take_frame, u);
 	if (!u->n && max)
-		unwind_name(u, pc, false, &frames[u->n++]);
+		u->n = unwind_names(u, pc, regs->called, frames, max);
 	return u->n;
 }

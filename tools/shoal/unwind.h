@@ -26,6 +26,7 @@ enum {
 struct unwind_regs {
 	uint64_t reg[UNWIND_REGS];
 	uint32_t known; /* a bit each */
+	bool called;	/* pc is a return address: it is in the call before that */
 };
 static inline void unwind_set(struct unwind_regs *r, unsigned which, uint64_t value)
 {
@@ -43,6 +44,7 @@ struct unwind_frame {
 	const char *module;   /* file's name without folder, NULL: pc is in none */
 	const char *file;     /* of the source, absolute, or NULL */
 	int line;
+	bool inlined;	      /* into the frame after it, which has the same pc */
 }; /* the strings are good until unwind_close */
 
 struct unwinder *unwind_open(void);
@@ -59,7 +61,12 @@ void unwind_ready(struct unwinder *);
 /* Frames from the innermost on; how many, at most max. 0 only if max is 0. */
 size_t unwind_stack(struct unwinder *, const struct unwind_regs *, unwind_read *, void *arg,
 		    struct unwind_frame *frames, size_t max);
-/* What is at one address. caller: pc is a return address, the call before it is meant. */
+/*
+ * What is at one address: the function there, after those that are inlined into it, innermost first; how
+ * many, 0 only if max is 0. caller: pc is a return address, the call before it is meant.
+ */
+size_t unwind_names(struct unwinder *, uint64_t pc, bool caller, struct unwind_frame *, size_t max);
+/* The function alone. */
 void unwind_name(struct unwinder *, uint64_t pc, bool caller, struct unwind_frame *);
 void unwind_close(struct unwinder *);
 
