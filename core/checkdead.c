@@ -27,6 +27,8 @@
 #include "core/sched.h"
 #include "shm/kill.h"
 
+#define LOOK_BATCH 4096
+
 static bool same_task(const struct task *t, const struct g *g)
 {
 	uintptr_t at = (uintptr_t)g - (uintptr_t)allg(0);
@@ -79,6 +81,8 @@ static bool look_at_all(struct task *t, struct count *c)
 		struct g *g = allg(i);
 		uint64_t s;
 
+		if (i % LOOK_BATCH == 0 && repair_waits())
+			return false; /* another time */
 		if (atomic_load_explicit(&gtask_slot[i], memory_order_relaxed) != t->slot + 1 || g->task != t)
 			continue;
 		s = atomic_load(&g->status);

@@ -367,6 +367,14 @@ static bool to_be_mended(unsigned seat)
 	return state != SEAT_EMPTY && state != SEAT_VACANT && sh_seat_dead(seat);
 }
 
+bool repair_waits(void)
+{
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		if (to_be_mended(i))
+			return true;
+	return false;
+}
+
 /*
  * The medic waits for a lock, and whoever has it may be dead and not repaired yet, or wait for one
  * whose owner is. Those are of the same rank or a higher one: they are mended on the spot, of all

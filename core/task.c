@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define GRACE_NS 1000000000l
+#define REAP_BATCH 1024 /* ends, and a look whether somebody has died */
 #define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
 
 uint64_t task_goroutines(const struct task *t)
@@ -193,9 +194,57 @@ static void task_start(struct task *t)
 	task_end(t, TASK_CRASHED, 125, 0);
 }
 
+/*
+ * How many Gs of the task are not dead, at most. Who makes one counts it before it is there, and who ends
+ * one after it is dead; ends are read first, and whose creator has ended is counted as well: so no death,
+ * and nothing that goes on meanwhile, makes it too low.
+ */
+static uint64_t task_live(const struct task *t)
+{
+	uint64_t ended = 0, created = 0;
+
+	for (unsigned i = 0; i < P_MAX; i++)
+		ended += *(volatile const uint64_t *)&t->per_p[i].ended;
+	atomic_thread_fence(memory_order_acquire);
+	for (unsigned i = 0; i < P_MAX; i++)
+		created += *(volatile const uint64_t *)&t->per_p[i].created;
+	return created - ended;
+}
+
+/* In the simulation nobody moves while we count them. */
+static uint64_t task_checked(const struct task *t)
+{
+	uint64_t live = task_live(t);
+#if defined(SHOAL_SIM)
+	uint64_t n = 0;
+
+	for (uint64_t i = 1; i < atomic_load(&sched.ngs); i++)
+		n += allg(i)->task == t && g_state(allg(i)) != G_DEAD && g_state(allg(i)) != G_IDLE;
+	sh_check(n <= live && live < G_MAX);
+#endif
+	return live;
+}
+
+/*
+ * Where to look for them, the first and one past the last. There may have been a million Gs once: most
+ * tasks have ended all of theirs when they are looked at, or but for the root.
+ */
+static uint64_t gs_begin(const struct task *t, uint64_t *end)
+{
+	uint64_t n = atomic_load(&sched.ngs), live = task_checked(t), at = ((uintptr_t)t->root - (uintptr_t)allg(0)) / sizeof *t->root;
+
+	*end = n < G_MAX ? n : G_MAX;
+	if (live == 0)
+		*end = 0;
+	if (live != 1 || !t->root || at >= *end || t->root != allg(at) || t->root->task != t || g_state(t->root) == G_DEAD)
+		return 1;
+	*end = at + 1;
+	return at;
+}
+
 /* Each G that belongs to the task and is not dead. */
 #define FOR_GS_OF(t, g) \
-	for (uint64_t i_ = 1, n_ = atomic_load(&sched.ngs); i_ < n_ && i_ < G_MAX; i_++) \
+	for (uint64_t n_, i_ = gs_begin(t, &n_); i_ < n_; i_++) \
 		if (atomic_load_explicit(&gtask_slot[i_], memory_order_relaxed) == (t)->slot + 1 && \
 		    ((g) = allg(i_))->task == (t) && g_state(g) != G_DEAD && g_state(g) != G_IDLE)
 
@@ -263,7 +312,7 @@ static void leave_queue(struct g *g)
 /* False: some of it still runs, call again. */
 static bool task_reap(struct task *t)
 {
-	uint32_t left = 0;
+	uint32_t left = 0, done = 0;
 	struct g *g;
 
 	if (still_runs(t))
@@ -283,6 +332,8 @@ static bool task_reap(struct task *t)
 		leave_queue(g);
 		g_end(g, SHOAL_CANCELLED, 0, NULL);
 		atomic_store(&getm->curg, NULL);
+		if (++done % REAP_BATCH == 0 && repair_waits())
+			return false;
 	}
 	if (left)
 		return false;
