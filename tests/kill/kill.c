@@ -1,9 +1,9 @@
 /*
  * kill.c - every kill point, on each of its first hits: the runtime is whole after it and goes on.
  *
- *   kill [--hits N] [--point NAME [--via NAME]] [--verbose]
+ *   kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--verbose]
  *                                                  without arguments: the first three hits of all points; via:
- *                                                  after a death there
+ *                                                  after a death there; part: each Nth point, from the Ith on
  *   kill --list                                    the points
  *
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
@@ -93,6 +93,7 @@ static const char *build, *work[WORK_MAX]; /* a module, or what begins with !: a
 static unsigned nwork;
 static pid_t supervisor;
 static bool verbose;
+static unsigned part, parts = 1;
 
 static double seconds(void)
 {
@@ -562,7 +563,7 @@ static bool kill_all(const char *only, unsigned hits, bool surely)
 	bool some = false;
 
 	for (unsigned i = 0; i < npoints; i++) {
-		if (!point[i].nways || point[i].done || (surely && !point[i].surely) || (only && strcmp(only, point[i].name)))
+		if (!point[i].nways || point[i].done || i % parts != part || (surely && !point[i].surely) || (only && strcmp(only, point[i].name)))
 			continue;
 		some = point[i].done = true;
 		for (unsigned hit = 1; hit <= hits; hit++)
@@ -584,7 +585,7 @@ static void tell(double began, const char *only)
 		const struct point *p = &point[i];
 		const struct excuse *e = excused(p->name);
 
-		if (only && strcmp(only, p->name))
+		if ((only && strcmp(only, p->name)) || i % parts != part)
 			continue;
 		if (p->kills && e && e->never)
 			printf("warning: %s: somebody died there, and is said not to come by: %s\n", p->name, e->why);
@@ -622,10 +623,13 @@ int main(int argc, char **argv)
 			verbose = true;
 		else if (!strcmp(argv[i], "--via") && i + 1 < argc)
 			via = argv[++i];
+		else if (!strcmp(argv[i], "--part") && i + 1 < argc && sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 &&
+			 part < parts)
+			i++;
 		else if (!strcmp(argv[i], "--list"))
 			list = true;
 		else
-			give_up("usage: kill [--hits N] [--point NAME [--via NAME]] [--verbose] | --list");
+			give_up("usage: kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--verbose] | --list");
 	}
 	build = getenv("SHOAL_BUILD") ? getenv("SHOAL_BUILD") : "build";
 	setvbuf(stdout, NULL, _IOLBF, 0);
