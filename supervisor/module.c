@@ -710,14 +710,14 @@ void sh_module_learn(struct module *m, const char *entry)
 
 /* ---- quarantine ---- */
 
-/* SHOAL_DEBUG=quarantine=SECONDS: tests do not wait a minute. */
+/* SHOAL_DEBUG=quarantine=SECONDS: tests do not wait a minute; 0: there is none. */
 static uint64_t quarantine_ns(void)
 {
 	static uint64_t ns;
 	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "quarantine=") : NULL;
 
 	if (!ns)
-		ns = at && atol(at + strlen("quarantine=")) > 0 ? (uint64_t)atol(at + strlen("quarantine=")) * 1000000000u : CRASHES_NS;
+		ns = at ? (uint64_t)atol(at + strlen("quarantine=")) * 1000000000u + 1 : CRASHES_NS;
 	return ns;
 }
 

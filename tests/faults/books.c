@@ -212,15 +212,25 @@ static const struct kept {
 	    {"processes besides workers, more than before", count_processes}, {"goroutines, more than before", goroutines}};
 #define KEPT (sizeof kept / sizeof *kept)
 
-static void row_left(unsigned i, long before, uint64_t kills)
-{
-	char what[80];
-	long is = 0;
+static long before[KEPT];
 
-	for (int k = 0; k < 100 && (is = kept[i].count()) != before; k++)
-		nap_us(30000);
-	snprintf(what, sizeof what, "after %lu kills: %s", (unsigned long)kills, kept[i].what);
-	row_number("T8", what, (double)(is - before), 0, "", is > before);
+void left_begin(void)
+{
+	for (unsigned i = 0; i < KEPT; i++)
+		before[i] = kept[i].count();
+}
+
+void left_rows(const char *id, const char *after)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		char what[120];
+		long is = 0;
+
+		for (int k = 0; k < 100 && (is = kept[i].count()) != before[i]; k++)
+			nap_us(30000);
+		snprintf(what, sizeof what, "after %s: %s", after, kept[i].what);
+		row_number(id, what, (double)(is - before[i]), 0, "", is > before[i]);
+	}
 }
 
 void part_books(void)
@@ -228,7 +238,6 @@ void part_books(void)
 	unsigned tasks = (quick ? 60 : 12500) * effort, alive = 0, seat = 0;
 	uint64_t kills = 0, most = (quick ? 100ul : 5000ul) * effort;
 	int64_t until = getenv("FAULTS_SECONDS") ? now_ns() + atol(getenv("FAULTS_SECONDS")) * 1000000000l : INT64_MAX;
-	long before[KEPT];
 	char what[80];
 
 	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -236,8 +245,7 @@ void part_books(void)
 	if (sh("timeout 30 build/shoal run build/tests/modules/storm_task.so warm 2>&1"))
 		failed("storm_task: %.200s", text);
 	nap_us(200000);
-	for (unsigned i = 0; i < KEPT; i++)
-		before[i] = kept[i].count();
+	left_begin();
 	for (; alive < CLIENTS; alive++)
 		if (fork() == 0)
 			client(alive, tasks);
@@ -265,7 +273,7 @@ void part_books(void)
 	row_number("T1", "one attempt, and their word twice", (double)(all->doubled / 1000000), 0, "", true);
 	row_number("T1", "many attempts, and their word twice: at most the kills", (double)(all->doubled % 1000000), (double)kills, "", true);
 	row_number("T1", "one attempt, lost with their worker and told so: at most the kills", (double)all->away, (double)kills, "", true);
-	for (unsigned i = 0; i < KEPT; i++)
-		row_left(i, before[i], kills);
+	snprintf(what, sizeof what, "%lu kills", (unsigned long)kills);
+	left_rows("T8", what);
 	runtime_stop();
 }

@@ -354,7 +354,7 @@ static const struct part {
 	const char *name;
 	void (*run)(void);
 } part[] = {{"crash", part_crash}, {"kill", part_kill}, {"stop", part_stop}, {"repair", part_repair}, {"module", part_module},
-	    {"policy", part_policy}, {"supervisor", part_supervisor}, {"books", part_books}};
+	    {"policy", part_policy}, {"supervisor", part_supervisor}, {"ends", part_ends}, {"books", part_books}};
 
 static bool asked_for(const char *name, char **names)
 {

@@ -57,6 +57,9 @@ void row_times(const char *id, const char *what, struct samples *, double p50_ns
 /* One number, at most (or, with a minus, at least) what it should be. exact: beyond it, the program fails. */
 void row_number(const char *id, const char *what, double is, double most, const char *unit, bool exact);
 void row_least(const char *id, const char *what, double is, double least, const char *unit, double hard);
+/* What there is of memory, descriptors, processes, goroutines; and rows of how much more there is now. */
+void left_begin(void);
+void left_rows(const char *id, const char *after);
 void failed(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* on stderr, for who watches */
 
@@ -68,6 +71,7 @@ void floor_of_deaths(unsigned n, struct samples *taken, struct samples *served);
 void part_stop(void);	/* T12 */
 void part_repair(void); /* T7 */
 void part_books(void);	/* T1, T8 */
+void part_ends(void);	/* all the ways in which a task ends */
 void part_module(void); /* T11 */
 void part_policy(void); /* the delays before a restart */
 void part_supervisor(void); /* T6 */

@@ -348,3 +348,64 @@ Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fi
 	cr_expect_eq(lines_of(memory), used);
 	cr_expect_leq(count_workers(), 8);
 }
+
+/* ---- several at once ---- */
+
+static const char *const whom[4] = {"pid", "zygote", "medic", "worker"};
+
+/* Of a process that lives right now; a medic or worker may be on its way. */
+static int pid_for_sure(const char *name)
+{
+	for (int i = 0; i < 100; i++) {
+		int pid = 0;
+
+		if (strcmp(name, "worker") != 0)
+			pid = pid_of(name);
+		else if (sh("build/shoal workers --json 2>/dev/null | tr '{' '\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1") == 0)
+			pid = atoi(text);
+		if (pid > 1 && kill(pid, 0) == 0)
+			return pid;
+		usleep(10000);
+	}
+	return 0;
+}
+
+/* All four within 50 ms, in that order. Who is gone by himself, another has taken his place. */
+static void kill_in_order(const int *order, unsigned gap_us)
+{
+	int pid[4];
+
+	for (int i = 0; i < 4; i++)
+		cr_assert_gt(pid[i] = pid_for_sure(whom[i]), 1, "no pid of the %s: %s", whom[i], text);
+	for (int i = 0; i < 4; i++) {
+		kill(pid[order[i]], SIGKILL);
+		usleep(gap_us);
+	}
+	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
+}
+
+SURVIVE_TEST(whatever_the_order_in_which_all_kinds_die)
+{
+	for (int n = 0; n < 24; n++) {
+		int order[4] = {n / 6, -1, -1, -1}, left[4], k = 0, rest = n % 6;
+		long id[4];
+
+		for (int i = 0; i < 4; i++)
+			if (i != order[0])
+				left[k++] = i;
+		order[1] = left[rest / 2];
+		order[2] = left[(rest / 2 + 1 + rest % 2) % 3];
+		order[3] = left[(rest / 2 + 2 - rest % 2) % 3];
+		for (int i = 0; i < 4; i++) {
+			cr_assert_eq(i % 2 ? sh("build/shoal submit --attempts 50 build/tests/modules/kill_work.so")
+					   : sh("build/shoal submit --attempts 50 build/tests/modules/survive_ticks.so 30 5"), 0, "%s", text);
+			id[i] = atol(text);
+		}
+		kill_in_order(order, n % 2 ? 12000 : 0);
+		for (int i = 0; i < 4; i++)
+			cr_expect_eq(sh("timeout 30 build/shoal wait %ld 2>&1", id[i]), i % 2 ? 0 : 7, "%s %s %s %s, task %d: %s",
+				     whom[order[0]], whom[order[1]], whom[order[2]], whom[order[3]], i, text);
+		cr_expect_eq(sh("build/shoal check 2>&1"), 0, "%s %s %s %s: %s", whom[order[0]], whom[order[1]], whom[order[2]],
+			     whom[order[3]], text);
+	}
+}
