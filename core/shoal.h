@@ -5,8 +5,7 @@
  * SHOAL_FOREVER waits without limit, 0 does not wait, and with any other negative one the time is up as
  * soon as there is nothing to be had. Sync objects are ready when zero; they live in module globals or
  * on the heap, never on a goroutine's stack. A function that can park says
- * "Parks.": after it the goroutine may run in another process, where everything but
- * _Thread_local variables is as it was.
+ * "Parks.": after it the goroutine may run in another process, where all that is its own is as it was.
  */
 #ifndef SHOAL_H
 #define SHOAL_H

@@ -109,12 +109,16 @@ PROC_TEST(language_misuse_is_told)
 		{"foreign-join", "shoal_join"}, {"foreign-wg_go", "shoal_wg_go"}, {"foreign-once", "shoal_once_do"},
 	};
 
+	char said[128];
+
 	setenv("SHOAL_DEBUG", "nodelay", 1);
 	for (unsigned i = 0; i < sizeof how / sizeof *how; i++) {
 		/* Each under a name of its own: a module that crashes so often is quarantined by its content. */
 		sh("cp " MODULES "misuse.so %s/m%u.so; echo %u >>%s/m%u.so", dir, i, i, dir, i);
 		cr_expect_eq(sh("timeout 20 build/shoal run %s/m%u.so %s 2>&1", dir, i, how[i][0]), 134, "%s: %s", how[i][0], text);
-		cr_expect(strstr(text, how[i][1]) && strstr(text, "goroutine "), "%s: %s", how[i][0], text);
+		snprintf(said, sizeof said, "shoal: %s: ", how[i][1]); /* the call, and whose it was: number and name */
+		cr_expect(strstr(text, said) && (strstr(text, ", main)\n") || strstr(text, "in the worker of goroutine ")), "%s: %s",
+			  how[i][0], text);
 		cr_expect(strncmp(how[i][0], "stack:", 6) || strstr(text, "put it in a global or on the heap"), "%s", text);
 	}
 	cr_expect_eq(sh("echo '#include <shoal.h>\n__attribute__((constructor)) static void f(void) { shoal_yield(); } "
@@ -142,10 +146,26 @@ Test(proc, language_pages, .timeout = 60)
 		cr_expect_eq(sh("echo '#include <shoal.h>\nint shoal_main(int, char **) { shoal_select(nullptr, 0, 0); shoal_exit(); }' | "
 				"g++ -Wall -Wextra -Werror -fsyntax-only -I%s/usr/include -x c++ - 2>&1", dir), 0, "%s", text);
 	if (sh("command -v groff") == 0) {
-		cr_expect_eq(sh("cd %s/usr/share/man && groff -man -ww -Tutf8 man3/shoal_join.3 man3/shoal_select.3 2>&1 >/dev/null", dir), 0);
+		cr_expect_eq(sh("cd %s/usr/share/man && groff -man -ww -Tutf8 -rLL=80n man3/shoal_*.3 man1/*.1 man7/*.7 man8/*.8 2>&1 >/dev/null", dir), 0);
 		cr_expect_str_eq(text, "", "%s", text);
 	}
 	sh("rm -rf %s", dir);
+}
+
+/* The example of a page compiles without a word, does what it says, and is on the page as it is. */
+PROC_TEST(language_page_examples)
+{
+	int n = 0;
+
+	cr_expect_eq(sh("for f in tools/man/*.c; do timeout 20 build/shoal run $f >/dev/null || echo $f; "
+			"${CC:-cc} -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-unused-result -Werror -idirafter core -fsyntax-only $f; "
+			"done 2>&1"), 0);
+	cr_expect_str_eq(text, "", "%s", text);
+	cr_expect_eq(sh("mkdir %s/man3 && tools/man/man3 -v out=%s/man3 core/shoal.h && grep -l '^.SH EXAMPLES' %s/man3/*.3 | wc -l; "
+			"ls tools/man/*.c | wc -l", dir, dir, dir), 0);
+	for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n"))
+		n = n ? n == atoi(p) : atoi(p);
+	cr_expect_eq(n, 1, "examples of functions that have no page of their own");
 }
 
 /* What gzip makes of it, and it of what gzip makes: many blocks, an empty file, one that is damaged. */
