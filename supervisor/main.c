@@ -254,6 +254,7 @@ static void prepare_process(void)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* ulimit -f: what cannot be written is an error */
 }
 
 static pid_t fork_zygote(int *link)

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -27,6 +28,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 #include <uv.h>
+
+#define ALONE_NS 5000000000l /* between two looks of one who sleeps, whether anybody is there */
 
 _Static_assert(sizeof(struct net_event) == sizeof(struct epoll_event) &&
 	       offsetof(struct net_event, fd) == offsetof(struct epoll_event, data), "the kernel writes into m->events");
@@ -95,20 +98,31 @@ void loop_start(unsigned seat)
 	uv_timer_init(&loop, &wake_timer);
 }
 
+/* At two looks in a row there is no medic, and nobody who could make one: supervisor or no, all is over. */
+static void look_for_others(void)
+{
+	static unsigned looks;
+
+	looks = (atomic_load(&sh_root->zygote_word) & FUTEX_OWNER_DIED) && sh_seat_dead(SH_SEAT_MEDIC) ? looks + 1 : 0;
+	if (looks == 2)
+		_exit(0);
+}
+
 static void sleep_in_loop(int64_t until)
 {
-	int64_t now = host_now();
+	int64_t now = host_now(), look = now + ALONE_NS;
+	bool looks = !until || until > look;
 
 	/* Each loop that watches the set is told of each event: 0.2 us in the kernel. Spare workers need not be. */
 	if (!uv_is_active((uv_handle_t *)&net_poll))
 		uv_poll_start(&net_poll, UV_READABLE, on_net);
 	uv_update_time(&loop);
-	if (until) {
-		int64_t ms = until > now ? (until - now + 999999) / 1000000 : 0;
-
-		uv_timer_start(&wake_timer, on_time, (uint64_t)ms, 0);
-	}
+	if (looks)
+		until = look;
+	uv_timer_start(&wake_timer, on_time, (uint64_t)(until > now ? (until - now + 999999) / 1000000 : 0), 0);
 	uv_run(&loop, UV_RUN_ONCE);
+	if (looks && host_now() >= look)
+		look_for_others();
 	uv_timer_stop(&wake_timer);
 	host_poll();
 }
@@ -116,10 +130,15 @@ static void sleep_in_loop(int64_t until)
 void host_idle(int64_t until)
 {
 	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
+	long n;
 
-	if (atomic_load(&sched.poller) == getm->seat)
+	if (atomic_load(&sched.poller) == getm->seat) {
 		sleep_in_loop(until);
-	else if (syscall(SYS_ppoll, &p, 1, NULL, NULL, 0) > 0)
+		return;
+	}
+	while ((n = syscall(SYS_ppoll, &p, 1, &(struct timespec){ALONE_NS / 1000000000, 0}, NULL, 0)) == 0)
+		look_for_others();
+	if (n > 0)
 		drain_wake_fd();
 }
 

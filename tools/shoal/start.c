@@ -72,6 +72,7 @@ struct launch {
 	bool bound; /* ends when we do */
 	pid_t pid;
 	int ready;
+	off_t log_size; /* before it was started: what is beyond is its own */
 };
 
 static void add_arg(struct launch *l, const char *name, const char *value)
@@ -117,6 +118,12 @@ static _Noreturn void become_shoald(struct launch *l, int ready, pid_t parent)
 	_exit(1);
 }
 
+static off_t size_of(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
 static void launch(struct launch *l)
 {
 	int fds[2];
@@ -128,6 +135,7 @@ static void launch(struct launch *l)
 		fail(failure_code(), "cannot make a pipe: %s", strerror(errno));
 	pid_t parent = getpid();
 	fflush(NULL);
+	l->log_size = size_of(l->log);
 	l->pid = fork();
 	if (l->pid < 0)
 		fail(failure_code(), "cannot start a process: %s", strerror(errno));
@@ -165,7 +173,7 @@ static char *wait_ready(struct launch *l)
 	line[strcspn(line, "\n")] = 0;
 	if (*line)
 		return must(strdup(line));
-	char *last = tail_of(l->log);
+	char *last = size_of(l->log) > l->log_size ? tail_of(l->log) : NULL;
 	return last ? format("it ended before it was ready: %s", last) : format("it ended before it was ready");
 }
 
