@@ -75,6 +75,12 @@ PROC    := $(call sources,tests/proc/*.c)
 KILL    := $(call sources,tests/kill/*.c)
 STORM   := $(call sources,tests/storm/*.c)
 FAULTS  := $(call sources,tests/faults/*.c)
+# Each target with what it tries; live.c has programs for that.
+FUZZ        := words groups stack
+FUZZ_words  := tools/shoal/parse.c
+FUZZ_groups := supervisor/limits.c
+FUZZ_stack  := tools/shoal/unwind.c
+fuzz_sources = tests/fuzz/main.c tests/fuzz/damage.c tests/fuzz/$1.c $(FUZZ_$1)
 BENCH   := $(wildcard tests/bench/main.c tests/bench/load.c)
 COMPARE := tests/bench/malloc_compare.c
 
@@ -86,9 +92,10 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
              $(if $(STORM),$(B)/tests/storm) $(if $(FAULTS),$(B)/tests/faults) \
+             $(FUZZ:%=$(B)/tests/fuzz-%) $(B)/tests/fuzz-live \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
-.PHONY: all help test test-programs lint storm faults demo demo-programs bench bench-programs install clean FORCE
+.PHONY: all help test test-programs lint storm faults fuzz demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 	@:
@@ -178,6 +185,16 @@ $(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
 $(B)/tests/faults: $(call objects,$(O),$(FAULTS)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lpthread -ldl -lm)
+define fuzz_target
+$(B)/tests/fuzz-$1: $(call objects,$(O),$(call fuzz_sources,$1)) $(B)/.link
+	$$(call link,,-ldw -lelf -ldl)
+$(B)/fuzz/$1: $(call fuzz_sources,$1)
+	@mkdir -p $$(@D); echo "  FUZZ  $$@"
+	@clang -g -O1 -std=gnu11 $(SH_CPPFLAGS) -DFUZZ_LIBFUZZER -fsanitize=fuzzer,address,undefined -o $$@ $$^ -ldw -lelf -ldl
+endef
+$(foreach t,$(FUZZ),$(eval $(call fuzz_target,$t)))
+$(B)/tests/fuzz-live: $(call objects,$(O),tests/fuzz/live.c tests/fuzz/damage.c) $(B)/.link
+	$(call link,,)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
@@ -238,6 +255,11 @@ faults:	## what is measured of deaths, in one table; LONG=N: so many times as mu
 	@tools/deps.sh
 	$(submake) test-programs
 	@FAULTS_LONG='$(LONG)' $(B)/tests/faults $(FAULTS_ARGS)
+
+fuzz:	## looks for inputs that break what parses, with clang's libFuzzer (clang, libclang-rt-14-dev); SECONDS=60 for each
+	$(submake) $(FUZZ:%=$(B)/fuzz/%)
+	@for t in $(FUZZ); do mkdir -p $(B)/fuzz/corpus.$$t; (cd $(B)/fuzz && ASAN_OPTIONS=detect_leaks=0 ./$$t -max_total_time=$(or $(SECONDS),60) \
+		-print_final_stats=1 -rss_limit_mb=4096 corpus.$$t) || exit 1; done
 
 bench:	## builds and runs the benchmarks
 	@tools/deps.sh
