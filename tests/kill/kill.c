@@ -1,9 +1,9 @@
 /*
  * kill.c - every kill point, on each of its first hits: the runtime is whole after it and goes on.
  *
- *   kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--verbose]
+ *   kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--times N] [--verbose]
  *                                                  without arguments: the first three hits of all points; via:
- *                                                  after a death there; part: each Nth point, from the Ith on
+ *                                                  after a death there; part: each Nth point, from the Ith on; times: again and again
  *   kill --list                                    the points
  *
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
@@ -93,7 +93,7 @@ static const char *build, *work[WORK_MAX]; /* a module, or what begins with !: a
 static unsigned nwork;
 static pid_t supervisor;
 static bool verbose;
-static unsigned part, parts = 1;
+static unsigned part, parts = 1, times = 1;
 
 static double seconds(void)
 {
@@ -566,8 +566,8 @@ static bool kill_all(const char *only, unsigned hits, bool surely)
 		if (!point[i].nways || point[i].done || i % parts != part || (surely && !point[i].surely) || (only && strcmp(only, point[i].name)))
 			continue;
 		some = point[i].done = true;
-		for (unsigned hit = 1; hit <= hits; hit++)
-			kill_at(&point[i], hit);
+		for (unsigned n = 0; n < times * hits; n++)
+			kill_at(&point[i], n % hits + 1);
 	}
 	return some;
 }
@@ -625,13 +625,15 @@ int main(int argc, char **argv)
 			verbose = true;
 		else if (!strcmp(argv[i], "--via") && i + 1 < argc)
 			via = argv[++i];
+		else if (!strcmp(argv[i], "--times") && i + 1 < argc)
+			times = (unsigned)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--part") && i + 1 < argc && sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 &&
 			 part < parts)
 			i++;
 		else if (!strcmp(argv[i], "--list"))
 			list = true;
 		else
-			give_up("usage: kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--verbose] | --list");
+			give_up("usage: kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--times N] [--verbose] | --list");
 	}
 	build = getenv("SHOAL_BUILD") ? getenv("SHOAL_BUILD") : "build";
 	setvbuf(stdout, NULL, _IOLBF, 0);

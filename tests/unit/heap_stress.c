@@ -125,7 +125,7 @@ static bool concerns_us(unsigned i)
 
 static bool of_repair(unsigned i)
 {
-	return !strncmp(point(i), "heap.repair.", 12) || !strcmp(point(i), "lock.try.noted");
+	return !strncmp(point(i), "heap.repair.", 12) || !strncmp(point(i), "lock.try.", 9);
 }
 
 /* Comes by only where memory, or the table of heaps, was never used before: at_the_top sees to it. */
@@ -144,7 +144,7 @@ static int plan(void)
 		return -1;
 	if (!of_repair(planned / HITS))
 		return (int)planned / HITS;
-	if (!strcmp(point(planned / HITS), "heap.repair.purged") || !strcmp(point(planned / HITS), "lock.try.noted"))
+	if (!strcmp(point(planned / HITS), "heap.repair.purged") || !strncmp(point(planned / HITS), "lock.try.", 9))
 		return find_point("heap.purge.begun");
 	return find_point("heap.span.committed");
 }
