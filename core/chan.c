@@ -104,7 +104,9 @@ static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 
 		n->sg_seq = sg->seq;
 		n->sg_mark = 0;
+		sh_noted();
 		n->sg = sg;
+		sh_noted();
 		KILL_POINT("chan.take.select");
 		claimed = !(sg->n & SG_SELECT) || select_claim(sg);
 		KILL_POINT("chan.take.claimed");
@@ -130,7 +132,9 @@ static struct sudog *take_first(struct waitq *q)
 		return take_select(q);
 	m->note.sg_seq = sg->seq;
 	m->note.sg_mark = 0;
+	sh_noted();
 	m->note.sg = sg;
+	sh_noted();
 	KILL_POINT("chan.take.noted");
 	waitq_pop(q);
 	return sg;
@@ -481,7 +485,9 @@ static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *
 
 	n->sg_seq = sg->seq;
 	n->sg_mark = 0;
+	sh_noted();
 	n->sg = sg;
+	sh_noted();
 	KILL_POINT("chan.repair.taken");
 	claimed = !(sg->n & SG_SELECT) || select_claim(sg);
 	waitq_pop(q);

@@ -246,10 +246,13 @@ static struct g *make_g(void)
 	}
 	g_lay_out(g);
 	note->gid = g->gid;
+	sh_noted();
 	note->g = g;
+	sh_noted();
 	KILL_POINT("g.make.taken");
 	atomic_store_explicit(&g->status, G_MAKE(G_DEAD, 0), memory_order_release);
 	KILL_POINT("g.make.dead");
+	sh_noted();
 	note->making = 0;
 	return g;
 }
@@ -263,7 +266,9 @@ static bool refill(struct p *p, unsigned n)
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while (n-- > 0 && (g = sched.gfree)) {
 		m->note.gid = g->gid;
+		sh_noted();
 		m->note.g = g;
+		sh_noted();
 		KILL_POINT("g.refill.noted");
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.refill.taken");
@@ -287,7 +292,9 @@ static struct g *take_global(void)
 	g = sched.gfree;
 	if (g) {
 		m->note.gid = g->gid;
+		sh_noted();
 		m->note.g = g;
+		sh_noted();
 		sched.gfree = g->schedlink;
 		KILL_POINT("g.take.global");
 	}
@@ -312,7 +319,9 @@ struct g *gfget(void)
 		g = p->gfree;
 	}
 	getm->note.gid = g->gid;
+	sh_noted();
 	getm->note.g = g;
+	sh_noted();
 	KILL_POINT("g.get.noted");
 	p->gfree = g->schedlink;
 	KILL_POINT("g.get.taken");
@@ -326,6 +335,7 @@ static void put_global(struct g *g, struct g **note)
 	g->schedlink = sched.gfree;
 	sched.gfree = g;
 	KILL_POINT("g.put.global");
+	sh_noted();
 	*note = NULL; /* under the lock: whose lock is not held has nothing that is on the list */
 	KILL_POINT("g.put.global.clear");
 }
@@ -346,7 +356,9 @@ static __attribute__((noinline)) void spill(struct p *p)
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while (p->ngfree > GFREE_LOW && (g = p->gfree)) {
 		m->note.gid = g->gid;
+		sh_noted();
 		m->note.g = g;
+		sh_noted();
 		p->gfree = g->schedlink;
 		KILL_POINT("g.put.spill");
 		p->ngfree--;
@@ -363,7 +375,9 @@ void gfpurge(struct p *p)
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while ((g = p->gfree)) {
 		m->note.gid = g->gid;
+		sh_noted();
 		m->note.g = g;
+		sh_noted();
 		p->gfree = g->schedlink;
 		KILL_POINT("g.purge.taken");
 		put_global(g, &m->note.g);
@@ -379,7 +393,9 @@ void gfput(struct g *g)
 
 	sh_check(g_state(g) == G_DEAD);
 	m->note.gid = g->gid;
+	sh_noted();
 	m->note.g = g;
+	sh_noted();
 	KILL_POINT("g.put.noted");
 	if (!p) {
 		gfreturn(g, &m->note.g);
@@ -388,6 +404,7 @@ void gfput(struct g *g)
 	g->schedlink = p->gfree;
 	p->gfree = g;
 	KILL_POINT("g.put.done");
+	sh_noted();
 	m->note.g = NULL;
 	if (++p->ngfree >= GFREE_MAX)
 		spill(p);
@@ -402,7 +419,9 @@ void g_end_tell(struct g *g, const struct note *n)
 		sh_lock_take(&g->join_lock, seat);
 		while ((sg = g->joiners)) {
 			getm->note.sg_seq = sg->seq;
+			sh_noted();
 			getm->note.sg = sg;
+			sh_noted();
 			g->joiners = sg->next; /* first: once told it may use its sudog again */
 			KILL_POINT("g.end.unlisted");
 			atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
@@ -434,8 +453,9 @@ void g_end_note(struct g *g, int how, int signal, void *address)
 	n->cleared_how = how;
 	n->cleared_signal = signal;
 	n->cleared_address = address;
-	atomic_signal_fence(memory_order_seq_cst);
+	sh_noted();
 	n->cleared = g;
+	sh_noted();
 }
 
 void g_end(struct g *g, int how, int signal, void *address)

@@ -63,6 +63,7 @@ static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t flag)
 	}
 	KILL_POINT("mutex.taken");
 	now_mine(mu, g);
+	sh_noted();
 	getm->note.chan = NULL;
 	return owner & MUTEX_DEAD ? -EOWNERDEAD : 0;
 }
@@ -106,6 +107,7 @@ static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g 
 		if (mutex_holder(atomic_load(&mu->owner)) != g->gid)
 			continue;
 		now_mine(mu, g); /* it was handed to us */
+		sh_noted();
 		getm->note.chan = NULL;
 		if (host_now() - since < STARVING_NS)
 			atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
@@ -172,6 +174,7 @@ void mutex_give(struct shoal_mutex *mu, struct g *g)
 	uint64_t owner;
 
 	getm->note.chan = mu; /* until the next one is told */
+	sh_noted();
 	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && hand_over(mu, g)) {
 		getm->note.chan = NULL;
 		return;
@@ -204,6 +207,7 @@ void mutexes_abandon(struct g *g)
 		mutex_lost(mu, g);
 	for (unsigned n = 0; (mu = g->mutexes) && n < 1000000 && sh_shared(mu); n++) {
 		getm->note.chan = mu;
+		sh_noted();
 		KILL_POINT("mutex.abandon.noted");
 		g->mutexes = mu->next;
 		KILL_POINT("mutex.abandon.unlisted");

@@ -404,13 +404,16 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 		atomic_store_explicit(&gtask_slot[g->idx], t->slot + 1, memory_order_relaxed);
 	m->note.made = t->per_p[p ? p->id : P_MAX - 1].created + 1;
 	KILL_POINT("g.new.count");
+	sh_noted();
 	t->per_p[p ? p->id : P_MAX - 1].created = m->note.made;
 	(p ? p : allp(P_MAX - 1))->created++; /* the medic's: no M ever has that one */
 	m->note.ready = g;
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
+	sh_noted();
 	m->note.wg_given = NULL; /* it counts itself out from now on */
 	m->note.g = NULL;
+	sh_noted();
 	m->note.made = 0;
 	ready(g);
 	return g;

@@ -336,6 +336,7 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 					      atomic_load_explicit(&victim->runq[RING(h + i)], memory_order_relaxed),
 					      memory_order_relaxed);
 		m->note.grab_at = at;
+		sh_noted();
 		m->note.grab_n = n;
 		KILL_POINT("runq.steal.noted");
 		if (atomic_compare_exchange_strong_explicit(&victim->runqhead, &h, h + n, memory_order_acq_rel,

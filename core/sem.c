@@ -21,7 +21,9 @@ static void serve(struct shoal_sem *sem)
 	while ((sg = wq_queue(&sem->q)->first) && sem->units >= sg->n) {
 		getm->note.sg_mark = (uint64_t)(sem->units - sg->n) + 1;
 		getm->note.sg_seq = sg->seq;
+		sh_noted();
 		getm->note.sg = sg;
+		sh_noted();
 		KILL_POINT("sem.serve.noted");
 		sem->units -= sg->n;
 		KILL_POINT("sem.serve.taken");

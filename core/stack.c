@@ -198,9 +198,11 @@ static __attribute__((noinline)) bool refit(struct g *g, size_t used)
 	old = g->image;
 	if (want < g->image_cap) { /* never more than there is room for: who finds it dead believes the number */
 		g->image_cap = (uint32_t)want;
+		sh_noted();
 		KILL_POINT("stack.shrink.cap");
 	}
 	g->image = new;
+	sh_noted();
 	KILL_POINT("stack.grow.block");
 	g->image_cap = (uint32_t)sh_heap_usable(sh_root->arena, new);
 	g->life_stack = life_size(g->image_cap);
@@ -235,6 +237,7 @@ void stack_free(struct g *g)
 	g->image_cap = 0;
 	g->life_stack = 0;
 	g->image = NULL;
+	sh_noted();
 	KILL_POINT("stack.free.block");
 	if (old && sh_heap_usable(sh_root->arena, old))
 		sh_heap_free(sh_root->arena, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, old);

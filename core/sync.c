@@ -154,7 +154,9 @@ static void tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struc
 	struct g *g = sg->g;
 
 	n->sg_seq = seq;
+	sh_noted();
 	n->sg = sg;
+	sh_noted();
 	KILL_POINT("sync.tell.noted");
 	waitq_remove(wq_queue(q), sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
 	atomic_store(&sg->state, SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
@@ -277,12 +279,15 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	m->note.wg_slot = slot;
 	m->note.wg_value = value;
 	m->note.wg_count = n;
+	sh_noted();
 	m->note.wg = wg;
+	sh_noted();
 	KILL_POINT("wg.change.noted");
 	atomic_store_explicit(&wg->count, n, memory_order_release);
 	KILL_POINT("wg.change.counted");
 	*slot = value;
 	KILL_POINT("wg.change.slot");
+	sh_noted();
 	m->note.wg = NULL;
 	if (n == 0)
 		wq_tell_all(&wg->q);
@@ -444,7 +449,9 @@ void sync_repair(struct sh_lock *l, struct note *n)
 	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
 	while ((sg = wq_queue(q)->first)) {
 		n->sg_seq = sg->seq;
+		sh_noted();
 		n->sg = sg;
+		sh_noted();
 		KILL_POINT("sync.repair.noted");
 		waitq_pop(wq_queue(q));
 		wq_repair(q, n);

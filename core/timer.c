@@ -92,6 +92,7 @@ static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 		if (i >= n)
 			continue;
 		p->timer_aside = t[i];
+		sh_noted();
 		KILL_POINT("timer.heapify.aside");
 		sift_down(t, n, i);
 	}
@@ -102,14 +103,17 @@ static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 static __attribute__((noinline)) uint32_t compact(struct p *p, struct timer_entry *t, uint32_t n)
 {
 	p->timer_aside = t[0];
+	sh_noted();
 	KILL_POINT("timer.compact.aside");
 	p->timers_dirty = TIMERS_ALL;
+	sh_noted();
 	KILL_POINT("timer.compact.dirty");
 	n = throw_out(t, n);
 	heapify(p, t, n);
 	publish(p, t, n);
 	p->timers_compact = 2 * n;
 	p->timers_dirty = TIMERS_STEP;
+	sh_noted();
 	KILL_POINT("timer.compact.done");
 	return n;
 }
@@ -137,6 +141,7 @@ void timer_add(struct p *p, int64_t when, struct g *g, uint32_t seq)
 	n = atomic_load_explicit(&p->ntimers, memory_order_relaxed);
 	first = atomic_load_explicit(&p->timer_when, memory_order_relaxed);
 	p->timers_dirty = TIMERS_STEP;
+	sh_noted();
 	KILL_POINT("timer.add.dirty");
 	if (n >= (p->timers_compact > COMPACT_MIN ? p->timers_compact : COMPACT_MIN))
 		n = compact(p, t, n);
@@ -145,6 +150,7 @@ void timer_add(struct p *p, int64_t when, struct g *g, uint32_t seq)
 	KILL_POINT("timer.add.slot");
 	sift_up(t, n);
 	publish(p, t, n + 1);
+	sh_noted();
 	p->timers_dirty = 0;
 	KILL_POINT("timer.add.clean");
 	sh_lock_drop(&p->timers_lock, seat);
@@ -167,12 +173,14 @@ unsigned timers_run(struct p *p, int64_t now)
 			break;
 		woken += injectg(t[0].g, t[0].seq);
 		p->timers_dirty = TIMERS_STEP;
+		sh_noted();
 		KILL_POINT("timer.run.dirty");
 		t[0] = t[n - 1];
 		KILL_POINT("timer.run.last");
 		if (n > 2)
 			sift_down(t, n - 1, 0);
 		publish(p, t, n - 1);
+		sh_noted();
 		p->timers_dirty = 0;
 		KILL_POINT("timer.run.clean");
 	}
@@ -215,6 +223,7 @@ void timers_rebuild(struct p *p)
 	}
 	KILL_POINT("timer.rebuild.ordered");
 	publish(p, t, n);
+	sh_noted();
 	p->timers_dirty = 0;
 	KILL_POINT("timer.rebuild.clean");
 }

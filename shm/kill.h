@@ -13,6 +13,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/*
+ * What stands before it is in memory before what stands after it, if the process dies in between: for plain
+ * stores, which the compiler may put in another order. A note, then what it is about; that, then the end of the note.
+ */
+#define sh_noted() atomic_signal_fence(memory_order_seq_cst)
+
 struct sh_kill_point {
 	const char *name;
 };
