@@ -4,6 +4,7 @@
 #include "tests/proc/proc.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <criterion/criterion.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -255,6 +256,78 @@ static int start_server(const char *options)
 	}
 	cr_assert_gt(port, 0, "%s", text);
 	return port;
+}
+
+/* What comes back for it, to the end of the connection: how many bytes, of which the first in text. */
+static size_t exchange(int port, const char *request, size_t n)
+{
+	int s = connect_to(port);
+	size_t got = 0, k = 0;
+	ssize_t r;
+
+	cr_assert_geq(s, 0);
+	while (k < n && (r = send(s, request + k, n - k, MSG_NOSIGNAL)) > 0)
+		k += (size_t)r;
+	while ((r = recv(s, text + (got < sizeof text - 1 ? got : sizeof text - 2), got < sizeof text - 1 ? sizeof text - 1 - got : 1, 0)) > 0)
+		got += (size_t)r;
+	text[got < sizeof text - 1 ? got : sizeof text - 1] = 0;
+	close(s);
+	cr_expect_eq(r, 0, "the connection is not closed in good order: %s", strerror(errno));
+	return got;
+}
+
+static unsigned count_of(const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *p = text; (p = strstr(p, what)); p++)
+		n++;
+	return n;
+}
+
+/* What a browser, a scanner or a broken client sends. */
+NET_TEST(requests_of_all_kinds)
+{
+	static const struct {
+		const char *request, *status, *ends;
+	} cases[] = {
+		{"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Hello, world\n"},
+		{"GET / HTTP/1.0\r\n\r\n", "200 OK", "Hello, world\n"},
+		{"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Content-Length: 13\r\nConnection: close\r\n\r\n"},
+		{"HEAD /static HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Connection: close\r\n\r\n"},
+		{"GET /../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
+		{"GET /static/../../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
+		{"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..", "501 Not Implemented", "all we know\n"},
+		{"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /", "200 OK", "Hello, world\n"},
+		{"GET HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
+		{"rubbish\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
+		{"GET /crash HTTP/1.0\r\n\r\n", "500 Internal", "goroutine crashed, signal 11\n"},
+	};
+	static char much[1 << 20];
+	int port = start_server("--static build/shoald"), n = 0;
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+		size_t end = strlen(cases[i].ends);
+
+		exchange(port, cases[i].request, strlen(cases[i].request));
+		cr_expect(!strncmp(text + 9, cases[i].status, strlen(cases[i].status)) && count_of("HTTP/1.1 ") == 1 &&
+			  strlen(text) > end && !strcmp(text + strlen(text) - end, cases[i].ends), "%s: %s", cases[i].request, text);
+	}
+	memset(much, 'a', sizeof much);
+	memcpy(much, "GET / HTTP/1.1\r\nX: ", 19);
+	exchange(port, much, sizeof much); /* the answer arrives, although we have not read it all */
+	cr_expect_not_null(strstr(text, "431 "), "%s", text);
+	exchange(port, "\0\1\2\r\n\r\n", 7);
+	cr_expect_not_null(strstr(text, "400 "), "%s", text);
+	for (int i = 0; i < 500; i++)
+		n += sprintf(much + n, "GET / HTTP/1.1\r\n\r\n");
+	n += sprintf(much + n, "GET /x HTTP/1.0\r\n\r\n");
+	cr_expect_eq(exchange(port, much, (size_t)n), 500 * 78 + 104, "%zu", strlen(text));
+	for (int i = 0; i < 100; i++) /* half a request, and gone */
+		close(({ int s = connect_to(port); send(s, "GET / HT", 8, MSG_NOSIGNAL); s; }));
+	exchange(port, "GET / HTTP/1.0\r\n\r\n", 18);
+	cr_expect_not_null(strstr(text, "200 OK"), "%s", text);
+	cr_expect_eq(sh("build/shoal check"), 0, "%s", text);
 }
 
 static unsigned kill_a_worker(unsigned which)

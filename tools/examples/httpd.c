@@ -30,36 +30,57 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define REQUEST_FIRST 1024
 #define REQUEST_MAX 8192
 #define FDS 65536
 #define SPIN_NS 100000000
 
 static int listener;
 static const char *static_file;
-static unsigned char busy[FDS]; /* a request of the connection is under way */
+
+/*
+ * Of each connection, by its descriptor: a goroutine that starts again finds it here. The buffer is on the
+ * heap, and small until a request is long: it is all that one that waits for a request takes, beside a stack
+ * of a few hundred bytes.
+ */
+static struct connection {
+	char *buf;
+	size_t room;
+	int busy;	 /* a request is under way */
+	unsigned serial; /* of the connection that the descriptor is; another one once it is over */
+} connections[FDS];
+
+struct accepted {
+	int fd;
+	unsigned serial;
+};
+
+struct request {
+	int fd, keep, head; /* head: the answer is to have no body */
+};
 
 static int send_all(int fd, const char *head, size_t n)
 {
 	return send(fd, head, n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
 }
 
-static int answer(int fd, const char *status, const char *body, int keep)
+static int answer(const struct request *r, const char *status, const char *body)
 {
 	char text[512];
 	int n = snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s", status,
-			 strlen(body), keep ? "" : "Connection: close\r\n", body);
+			 strlen(body), r->keep ? "" : "Connection: close\r\n", r->head ? "" : body);
 
-	return send_all(fd, text, (size_t)n);
+	return send_all(r->fd, text, (size_t)n);
 }
 
-static int say_hello(int fd, int keep)
+static int say_hello(const struct request *r)
 {
 	static const char hello[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
 
-	return keep ? send_all(fd, hello, sizeof hello - 1) : answer(fd, "200 OK", "Hello, world\n", 0);
+	return r->keep && !r->head ? send_all(r->fd, hello, sizeof hello - 1) : answer(r, "200 OK", "Hello, world\n");
 }
 
-static int send_static(int fd, int keep)
+static int send_static(const struct request *rq)
 {
 	int file = static_file ? open(static_file, O_RDONLY | O_CLOEXEC) : -1, r;
 	struct stat st;
@@ -69,13 +90,13 @@ static int send_static(int fd, int keep)
 	if (file < 0 || fstat(file, &st) < 0) {
 		if (file >= 0)
 			close(file);
-		return answer(fd, "404 Not Found", "no such file\n", keep);
+		return answer(rq, "404 Not Found", "no such file\n");
 	}
 	r = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %ld\r\n%s\r\n", (long)st.st_size,
-		     keep ? "" : "Connection: close\r\n");
-	r = send_all(fd, head, (size_t)r);
-	while (r == 0 && at < st.st_size)
-		if (sendfile(fd, file, &at, (size_t)(st.st_size - at)) <= 0)
+		     rq->keep ? "" : "Connection: close\r\n");
+	r = send_all(rq->fd, head, (size_t)r);
+	while (r == 0 && !rq->head && at < st.st_size)
+		if (sendfile(rq->fd, file, &at, (size_t)(st.st_size - at)) <= 0)
 			r = -1;
 	close(file);
 	return r;
@@ -91,7 +112,7 @@ static void crashes(void *arg)
 	*nowhere = 1;
 }
 
-static int crash(int fd, int keep)
+static int crash(const struct request *r)
 {
 	struct shoal_go_opts o = {.name = "crash", .flags = SHOAL_ISOLATED};
 	struct shoal_end end = {0};
@@ -99,7 +120,7 @@ static int crash(int fd, int keep)
 
 	shoal_join(shoal_go_with(&o, crashes, NULL, 0), &end);
 	snprintf(body, sizeof body, "goroutine %s, signal %d\n", end.how == SHOAL_CRASHED ? "crashed" : "ended", end.signal);
-	return answer(fd, "500 Internal Server Error", body, keep);
+	return answer(r, "500 Internal Server Error", body);
 }
 
 static void ends_spin(void *arg)
@@ -108,26 +129,26 @@ static void ends_spin(void *arg)
 	**(volatile int **)arg = 1;
 }
 
-static int spin(int fd, int keep)
+static int spin(const struct request *r)
 {
 	volatile int *stop = calloc(1, sizeof *stop); /* not on the stack: another goroutine writes it */
 
 	if (!stop || !shoal_go(ends_spin, &stop, sizeof stop)) {
 		free((void *)stop);
-		return answer(fd, "503 Service Unavailable", "no memory\n", keep);
+		return answer(r, "503 Service Unavailable", "no memory\n");
 	}
 	while (!*stop)
 		;
 	free((void *)stop);
-	return answer(fd, "200 OK", "spun\n", keep);
+	return answer(r, "200 OK", "spun\n");
 }
 
-static int which_worker(int fd, int keep)
+static int which_worker(const struct request *r)
 {
 	char body[32];
 
 	snprintf(body, sizeof body, "%d\n", shoal_worker());
-	return answer(fd, "200 OK", body, keep);
+	return answer(r, "200 OK", body);
 }
 
 /* ---- connections ---- */
@@ -140,73 +161,125 @@ static int is_path(const char *request, const char *path)
 	return at && strncmp(at + 1, path, n) == 0 && (at[1 + n] == ' ' || at[1 + n] == '?');
 }
 
-static int keeps_alive(const char *request)
+/* Of a body nothing is read, so what comes behind it is not understood. */
+static int keeps_alive(const char *request, const char *end)
 {
-	const char *end = strstr(request, "\r\n"), *option = strcasestr(request, "\r\nConnection:");
+	const char *option = strcasestr(request, "\r\nConnection:");
 
+	if (strcasestr(request, "\r\nContent-Length:") || strcasestr(request, "\r\nTransfer-Encoding:"))
+		return 0;
 	if (option)
 		return strncasecmp(option + 13 + strspn(option + 13, " "), "close", 5) != 0;
-	return end && end - request > 8 && strncmp(end - 8, "HTTP/1.1", 8) == 0;
+	return strncmp(end - 8, "HTTP/1.1", 8) == 0;
 }
 
 /* One request, whole and ended by a 0. Returns -1 when the connection is to be closed. */
 static int serve(int fd, const char *request)
 {
-	int keep = keeps_alive(request), r;
+	const char *end = strstr(request, "\r\n");
+	struct request rq = {fd, 0, strncmp(request, "HEAD ", 5) == 0};
+	int r;
 
-	if (strncmp(request, "GET ", 4) != 0)
-		r = answer(fd, "501 Not Implemented", "GET is all we know\n", keep);
+	if (!end || end - request < 14 || strncmp(end - 9, " HTTP/1.", 8) != 0) {
+		answer(&rq, "400 Bad Request", "that is no HTTP/1.1\n");
+		return -1;
+	}
+	rq.keep = keeps_alive(request, end);
+	if (!rq.head && strncmp(request, "GET ", 4) != 0)
+		r = answer(&rq, "501 Not Implemented", "GET and HEAD are all we know\n");
 	else if (is_path(request, "/"))
-		r = say_hello(fd, keep);
+		r = say_hello(&rq);
 	else if (is_path(request, "/static"))
-		r = send_static(fd, keep);
+		r = send_static(&rq);
 	else if (is_path(request, "/worker"))
-		r = which_worker(fd, keep);
+		r = which_worker(&rq);
 	else if (is_path(request, "/spin"))
-		r = spin(fd, keep);
+		r = spin(&rq);
 	else if (is_path(request, "/crash"))
-		r = crash(fd, keep);
+		r = crash(&rq);
 	else
-		r = answer(fd, "404 Not Found", "no such page\n", keep);
-	return keep ? r : -1;
+		r = answer(&rq, "404 Not Found", "no such page\n");
+	return rq.keep ? r : -1;
+}
+
+/* Room for more of a request, or -1. */
+static int grow(struct connection *c, size_t room)
+{
+	char *more = room <= REQUEST_MAX ? realloc(c->buf, room + 1) : NULL;
+
+	if (!more)
+		return -1;
+	c->buf = more;
+	c->room = room;
+	return 0;
+}
+
+/* The last answer is to arrive: if we closed with something unread, the client would be told of an error instead. */
+static void hang_up(int fd)
+{
+	struct timeval patience = {2, 0};
+	char away[512];
+
+	shutdown(fd, SHUT_WR);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	for (int i = 0; i < 4096 && recv(fd, away, sizeof away, 0) > 0; i++)
+		;
+}
+
+static void requests(int fd, struct connection *c)
+{
+	size_t have = 0;
+	ssize_t n;
+	char *end;
+
+	do {
+		c->buf[have] = '\0';
+		while ((end = memmem(c->buf, have, "\r\n\r\n", 4))) {
+			end[2] = '\0';
+			if (serve(fd, c->buf) < 0) {
+				hang_up(fd);
+				return;
+			}
+			end += 4;
+			have -= (size_t)(end - c->buf);
+			memmove(c->buf, end, have + 1);
+			c->busy = have > 0;
+		}
+		if (have == c->room && grow(c, 2 * c->room) < 0) {
+			answer(&(struct request){fd, 0, 0}, "431 Request Header Fields Too Large", "too long\n");
+			hang_up(fd);
+			return;
+		}
+		n = recv(fd, c->buf + have, c->room - have, 0);
+		c->busy = 1;
+		have += n > 0 ? (size_t)n : 0;
+	} while (n > 0);
 }
 
 static void connection(void *arg)
 {
-	int fd = *(int *)arg, open = !busy[fd]; /* else: we were lost in the middle of a request */
-	char buf[REQUEST_MAX + 1], *end;
-	size_t have = 0;
+	struct accepted *a = arg;
+	struct connection *c = &connections[a->fd];
+	char *buf;
 
-	while (open) {
-		ssize_t n;
-
-		buf[have] = '\0';
-		if ((end = strstr(buf, "\r\n\r\n"))) {
-			size_t used = (size_t)(end - buf) + 4;
-
-			end[2] = '\0';
-			open = serve(fd, buf) == 0;
-			memmove(buf, buf + used, have -= used);
-			busy[fd] = have > 0;
-			continue;
-		}
-		if (have == REQUEST_MAX) {
-			answer(fd, "431 Request Header Fields Too Large", "too long\n", 0);
-			break;
-		}
-		n = recv(fd, buf + have, REQUEST_MAX - have, 0);
-		if (n <= 0)
-			break;
-		busy[fd] = 1;
-		have += (size_t)n;
-	}
-	busy[fd] = 0;
-	close(fd);
+	if (c->serial != a->serial)
+		return; /* we were lost at its very end */
+	if (!c->busy && (c->buf || grow(c, REQUEST_FIRST) == 0))
+		requests(a->fd, c);
+	else if (c->busy)
+		c->buf = NULL; /* lost in the middle of a request, and the buffer perhaps as it grew: left to the task's end */
+	buf = c->buf;
+	c->buf = NULL;
+	c->busy = 0;
+	free(buf);
+	c->serial++;
+	close(a->fd);
 }
 
 static void acceptor(void *arg)
 {
 	struct shoal_go_opts o = {.name = "connection", .attempts = 100, .flags = SHOAL_ISOLATED};
+	struct accepted a;
 	int one = 1, fd;
 
 	(void)arg;
@@ -219,7 +292,12 @@ static void acceptor(void *arg)
 		if (fd < 0)
 			return;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-		if (fd >= FDS || !shoal_go_with(&o, connection, &fd, sizeof fd))
+		if (fd >= FDS) {
+			close(fd);
+			continue;
+		}
+		a = (struct accepted){fd, ++connections[fd].serial};
+		if (!shoal_go_with(&o, connection, &a, sizeof a))
 			close(fd);
 	}
 }
