@@ -202,6 +202,7 @@ struct schedt {
 	struct g *gfree;
 	_Atomic uint32_t sysmonwait;  /* sysmon sleeps until rung */
 	_Atomic uint32_t want_worker; /* all are in system calls: the medic asks the supervisor for one more */
+	_Atomic uint32_t crowded;     /* almost all workers are in system calls: see syscall_turn. A hint */
 	uint32_t sysmon_rounds, idle_looks, starved; /* sysmon's own */
 	int64_t lastpoll;
 	_Atomic uint32_t netpolled; /* some descriptor is in the epoll set */
@@ -358,6 +359,15 @@ void dropg(struct m *);
 
 /* ---- system calls (syscall.c), sysmon (sysmon.c) ---- */
 void entersyscall(void);	     /* on a G: nothing of the runtime until exitsyscall, not even malloc */
+bool syscall_turn_comes(bool (*at_once_if)(void *), void *call);
+/*
+ * Parks. Before a call that may block: waits while too few workers would be left. at_once_if: of a call that
+ * waits for others, for as long as it takes; makes it if it need not wait. True: that is what was done.
+ */
+static inline bool syscall_turn(bool (*at_once_if)(void *), void *call)
+{
+	return __builtin_expect(atomic_load_explicit(&sched.crowded, memory_order_relaxed), 0) && syscall_turn_comes(at_once_if, call);
+}
 void entersyscallblock(void);	     /* known to block: the P is handed on at once */
 void exitsyscall(void);		     /* Parks if no P is to be had. errno is the caller's to keep */
 bool in_syscall(struct m *);

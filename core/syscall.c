@@ -11,6 +11,10 @@
  * m names. One such reader at a time; the medic does not wait for it, and when a worker dies takes
  * its G from under the bit, which the reader is told when it lets go.
  *
+ * There are at most so many workers. If all were in calls that block, who would end those calls could
+ * not run: so the last of them are left out, and who wants to make such a call waits (syscall_turn);
+ * sooner where it would wait for others, so that there is room for calls that end by themselves.
+ *
  * DEATH  of the worker: the G is lost as in running, the P goes back with its seat. Of the medic
  *        that takes a P: the scan bit is up and note.scan names the G; once m->p says that it has
  *        none, whatever P still names that seat is put back (retake_mend). Of a reader: note.scan
@@ -111,6 +115,60 @@ void exitsyscall(void)
 	count(p);
 }
 
+/* ---- not all at once ---- */
+
+#define TURN_NS 1000000
+#define TURN_MAX_NS 20000000
+
+/* So many may enter a call before the medic has looked again. */
+static unsigned at_once(void)
+{
+	unsigned procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+
+	return procs < 16 ? procs : 16;
+}
+
+/* Workers, or seats for them, that are neither in a call nor one goroutine's own. */
+static unsigned workers_left(void)
+{
+	uint64_t locked = atomic_load(&sched.mlocked);
+	unsigned left = 0;
+
+	for (int seat = 1; seat < WORKERS_MAX; seat++)
+		left += !(locked & MBIT(seat)) && !in_syscall(allm(seat));
+	return left;
+}
+
+/* Below this who waits for others in a call has to wait outside; below at_once() everybody. */
+static unsigned patient_from(void)
+{
+	return 2 * at_once() + 2;
+}
+
+static void look_for_crowd(void)
+{
+	atomic_store(&sched.crowded, workers_left() <= patient_from() + at_once());
+	KILL_POINT("syscall.crowded");
+}
+
+/* They are few who wait here, and seldom: nobody tells them, they look again. */
+__attribute__((noinline)) bool syscall_turn_comes(bool (*at_once_if)(void *), void *call)
+{
+	struct g *g = getg();
+	int64_t ns = TURN_NS;
+
+	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? patient_from() : at_once()) && !g_cancelled(g)) {
+		if (at_once_if && at_once_if(call))
+			return true;
+		gopark(NULL, WAIT_WORKER, host_now() + ns);
+		ns = ns < TURN_MAX_NS ? 2 * ns : ns;
+	}
+	if (workers_left() > patient_from() + at_once())
+		atomic_store(&sched.crowded, 0); /* or the medic says so again with the next P that it takes */
+	KILL_POINT("syscall.turn");
+	return false;
+}
+
 /* ---- who reads its stack ---- */
 
 bool syscall_hold(struct g *g, uint64_t s)
@@ -196,8 +254,10 @@ bool retake(struct p *p)
 	atomic_store(&g->status, s); /* nobody else changes it while the bit is up */
 	KILL_POINT("syscall.retake.freed");
 	getm->note.scan = NULL;
-	if (took)
+	if (took) {
 		handonp();
+		look_for_crowd();
+	}
 	return took;
 }
 

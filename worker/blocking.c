@@ -14,7 +14,10 @@
  */
 #include "worker/posix.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
+#include <sys/ipc.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -63,10 +66,52 @@ void blocking_signal(struct g *g, void *ucp)
 	}
 }
 
+struct call {
+	long nr, a, b, c, d, e, f, r;
+};
+
+/* The same call, not waiting. True: it did not have to, r is what it gave. */
+static bool call_at_once(void *arg)
+{
+	static const struct timespec none = {0, 0};
+	struct call *k = arg;
+
+	switch (k->nr) {
+	case SYS_flock:
+		k->r = syscall(SYS_flock, k->a, k->b | LOCK_NB);
+		break;
+	case SYS_fcntl:
+		k->r = syscall(SYS_fcntl, k->a, k->b == F_SETLKW ? F_SETLK : F_OFD_SETLK, k->c);
+		break;
+	case SYS_msgsnd:
+		k->r = syscall(SYS_msgsnd, k->a, k->b, k->c, k->d | IPC_NOWAIT);
+		break;
+	case SYS_msgrcv:
+		k->r = syscall(SYS_msgrcv, k->a, k->b, k->c, k->d, k->e | IPC_NOWAIT);
+		break;
+	case SYS_semtimedop:
+		k->r = syscall(SYS_semtimedop, k->a, k->b, k->c, &none);
+		break;
+	default: /* mq_timedsend, mq_timedreceive */
+		k->r = syscall(k->nr, k->a, k->b, k->c, k->d, &none);
+	}
+	return k->r >= 0 || !(errno == EAGAIN || errno == EACCES || errno == ENOMSG || errno == ETIMEDOUT);
+}
+
+/* It waits for what others do, for as long as that takes. */
+static bool waits_for_others(long nr)
+{
+	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv || nr == SYS_mq_timedsend ||
+	       nr == SYS_mq_timedreceive;
+}
+
 __attribute__((noinline)) long blocking_once(long nr, long a, long b, long c, long d, long e, long f)
 {
+	struct call k = {nr, a, b, c, d, e, f, 0};
 	long r;
 
+	if (syscall_turn(waits_for_others(nr) ? call_at_once : NULL, &k))
+		return k.r;
 	entersyscall();
 	under_way = 1;
 	atomic_signal_fence(memory_order_seq_cst);

@@ -462,6 +462,7 @@ int pthread_join(pthread_t t, void **result)
 
 	if (!on_g() || malloc_is_private)
 		return real_pthread_join(t, result);
+	syscall_turn(NULL, NULL);
 	entersyscallblock();
 	r = real_pthread_join(t, result);
 	exitsyscall();
@@ -474,6 +475,7 @@ int thrd_join(thrd_t t, int *result)
 
 	if (!on_g())
 		return real_thrd_join(t, result);
+	syscall_turn(NULL, NULL);
 	entersyscallblock();
 	r = real_thrd_join(t, result);
 	exitsyscall();

@@ -174,6 +174,37 @@ PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
 }
 
+/* The last workers are kept out of it: who would end the calls, and all others, go on; who wants in has to wait. */
+PROC_TEST(more_blocking_calls_than_workers)
+{
+	unsigned inside, outside;
+
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 150 6000 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 100; i++) {
+		usleep(50000);
+		sh("build/shoal logs 1");
+		if (strcmp(text, "150 wait\n") == 0)
+			break;
+	}
+	cr_expect_str_eq(text, "150 wait\n");
+	/* Channels, timers, sleepers and other calls, of other tasks, while all that can be are in calls. */
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 2 2>&1 | wc -l"), 0, "%s", text);
+		cr_expect_eq(atoi(text), 20, "%s", text);
+		cr_expect_eq(sh("build/shoal ps --json"), 0);
+		inside = count("\"status\": \"syscall\"");
+		outside = count("\"wait_reason\": \"syscall turn\"");
+		cr_expect(inside <= 60 && inside + outside >= 148, "%u in calls, %u wait for their turn", inside, outside);
+	}
+	cr_expect_geq(inside, 52u);
+	cr_expect_geq(outside, 80u);
+	fprintf(stderr, "150 blocking calls: %u in the kernel, %u wait for their turn, others run\n", inside, outside);
+	/* One after the other, and all. */
+	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal check"), 0, "%s", text);
+}
+
 /* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
 PROC_TEST(dead_goroutines_are_used_again)
 {
