@@ -92,7 +92,7 @@ BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH)
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
              $(if $(STORM),$(B)/tests/storm) $(if $(FAULTS),$(B)/tests/faults) \
-             $(FUZZ:%=$(B)/tests/fuzz-%) $(B)/tests/fuzz-live \
+             $(FUZZ:%=$(B)/tests/fuzz-%) $(B)/tests/fuzz-live $(B)/tests/fuzz-segment \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
 .PHONY: all help test test-programs lint storm faults fuzz demo demo-programs bench bench-programs install clean FORCE
@@ -195,6 +195,8 @@ endef
 $(foreach t,$(FUZZ),$(eval $(call fuzz_target,$t)))
 $(B)/tests/fuzz-live: $(call objects,$(O),tests/fuzz/live.c tests/fuzz/damage.c) $(B)/.link
 	$(call link,,)
+$(B)/tests/fuzz-segment: $(call objects,$(O),tests/fuzz/segment.c tests/fuzz/damage.c) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link

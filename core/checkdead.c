@@ -31,9 +31,7 @@
 
 static bool same_task(const struct task *t, const struct g *g)
 {
-	uintptr_t at = (uintptr_t)g - (uintptr_t)allg(0);
-
-	return g && at < G_MAX * sizeof *g && at % sizeof *g == 0 && g->task == t;
+	return g_place(g) && g->task == t;
 }
 
 static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)

@@ -144,6 +144,13 @@ _Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 1
 /* All Gs: allg(i) for i in [1, sched.ngs). */
 #define allg(i) ((struct g *)(SH_BASE + SH_OFF_GS) + (i))
 #define gtask_slot ((_Atomic uint32_t *)(SH_BASE + SH_OFF_GTASK))
+/* For who does not believe a pointer: there may be a G, or there is none. */
+static inline bool g_place(const void *p)
+{
+	uintptr_t at = (uintptr_t)p - (uintptr_t)allg(0);
+
+	return at % sizeof(struct g) == 0 && at >= sizeof(struct g) && at < G_MAX * sizeof(struct g);
+}
 static inline uint32_t g_index(const struct g *g)
 {
 	return (uint32_t)(g - allg(0));

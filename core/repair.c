@@ -25,12 +25,7 @@
 
 static struct g *valid(struct g *g)
 {
-	uintptr_t at = (uintptr_t)g - (uintptr_t)allg(0);
-
-	if (!g || at % sizeof *g || at / sizeof *g == 0 || at / sizeof *g >= atomic_load(&sched.ngs) ||
-	    at / sizeof *g >= G_MAX)
-		return NULL;
-	return g;
+	return g_place(g) && g_index(g) < atomic_load(&sched.ngs) ? g : NULL;
 }
 
 /* One more hint for a G that may be on no queue. */

@@ -290,12 +290,15 @@ bool runqempty(struct p *p)
 	}
 }
 
+/* For people: nothing in there is believed. */
 uint32_t runqlen(struct p *p)
 {
+	struct g *next = atomic_load(&p->runnext);
 	uint32_t len = atomic_load(&p->runqtail) - atomic_load(&p->runqhead);
 	uint32_t hand = atomic_load(&p->hand_n) - atomic_load(&p->hand_at);
 
-	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) + (nextof(p) != NULL);
+	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) +
+	       (g_place(next) && g_state(next) == G_RUNNABLE);
 }
 
 static unsigned gcd(unsigned a, unsigned b)

@@ -166,12 +166,11 @@ static void dump_ms(void)
 	for (unsigned seat = 0; seat <= sh_fleet_seats(); seat++) {
 		struct m *m = allm(seat);
 		uint64_t bit = seat < 64 ? 1ull << seat : 0;
-		uint64_t at = (uintptr_t)atomic_load(&m->curg) - (uintptr_t)allg(0);
+		struct g *g = atomic_load(&m->curg);
 
 		sh_log("  M%u: pid=%d state=%u p=%d curg=%lu locks=%u spinning=%s blocked=%s generation=%u restarts=%u",
 			seat, (int)sh_fleet_pid(seat), atomic_load(&sh_root->seat[seat].state), atomic_load(&m->p),
-			(unsigned long)(at < G_MAX * sizeof(struct g) && at % sizeof(struct g) == 0 ?
-						allg(at / sizeof(struct g))->gid : 0),
+			(unsigned long)(g_place(g) ? g->gid : 0),
 			m->locks, atomic_load(&sched.mspinning) & bit ? "true" : "false",
 			atomic_load(&m->blocked) ? "true" : "false", sh_root->seat[seat].generation,
 			atomic_load(&sh_root->seat[seat].restarts));

@@ -98,9 +98,7 @@ json_t *sh_view_tasks(bool all)
 
 static uint64_t gid_of(struct g *g)
 {
-	uint64_t at = (uintptr_t)g - (uintptr_t)allg(0);
-
-	return g && at < G_MAX * sizeof *g && at % sizeof *g == 0 ? g->gid : 0;
+	return g_place(g) ? g->gid : 0;
 }
 
 static const char *worker_status(unsigned seat, int p)

@@ -1,0 +1,279 @@
+/*
+ * segment.c [--seed N] [--runs N] - the supervisor believes nothing that it reads in the segment: words of it are made
+ * others, everything that it shows is asked for, and they are put back.
+ *
+ * Nothing runs meanwhile: 300 goroutines are parked. What is wrong may be shown; the supervisor answers, and is the
+ * same process in the end. Seats and locks are left alone: pids are there, and workers wait there.
+ */
+#include "core/host.h"
+#include "core/life.h"
+#include "core/sched.h"
+#include "shm/segment.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PARKED 300
+#define WORDS 64
+#define PATIENCE_MS 30000
+
+static const char *build;
+static char dir[32] = "/tmp/shoal-fuzz.XXXXXX", text[1 << 16];
+
+static _Noreturn void end(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	printf("FAILED: ");
+	vprintf(fmt, ap);
+	va_end(ap);
+	puts("\ntests: 0 passed, 1 failed");
+	exit(1);
+}
+
+static int sh(const char *fmt, ...)
+{
+	char command[8192];
+	size_t n = 0, k;
+	va_list ap;
+	FILE *p;
+
+	va_start(ap, fmt);
+	vsnprintf(command, sizeof command, fmt, ap);
+	va_end(ap);
+	p = popen(command, "re");
+	while (p && (k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
+		n += k;
+	text[n] = '\0';
+	return p ? pclose(p) : -1;
+}
+
+static long supervisor(void)
+{
+	char *at;
+
+	if (sh("timeout 30 %s/shoal info --json 2>&1", build) || !(at = strstr(text, "\"pid\": ")))
+		end("no supervisor answers: %.200s", text);
+	return atol(at + 7);
+}
+
+/* Of the library: it reads the rings with it. */
+int64_t host_now(void)
+{
+	return (int64_t)sh_now();
+}
+
+static void map(long pid)
+{
+	char path[64], name[384], to[64];
+	bool mapped = false;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%ld/fd", pid);
+	d = opendir(path);
+	while (d && !mapped && (e = readdir(d))) {
+		ssize_t n;
+		int fd;
+
+		snprintf(name, sizeof name, "%s/%s", path, e->d_name);
+		n = readlink(name, to, sizeof to - 1);
+		to[n > 0 ? n : 0] = '\0';
+		if (strcmp(to, "/memfd:shoal (deleted)") != 0)
+			continue;
+		fd = open(name, O_RDWR | O_CLOEXEC);
+		mapped = fd >= 0 && sh_segment_attach(fd) == 0;
+		close(fd);
+	}
+	if (d)
+		closedir(d);
+	if (!mapped)
+		end("the segment is not to be had");
+}
+
+/* ---- what is made wrong ---- */
+
+static struct changed {
+	uint64_t *at, was;
+} changed[WORDS];
+static unsigned nchanged;
+
+static uint64_t below(uint64_t n)
+{
+	return fuzz_random() % n;
+}
+
+static uint64_t wrong(uint64_t was)
+{
+	switch (below(6)) {
+	case 0:
+		return was ^ 1ull << below(64);
+	case 1:
+		return fuzz_random();
+	case 2:
+		return ~0ull;
+	case 3:
+		return SH_BASE + below(SH_SIZE);
+	case 4:
+		return was + below(1024) - 512;
+	default:
+		return 0x4141414141414141;
+	}
+}
+
+static void change(void *from, size_t bytes)
+{
+	uint64_t *at = (uint64_t *)((uintptr_t)from & ~7ul) + below(bytes / 8);
+
+	if (nchanged == WORDS)
+		return;
+	changed[nchanged++] = (struct changed){at, *at};
+	*at = wrong(*at);
+}
+
+static void put_back(void)
+{
+	while (nchanged) {
+		nchanged--;
+		*changed[nchanged].at = changed[nchanged].was;
+	}
+}
+
+static void change_something(void)
+{
+	struct life_ring *r = life_ring_of(below(5));
+	struct g *g = allg(1 + below(PARKED + 20));
+
+	switch (below(8)) {
+	case 0:
+	case 1:
+	case 2:
+		change(g, sizeof *g);
+		break;
+	case 3:
+		change(allm(below(5)), offsetof(struct m, out));
+		break;
+	case 4:
+		change(allp(below(4)), sizeof(struct p));
+		break;
+	case 5:
+		change(task_at(below(3)), sizeof(struct task));
+		break;
+	case 6:
+		if (below(2))
+			change((void *)&r->n, 8);
+		else
+			change(r->e, 512 * sizeof r->e[0]);
+		break;
+	case 7:
+		if (below(2))
+			change((void *)&rt->ncrashes, 8);
+		else
+			change(&rt->crash[below(4)], sizeof rt->crash[0]);
+	}
+}
+
+/* ---- what is asked ---- */
+
+static int connected(uint64_t run)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof at.sun_path, "%s/s", dir);
+	if (connect(s, (struct sockaddr *)&at, sizeof at) < 0)
+		end("no connection any more: run %lu", (unsigned long)run);
+	return s;
+}
+
+/* Copied by a child, which may die of it, and repaired by the medic, which may not come to an end: nobody waits. */
+static void ask_for_stacks(uint64_t run)
+{
+	static const char dump[] = "{\"verb\":\"dump\"}\n";
+	int s = connected(run);
+
+	if (send(s, dump, sizeof dump - 1, MSG_NOSIGNAL) < 0)
+		end("the connection breaks: run %lu", (unsigned long)run);
+	close(s);
+}
+
+static void ask(uint64_t run)
+{
+	static const char questions[] = "{\"verb\":\"ps\"}\n{\"verb\":\"ps\",\"task\":1}\n{\"verb\":\"workers\"}\n{\"verb\":\"stats\"}\n"
+					"{\"verb\":\"tasks\",\"all\":true}\n{\"verb\":\"sched\"}\n{\"verb\":\"crash\"}\n{\"verb\":\"life\",\"gid\":%lu}\n"
+					"{\"verb\":\"info\"}\n";
+	int s = connected(run), left = 9;
+	static char buf[1 << 16];
+	ssize_t n;
+
+	snprintf(buf, sizeof buf, questions, (unsigned long)(1 + below(PARKED)));
+	if (send(s, buf, strlen(buf), MSG_NOSIGNAL) < 0)
+		end("the connection breaks: run %lu", (unsigned long)run);
+	while (left > 0) {
+		char *from = buf;
+
+		if (poll(&(struct pollfd){s, POLLIN, 0}, 1, PATIENCE_MS) != 1 || (n = recv(s, buf, sizeof buf, 0)) <= 0)
+			end("%d questions have no answer: run %lu", left, (unsigned long)run);
+		while ((from = memchr(from, '\n', (size_t)(buf + n - from)))) {
+			left--;
+			from++;
+		}
+	}
+	close(s);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option longs[] = {{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'},
+		{NULL, 0, NULL, 0}};
+	uint64_t seed = 1, runs = 200;
+	char path[64];
+	long pid;
+	int c;
+
+	build = getenv("SHOAL_BUILD") ? getenv("SHOAL_BUILD") : "build";
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
+		if (c == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else if (c == 'r')
+			runs = strtoull(optarg, NULL, 0);
+		else
+			return 2;
+	if (!mkdtemp(dir))
+		return 2;
+	snprintf(path, sizeof path, "%s/s", dir);
+	setenv("SHOAL_SOCKET", path, 1);
+	if (sh("timeout 30 %s/shoal start --procs 2 2>&1 && timeout 30 %s/shoal submit %s/tests/modules/many.so %d 3600000 2>&1",
+	       build, build, build, PARKED))
+		end("no supervisor: %.200s", text);
+	nanosleep(&(struct timespec){0, 500000000}, NULL);
+	pid = supervisor();
+	map(pid);
+	for (uint64_t i = 0; i < runs; i++) {
+		fuzz_begin(seed + i);
+		for (uint64_t times = 1 + below(12); times; times--)
+			change_something();
+		if (i % 4 == 0)
+			ask_for_stacks(i);
+		ask(i);
+		put_back();
+	}
+	if (supervisor() != pid)
+		end("it is another supervisor");
+	sh("timeout 60 %s/shoal stop --now; rm -rf %s", build, dir);
+	printf("segment: %lu, from seed %lu\ntests: 1 passed, 0 failed\n", (unsigned long)runs, (unsigned long)seed);
+	return 0;
+}
