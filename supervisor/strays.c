@@ -13,7 +13,7 @@
  * lead to the same file: from then on it can be told whether the number is given to another file.
  * CLOSE, once no process is left that was there at HOLD: what is still nobody's and the very file that
  * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
- * call: terminals, message queues.
+ * call: terminals, message queues, what has no file.
  */
 #include "core/netpoll.h"
 #include "supervisor/zygote.h"
@@ -110,6 +110,7 @@ unsigned sh_strays_close(void)
 
 /* ---- while tasks are there ---- */
 
+#define PIDFS_MAGIC 0x50494446
 #ifndef MQUEUE_MAGIC
 #define MQUEUE_MAGIC 0x19800202
 #endif
@@ -128,12 +129,13 @@ static bool same_file(int a, int b)
 	return syscall(SYS_kcmp, me, me, KCMP_FILE, (long)a, (long)b) == 0;
 }
 
-/* One that we can judge. */
+/* One that we can judge: made by a call that we know. What the kernel makes without a file is asked for by bare system calls. */
 static bool plain(int fd, struct stat *st)
 {
 	struct statfs fs;
 
-	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC || fs.f_type == MQUEUE_MAGIC)
+	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC || fs.f_type == MQUEUE_MAGIC ||
+	    fs.f_type == PIDFS_MAGIC || !(st->st_mode & S_IFMT))
 		return false;
 	return !S_ISCHR(st->st_mode) || same_file(fd, 0); /* ours: what was on its way to be closed */
 }

@@ -19,6 +19,8 @@
 
 static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
+static uint32_t lost;	/* of sched.fds_lost: the deaths that this is about */
+static uint32_t seen_to; /* while tasks went on, which does not find all: the rest is for when none is there */
 static uint32_t generation[SEATS_MAX]; /* of who was there when it was held; 0: nobody */
 
 static uint64_t again_ns(void)
@@ -30,8 +32,16 @@ static uint64_t again_ns(void)
 
 static void later(void)
 {
-	atomic_store(&sched.fds_lost, 1);
 	not_before_ns = sh_now() + again_ns();
+	step = REST;
+}
+
+/* Until then a supervisor that comes after us begins anew. */
+static void done_with(void)
+{
+	if (step == ALL)
+		atomic_compare_exchange_strong(&sched.fds_lost, &(uint32_t){lost}, 0);
+	seen_to = step == ALL ? 0 : lost;
 	step = REST;
 }
 
@@ -45,18 +55,26 @@ static void ask(uint32_t how, void (*then)(void *, const struct zrep *))
 static void swept(void *arg, const struct zrep *rep)
 {
 	(void)arg;
-	step = REST;
-	if (rep->code)
+	if (rep->code) {
 		later();
-	else if (rep->spent)
+		return;
+	}
+	if (rep->spent)
 		sh_log("%u descriptors that deaths had left open are closed", rep->spent);
+	done_with();
+}
+
+static void cancelled(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
 }
 
 /* ---- while tasks go on ---- */
 
 static void let_go(void)
 {
-	ask(SWEEP_CANCEL, swept);
+	ask(SWEEP_CANCEL, cancelled);
 	later();
 }
 
@@ -90,7 +108,7 @@ static void held(void *arg, const struct zrep *rep)
 		step = HOLDS;
 		renew_next();
 	} else {
-		step = REST;
+		done_with();
 	}
 }
 
@@ -101,7 +119,11 @@ static void looked(void *arg, const struct zrep *rep)
 		later();
 		return;
 	}
-	step = rep->spent ? LOOKED : REST;
+	if (!rep->spent) {
+		done_with();
+		return;
+	}
+	step = LOOKED;
 	not_before_ns = sh_now() + again_ns();
 }
 
@@ -121,17 +143,24 @@ void sh_sweep_renewed(bool done)
 
 void sh_sweep_look(void)
 {
-	if (sh_stopping || sh_options.one_shot || sh_now() < not_before_ns)
+	if (sh_stopping || sh_options.one_shot)
 		return;
-	if (step == LOOKED) {
+	if (step == LOOKED && !sh_jobs_live()) { /* the short way */
+		step = ALL;
+		lost = atomic_load(&sched.fds_lost);
+		sh_fleet_renew(NULL, 0);
+	} else if (sh_now() < not_before_ns) {
+		;
+	} else if (step == LOOKED) {
 		step = LOOKS;
 		ask(SWEEP_HOLD, held);
-	} else if (step == REST && atomic_load(&sched.fds_lost)) {
-		step = sh_jobs_live() ? LOOKS : ALL;
-		atomic_store(&sched.fds_lost, 0);
-		if (step == ALL)
+	} else if (step == REST && (lost = atomic_load(&sched.fds_lost)) != 0) {
+		if (!sh_jobs_live()) {
+			step = ALL;
 			sh_fleet_renew(NULL, 0);
-		else
+		} else if (lost != seen_to) {
+			step = LOOKS;
 			ask(SWEEP_LOOK, looked);
+		}
 	}
 }

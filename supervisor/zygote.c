@@ -329,6 +329,7 @@ static void do_sweep(const struct zreq *req, struct zrep *rep)
 			rep->code = 1;
 			return;
 		}
+	sh_strays_step(SWEEP_CANCEL);
 	rep->spent = sh_strays_close();
 }
 
