@@ -274,6 +274,7 @@ void worker_main(unsigned seat)
 	loop_start(seat);
 	process_state_start();
 	process_start();
+	iconv_start();
 	leave_descriptors();
 	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(stack != MAP_FAILED);

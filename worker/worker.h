@@ -33,6 +33,7 @@ int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr
 void output_flush(struct g *, bool all);
 extern bool output_dying;	 /* its last words: it waits for nobody to read them */
 void process_start(void);	 /* posix_process.c: an exit inside of libc is the task's */
+void iconv_start(void);	 /* posix_iconv.c */
 void process_state_start(void);
 void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */

@@ -8,6 +8,7 @@
 #include <err.h>
 #include <error.h>
 #include <fcntl.h>
+#include <iconv.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -330,11 +331,43 @@ static void silent_case(void)
 	MUST(n > 30 && shoal_cancel(g) == 0 && shoal_wg_wait(&wg) == 0 && shoal_now() - t0 < 500 * MS);
 }
 
+/* ---- character sets: libc loads them into one worker ---- */
+
+static void converts(void *arg)
+{
+	static const char *const sets[] = {"ISO-8859-1", "KOI8-R", "UTF-16LE", "SHIFT_JIS", "UTF-32", "CP1252"};
+	const char *set = sets[*(int *)arg % 6];
+
+	for (int i = 0; i < 10; i++) {
+		char in[] = "plain text", mid[64], out[64], *a = in, *b = mid, *c = mid, *d = out;
+		size_t an = sizeof in, bn = sizeof mid, cn, dn = sizeof out;
+		iconv_t to = iconv_open(set, "UTF-8"), back = iconv_open("UTF-8", set);
+
+		MUST(to != (iconv_t)-1 && back != (iconv_t)-1);
+		shoal_sleep(MS / 2);
+		MUST(iconv(to, &a, &an, &b, &bn) == 0 && an == 0);
+		shoal_yield();
+		cn = sizeof mid - bn;
+		MUST(iconv(back, &c, &cn, &d, &dn) == 0 && !strcmp(out, in));
+		MUST(iconv_close(to) == 0);
+		shoal_sleep(MS / 4);
+		MUST(iconv_close(back) == 0);
+	}
+}
+
+static void iconv_case(void)
+{
+	MUST(iconv_open("no such set", "UTF-8") == (iconv_t)-1 && errno == EINVAL);
+	for (int i = 0; i < 24; i++)
+		shoal_wg_go(&wg, converts, &i, sizeof i);
+	MUST(shoal_wg_wait(&wg) == 0);
+}
+
 int shoal_main(int argc, char **argv)
 {
 	static const struct net_case cases[] = {
 		{"sigwait", sigwait_case}, {"timer", timer_case}, {"sysv", sysv_case}, {"mq", mq_case}, {"files", files_case},
-		{"programs", programs_case}, {"limits", limits_case}, {"names", names_case}, {"silent", silent_case}};
+		{"programs", programs_case}, {"limits", limits_case}, {"names", names_case}, {"silent", silent_case}, {"iconv", iconv_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "err"))
 		err(3, "what");

@@ -83,7 +83,7 @@ NET_TEST(locks_of_pthreads_park)
 
 NET_TEST(seldom_heard_of)
 {
-	static const char *const cases[] = {"sigwait", "timer", "sysv", "mq", "files", "programs", "limits", "names"};
+	static const char *const cases[] = {"sigwait", "timer", "sysv", "mq", "files", "programs", "limits", "names", "iconv"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_calls", cases[i]);
