@@ -9,6 +9,7 @@
  *   main.c     options, start, signals, end         setup.c    socket, lock file, limits
  *   link.c     questions to the zygote              fleet.c    seats: clones, restarts, deaths
  *   module.c   modules and their instances          compile.c  .c files
+ *   quarantine.c  modules that always crash
  *   tasks.c    tasks from submission to their end   output.c   what they wrote, kept for logs
  *   control.c  connections and lines                verbs.c    the requests; views.c, ps.c the lists
  *   dump.c     stacks of goroutines                 trace.c    events of some seconds
@@ -104,7 +105,7 @@ unsigned sh_fleet_seats(void); /* seats 1..n are used */
 void sh_sweep_look(void);	   /* is there something to do, and nobody in the way? */
 void sh_sweep_renewed(bool done);
 
-/* ---- module.c, compile.c ---- */
+/* ---- module.c, quarantine.c, compile.c ---- */
 struct module;
 struct modinstance { /* the supervisor's half of an instance */
 	uint32_t id;
