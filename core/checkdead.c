@@ -52,7 +52,6 @@ static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
 	case WAIT_RW_LOCK:
 	case WAIT_WG:
 	case WAIT_SEM:
-	case WAIT_ONCE:
 	case WAIT_PTHREAD_LOCK:
 	case WAIT_PTHREAD_COND:
 	case WAIT_PTHREAD_SEM:

@@ -20,7 +20,6 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_WG] = "sync.WaitGroup.Wait",
 	[WAIT_SEM] = "semacquire",
 	[WAIT_JOIN] = "join",
-	[WAIT_ONCE] = "sync.Once.Do",
 	[WAIT_PREEMPTED] = "preempted",
 	[WAIT_STOPTHEWORLD] = "stopping the world",
 	[WAIT_PTHREAD_LOCK] = "pthread lock",

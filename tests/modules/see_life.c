@@ -10,6 +10,9 @@
 #include <shoal.h>
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,10 +130,24 @@ static int all(const char *file)
 
 /* ---- reasons ---- */
 
+static struct shoal_once once;
+static pthread_mutex_t pmutex = PTHREAD_MUTEX_INITIALIZER, own = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t pcond = PTHREAD_COND_INITIALIZER;
+static sem_t psem;
+
+static void never_ends(void)
+{
+	shoal_sleep(SHOAL_FOREVER);
+}
+
 static void wait_for(void *arg)
 {
+	sigset_t signals;
 	char byte;
+	int sig;
 
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
 	waiting++;
 	switch (*(int *)arg) {
 	case 0: shoal_recv(NULL, NULL); break;
@@ -148,6 +165,11 @@ static void wait_for(void *arg)
 	case 12: shoal_join(root, NULL); break;
 	case 13: shoal_sleep(SHOAL_FOREVER); break;
 	case 14: if (read(pipes[0], &byte, 1) < 0) return; break;
+	case 15: case 16: shoal_once_do(&once, never_ends); break; /* one does it, one waits for its mutex */
+	case 17: shoal_sleep(100 * MS), pthread_mutex_lock(&pmutex); break;
+	case 18: pthread_mutex_lock(&own), pthread_cond_wait(&pcond, &own); break;
+	case 19: sem_wait(&psem); break;
+	case 20: sigwait(&signals, &sig); break;
 	default: in_call(NULL);
 	}
 }
@@ -161,10 +183,12 @@ static int reasons(int ms)
 	shoal_rwmutex_rlock(&writes);
 	shoal_wg_add(&never, 1);
 	shoal_send(full, "");
-	for (int i = 0; i <= 15; i++)
+	sem_init(&psem, 0, 0);
+	for (int i = 0; i <= 21; i++)
 		shoal_go(wait_for, &i, sizeof i);
 	shoal_sleep(50 * MS);
 	shoal_mutex_lock(&mutex);
+	pthread_mutex_lock(&pmutex);
 	shoal_sleep(ms * MS);
 	flock(fd, LOCK_UN);
 	return 0;

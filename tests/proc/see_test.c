@@ -125,7 +125,7 @@ PROC_TEST(every_wait_reason_is_seen)
 {
 	static const char *const reasons[] = {"IO wait", "sleep", "chan receive (nil chan)", "chan send (nil chan)", "select (no cases)",
 		"select", "chan receive", "chan send", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
-		"sync.WaitGroup.Wait", "semacquire", "join"};
+		"sync.WaitGroup.Wait", "semacquire", "join", "pthread lock", "pthread_cond_wait", "sem_wait", "signal"};
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1"), 0, "%s", text);
 	usleep(500000);
@@ -145,6 +145,35 @@ PROC_TEST(every_wait_reason_is_seen)
 		cr_expect_geq(count(header), 1u, "%s: %s", reasons[i], text);
 	}
 	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
+}
+
+/* The others are over too soon to be met: they are told by the lives. "syscall turn" is seen where it is tried. */
+PROC_TEST(short_waits_are_told_by_the_life)
+{
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_run.so procs 40 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("for g in 2 3 4 5; do build/shoal life $g --json; done"), 0, "%s", text);
+	cr_expect(has_change("running", "waiting", "stopping the world"), "%s", text);
+}
+
+/* As many headers as goroutines are counted, also while they come and go; each of them once, and none of the runtime's own. */
+PROC_TEST(dumps_agree_with_counts)
+{
+	cr_expect_eq(sh("build/shoal dump 2>&1"), 0);
+	cr_expect_eq(count("goroutine "), 0u, "the runtime has some of its own: %s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 300 60000 2>&1; sleep 0.4"), 0, "%s", text);
+	for (int i = 0; i < 10; i++) {
+		cr_expect_eq(sh("build/shoal dump"), 0);
+		cr_expect_eq(count("goroutine 1 [") + count("\ngoroutine "), 301u);
+		cr_expect_eq(sh("build/shoal stats --json"), 0);
+		cr_expect_eq(number_of(text, "goroutines"), 301, "%s", text);
+	}
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so crowd 200 20000 2>&1"), 0, "%s", text);
+	for (int i = 0; i < 20; i++) {
+		cr_expect_eq(sh("build/shoal dump --json | tr '{' '\\n' | grep -o '\"gid\": [0-9]*' >%s/gids; sort %s/gids | uniq -d; "
+				"[ $(wc -l <%s/gids) -ge 301 ]", dir, dir, dir), 0, "%s", text);
+		cr_expect_str_empty(text, "twice in one dump: %s", text);
+	}
+	cr_expect_eq(sh("build/shoal cancel 1 2 && timeout 20 build/shoal wait 1"), 130, "%s", text);
 }
 
 /* They hold no P: others go on, workers are cloned for these, and their stacks are shown from the call on. */

@@ -80,7 +80,7 @@ static const char *call_of(const struct dump_g *g)
 		[WAIT_RECV] = "shoal_recv", [WAIT_SEND] = "shoal_send", [WAIT_COND] = "shoal_cond_wait",
 		[WAIT_MUTEX] = "shoal_mutex_lock", [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
 		[WAIT_RW_LOCK] = "shoal_rwmutex_lock", [WAIT_WG] = "shoal_wg_wait", [WAIT_SEM] = "shoal_sem_acquire",
-		[WAIT_JOIN] = "shoal_join", [WAIT_ONCE] = "shoal_once_do",
+		[WAIT_JOIN] = "shoal_join",
 		[WAIT_PTHREAD_COND] = "pthread_cond_wait", [WAIT_PTHREAD_SEM] = "sem_wait"};
 
 	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
