@@ -188,14 +188,14 @@ struct g *g_find(uint64_t gid, bool *ended)
 	uint64_t i = gid & (GID_STEP - 1);
 	struct g *g;
 	uint64_t now;
+	bool never;
 
 	if (i == 0 || i >= atomic_load(&sched.ngs) || i >= G_MAX)
 		return NULL;
 	g = allg(i);
-	now = *(volatile uint64_t *)&g->gid;
-	if (gid == now && g_never_ran(g))
-		now = *(volatile uint64_t *)&g->gid; /* it may have ended this moment: the number is raised before it is dead */
-	if (gid > now || (gid == now && g_never_ran(g)))
+	never = g_never_ran(g);
+	now = *(volatile uint64_t *)&g->gid; /* after the status, and once: a number is raised before it is dead */
+	if (gid > now || (gid == now && never))
 		return NULL; /* this number is yet to come */
 	*ended = gid < now;
 	return g;
