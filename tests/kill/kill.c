@@ -86,6 +86,7 @@ static const struct excuse {
 	{"heap.grow.moved", "past the highest page so far: in a young arena; build/kill/heap_stress dies there", false},
 	{"pin.lost", "the medic ends a pinned goroutine while its worker sleeps", false},
 	{"pin.hand.back", "a pinned worker that finds another P first", false},
+	{"syscall.turn", "sixty goroutines in calls that block, as in proc's more_blocking_calls_than_workers; a hint", false},
 	{"heap.partial.*", "spans without an owner come of heap.flush.*; build/kill/heap_stress dies there", true},
 };
 
