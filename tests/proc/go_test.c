@@ -1,0 +1,102 @@
+/*
+ * go_test.c - cases of Go's own tests of crashes, dumps, deadlocks and counts, in modules/go_more.c.
+ */
+#include "tests/proc/proc.h"
+
+#define MORE "build/tests/modules/go_more.so"
+#define GO_TEST(name) Test(go, name, .init = start, .fini = stop, .timeout = 60)
+
+static void is_a_deadlock(const char *mode)
+{
+	static const char says[] = "fatal error: all goroutines are asleep - deadlock!\n";
+
+	cr_expect_eq(sh("timeout 20 build/shoal run " MORE " %s 2>&1", mode), 2, "%s: %s", mode, text);
+	cr_expect_eq(strncmp(text, says, sizeof says - 1), 0, "%s: %s", mode, text); /* it begins with that */
+}
+
+/* TestLockedDeadlock, TestLockedDeadlock2. */
+GO_TEST(a_deadlock_is_one_whoever_is_pinned)
+{
+	is_a_deadlock("pinned_deadlock");
+	is_a_deadlock("pinned_deadlock2");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+}
+
+/* TestNetpollDeadlock. */
+GO_TEST(who_waits_for_the_network_is_in_no_deadlock)
+{
+	cr_expect_eq(sh("build/shoal submit " MORE " net_wait 2>&1"), 0, "%s", text);
+	usleep(700000); /* a deadlock is told after 40 ms */
+	cr_expect_eq(sh("build/shoal logs 1 2>&1"), 0);
+	cr_expect_str_eq(text, "waits\n");
+	cr_expect_eq(sh("build/shoal tasks --json"), 0);
+	cr_expect_not_null(strstr(text, "\"status\": \"running\""), "%s", text);
+	cr_expect_eq(sh("build/shoal cancel 1 2>&1; timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
+}
+
+/* TestCrashHandler: four times, in the root and in goroutines that are pinned and new. */
+GO_TEST(a_handler_catches_faults_wherever_they_are)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run " MORE " faults 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "4\n");
+}
+
+/* TestSpuriousWakeupsNeverHangSemasleep: signals a millisecond apart, to all workers. */
+GO_TEST(signals_do_not_keep_a_sleeper_asleep)
+{
+	cr_expect_eq(sh("pids=$(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); "
+			"(i=0; while [ $i -lt 1500 ]; do kill -URG $pids 2>/dev/null; i=$((i+1)); sleep 0.001; done) & "
+			"timeout 30 build/shoal run " MORE " naps 2>&1; code=$?; wait; exit $code"),
+		     0, "%s", text);
+	cr_expect_lt(atoi(text), 2000, "%s", text);
+}
+
+/* TestTracebackParentChildGoroutines, TestMainGoroutineID. */
+GO_TEST(a_dump_names_the_goroutine_and_who_made_it)
+{
+	cr_expect_eq(sh("build/shoal submit " MORE " child 2>&1"), 0, "%s", text);
+	usleep(200000);
+	cr_expect_eq(sh("build/shoal dump 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(strncmp(text, "goroutine 1 [sleep", 18), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal dump 2 2>&1"), 0, "%s", text);
+	cr_expect_eq(strncmp(text, "goroutine 2 [sleep", 18), 0, "%s", text);
+	cr_expect_not_null(strstr(text, "in goroutine 1\n"), "%s", text);
+}
+
+static long number(const char *key)
+{
+	char quoted[64];
+	const char *at;
+
+	snprintf(quoted, sizeof quoted, "\"%s\": ", key);
+	at = strstr(text, quoted);
+	return at ? atol(at + strlen(quoted)) : -1;
+}
+
+static long ticks(void)
+{
+	cr_expect_eq(sh("for p in $(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); do "
+			"cat /proc/$p/stat 2>/dev/null; done | awk '{s += $14 + $15} END {print s}'"),
+		     0);
+	return atol(text);
+}
+
+/* TestReadMetricsSched, TestCPUMetricsSleep: a hundred that sleep are counted, and use no processor. */
+GO_TEST(sleepers_are_counted_and_idle)
+{
+	unsigned waiting = 0;
+	long before;
+
+	cr_expect_eq(sh("build/shoal submit " MORE " asleep 2>&1"), 0, "%s", text);
+	usleep(300000);
+	cr_expect_eq(sh("build/shoal stats --json"), 0);
+	cr_expect_eq(number("goroutines"), 101, "%s", text);
+	cr_expect_eq(number("goroutines_created"), 101, "%s", text);
+	cr_expect_eq(sh("build/shoal ps --json"), 0);
+	for (const char *at = text; (at = strstr(at, "\"status\": \"waiting\"")); at++)
+		waiting++;
+	cr_expect_eq(waiting, 101u);
+	before = ticks();
+	sleep(2);
+	cr_expect_leq(ticks() - before, 2, "they sleep, and use the processor");
+}
