@@ -226,7 +226,7 @@ void left_rows(const char *id, const char *after)
 		char what[120];
 		long is = 0;
 
-		for (int k = 0; k < 100 && (is = kept[i].count()) != before[i]; k++)
+		for (int k = 0; k < 1000 && (is = kept[i].count()) != before[i]; k++) /* strays are looked for ten seconds apart: sweep.c */
 			nap_us(30000);
 		snprintf(what, sizeof what, "after %s: %s", after, kept[i].what);
 		row_number(id, what, (double)(is - before[i]), 0, "", is > before[i]);
