@@ -159,6 +159,11 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 			unpreempt(g);
 		return;
 	}
+	if (state == G_WAITING && !m->parking && g->waitreason == WAIT_PREEMPTED) {
+		if (atomic_load(&g->preempt) != PREEMPT_STOP) /* in unpreempt: else it is its suspender's */
+			goready(g, G_SEQ(s));
+		return;
+	}
 	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
 		if (m->park_unlockf) /* committed or not: it looks for itself */
 			goready(g, m->park_seq);

@@ -121,15 +121,16 @@ static void kill_one(unsigned seat, struct samples *taken, struct samples *repla
 	uint32_t generation = s->generation;
 	int p = atomic_load(&allm(seat)->p);
 	bool other = false, serves = false;
-	int64_t began = now_ns(), first;
+	int64_t began = now_ns(), first = INT64_MAX;
 
 	kill(atomic_load(&s->pid), SIGKILL);
-	while (!(other && serves) && now_ns() - began < 2000000000) {
+	while (!(other && serves && first != INT64_MAX) && now_ns() - began < 2000000000) {
 		nap_us(3000);
 		other = other || runs_elsewhere(p, seat, generation);
 		serves = s->generation != generation && atomic_load(&s->state) == SEAT_LIVE;
+		if (other) /* it has the P; has it found something to run? */
+			first = first_event(p, seat, began);
 	}
-	first = first_event(p, seat, began);
 	if (!other || !serves || first == INT64_MAX) {
 		failed("worker %u was killed: its P %d %s, its seat %s", seat, p, other ? "runs" : "does not run",
 		       serves ? "is filled" : "stays empty");

@@ -235,7 +235,7 @@ static void hangs(const char *how, const char *what)
 	long ms = 0;
 
 	runtime_start("nodelay,hung=300", "--procs 2 --spare 2");
-	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 3 2>&1", how) || sscanf(text, "%d %ld", &end, &ms) != 2)
+	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 20 2>&1", how) || sscanf(text, "%d %ld", &end, &ms) != 2)
 		failed("faults_loop %s: %.200s", how, text);
 	sample(&s, (double)ms * 1e6);
 	/* The patience of 300 ms is of processor time, of which it may get half. */
