@@ -21,15 +21,6 @@
 #define REAP_BATCH 1024 /* ends, and a look whether somebody has died */
 #define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
 
-uint64_t task_goroutines(const struct task *t)
-{
-	uint64_t n = 0;
-
-	for (unsigned i = 0; i < P_MAX; i++)
-		n += t->per_p[i].created - t->per_p[i].ended;
-	return (int64_t)n > 0 ? n : 0;
-}
-
 #define VERDICT(how, code, sig) (1ull << 63 | (uint64_t)(how) << 32 | (uint64_t)(uint8_t)(sig) << 16 | (uint8_t)(code))
 
 /* Carries the verdict out. All who come by write the same, and the task is not reaped before the medic has. */
@@ -211,6 +202,13 @@ static uint64_t task_live(const struct task *t)
 	return created - ended;
 }
 
+uint64_t task_goroutines(const struct task *t)
+{
+	uint64_t n = task_live(t);
+
+	return (int64_t)n > 0 ? n : 0; /* of a task that is being laid out it may be anything */
+}
+
 /* In the simulation nobody moves while we count them. */
 static uint64_t task_checked(const struct task *t)
 {
@@ -231,15 +229,13 @@ static uint64_t task_checked(const struct task *t)
  */
 static uint64_t gs_begin(const struct task *t, uint64_t *end)
 {
-	uint64_t n = atomic_load(&sched.ngs), live = task_checked(t), at = ((uintptr_t)t->root - (uintptr_t)allg(0)) / sizeof *t->root;
+	uint64_t n = atomic_load(&sched.ngs), live = task_checked(t);
 
-	*end = n < G_MAX ? n : G_MAX;
-	if (live == 0)
-		*end = 0;
-	if (live != 1 || !t->root || at >= *end || t->root != allg(at) || t->root->task != t || g_state(t->root) == G_DEAD)
+	*end = live == 0 ? 0 : n < G_MAX ? n : G_MAX;
+	if (live != 1 || !g_place(t->root) || t->root->task != t || g_state(t->root) == G_DEAD)
 		return 1;
-	*end = at + 1;
-	return at;
+	*end = g_index(t->root) + 1ul;
+	return g_index(t->root);
 }
 
 /* Each G that belongs to the task and is not dead. */

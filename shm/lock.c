@@ -52,7 +52,6 @@ static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
 	}
 }
 
-#define noted() atomic_signal_fence(memory_order_seq_cst) /* the note is there before the word: x86 keeps stores in order */
 
 /* The seat's first entry is taken: the next free one. */
 static __attribute__((noinline)) unsigned note_next(struct sh_held *h, struct sh_lock *l)
@@ -86,7 +85,7 @@ void sh_lock_take(struct sh_lock *l, unsigned seat)
 		h->lock[0] = l;
 	else
 		note_next(h, l);
-	noted();
+	sh_noted();
 	KILL_POINT("lock.take.noted");
 	if (__builtin_expect(!grab(l, seat), 0))
 		wait_for(l, seat);
@@ -99,7 +98,7 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 
 	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
 	atomic_store_explicit(&l->owner, 0, memory_order_release);
-	noted(); /* and is there until after it */
+	sh_noted(); /* and is there until after it */
 	KILL_POINT("lock.drop.freed");
 	if (__builtin_expect(h->lock[0] == l, 1))
 		h->lock[0] = NULL;
@@ -116,7 +115,7 @@ bool sh_lock_try(struct sh_lock *l, unsigned seat)
 		i = note_next(h, l);
 	else
 		h->lock[0] = l;
-	noted();
+	sh_noted();
 	KILL_POINT("lock.try.noted");
 	if (grab(l, seat)) {
 		KILL_POINT("lock.try.taken");

@@ -51,13 +51,14 @@ enum sh_seat_state {
 	SEAT_VACANT    /* repaired (or left in good order): a new process may be cloned into it */
 };
 
+#define SH_OWN_FDS 8
+
 /*
  * A worker's slot. It outlives the process.
  * OWNER  the process in it; state is moved EMPTY/VACANT->STARTING by the supervisor, ->LIVE by
  *        the worker, ->DEAD->VACANT by the medic
  * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes
  */
-#define SH_OWN_FDS 8
 struct sh_seat {
 	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
 	_Atomic uint32_t state;
