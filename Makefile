@@ -71,10 +71,11 @@ STRESS  := $(call sources,tests/unit/*_stress.c)
 # Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
 SIM     := $(call sources,tests/sim/*.c)
-PROC    := $(call sources,tests/proc/*.c)
+OUTSIDE := $(call sources,tests/outside/*.c)
+PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
 KILL    := $(call sources,tests/kill/*.c)
-STORM   := $(call sources,tests/storm/*.c)
-FAULTS  := $(call sources,tests/faults/*.c)
+STORM   := $(call sources,tests/storm/*.c) $(OUTSIDE)
+FAULTS  := $(call sources,tests/faults/*.c) $(OUTSIDE)
 # Each target with what it tries; live.c has programs for that.
 FUZZ        := words groups stack
 FUZZ_words  := tools/shoal/parse.c
@@ -193,9 +194,9 @@ $(B)/fuzz/$1: $(call fuzz_sources,$1)
 	@clang -g -O1 -std=gnu11 $(SH_CPPFLAGS) -DFUZZ_LIBFUZZER -fsanitize=fuzzer,address,undefined -o $$@ $$^ -ldw -lelf -ldl
 endef
 $(foreach t,$(FUZZ),$(eval $(call fuzz_target,$t)))
-$(B)/tests/fuzz-live: $(call objects,$(O),tests/fuzz/live.c tests/fuzz/damage.c) $(B)/.link
-	$(call link,,)
-$(B)/tests/fuzz-segment: $(call objects,$(O),tests/fuzz/segment.c tests/fuzz/damage.c) $(O)/libshoal.a $(B)/.link
+$(B)/tests/fuzz-live: $(call objects,$(O),tests/fuzz/live.c tests/fuzz/damage.c $(OUTSIDE)) $(O)/libshoal.a $(B)/.link
+	$(call link,,-lpthread -ldl -lm)
+$(B)/tests/fuzz-segment: $(call objects,$(O),tests/fuzz/segment.c tests/fuzz/damage.c $(OUTSIDE)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)

@@ -5,9 +5,8 @@
  */
 #include "core/host.h"
 #include "tests/faults/faults.h"
+#include "tests/outside/outside.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,34 +38,18 @@ static bool json, mapped;
 
 int sh(const char *fmt, ...)
 {
-	char cmd[2048];
-	size_t n = 0, k;
 	va_list ap;
-	FILE *p;
-	int st;
+	int code;
 
 	va_start(ap, fmt);
-	vsnprintf(cmd, sizeof cmd, fmt, ap);
+	code = outside_sh(text, sizeof text, fmt, ap);
 	va_end(ap);
-	p = popen(cmd, "r");
-	if (!p)
-		return -1;
-	while ((k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
-		n += k;
-	text[n] = 0;
-	st = pclose(p);
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+	return code;
 }
 
 long figure(const char *verb, const char *key)
 {
-	char word[64], *at;
-
-	if (sh("timeout 30 build/shoal %s --json 2>/dev/null", verb))
-		return 0;
-	snprintf(word, sizeof word, "\"%s\": ", key);
-	at = strstr(text, word);
-	return at ? atol(at + strlen(word)) : 0;
+	return sh("timeout 30 build/shoal %s --json 2>/dev/null", verb) ? 0 : outside_number(text, key, 0);
 }
 
 long submit(const char *fmt, ...)
@@ -91,29 +74,8 @@ static void forget_map(void)
 
 void runtime_map(void)
 {
-	int pid = (int)figure("info", "pid"), fd;
-	char path[64], name[384], to[64];
-	struct dirent *e;
-	DIR *d;
-
 	forget_map();
-	snprintf(path, sizeof path, "/proc/%d/fd", pid);
-	d = opendir(path);
-	while (d && (e = readdir(d))) {
-		ssize_t n;
-
-		snprintf(name, sizeof name, "%s/%s", path, e->d_name);
-		n = readlink(name, to, sizeof to - 1);
-		to[n > 0 ? n : 0] = '\0';
-		if (strcmp(to, "/memfd:shoal (deleted)") != 0)
-			continue;
-		fd = open(name, O_RDWR | O_CLOEXEC);
-		mapped = fd >= 0 && sh_segment_attach(fd) == 0;
-		close(fd);
-		break;
-	}
-	if (d)
-		closedir(d);
+	mapped = outside_map(figure("info", "pid"));
 	if (!mapped) {
 		failed("the segment is not to be had");
 		exit(1);

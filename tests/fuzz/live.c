@@ -10,6 +10,7 @@
  * in the runtime as well. It may crash, as any task, but the supervisor does not.
  */
 #include "tests/fuzz/fuzz.h"
+#include "tests/outside/outside.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,30 +70,18 @@ static void failed(const char *fmt, ...)
 
 static int sh(const char *fmt, ...)
 {
-	char command[8192];
-	size_t n = 0, k;
 	va_list ap;
-	FILE *p;
+	int code;
 
 	va_start(ap, fmt);
-	vsnprintf(command, sizeof command, fmt, ap);
+	code = outside_sh(text, sizeof text, fmt, ap);
 	va_end(ap);
-	p = popen(command, "re");
-	while (p && (k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
-		n += k;
-	text[n] = '\0';
-	return p ? pclose(p) : -1;
+	return code;
 }
 
 static long figure(const char *verb, const char *key)
 {
-	char word[64], *at;
-
-	if (sh("timeout 30 %s/shoal %s --json 2>&1", build, verb))
-		return -1;
-	snprintf(word, sizeof word, "\"%s\": ", key);
-	at = strstr(text, word);
-	return at ? atol(at + strlen(word)) : -1;
+	return sh("timeout 30 %s/shoal %s --json 2>&1", build, verb) ? -1 : outside_number(text, key, -1);
 }
 
 /* What has been sent, for who looks for the reason. */
@@ -114,15 +102,10 @@ static void keep(const char *what, const uint8_t *data, size_t n)
 
 static int to_supervisor(void)
 {
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char path[64];
 
-	snprintf(at.sun_path, sizeof at.sun_path, "%s/s", dir);
-	if (s >= 0 && connect(s, (struct sockaddr *)&at, sizeof at) == 0)
-		return s;
-	if (s >= 0)
-		close(s);
-	return -1;
+	snprintf(path, sizeof path, "%s/s", dir);
+	return outside_connect(path);
 }
 
 static bool send_with(int s, const uint8_t *data, size_t n, unsigned nfds)
@@ -249,7 +232,7 @@ static void part_modules(void)
 		}
 		/* It may run, whatever it is now: a crash, an end by time, a code. Never a failure of ours. */
 		code = sh("timeout -s KILL 40 %s/shoal run --timeout 2s %s x y 2>&1", build, name);
-		code = code >= 0 && (code & 127) == 0 ? code >> 8 & 255 : 255;
+		code = code >= 0 && code < 256 ? code : 255;
 		codes[code]++;
 		if (code == 125 || code == 255 || code == 3 || !answers()) {
 			failed("modules: exit code %d for %s: %.300s", code, name, text);

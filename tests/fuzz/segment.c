@@ -10,9 +10,8 @@
 #include "core/sched.h"
 #include "shm/segment.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/outside/outside.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,62 +44,26 @@ static _Noreturn void end(const char *fmt, ...)
 
 static int sh(const char *fmt, ...)
 {
-	char command[8192];
-	size_t n = 0, k;
 	va_list ap;
-	FILE *p;
+	int code;
 
 	va_start(ap, fmt);
-	vsnprintf(command, sizeof command, fmt, ap);
+	code = outside_sh(text, sizeof text, fmt, ap);
 	va_end(ap);
-	p = popen(command, "re");
-	while (p && (k = fread(text + n, 1, sizeof text - 1 - n, p)) > 0)
-		n += k;
-	text[n] = '\0';
-	return p ? pclose(p) : -1;
+	return code;
 }
 
 static long supervisor(void)
 {
-	char *at;
-
-	if (sh("timeout 30 %s/shoal info --json 2>&1", build) || !(at = strstr(text, "\"pid\": ")))
+	if (sh("timeout 30 %s/shoal info --json 2>&1", build))
 		end("no supervisor answers: %.200s", text);
-	return atol(at + 7);
+	return outside_number(text, "pid", -1);
 }
 
 /* Of the library: it reads the rings with it. */
 int64_t host_now(void)
 {
 	return (int64_t)sh_now();
-}
-
-static void map(long pid)
-{
-	char path[64], name[384], to[64];
-	bool mapped = false;
-	struct dirent *e;
-	DIR *d;
-
-	snprintf(path, sizeof path, "/proc/%ld/fd", pid);
-	d = opendir(path);
-	while (d && !mapped && (e = readdir(d))) {
-		ssize_t n;
-		int fd;
-
-		snprintf(name, sizeof name, "%s/%s", path, e->d_name);
-		n = readlink(name, to, sizeof to - 1);
-		to[n > 0 ? n : 0] = '\0';
-		if (strcmp(to, "/memfd:shoal (deleted)") != 0)
-			continue;
-		fd = open(name, O_RDWR | O_CLOEXEC);
-		mapped = fd >= 0 && sh_segment_attach(fd) == 0;
-		close(fd);
-	}
-	if (d)
-		closedir(d);
-	if (!mapped)
-		end("the segment is not to be had");
 }
 
 /* ---- what is made wrong ---- */
@@ -190,11 +152,12 @@ static void change_something(void)
 
 static int connected(uint64_t run)
 {
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char path[64];
+	int s;
 
-	snprintf(at.sun_path, sizeof at.sun_path, "%s/s", dir);
-	if (connect(s, (struct sockaddr *)&at, sizeof at) < 0)
+	snprintf(path, sizeof path, "%s/s", dir);
+	s = outside_connect(path);
+	if (s < 0)
 		end("no connection any more: run %lu", (unsigned long)run);
 	return s;
 }
@@ -261,7 +224,8 @@ int main(int argc, char **argv)
 		end("no supervisor: %.200s", text);
 	nanosleep(&(struct timespec){0, 500000000}, NULL);
 	pid = supervisor();
-	map(pid);
+	if (!outside_map(pid))
+		end("the segment is not to be had");
 	for (uint64_t i = 0; i < runs; i++) {
 		fuzz_begin(seed + i);
 		for (uint64_t times = 1 + below(12); times; times--)

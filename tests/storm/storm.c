@@ -12,6 +12,7 @@
  */
 #include "core/sched.h"
 #include "shm/segment.h"
+#include "tests/outside/outside.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -104,33 +105,21 @@ static void wrong(const char *fmt, ...)
 /* Runs a command; its output in text. Its exit code. */
 static int sh(char *text, size_t room, const char *fmt, ...)
 {
-	char cmd[1024];
-	size_t n = 0, k;
 	va_list ap;
-	FILE *p;
-	int st;
+	int code;
 
 	va_start(ap, fmt);
-	vsnprintf(cmd, sizeof cmd, fmt, ap);
+	code = outside_sh(text, room, fmt, ap);
 	va_end(ap);
-	p = popen(cmd, "r");
-	if (!p)
-		return -1;
-	while (n + 1 < room && (k = fread(text + n, 1, room - 1 - n, p)) > 0)
-		n += k;
-	text[n] = '\0';
-	st = pclose(p);
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+	return code;
 }
 
 static long figure(const char *verb, const char *key)
 {
-	char text[65536], word[64], *at;
+	char text[65536];
 
 	sh(text, sizeof text, "build/shoal %s --json 2>/dev/null", verb);
-	snprintf(word, sizeof word, "\"%s\": ", key);
-	at = strstr(text, word);
-	return at ? atol(at + strlen(word)) : 0;
+	return outside_number(text, key, 0);
 }
 
 /* What there is to see of a hang. */
@@ -390,30 +379,6 @@ static void trouble(uint64_t until)
 
 /* ---- before and after ---- */
 
-static bool map_segment(void)
-{
-	char path[64], name[64], to[64];
-	int pid = (int)figure("info", "pid"), fd;
-	struct dirent *e;
-	DIR *d;
-
-	snprintf(path, sizeof path, "/proc/%d/fd", pid);
-	d = opendir(path);
-	while (d && (e = readdir(d))) {
-		ssize_t n;
-
-		snprintf(name, sizeof name, "%.40s/%.20s", path, e->d_name);
-		n = readlink(name, to, sizeof to - 1);
-		to[n > 0 ? n : 0] = '\0';
-		if (strcmp(to, "/memfd:shoal (deleted)") != 0)
-			continue;
-		fd = open(name, O_RDWR | O_CLOEXEC);
-		closedir(d);
-		return fd >= 0 && sh_segment_attach(fd) == 0;
-	}
-	return false;
-}
-
 /* There may be more or fewer of them than at the start: system calls that last have more cloned. */
 static int count_workers(void)
 {
@@ -611,7 +576,7 @@ int main(int argc, char **argv)
 
 	rng = now_ns() | 1;
 	begin();
-	if (!map_segment()) {
+	if (!outside_map(figure("info", "pid"))) {
 		puts("the segment is not to be had");
 		return 1;
 	}
