@@ -33,7 +33,6 @@
 
 struct place {
 	pid_t pid;	    /* of the process in it; 0 while a clone is under way */
-	pid_t before;	    /* of the one before it, until that is reaped */
 	uint32_t ticket;    /* of the clone under way */
 	bool cloning, due;  /* due: the timer runs, or will */
 	uint64_t began_ns;
@@ -71,6 +70,11 @@ static struct {
 	int status;
 } stranger[STRANGERS]; /* reaped before we were told their pid */
 static unsigned nstrangers;
+static struct {
+	pid_t pid;
+	unsigned seat;
+} leaving[STRANGERS]; /* had a seat, which is another's by now, and are not reaped yet */
+static unsigned nleaving;
 
 struct stranger_watch { /* the end of a process that is no child */
 	uv_poll_t poll;
@@ -97,15 +101,40 @@ static void mark_dead(unsigned seat)
 	sh_bell();
 }
 
+/* A zombie whose parent takes its time is not. */
+static bool alive(pid_t pid)
+{
+	struct pollfd p = {pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1, POLLIN, 0};
+	bool gone_already = p.fd < 0 || poll(&p, 1, 0) != 0;
+
+	if (p.fd >= 0)
+		close(p.fd);
+	return !gone_already;
+}
+
+/* Who lives is another process, which has the number of one that was nobody's when it was reaped. */
 static int forget_stranger(pid_t pid, int *status)
 {
+	int found = 0;
+
 	for (unsigned i = 0; i < STRANGERS; i++)
 		if (stranger[i].pid == pid) {
 			stranger[i].pid = 0;
 			*status = stranger[i].status;
-			return 1;
+			found = 1;
 		}
-	return 0;
+	return found && !alive(pid);
+}
+
+static bool forget_leaving(pid_t pid, unsigned *seat)
+{
+	for (unsigned i = 0; i < STRANGERS; i++)
+		if (leaving[i].pid == pid) {
+			leaving[i].pid = 0;
+			*seat = leaving[i].seat;
+			return true;
+		}
+	return false;
 }
 
 static void on_watch_closed(uv_handle_t *handle)
@@ -261,8 +290,10 @@ static void clone_into(unsigned seat)
 	if (place[seat].cloning || sh_stopping == STOP_GONE)
 		return;
 	place[seat].cloning = true;
-	if (place[seat].pid)
-		place[seat].before = place[seat].pid;
+	if (place[seat].pid) {
+		leaving[nleaving % STRANGERS].pid = place[seat].pid;
+		leaving[nleaving++ % STRANGERS].seat = seat;
+	}
 	place[seat].pid = 0;
 	req.ticket = place[seat].ticket = (atomic_load(&seat_at(seat)->ticket) + 2) & ~1u;
 	atomic_store(&seat_at(seat)->ticket, req.ticket);
@@ -364,17 +395,6 @@ static bool is_stopped(pid_t pid)
 	stat[n] = '\0';
 	at = strrchr(stat, ')');
 	return at && strncmp(at, ") T", 3) == 0;
-}
-
-/* A zombie whose parent takes its time is not. */
-static bool alive(pid_t pid)
-{
-	struct pollfd p = {pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1, POLLIN, 0};
-	bool gone_already = p.fd < 0 || poll(&p, 1, 0) != 0;
-
-	if (p.fd >= 0)
-		close(p.fd);
-	return !gone_already;
 }
 
 static _Noreturn void end_without_zygote(void)
@@ -551,13 +571,15 @@ static bool tell_watch(pid_t pid, int status)
 
 static bool tell_seat(pid_t pid, int status)
 {
-	for (unsigned seat = 0; seat <= nseats; seat++)
+	unsigned seat;
+
+	if (forget_leaving(pid, &seat)) {
+		tell_death(seat, pid, status);
+		return true;
+	}
+	for (seat = 0; seat <= nseats; seat++)
 		if (place[seat].pid == pid) {
 			child_gone(seat, status);
-			return true;
-		} else if (place[seat].before == pid) {
-			tell_death(seat, pid, status);
-			place[seat].before = 0;
 			return true;
 		}
 	return false;

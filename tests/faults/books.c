@@ -132,7 +132,7 @@ static _Noreturn void client(unsigned me, unsigned tasks)
 	_exit(0);
 }
 
-static unsigned kill_next(unsigned n)
+unsigned kill_next(unsigned n)
 {
 	for (unsigned k = 0; k < WORKERS_MAX; k++) {
 		unsigned seat = 1 + (n + k) % (WORKERS_MAX - 1);

@@ -57,6 +57,8 @@ void row_times(const char *id, const char *what, struct samples *, double p50_ns
 /* One number, at most (or, with a minus, at least) what it should be. exact: beyond it, the program fails. */
 void row_number(const char *id, const char *what, double is, double most, const char *unit, bool exact);
 void row_least(const char *id, const char *what, double is, double least, const char *unit, double hard);
+/* Kills a worker that lives, the next one after seat n; its seat, or n. */
+unsigned kill_next(unsigned n);
 /* What there is of memory, descriptors, processes, goroutines; and rows of how much more there is now. */
 void left_begin(void);
 void left_rows(const char *id, const char *after);
@@ -71,6 +73,8 @@ void floor_of_deaths(unsigned n, struct samples *taken, struct samples *served);
 void part_stop(void);	/* T12 */
 void part_repair(void); /* T7 */
 void part_books(void);	/* T1, T8 */
+void part_pids(void);	/* process numbers come again */
+void part_few_pids(void); /* the same from inside; only when asked for */
 void part_ends(void);	/* all the ways in which a task ends */
 void part_module(void); /* T11 */
 void part_policy(void); /* the delays before a restart */
