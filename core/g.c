@@ -16,9 +16,7 @@ static void scan_wait(struct g *g, uint64_t s)
 {
 	int seat = G_OWNER_SEAT(s);
 
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#endif
+	sh_pause(1);
 	if (getm->seat == SH_SEAT_MEDIC)
 		fence_waits(seat);
 	if (getm->seat == SH_SEAT_MEDIC && seat > 0 && seat < SH_SEATS && sh_seat_dead((unsigned)seat))

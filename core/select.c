@@ -165,10 +165,8 @@ static uint32_t outcome(struct sudog *sg)
 	for (unsigned n = 0; (how = atomic_load_explicit(&sg->state, memory_order_acquire)) == SG_QUEUED; n++) {
 		if (n >= SPINS)
 			syscall(SYS_sched_yield);
-#if defined(__x86_64__)
 		else
-			__builtin_ia32_pause();
-#endif
+			sh_pause(1);
 		KILL_POINT("select.claimed.wait");
 	}
 	return how;

@@ -110,9 +110,7 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 			break;
 		} else { /* another worker has claimed it and copies its frames from here right now */
 			let_go(m, g);
-#if defined(__x86_64__)
-			__builtin_ia32_pause();
-#endif
+			sh_pause(1);
 			KILL_POINT("stack.displace.wait");
 		}
 	}

@@ -12,18 +12,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS 200
+/*
+ * Each wait is twice as long as the one before, up to a few microseconds: meanwhile the others have the
+ * lock and what it guards in one cache, for a hundred turns. Eight that send and eight that receive on
+ * two Ps: 140 ns a value with waits of one pause, 55 with 64, 39 with 256 (Go 1.19: 59).
+ */
+#define SPINS 16
+#define SPIN_DOUBLE 8
 #define YIELDS 50
 #define NAP_NS 50000
 
 void (*sh_lock_waits)(struct sh_lock *, unsigned);
-
-static inline void pause_cpu(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#endif
-}
 
 static inline bool grab(struct sh_lock *l, unsigned seat)
 {
@@ -43,7 +42,7 @@ static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
 			sh_lock_waits(l, seat);
 		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
 		if (n < SPINS)
-			pause_cpu();
+			sh_pause(n < SPIN_DOUBLE ? 1u << n : 1u << SPIN_DOUBLE);
 		else if (n < SPINS + YIELDS)
 			syscall(SYS_sched_yield); /* not the libc calls: on a goroutine those park */
 		else

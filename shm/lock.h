@@ -37,6 +37,18 @@ enum sh_lock_kind {
 
 #define SH_HELD_MAX 16
 
+/* The processor is told that this is a loop which waits for another. */
+static inline void sh_pause(unsigned times)
+{
+	for (unsigned i = 0; i < times; i++) {
+#if defined(__x86_64__)
+		__builtin_ia32_pause();
+#else
+		atomic_signal_fence(memory_order_seq_cst);
+#endif
+	}
+}
+
 /* The locks a seat holds or is about to take or has just freed; written by its process only. */
 struct sh_held {
 	struct sh_lock *lock[SH_HELD_MAX];
