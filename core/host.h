@@ -54,6 +54,7 @@ static inline char *host_here(const void *at)
 int64_t host_now(void);
 /* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
 void host_idle(int64_t until);
+void host_nap(int64_t ns);		/* sleeps, and nobody wakes it */
 void host_wake(unsigned seat);		/* makes host_idle of that worker return */
 void host_works(void);			/* it has something to run, perhaps after a sleep */
 unsigned host_poll(void);		/* non-blocking netpoll: readies what is ready; how many */

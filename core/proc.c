@@ -21,6 +21,8 @@
 struct m *getm;
 
 #define SPIN_NS 20000 /* an idle worker looks around this long before it sleeps: a wake-up costs 25 us */
+#define NAP_NS 3000    /* 55 us, with the kernel's usual slack */
+#define LOOK_NS 2000
 
 void schedinit(unsigned procs)
 {
@@ -477,7 +479,7 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 			if (last && timers_run(victim, now) && (g = from_local(p, &inherit)))
 				return g;
 			/* Idle Ps as well, unlike Go: who left or died with work in its ring leaves it there. */
-			while (runqsteal(p, victim, last, &g))
+			while (runqsteal(p, victim, last && runnext_ripe(m, victim, now), &g))
 				if (claimed(g))
 					return g;
 		}
@@ -522,10 +524,13 @@ top:
 		if (!spin_until)
 			spin_until = now + SPIN_NS;
 		if (now < spin_until && !host_must_leave()) {
-#if defined(__x86_64__)
-			for (int i = 0; i < 20; i++)
-				__builtin_ia32_pause();
-#endif
+			sh_pause(20);
+			goto top;
+		}
+		if (m->eyed_fresh && !host_must_leave()) {
+			m->eyed_fresh = 0;
+			host_nap(NAP_NS);
+			spin_until = host_now() + LOOK_NS;
 			goto top;
 		}
 	}

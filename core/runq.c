@@ -15,6 +15,7 @@
 #include "shm/check.h"
 #include "shm/kill.h"
 
+#define RIPE_NS 3000
 #define RING(i) ((i) % RUNQ_SIZE)
 #define GRING(i) ((i) % GRUNQ_SIZE)
 #define grunq ((_Atomic(struct g *) *)(SH_BASE + SH_OFF_RUNQ))
@@ -349,6 +350,36 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 		}
 		m->note.grab_n = 0;
 	}
+}
+
+/*
+ * Who has just made a G ready is mostly about to park, and runs it then, with all that both of them
+ * use in its cache: it is stolen when it has stood there for a while, or nobody is there to run it.
+ * Go waits 3 us as well, asleep (runqgrab). One is watched at a time, until it is gone.
+ */
+bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
+{
+	struct g *next = nextof(victim);
+	uint64_t status;
+
+	if (!next) {
+		if (m->eyed_p == victim->id)
+			m->eyed = NULL;
+		return false;
+	}
+	if (atomic_load(&victim->status) != P_RUNNING)
+		return true;
+	status = atomic_load(&next->status);
+	if (m->eyed && m->eyed_p == victim->id && m->eyed == next && m->eyed_status == status && now - m->eyed_ns >= RIPE_NS)
+		return true;
+	m->eyed_fresh = 1;
+	if (!m->eyed || (m->eyed_p == victim->id && (m->eyed != next || m->eyed_status != status))) {
+		m->eyed = next;
+		m->eyed_status = status;
+		m->eyed_p = victim->id;
+		m->eyed_ns = now;
+	}
+	return false;
 }
 
 /*

@@ -169,6 +169,11 @@ struct m {
 	uint16_t wfree[1040];
 	uint32_t whand;		  /* next window to displace */
 	uint64_t rng;
+	struct g *eyed;		  /* runnext of the P eyed_p, as of eyed_ns; NULL: none. See runnext_ripe */
+	uint64_t eyed_status;
+	int64_t eyed_ns;
+	uint32_t eyed_p;
+	uint32_t eyed_fresh;	  /* since the last nap: somebody made one ready that he is about to run himself */
 	uint64_t life_now;	  /* its last look at the clock, as life.h writes it */
 	struct note note;
 	struct g *occ[WIN_ALL];	  /* whose frames are in each window, if that G says so too (g->res, g->win) */
@@ -261,6 +266,7 @@ void runqput(struct p *, struct g *, bool next);
 struct g *runqget(struct p *, bool *inherit);
 bool runqempty(struct p *);
 uint32_t runqlen(struct p *); /* about: others are at it */
+bool runnext_ripe(struct m *, struct p *victim, int64_t now); /* it stands there for long enough to be stolen */
 unsigned runqsteal(struct p *, struct p *victim, bool steal_next, struct g **out);
 void stealorder(uint32_t r, unsigned n, unsigned *at, unsigned *step); /* at, at + step, ... modulo n is each of n once */
 void globrunqput(struct g *);		     /* takes sched.lock */

@@ -142,6 +142,11 @@ void host_idle(int64_t until)
 		drain_wake_fd();
 }
 
+void host_nap(int64_t ns)
+{
+	syscall(SYS_nanosleep, &(struct timespec){0, ns}, NULL);
+}
+
 /*
  * Who has slept for a while was made prompt, to take over at once: what it runs now is no more than others.
  * Not as soon as it wakes: two system calls.

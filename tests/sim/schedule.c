@@ -168,12 +168,14 @@ static unsigned rounds(uint64_t rng)
 	return 1000;
 }
 
-enum { RING, NEXT, TIMER };
+enum { RING, NEXT, LEFT, TIMER };
+#define RIPE_NS 3000
 
 static bool found_in_round(int where, unsigned round)
 {
 	struct p *other;
 	uint64_t rng;
+	int64_t began;
 
 	white_begin(4, 8);
 	white_p(0, 1);
@@ -183,12 +185,16 @@ static bool found_in_round(int where, unsigned round)
 	if (where == TIMER)
 		timed(other, allg(1), host_now());
 	else
-		runqput(other, allg(1), where == NEXT);
+		runqput(other, allg(1), where == NEXT || where == LEFT);
+	if (where == LEFT)
+		atomic_store(&other->status, P_IDLE);
 	getm = allm(1);
 	rng = getm->rng;
+	began = host_now();
 	MUST(next_is(1));
-	MUST(rounds(rng) == round);
+	MUST(round ? rounds(rng) == round : rounds(rng) > STEAL_ROUNDS && rounds(rng) % STEAL_ROUNDS == 0);
 	MUST(getp() == allp(0));
+	MUST(where == NEXT ? host_now() - began >= RIPE_NS : host_now() - began < RIPE_NS);
 	return true;
 }
 
@@ -197,9 +203,14 @@ static bool a_ring_is_robbed_in_the_first_round(void)
 	return found_in_round(RING, 1);
 }
 
-static bool what_another_is_to_run_next_is_taken_in_the_fourth(void)
+static bool what_another_is_to_run_next_is_taken_when_it_has_stood_there_for_a_while(void)
 {
-	return found_in_round(NEXT, 4);
+	return found_in_round(NEXT, 0);
+}
+
+static bool what_nobody_is_there_to_run_next_is_taken_in_the_fourth(void)
+{
+	return found_in_round(LEFT, 4);
 }
 
 static bool anothers_timers_are_run_in_the_fourth(void)
@@ -396,7 +407,8 @@ unsigned schedule_tests(void)
 {
 	return WHITE_RUN("schedule", one_in_61_comes_from_the_global_queue_first, the_next_one_inherits_the_tick, each_place_in_its_turn,
 			 own_timers_are_run_before_the_queues, a_batch_is_a_share_and_not_more_than_half_a_ring,
-			 a_ring_is_robbed_in_the_first_round, what_another_is_to_run_next_is_taken_in_the_fourth,
+			 a_ring_is_robbed_in_the_first_round, what_another_is_to_run_next_is_taken_when_it_has_stood_there_for_a_while,
+			 what_nobody_is_there_to_run_next_is_taken_in_the_fourth,
 			 anothers_timers_are_run_in_the_fourth, half_is_taken, work_is_seen_whenever_it_comes,
 			 another_look_is_taken_before_it_lies_down, an_idle_one_wakes_for_the_next_timer, not_more_than_half_of_the_busy_search);
 }

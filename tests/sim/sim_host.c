@@ -622,6 +622,14 @@ void sim_block(int64_t ns)
 	}
 }
 
+void host_nap(int64_t ns)
+{
+	if (active)
+		sim_block(ns);
+	else
+		now += ns;
+}
+
 void host_wake(unsigned seat)
 {
 	if (seat <= plan.workers && ctx[seat].state != C_DEAD)
