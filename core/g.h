@@ -110,7 +110,7 @@ struct g {
 	_Atomic uint16_t joined;    /* somebody waits for its end: ask joiners */
 	uint8_t lockedm;	    /* seat of the worker it is pinned to, or 0 */
 	struct shoal_wg *wg;	    /* wait group it leaves at its end, or NULL */
-	void *mutexes;		    /* struct shoal_mutex it holds, a list */
+	void *mutexes;		    /* struct shoal_mutex it holds, a list; or its only one: mutex.c */
 	uintptr_t rwheld;	    /* rwmutexes it holds: rwmutex.c */
 	struct outpart *part;	    /* lines it has begun to write, kept while it is parked */
 	struct g *schedlink;	    /* free lists */

@@ -54,9 +54,9 @@ void wq_repair(struct shoal_waitq_ *, struct note *);
 
 /* The mutex without the ado of an interface call: for cond and once. */
 int mutex_take(struct shoal_mutex *, struct g *);
-static inline uint64_t mutex_holder(uint64_t owner) /* its gid, without the flags in the two highest bits */
+static inline uint64_t mutex_holder(uint64_t owner) /* its gid, without the flags in the three highest bits */
 {
-	return owner << 2 >> 2;
+	return owner << 3 >> 3;
 }
 void mutex_give(struct shoal_mutex *, struct g *);
 

@@ -19,7 +19,7 @@ static bool root_done;
 
 static struct { /* as a module's globals would be: outside the segment's heap */
 	struct shoal_wg wg[2 * PARTS + 1];
-	struct shoal_mutex mu[PARTS];
+	struct shoal_mutex mu[PARTS], inner[PARTS];
 	struct shoal_rwmutex rw[PARTS];
 	struct shoal_cond cond[PARTS];
 	struct shoal_sem sem[PARTS];
@@ -225,6 +225,12 @@ static void tree(void *p)
 	}
 }
 
+/* 0, or told that a holder died, which is right if one did. */
+static void lock_it(unsigned p, int r)
+{
+	must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", p, (unsigned)-r, 0);
+}
+
 static void locker(void *p)
 {
 	struct arg *a = p;
@@ -232,26 +238,31 @@ static void locker(void *p)
 
 	for (unsigned i = 0; i < q->k; i++) {
 		int r = sim_below(4) ? shoal_mutex_lock(q->mu) : shoal_mutex_trylock(q->mu);
+		bool two = sim_below(3) == 0;
 		unsigned seen;
 
-		if (r == -EBUSY) {
+		if (r == -EBUSY)
 			r = shoal_mutex_lock(q->mu);
-		}
 		must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", a->part, (unsigned)-r, 0);
 		must(!q->inside || r == -EOWNERDEAD, "two have the mutex", a->part, q->inside, 0);
 		q->inside = 1;
 		seen = q->counter;
 		maybe_yield();
+		if (two)
+			lock_it(a->part, shoal_mutex_lock(q->inner));
+		maybe_yield();
 		q->counter = seen + 1;
 		q->inside = 0;
+		if (two && sim_below(2)) { /* not the last taken first */
+			shoal_mutex_unlock(q->mu);
+			maybe_yield();
+			shoal_mutex_unlock(q->inner);
+			continue;
+		}
+		if (two)
+			shoal_mutex_unlock(q->inner);
 		shoal_mutex_unlock(q->mu);
 	}
-}
-
-/* 0, or told that a holder died, which is right if one did. */
-static void lock_it(unsigned p, int r)
-{
-	must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", p, (unsigned)-r, 0);
 }
 
 static void reader_writer(void *p)
@@ -559,6 +570,7 @@ static void run_part(void *arg)
 	q->wg = shared(&globals.wg[2 * p], sizeof *q->wg);
 	q->wg2 = shared(&globals.wg[2 * p + 1], sizeof *q->wg2);
 	q->mu = shared(&globals.mu[p], sizeof *q->mu);
+	q->inner = shared(&globals.inner[p], sizeof *q->inner);
 	q->rw = shared(&globals.rw[p], sizeof *q->rw);
 	q->cond = shared(&globals.cond[p], sizeof *q->cond);
 	q->sem = shared(&globals.sem[p], sizeof *q->sem);

@@ -19,7 +19,7 @@ struct part {
 	unsigned leaves;
 	struct shoal_chan *c, *c2;
 	struct shoal_wg *wg, *wg2;
-	struct shoal_mutex *mu;
+	struct shoal_mutex *mu, *inner;
 	struct shoal_rwmutex *rw;
 	struct shoal_cond *cond;
 	struct shoal_sem *sem;
