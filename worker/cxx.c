@@ -105,16 +105,20 @@ void __cxa_guard_abort(struct guard *);
 
 #define OF_G (1 << 30) /* no thread has such a number */
 
+/* Who initializes it, and, in the bits between, in which run. */
 static int initializer(struct g *g)
 {
-	return g ? (int)g_index(g) | OF_G : (int)syscall(SYS_gettid);
+	uint32_t run = g ? (g_run(g) >> 8 ^ g_run(g)) * G_MAX & (OF_G - 1) : 0;
+
+	return g ? (int)(g_index(g) | run) | OF_G : (int)syscall(SYS_gettid);
 }
 
 static bool gone(int by)
 {
-	unsigned state = by & OF_G ? g_state(allg(by & ~OF_G)) : G_RUNNING;
+	struct g *g = allg(by & (int)(G_MAX - 1));
+	unsigned state = by & OF_G ? g_state(g) : G_RUNNING;
 
-	return state == G_DEAD || state == G_IDLE;
+	return state == G_DEAD || state == G_IDLE || (by & OF_G && initializer(g) != by);
 }
 
 /* Until the initializer is done with it; a thread tells nobody. */

@@ -70,9 +70,14 @@ static inline void iov_free(const struct iovec *few, struct iovec *v)
 }
 
 /* What the goroutine has of its own is that of its present run. */
+static inline uint32_t g_run(const struct g *g) /* not 0; another one for each attempt, and for who is this G next */
+{
+	return ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
+}
+
 static inline void g_fresh(struct g *g)
 {
-	uint32_t run = ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
+	uint32_t run = g_run(g);
 
 	if (__builtin_expect(g->cxx.run == run, 1))
 		return;

@@ -17,7 +17,7 @@
 struct conversion {
 	uint64_t mark;
 	iconv_t libc;
-	bool pinned;
+	shoal_gid pinned; /* who was, for it; 0: nobody */
 };
 
 REAL(iconv_t, iconv_open, (const char *to, const char *from), to, from)
@@ -67,7 +67,7 @@ iconv_t iconv_open(const char *to, const char *from)
 		return (iconv_t)-1;
 	}
 	shoal_pin(); /* from before the library is loaded */
-	*c = (struct conversion){OPEN_MARK, real_iconv_open(to, from), loads() != loads_at_start};
+	*c = (struct conversion){OPEN_MARK, real_iconv_open(to, from), loads() != loads_at_start ? g->gid : 0};
 	err = errno;
 	if (c->libc == (iconv_t)-1 || !c->pinned)
 		shoal_unpin();
@@ -88,14 +88,14 @@ size_t iconv(iconv_t cd, char **restrict in, size_t *restrict inleft, char **res
 int iconv_close(iconv_t cd)
 {
 	struct conversion *c = ours(cd);
-	bool pinned = c && c->pinned;
+	shoal_gid pinned = c ? c->pinned : 0;
 	int r = real_iconv_close(c ? c->libc : cd);
 
 	if (!c)
 		return r;
 	c->mark = 0;
 	free(c);
-	if (pinned && on_g())
+	if (pinned && on_g() && pinned == getg()->gid)
 		shoal_unpin();
 	return r;
 }

@@ -297,16 +297,12 @@ int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
 
 /* ---- waiting for one: a handler has been run by whatever goroutine of the task ---- */
 
-int pause(void)
+/* Until more of them than before have been run. Parks. */
+static int await_handler(struct g *g, struct signals *s, uint32_t before)
 {
-	struct g *g = posix_enter();
-	struct signals *s = g ? signals(g) : NULL;
-	uint32_t before = s ? atomic_load(&s->handled) : 0;
 	struct shoal_waitq_ *q;
 	int r = 0;
 
-	if (!g)
-		return real_pause();
 	while (r != -ECANCELED && (!s || atomic_load(&s->handled) == before)) {
 		if (!s || !(q = waits_take(g, &s->handled))) {
 			r = shoal_sleep(2000000);
@@ -320,15 +316,27 @@ int pause(void)
 	return -1;
 }
 
+int pause(void)
+{
+	struct g *g = posix_enter();
+	struct signals *s = g ? signals(g) : NULL;
+
+	return g ? await_handler(g, s, s ? atomic_load(&s->handled) : 0) : real_pause();
+}
+
 int sigsuspend(const sigset_t *set)
 {
+	struct g *g = posix_enter();
+	struct signals *s = g ? signals(g) : NULL;
+	uint32_t before = s ? atomic_load(&s->handled) : 0; /* what is pending is delivered by the change of the mask */
 	sigset_t old;
+	int err;
 
-	if (!on_g())
+	if (!g)
 		return real_sigsuspend(set);
 	sigprocmask(SIG_SETMASK, set, &old);
-	pause();
-	int err = errno;
+	await_handler(g, s, before);
+	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	errno = err;
 	return -1;

@@ -498,10 +498,57 @@ static void deadlock_case(void)
 	pthread_rwlock_wrlock(&rw);
 }
 
+/* ---- statics of C++: who dies as it initializes one is not taken for who is in its place ---- */
+
+int __cxa_guard_acquire(void *);
+void __cxa_guard_release(void *);
+
+static uint64_t of_crashed, of_again;
+static _Atomic int runs;
+
+static void crashes_there(void *arg)
+{
+	(void)arg;
+	MUST(__cxa_guard_acquire(&of_crashed) == 1);
+	*nowhere = 1;
+}
+
+static void begins_again(void *arg)
+{
+	(void)arg;
+	runs++;
+	MUST(__cxa_guard_acquire(&of_again) == 1);
+	if (runs == 1)
+		*nowhere = 1;
+	__cxa_guard_release(&of_again);
+}
+
+static void waits_here(void *arg)
+{
+	shoal_recv(*(struct shoal_chan **)arg, NULL);
+}
+
+static void statics_case(void)
+{
+	struct shoal_chan *end = shoal_chan_new(0, 0);
+	struct shoal_end end_of;
+
+	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, crashes_there, NULL, 0), &end_of) == 0 && end_of.how == SHOAL_CRASHED);
+	for (int i = 0; i < 200; i++) /* one of them in its place */
+		MUST(shoal_wg_go(&wg, waits_here, &end, sizeof end));
+	MUST(__cxa_guard_acquire(&of_crashed) == 1);
+	__cxa_guard_release(&of_crashed);
+	MUST(__cxa_guard_acquire(&of_crashed) == 0);
+	shoal_close(end);
+	shoal_wg_wait(&wg);
+	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED, .attempts = 2}, begins_again, NULL, 0), &end_of) == 0 &&
+	     end_of.how == SHOAL_DONE && runs == 2 && __cxa_guard_acquire(&of_again) == 0);
+}
+
 int shoal_main(int argc, char **argv)
 {
 	static const struct net_case cases[] = {
-		{"mutex", mutex_case}, {"cond", cond_case}, {"rwlock", rwlock_case}, {"barrier", barrier_case},
+		{"statics", statics_case}, {"mutex", mutex_case}, {"cond", cond_case}, {"rwlock", rwlock_case}, {"barrier", barrier_case},
 		{"once", once_case}, {"sem", sem_case}, {"c11", c11_case}, {"own", own_case},
 		{"thread", thread_case}, {"exit", exit_case}, {"deadlock", deadlock_case}};
 

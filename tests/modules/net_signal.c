@@ -55,6 +55,32 @@ static void signals_case(void)
 	MUST(setitimer(ITIMER_PROF, &every, NULL) < 0 && errno == ENOTSUP);
 }
 
+static void raises(void *arg)
+{
+	(void)arg;
+	shoal_sleep(5 * MS);
+	raise(SIGUSR1);
+}
+
+/* What was pending when the mask is lifted is what was waited for. */
+static void suspend_case(void)
+{
+	sigset_t set, none, before, after;
+
+	signal(SIGUSR1, handles);
+	sigemptyset(&none);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && sigprocmask(SIG_BLOCK, NULL, &before) == 0);
+	for (int i = 1; i <= 3; i++) {
+		MUST(raise(SIGUSR1) == 0 && times == i - 1);
+		MUST(sigsuspend(&none) < 0 && errno == EINTR && times == i && got == SIGUSR1);
+	}
+	MUST(shoal_wg_go(&wg, raises, NULL, 0) && sigsuspend(&none) < 0 && errno == EINTR && times == 4);
+	MUST(sigprocmask(SIG_BLOCK, NULL, &after) == 0 && sigismember(&after, SIGUSR1) == sigismember(&before, SIGUSR1));
+	shoal_wg_wait(&wg);
+}
+
 /* A fault in the module's code may be survived, as in a process. */
 static void fault_case(void)
 {
@@ -152,7 +178,7 @@ static void stdin_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"signals", signals_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
+	static const struct net_case cases[] = {{"signals", signals_case}, {"suspend", suspend_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "term"))
 		raise(SIGTERM);

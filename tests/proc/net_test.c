@@ -73,7 +73,7 @@ NET_TEST(corners)
 
 NET_TEST(locks_of_pthreads_park)
 {
-	static const char *const cases[] = {"mutex", "cond", "rwlock", "barrier", "once", "sem", "c11", "own", "thread", "exit"};
+	static const char *const cases[] = {"mutex", "cond", "rwlock", "barrier", "once", "sem", "c11", "own", "thread", "exit", "statics"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_locks", cases[i]);
@@ -114,7 +114,7 @@ NET_TEST(lookups_are_cancelled)
 
 NET_TEST(signals_and_locks_of_a_process)
 {
-	static const char *const cases[] = {"signals", "fault", "threads", "stdin"};
+	static const char *const cases[] = {"signals", "suspend", "fault", "threads", "stdin"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_signal", cases[i]);
