@@ -69,6 +69,15 @@ static inline void iov_free(const struct iovec *few, struct iovec *v)
 	errno = err;
 }
 
+/* A signal mask for the time of one wait: posix_signal.c. begin: false and errno if there is no memory. */
+struct signal_masked {
+	sigset_t old;
+	uint32_t before;
+};
+bool signal_masked_begin(struct signal_masked *, const sigset_t *mask);
+bool signal_masked_ran(const struct signal_masked *); /* a handler, since then */
+void signal_masked_end(const struct signal_masked *);
+
 /* What the goroutine has of its own is that of its present run. */
 static inline uint32_t g_run(const struct g *g) /* not 0; another one for each attempt, and for who is this G next */
 {

@@ -109,6 +109,51 @@ out:
 	return r;
 }
 
+/*
+ * ---- with a mask: a handler that is run meanwhile ends the wait, by whatever goroutine of the task ----
+ *
+ * Nobody waits for handlers and for descriptors at once: who has a mask looks every few milliseconds.
+ */
+
+#define SLICE_NS 4000000
+
+static int under_mask(const sigset_t *mask, int64_t ns, int (*wait)(void *arg, int64_t ns), void *arg)
+{
+	int64_t until = ns < 0 ? INT64_MAX : host_now() + ns, left = 0;
+	struct signal_masked m;
+	int r;
+
+	if (!mask)
+		return wait(arg, ns);
+	if (!signal_masked_begin(&m, mask))
+		return -1;
+	while ((r = wait(arg, left)) == 0) {
+		if (signal_masked_ran(&m)) {
+			errno = EINTR;
+			r = -1;
+			break;
+		}
+		left = until - host_now();
+		if (left <= 0)
+			break;
+		left = left < SLICE_NS ? left : SLICE_NS;
+	}
+	signal_masked_end(&m);
+	return r;
+}
+
+struct poll_args {
+	struct pollfd *p;
+	nfds_t n;
+};
+
+static int poll_wait(void *arg, int64_t ns)
+{
+	struct poll_args *a = arg;
+
+	return poll_for(a->p, a->n, ns);
+}
+
 int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	int64_t ns = ns_of(timeout);
@@ -123,7 +168,7 @@ int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigs
 		errno = EINVAL;
 		return -1;
 	}
-	return poll_for(p, n, ns);
+	return under_mask(mask, ns, poll_wait, &(struct poll_args){p, n});
 }
 
 int poll(struct pollfd *p, nfds_t n, int ms)
@@ -181,6 +226,28 @@ static int select_for(int n, fd_set *r, fd_set *w, fd_set *x, int64_t ns)
 	return got < 0 ? -1 : count;
 }
 
+struct select_args {
+	int n;
+	fd_set *set[3];
+};
+
+/* The sets stay as they are while nothing is ready: it is perhaps not the last look. */
+static int select_wait(void *arg, int64_t ns)
+{
+	struct select_args *a = arg;
+	fd_set kept[3];
+	int got;
+
+	for (int i = 0; i < 3; i++)
+		if (a->set[i])
+			kept[i] = *a->set[i];
+	got = select_for(a->n, a->set[0], a->set[1], a->set[2], ns);
+	for (int i = 0; i < 3 && got == 0; i++)
+		if (a->set[i])
+			*a->set[i] = kept[i];
+	return got;
+}
+
 int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
 	int64_t ns = ns_of(timeout);
@@ -189,6 +256,8 @@ int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeo
 		const sigset_t *mask;
 		size_t size;
 	} m = {mask, _NSIG / 8};
+	struct select_args a = {n, {r, w, x}};
+	int got;
 
 	if (!posix_enter()) {
 		if (timeout)
@@ -199,7 +268,10 @@ int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeo
 		errno = EINVAL;
 		return -1;
 	}
-	return select_for(n, r, w, x, ns);
+	if (!mask)
+		return select_for(n, r, w, x, ns);
+	got = under_mask(mask, ns, select_wait, &a);
+	return got ? got : select_for(n, r, w, x, 0); /* clears them */
 }
 
 int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
@@ -248,11 +320,23 @@ static int epoll_for(int fd, struct epoll_event *e, int n, int64_t ns)
 	}
 }
 
+struct epoll_args {
+	int fd, n;
+	struct epoll_event *e;
+};
+
+static int epoll_wait_in(void *arg, int64_t ns)
+{
+	struct epoll_args *a = arg;
+
+	return epoll_for(a->fd, a->e, a->n, ns);
+}
+
 int epoll_pwait(int fd, struct epoll_event *e, int n, int ms, const sigset_t *mask)
 {
 	if (!posix_enter())
 		return (int)syscall(SYS_epoll_pwait, fd, e, n, ms, mask, (size_t)(_NSIG / 8));
-	return epoll_for(fd, e, n, ms < 0 ? -1 : (int64_t)ms * 1000000);
+	return under_mask(mask, ms < 0 ? -1 : (int64_t)ms * 1000000, epoll_wait_in, &(struct epoll_args){fd, n, e});
 }
 
 int epoll_pwait2(int fd, struct epoll_event *e, int n, const struct timespec *timeout, const sigset_t *mask)
@@ -265,7 +349,7 @@ int epoll_pwait2(int fd, struct epoll_event *e, int n, const struct timespec *ti
 		errno = EINVAL;
 		return -1;
 	}
-	return epoll_for(fd, e, n, ns);
+	return under_mask(mask, ns, epoll_wait_in, &(struct epoll_args){fd, n, e});
 }
 
 int epoll_wait(int fd, struct epoll_event *e, int n, int ms)

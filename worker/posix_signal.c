@@ -342,6 +342,34 @@ int sigsuspend(const sigset_t *set)
 	return -1;
 }
 
+/* ---- a mask for the time of one wait, as ppoll has it ---- */
+
+bool signal_masked_begin(struct signal_masked *m, const sigset_t *mask)
+{
+	struct signals *s = signals(getg());
+
+	if (!s) {
+		errno = ENOMEM;
+		return false;
+	}
+	m->before = atomic_load(&s->handled);
+	sigprocmask(SIG_SETMASK, mask, &m->old);
+	return true;
+}
+
+bool signal_masked_ran(const struct signal_masked *m)
+{
+	return atomic_load(&signals(getg())->handled) != m->before;
+}
+
+void signal_masked_end(const struct signal_masked *m)
+{
+	int err = errno;
+
+	sigprocmask(SIG_SETMASK, &m->old, NULL);
+	errno = err;
+}
+
 /* One of the set that is pending is taken. 0: none is. */
 static int take_pending(struct signals *s, const sigset_t *set, siginfo_t *info)
 {

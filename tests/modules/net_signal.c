@@ -4,10 +4,13 @@
 #define _GNU_SOURCE
 #include "tests/modules/net.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -78,6 +81,55 @@ static void suspend_case(void)
 	}
 	MUST(shoal_wg_go(&wg, raises, NULL, 0) && sigsuspend(&none) < 0 && errno == EINTR && times == 4);
 	MUST(sigprocmask(SIG_BLOCK, NULL, &after) == 0 && sigismember(&after, SIGUSR1) == sigismember(&before, SIGUSR1));
+	shoal_wg_wait(&wg);
+}
+
+/* The mask of ppoll and its like holds while they wait, and a handler ends the wait. */
+static int waits_masked(int how, int fd, const struct timespec *t, const sigset_t *mask)
+{
+	struct pollfd p = {fd, POLLIN, 0};
+	struct epoll_event e = {.events = EPOLLIN};
+	int set, r;
+	fd_set in;
+
+	if (how == 0)
+		return ppoll(&p, 1, t, mask);
+	if (how == 1) {
+		FD_ZERO(&in);
+		FD_SET(fd, &in);
+		r = pselect(fd + 1, &in, NULL, NULL, t, mask);
+		MUST(r < 0 || (r == 1) == (FD_ISSET(fd, &in) != 0));
+		return r;
+	}
+	set = epoll_create1(0);
+	MUST(set >= 0 && epoll_ctl(set, EPOLL_CTL_ADD, fd, &e) == 0);
+	r = epoll_pwait(set, &e, 1, t ? (int)(t->tv_sec * 1000 + t->tv_nsec / MS) : -1, mask);
+	close(set);
+	return r;
+}
+
+static void masked_case(void)
+{
+	struct timespec t = {0, 20 * MS};
+	sigset_t set, none, now;
+	int ends[2];
+
+	signal(SIGUSR1, handles);
+	sigemptyset(&none);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	MUST(pipe(ends) == 0 && sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+	for (int how = 0; how < 3; how++) {
+		times = 0;
+		MUST(raise(SIGUSR1) == 0 && times == 0);
+		MUST(waits_masked(how, ends[0], NULL, &none) < 0 && errno == EINTR && times == 1); /* pending */
+		MUST(shoal_wg_go(&wg, raises, NULL, 0) && waits_masked(how, ends[0], NULL, &none) < 0 && errno == EINTR && times == 2);
+		MUST(waits_masked(how, ends[0], &t, &none) == 0 && times == 2);
+		MUST(raise(SIGUSR1) == 0 && waits_masked(how, ends[0], &t, &set) == 0 && times == 2); /* blocked */
+		MUST(write(ends[1], "x", 1) == 1 && waits_masked(how, ends[0], NULL, &set) == 1 && times == 2);
+		MUST(waits_masked(how, ends[0], NULL, &none) == 1 && times == 3); /* ready: no error, though a handler was run */
+		MUST(read(ends[0], &now, 1) == 1 && sigprocmask(SIG_BLOCK, NULL, &now) == 0 && sigismember(&now, SIGUSR1) == 1);
+	}
 	shoal_wg_wait(&wg);
 }
 
@@ -178,7 +230,7 @@ static void stdin_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"signals", signals_case}, {"suspend", suspend_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
+	static const struct net_case cases[] = {{"signals", signals_case}, {"suspend", suspend_case}, {"masked", masked_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "term"))
 		raise(SIGTERM);

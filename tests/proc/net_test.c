@@ -114,7 +114,7 @@ NET_TEST(lookups_are_cancelled)
 
 NET_TEST(signals_and_locks_of_a_process)
 {
-	static const char *const cases[] = {"signals", "suspend", "fault", "threads", "stdin"};
+	static const char *const cases[] = {"signals", "suspend", "masked", "fault", "threads", "stdin"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_signal", cases[i]);
