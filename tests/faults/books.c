@@ -40,7 +40,7 @@ static bool by_command(const char *name, bool once, int *code)
 {
 	long id;
 
-	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' 2>/dev/null", once ? 1 : 10000, name))
+	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' %s 2>/dev/null", once ? 1 : 10000, name, once ? "once" : ""))
 		return false;
 	id = atol(text);
 	atomic_fetch_add(&all->acknowledged, 1);
@@ -76,8 +76,8 @@ static bool by_line(int s, const char *name, bool once, int *code)
 
 	if (!*module && !realpath("build/tests/modules/storm_task.so", module))
 		exit(2);
-	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"storm_task\",\"%s\"],\"attempts\":%d}\n", module, name,
-		once ? 1 : 10000);
+	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"storm_task\",\"%s\"%s],\"attempts\":%d}\n", module, name,
+		once ? ",\"once\"" : "", once ? 1 : 10000);
 	id = (long)json_integer_value(json_object_get(a, "id"));
 	json_decref(a);
 	if (id <= 0)
@@ -109,10 +109,12 @@ static void one(int s, unsigned client, unsigned i)
 	atomic_fetch_add(&all->attempted, 1);
 	if (!(i % BY_COMMAND < 2 ? by_command(name, once, &code) : by_line(s, name, once, &code)))
 		return;
-	if (code == 0 || (code == 137 && once))
+	if (code == 0 || (code == 137 && once)) {
 		atomic_fetch_add(&all->ended, 1);
-	else
+	} else {
 		atomic_fetch_add(&all->odd, 1);
+		note("%s, %s: exit code %d: %.200s", name, once ? "one attempt" : "many attempts", code, text);
+	}
 	if (code == 137)
 		atomic_fetch_add(&all->away, 1);
 	said = words(name);
