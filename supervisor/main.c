@@ -115,6 +115,7 @@ static void on_tick(uv_timer_t *timer)
 	sh_fleet_tick();
 	sh_sweep_look();
 	sh_output_trim();
+	sh_trace_look();
 	sh_procs_follow();
 	if (sh_options.one_shot && !sh_control_met && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
 		sh_stop(true);

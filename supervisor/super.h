@@ -286,6 +286,7 @@ void sh_crashes_look(void);
 
 /* ---- trace.c ---- */
 void sh_trace(struct asker *, int64_t ns); /* answers with a descriptor when the time is over */
+void sh_trace_look(void);		   /* those whose asker has gone end */
 
 /* ---- procs.c ---- */
 void sh_procs(struct asker *, uint32_t n); /* answers when there are so many Ps */

@@ -31,9 +31,11 @@
 #define BYTES_MAX (1l << 30) /* then it ends early */
 
 struct trace {
+	struct trace *next;
 	struct asker *asker;
 	int64_t ns;
 	int file;
+	pid_t pid; /* of the child that records */
 };
 
 struct track { /* what is going on on a worker */
@@ -256,11 +258,17 @@ static _Noreturn void child(const struct trace *w)
 
 /* ---- the supervisor ---- */
 
+static struct trace *traces; /* with a child */
+
 static void child_ended(void *arg, int status)
 {
-	struct trace *w = arg;
+	struct trace *w = arg, **at;
 	int fd = status ? -1 : sh_output_reader(w->file, false);
 
+	for (at = &traces; *at && *at != w; at = &(*at)->next)
+		;
+	if (*at)
+		*at = w->next;
 	atomic_store(&sched.tracing, --active);
 	if (fd < 0) {
 		sh_answer_error(w->asker, CODE_FAILED, NULL, "the trace could not be written");
@@ -279,7 +287,7 @@ void sh_trace(struct asker *a, int64_t ns)
 
 	if (!w)
 		abort();
-	*w = (struct trace){a, ns, memfd_create("trace", MFD_CLOEXEC)};
+	*w = (struct trace){.asker = a, .ns = ns, .file = memfd_create("trace", MFD_CLOEXEC)};
 	atomic_store(&sched.tracing, ++active);
 	pid = w->file < 0 ? -1 : fork();
 	if (pid == 0)
@@ -289,5 +297,15 @@ void sh_trace(struct asker *a, int64_t ns)
 		child_ended(w, 1 << 8);
 		return;
 	}
+	w->pid = pid;
+	w->next = traces;
+	traces = w;
 	sh_fleet_watch(pid, child_ended, w);
+}
+
+void sh_trace_look(void)
+{
+	for (struct trace *w = traces; w; w = w->next)
+		if (sh_ask_gone(w->asker))
+			kill(w->pid, SIGKILL); /* its end is seen as ever */
 }

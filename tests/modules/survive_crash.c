@@ -1,8 +1,8 @@
 /*
- * survive_crash.c HOW [N] - crashes to be read about afterwards.
+ * survive_crash.c HOW [N [MS]] - crashes to be read about afterwards.
  *   deep      in the third of three functions, in a goroutine with a name
  *   jump      by a call of what is no code
- *   timed N   N isolated goroutines, one after the other, each at an address that tells the time
+ *   timed N [MS]  N isolated goroutines, one after the other and so long apart, each at an address that tells the time
  */
 #include <shoal.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ int shoal_main(int argc, char **argv)
 		nothing();
 		return 1;
 	}
-	for (int i = 0; i < n && !strcmp(how, "timed"); i++)
+	for (int i = 0; i < n && !strcmp(how, "timed"); i++, shoal_sleep(argc > 3 ? atoi(argv[3]) * 1000000l : 0))
 		shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, timed, NULL, 0), NULL);
 	if (!strcmp(how, "deep")) {
 		n = 4;

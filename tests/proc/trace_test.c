@@ -148,3 +148,27 @@ TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 		json_decref(root);
 	}
 }
+
+/* Children of our supervisor that record. */
+static unsigned recorders(void)
+{
+	sh("pid=$(build/shoal info --json | tr , '\\n' | sed -n 's/.*\"pid\": *//p'); "
+	   "cat /proc/[0-9]*/stat 2>/dev/null | grep '(shoald-trace)' | awk '{print $4}' | grep -c \"^$pid$\"");
+	return (unsigned)atoi(text);
+}
+
+/* Who is interrupted leaves the file as it was, or none, and nobody records on. */
+TRACE_TEST(who_is_interrupted_leaves_nothing)
+{
+	cr_expect_eq(sh("timeout -s INT 0.5 build/shoal trace -s 60 -o %s/new; echo $?; ls %s/new 2>&1", dir, dir), 2, "%s", text);
+	cr_expect_eq(atoi(text), 124, "%s", text);
+	cr_expect_eq(sh("echo kept >%s/old; timeout -s TERM 0.5 build/shoal trace -s 60 -o %s/old; cat %s/old", dir, dir, dir), 0);
+	cr_expect_str_eq(text, "kept\n");
+	cr_expect_eq(sh("build/shoal trace -s 0.1 -o %s/old && head -c 18 %s/old", dir, dir), 0);
+	cr_expect_str_eq(text, "{\"displayTimeUnit\"");
+	cr_expect_eq(sh("timeout -s KILL 0.4 build/shoal trace -s 60 -o %s/old & sleep 0.3", dir), 0);
+	cr_expect_geq(recorders(), 1u);
+	for (int i = 0; i < 100 && recorders(); i++)
+		usleep(50000);
+	cr_expect_eq(recorders(), 0u, "%s", text);
+}

@@ -88,6 +88,40 @@ static void copy(int from, int to, const char *name)
 		fail(1, "the trace cannot be read: %s", strerror(errno));
 }
 
+static const char *made; /* a file that was not there before */
+
+static void unmake(void)
+{
+	if (made)
+		unlink(made);
+}
+
+static void unmake_at(int sig)
+{
+	unmake();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/* It can be written, and is as it was until the trace is there; who is interrupted leaves no empty one. */
+static int open_for_trace(const char *file)
+{
+	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
+	int fd = open(file, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return -1;
+	made = file;
+	atexit(unmake);
+	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		if (signal(sigs[i], unmake_at) == SIG_IGN)
+			signal(sigs[i], SIG_IGN);
+	return fd;
+}
+
 int verb_trace(int argc, char **argv)
 {
 	const char *file = NULL, *seconds = NULL;
@@ -106,7 +140,7 @@ int verb_trace(int argc, char **argv)
 	if (seconds && (s = strtod(seconds, &end), *end || end == seconds || !(s > 0 && s <= 3600)))
 		usage("'%s' is no number of seconds up to 3600", seconds);
 	conn_open(&c); /* before the file: without a supervisor it stays as it was */
-	to = strcmp(file, "-") == 0 ? 1 : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	to = strcmp(file, "-") == 0 ? 1 : open_for_trace(file);
 	if (to < 0)
 		fail(1, "%s: %s", file, strerror(errno));
 	json_t *what = request("trace");
@@ -114,7 +148,10 @@ int verb_trace(int argc, char **argv)
 	json_decref(conn_call(&c, what, -1));
 	fd = conn_take_fd(&c);
 	conn_close(&c);
+	if (to != 1 && ftruncate(to, 0) < 0 && errno != EINVAL) /* a device or a pipe has no length */
+		fail(1, "%s: %s", file, strerror(errno));
 	copy(fd, to, file);
+	made = NULL;
 	if (to != 1 && close(to) < 0)
 		fail(1, "%s: %s", file, strerror(errno));
 	return 0;
