@@ -43,6 +43,8 @@
 
 /* While not NULL, malloc in this process allocates from it (worker/malloc.c): constructors run. */
 extern struct sh_heap *sh_loading_heap;
+/* Thread-local variables of what was loaded get their memory, the same place in all processes cloned from now on (worker/posix_thread.c). */
+extern void sh_variables_touch(void);
 
 struct range {
 	uintptr_t start;
@@ -364,6 +366,7 @@ static int load(struct instance *in, int so_fd, const char *name, const char *en
 
 	if (code)
 		return code;
+	sh_variables_touch();
 	if (!trial) {
 		heap = sh_heap_new(sh_root->arena, SH_SEATS - 1, 0);
 		sh_loading_heap = heap; /* none to be had: the constructors' blocks are private, as in a trial */

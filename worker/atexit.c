@@ -52,7 +52,6 @@ void host_task_exit(struct g *g)
 {
 	struct handler *h;
 
-	thread_end(g, false);
 	for (;;) {
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);

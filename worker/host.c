@@ -237,7 +237,7 @@ void host_g_end(struct g *g)
 	struct m *m;
 
 	if (__builtin_expect(g->flags & GF_OWN, 0))
-		thread_end(g, true);
+		thread_end(g);
 	m = getm;
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
 			     atomic_load_explicit(&m->out[1].held, memory_order_relaxed), 0))

@@ -1,11 +1,11 @@
 /*
- * posix_thread.c - what a thread has of its own, and a goroutine: variables of _Thread_local, values of
- * keys, what is to be done at its end. And threads that a module makes.
+ * posix_thread.c - what a thread has of its own: variables of _Thread_local, which are the worker's, and
+ * values of keys, which are the goroutine's. And threads that a module makes.
  *
- * A goroutine is to C what a thread is: a module's _Thread_local variable is one for each goroutine, a
- * block of the task's heap made at the first look, and good in every worker. The compiler gets at it by
- * __tls_get_addr, which is ours; libraries, and a module built with -ftls-model=initial-exec, have
- * those of the worker. So is it with keys: those made by module code are the goroutine's.
+ * A module's _Thread_local variables are one for each worker, fresh for each task, and at the same
+ * addresses in all workers: the zygote has the loader lay them out before it clones (sh_variables_touch),
+ * so what a compiler has computed before a park leads to those of the worker that goes on, and the
+ * loader never takes memory of a task for them. Keys made by module code have a value for each goroutine.
  *
  * Threads belong to the worker they were made on, and use nothing of the runtime.
  *
@@ -21,21 +21,12 @@
 #include <pthread.h>
 #include <threads.h>
 
-struct at_end {
-	struct at_end *next;
-	void (*fn)(void *);
-	void *arg;
-};
-
 struct value {
 	pthread_key_t key;
 	const void *value;
 };
 
 struct own {
-	size_t module; /* whose variables lie at tls; 0: none yet */
-	char *tls, *block;
-	struct at_end *at_end;
 	struct value *values;
 	unsigned nvalues, room;
 	void *once[2];
@@ -64,62 +55,7 @@ static struct own *make_own(struct g *g)
 
 /* ---- variables ---- */
 
-struct image { /* of this process; modules are where they are in all */
-	size_t module, size, filled, align, skew;
-	const char *from;
-	uintptr_t text;
-};
-
-static int find_image(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	struct image *im = arg;
-	const ElfW(Phdr) *tls = NULL;
-	bool here = false;
-
-	(void)size;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-
-		here |= p->p_type == PT_LOAD && im->text - (info->dlpi_addr + p->p_vaddr) < p->p_memsz;
-		if (p->p_type == PT_TLS)
-			tls = p;
-	}
-	if (!here)
-		return 0;
-	if (tls) {
-		im->align = tls->p_align > 16 ? tls->p_align : 16;
-		im->skew = tls->p_vaddr & (im->align - 1);
-		im->size = tls->p_memsz;
-		im->filled = tls->p_filesz;
-		im->from = (const char *)info->dlpi_addr + tls->p_vaddr;
-		im->module = info->dlpi_tls_modid;
-	}
-	return 1;
-}
-
-/* The variables of the module that the task runs; NULL: what is asked for is not one of them. */
-static char *make_tls(struct g *g, size_t module)
-{
-	static struct image last;
-	struct own *o;
-
-	if (last.text != g->task->text_start) {
-		last = (struct image){.text = g->task->text_start};
-		dl_iterate_phdr(find_image, &last);
-	}
-	if (last.module != module)
-		return NULL;
-	o = make_own(g);
-	if (o)
-		o->block = sh_heap_alloc(g->task->heap, (unsigned)getm->seat, getp() ? getp()->id : SH_HEAP_NOCPU,
-					 last.size + last.skew, last.align, true);
-	if (!o || !o->block)
-		host_misuse("no memory for the goroutine's _Thread_local variables");
-	o->tls = o->block + last.skew;
-	memcpy(o->tls, last.from, last.filled);
-	o->module = module;
-	return o->tls;
-}
+#define INSTANCES 4096 /* of modules; of those beyond, variables are not reset between tasks */
 
 struct tls_index {
 	unsigned long module, offset;
@@ -128,10 +64,91 @@ void *__tls_get_addr(struct tls_index *);
 
 REAL(void *, __tls_get_addr, (struct tls_index *at), at)
 
+/* Of each instance of a module: its variables, and whose values they have, in this process. */
+static struct variables {
+	bool known;
+	uint32_t attempt;
+	uint64_t task;
+	size_t module, size, filled; /* module: 0 if there are none */
+	const char *from;
+} variables[INSTANCES];
+
+struct search {
+	struct variables *v;
+	uintptr_t text;
+};
+
+static int find_variables(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct search *s = arg;
+	const ElfW(Phdr) *tls = NULL;
+	bool here = false;
+
+	(void)size;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		here |= p->p_type == PT_LOAD && s->text - (info->dlpi_addr + p->p_vaddr) < p->p_memsz;
+		if (p->p_type == PT_TLS)
+			tls = p;
+	}
+	if (here && tls) {
+		s->v->size = tls->p_memsz;
+		s->v->filled = tls->p_filesz;
+		s->v->from = (const char *)info->dlpi_addr + tls->p_vaddr;
+		s->v->module = info->dlpi_tls_modid;
+	}
+	return here;
+}
+
+void variables_turn_to(const struct task *t)
+{
+	struct variables *v = &variables[t->instance % INSTANCES];
+	uint32_t attempt = atomic_load(&((struct task *)t)->attempt);
+	char *at;
+
+	if (t->instance >= INSTANCES || (v->known && !v->module) || (v->task == t->id && v->attempt == attempt))
+		return;
+	if (!v->known)
+		dl_iterate_phdr(find_variables, &(struct search){v, t->text_start});
+	v->known = true;
+	v->task = t->id;
+	v->attempt = attempt;
+	if (!v->module)
+		return;
+	at = real___tls_get_addr(&(struct tls_index){v->module, 0});
+	memcpy(at, v->from, v->filled);
+	memset(at + v->filled, 0, v->size - v->filled);
+}
+
+struct untouched {
+	size_t module[64];
+	unsigned n;
+};
+
+static int find_untouched(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct untouched *u = arg;
+
+	(void)size;
+	if (info->dlpi_tls_modid && !info->dlpi_tls_data && u->n < sizeof u->module / sizeof *u->module)
+		u->module[u->n++] = info->dlpi_tls_modid;
+	return 0;
+}
+
+void sh_variables_touch(void)
+{
+	struct untouched u = {.n = 0};
+
+	dl_iterate_phdr(find_untouched, &u);
+	while (u.n > 0)
+		real___tls_get_addr(&(struct tls_index){u.module[--u.n], 0});
+}
+
 /*
  * std::call_once leaves what is to be called in two of the library's variables and calls pthread_once,
- * on which the goroutine may wait and move: they are the goroutine's as well, and the library finds
- * them in its own when it is called.
+ * on which the goroutine may wait and move: they are the goroutine's, and the library finds them in its
+ * own when it is called.
  */
 static void **once_vars[2];
 
@@ -158,10 +175,10 @@ void thread_once(struct g *g)
 		*once_vars[i] = o->once[i];
 }
 
-/* Not of the task's module. */
-static __attribute__((noinline)) void *of_library(struct g *g, struct tls_index *at)
+void *__tls_get_addr(struct tls_index *at)
 {
 	void *real = real___tls_get_addr(at);
+	struct g *g = on_g();
 	struct own *o;
 
 	if (!g)
@@ -173,33 +190,14 @@ static __attribute__((noinline)) void *of_library(struct g *g, struct tls_index 
 	return real;
 }
 
-void *__tls_get_addr(struct tls_index *at)
-{
-	struct g *g = on_g();
-	struct own *o = g ? own_of(g) : NULL;
-	char *tls = o && o->module == at->module ? o->tls : g ? make_tls(g, at->module) : NULL;
-
-	return tls ? tls + at->offset : of_library(g, at);
-}
-
 int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso);
 
 REAL(int, __cxa_thread_atexit_impl, (void (*fn)(void *), void *arg, void *dso), fn, arg, dso)
 
-/* Destructors of C++'s thread_local. */
+/* Of C++'s thread_local, made on a goroutine: its memory goes with the task, before the worker's thread ends. */
 int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso)
 {
-	struct g *g = on_g();
-	struct own *o = g ? make_own(g) : NULL;
-	struct at_end *e = o ? g_alloc(g, sizeof *e) : NULL;
-
-	if (!g)
-		return real___cxa_thread_atexit_impl(fn, arg, dso);
-	if (!e)
-		return -1;
-	*e = (struct at_end){o->at_end, fn, arg};
-	o->at_end = e;
-	return 0;
+	return on_g() ? 0 : real___cxa_thread_atexit_impl(fn, arg, dso);
 }
 
 /* ---- keys: those of a task are in its record, those that a constructor made in the process ---- */
@@ -358,17 +356,6 @@ void *tss_get(tss_t key)
 
 /* ---- the end of a goroutine, on its stack ---- */
 
-static void end_variables(struct g *g, struct own *o)
-{
-	struct at_end *e;
-
-	while ((e = o->at_end)) {
-		o->at_end = e->next;
-		e->fn(e->arg);
-		g_free(g, e);
-	}
-}
-
 static bool end_values(struct g *g, struct own *o)
 {
 	bool some = false;
@@ -389,22 +376,16 @@ static bool end_values(struct g *g, struct own *o)
 	return some;
 }
 
-/* all: not only what exit() does as well. */
-void thread_end(struct g *g, bool all)
+void thread_end(struct g *g)
 {
 	struct own *o = own_of(g);
 
 	if (!o)
 		return;
-	end_variables(g, o);
-	for (int i = 0; all && i < PTHREAD_DESTRUCTOR_ITERATIONS && end_values(g, o); i++)
-		end_variables(g, o);
-	if (!all) /* handlers of the task may still look at them */
-		return;
+	for (int i = 0; i < PTHREAD_DESTRUCTOR_ITERATIONS && end_values(g, o); i++)
+		;
 	g->cxx.own = NULL;
 	g->flags &= (uint8_t)~GF_OWN;
-	if (o->block)
-		g_free(g, o->block);
 	if (o->values)
 		g_free(g, o->values);
 	g_free(g, o);

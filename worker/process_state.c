@@ -69,6 +69,7 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 	environ = t->envp;
 	program_is(t->argv && t->argc > 0 && t->argv[0] ? t->argv[0] : t->module);
 	process_state_input(t);
+	variables_turn_to(t);
 	syscall(SYS_umask, t->own.has_umask ? t->own.umask : first_umask);
 	if (strcmp(current_locale, t->own.locale[0] ? t->own.locale : "C") != 0) {
 		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale[0] ? t->own.locale : "C");

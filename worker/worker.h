@@ -23,7 +23,8 @@ void signals_start(void);
 void *signal_fault_handler(struct g *, int sig);
 void signal_fault(int sig, siginfo_t *, void *ucontext);
 int signal_send(struct g *, int sig, int code, union sigval); /* to the goroutine's task. 0, or -1 and errno */
-void thread_end(struct g *, bool all); /* posix_thread.c: destructors of what was its own. On its stack. May park */
+void thread_end(struct g *); /* posix_thread.c: destructors of the values of keys. On its stack. May park */
+void variables_turn_to(const struct task *); /* _Thread_local ones of its module are those of this task from now on */
 void thread_once(struct g *); /* what std::call_once has left for the function of pthread_once */
 void blocking_start(void);	 /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
@@ -54,6 +55,7 @@ void *pages_take(size_t n);    /* on a G: whole pages of zeros from the task's h
 void pages_give(void *);
 extern bool malloc_is_private; /* jemalloc is at work, though we stand on a G */
 extern void (*sh_outside_hook)(const char *what); /* a call of the interface where there is no goroutine */
+void sh_variables_touch(void);	     /* zygote: thread-local variables of what was loaded get their memory */
 extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
 
 #endif

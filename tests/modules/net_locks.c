@@ -355,30 +355,52 @@ static void has_its_own(void *arg)
 {
 	int me = *(int *)arg;
 
-	MUST(own == 7 && zero == 0 && (uintptr_t)aligned % 64 == 0);
-	own = zero = me;
-	aligned[5] = (char)me;
 	MUST(pthread_getspecific(key) == NULL && pthread_getspecific(from_start) == NULL);
 	MUST(pthread_setspecific(key, (void *)(long)me) == 0 && pthread_setspecific(from_start, (void *)1000l) == 0);
 	for (int i = 0; i < 20; i++) {
 		shoal_sleep(100000);
-		MUST(own == me && zero == me && aligned[5] == (char)me);
 		MUST(pthread_getspecific(key) == (void *)(long)me && pthread_getspecific(from_start) == (void *)1000l);
+	}
+}
+
+/* One for each worker, in the same place in all. */
+static void looks_at_worker(void *arg)
+{
+	int *home = *(int **)arg;
+
+	shoal_pin();
+	MUST(&own == home && (uintptr_t)aligned % 64 == 0);
+	MUST(own == 7 ? zero == 0 && !aligned[5] : own == shoal_worker() && zero == -own && aligned[5] == (char)own);
+	own = shoal_worker();
+	zero = -own;
+	aligned[5] = (char)own;
+	for (volatile int i = 0; i < 20000; i++)
+		;
+	shoal_yield();
+	MUST(own == shoal_worker() && zero == -own);
+	shoal_unpin();
+	for (int i = 0; i < 20; i++) {
+		shoal_sleep(50000); /* on any */
+		MUST(own == 7 || own == shoal_worker());
 	}
 }
 
 static void own_case(void)
 {
+	int *home = &own;
 	long all = 0;
 	tss_t t;
 
+	MUST(own == 7 && zero == 0); /* whatever tasks there were before */
+	for (int i = 0; i < 50; i++)
+		shoal_wg_go(&wg, looks_at_worker, &home, sizeof home);
+	shoal_wg_wait(&wg);
 	MUST(pthread_key_create(&key, ends) == 0);
-	own = 1;
 	for (int round = 0; round < 20; round++) /* goroutines are used again */
 		for (int i = 1; i <= 20; i++, all += i - 1 + 1000)
 			shoal_wg_go(&wg, has_its_own, &i, sizeof i);
 	shoal_wg_wait(&wg);
-	MUST(ended == all && own == 1);
+	MUST(ended == all);
 	MUST(pthread_key_delete(key) == 0 && pthread_setspecific(key, "") == EINVAL && pthread_getspecific(key) == NULL);
 	MUST(pthread_key_delete(key) == EINVAL);
 	MUST(tss_create(&t, NULL) == thrd_success && tss_set(t, "x") == thrd_success && !strcmp(tss_get(t), "x"));
