@@ -4,6 +4,7 @@
  * A thing that looks wrong is looked at again a little later: what is on its way is right then.
  * Only what stays wrong is told.
  */
+#include "core/chan.h"
 #include "core/host.h"
 #include "core/netpoll.h"
 #include "core/sched.h"
@@ -60,11 +61,57 @@ static bool has_hint(const struct g *g)
 	return false;
 }
 
+struct waitq *queue_waited_in(const struct sudog *sg)
+{
+	struct sh_lock *l = sg->queue;
+
+	switch (l->kind) {
+	case SH_LOCK_CHAN:
+		return queue_of((struct shoal_chan *)l, sg);
+	case SH_LOCK_RWMUTEX:
+		return wq_queue(&((struct shoal_rwmutex *)l)->q);
+	case SH_LOCK_WAITQ:
+		return wq_queue((struct shoal_waitq_ *)l);
+	default: /* joiners are a list of their own */
+		return NULL;
+	}
+}
+
+/* Its neighbours in the queue know it. Not while somebody, or somebody dead, has the queue's lock. */
+static const char *sudog_fault(const struct sudog *sg)
+{
+	struct sh_lock *l = sg->queue;
+	struct waitq *q;
+	bool known;
+
+	if (!l || atomic_load(&sg->state) != SG_QUEUED)
+		return NULL;
+	if (!sh_shared(l))
+		return "waits in no queue that is one: goroutine";
+	q = queue_waited_in(sg);
+	if (!q || atomic_load(&l->owner))
+		return NULL;
+	known = (q->first == sg ? !sg->prev : waitq_has(q, sg)) && (sg->next ? sh_in_segment(sg->next) && sg->next->prev == sg : q->last == sg);
+	return known || atomic_load(&l->owner) || atomic_load(&sg->state) != SG_QUEUED || sg->queue != l ?
+		       NULL : "waits in a queue that does not know it: goroutine";
+}
+
+static const char *wait_fault(struct g *g)
+{
+	const char *wrong = g->waitreason == WAIT_JOIN ? NULL : sudog_fault(&g->sudog);
+	struct select_wait *w = g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
+
+	for (uint32_t i = 0; w && !wrong && i < w->n; i++)
+		wrong = sudog_fault(&w->sg[i]);
+	return wrong;
+}
+
 /* What is wrong with one G right now, or NULL. */
 static const char *g_fault(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 	int res = atomic_load(&g->res), seat = G_OWNER_SEAT(s);
+	const char *wrong;
 
 	switch (s & G_STATE) {
 	case G_IDLE:
@@ -84,6 +131,8 @@ static const char *g_fault(struct g *g)
 	case G_WAITING:
 		if (res == RES_IMAGE && !g->image)
 			return "waiting, its stack is nowhere: goroutine";
+		if ((wrong = wait_fault(g)) && atomic_load(&g->status) == s)
+			return wrong;
 		break;
 	case G_DEAD:
 		break;

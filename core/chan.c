@@ -149,7 +149,7 @@ static __attribute__((noinline)) int give_up(struct shoal_chan *c, struct g *g)
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
 	if (how == SG_QUEUED)
-		waitq_remove(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+		waitq_remove(queue_of(c, sg), sg);
 	sh_lock_drop(&c->lock, (unsigned)getm->seat);
 	return how;
 }
@@ -447,7 +447,7 @@ static uint32_t undone(struct shoal_chan *c, struct sudog *sg)
 	}
 	if (atomic_load(&c->closed))
 		return SG_CLOSED;
-	waitq_unpop(sg->n == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+	waitq_unpop(queue_of(c, sg), sg);
 	return SG_QUEUED;
 }
 
@@ -459,7 +459,7 @@ static void mend_noted(struct shoal_chan *c, struct note *n)
 	if (!sg || !sh_in_segment(sg) || sg->queue != c)
 		return;
 	if (atomic_load(&sg->state) == SG_QUEUED) {
-		struct waitq *q = SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq;
+		struct waitq *q = queue_of(c, sg);
 		bool there = waitq_has(q, sg);
 
 		if (there && (sg->n & SG_SELECT) && atomic_load(&select_of(sg)->claim)) {
@@ -504,6 +504,23 @@ static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
 			mend_noted(c, n);
 }
 
+/* A hundred thousand may wait here, and others for the lock: only what the dead can have touched is looked at. */
+static void mend_queues(struct shoal_chan *c, const struct note *n)
+{
+	struct m *m = (struct m *)((char *)n - offsetof(struct m, note));
+	struct g *g = atomic_load(&m->curg);
+
+	if (n->sg && sh_in_segment(n->sg) && n->sg->queue == c)
+		waitq_mend_at(queue_of(c, n->sg), n->sg);
+	if (g_place(g)) {
+		if (g->sudog.queue == c)
+			waitq_mend_at(queue_of(c, &g->sudog), &g->sudog);
+		select_mend(g, c);
+	}
+	waitq_mend_ends(&c->recvq);
+	waitq_mend_ends(&c->sendq);
+}
+
 /*
  * Holds: the lock, in the dead seat's name. Makes the channel whole. What the medic does on the way
  * it writes to the dead seat's note: it is killed itself, and its successor comes by here again.
@@ -515,8 +532,7 @@ void chan_repair(struct sh_lock *l, struct note *n)
 
 	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
 		return;
-	waitq_mend(&c->recvq);
-	waitq_mend(&c->sendq);
+	mend_queues(c, n);
 	mend_noted(c, n);
 	if (atomic_load(&c->closed)) {
 		close_on(c, &c->recvq, n);
@@ -546,10 +562,8 @@ void chan_forget(struct sh_lock *l, struct sudog *sg)
 	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
 		return;
 	sh_lock_take(&c->lock, seat);
-	if (waitq_has(&c->recvq, sg))
-		waitq_remove(&c->recvq, sg);
-	else if (waitq_has(&c->sendq, sg))
-		waitq_remove(&c->sendq, sg);
+	if (waitq_has(queue_of(c, sg), sg))
+		waitq_remove(queue_of(c, sg), sg);
 	if (sg->n & SG_SELECT)
 		atomic_store(&sg->state, SG_IDLE);
 	KILL_POINT("chan.forget.idle");

@@ -24,6 +24,11 @@ struct shoal_chan {
 #define SG_OP(n) ((n) & 1u)
 #define SG_CASE(n) (((n) & ~SG_SELECT) >> 1)
 
+static inline struct waitq *queue_of(struct shoal_chan *c, const struct sudog *sg)
+{
+	return SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq;
+}
+
 /*
  * What a select waits with: a block of the task's heap. g->waiting names its first sudog.
  * OWNER  the G; who takes a sudog of it off a queue must win claim first
@@ -48,6 +53,8 @@ struct shoal_chan *chan_known(struct shoal_chan *, const char *call); /* refuses
 int chan_try_send(struct shoal_chan *, const void *value);
 int chan_try_recv(struct shoal_chan *, void *value);
 int chan_block_forever(struct g *, int64_t timeout, enum waitreason);
+struct select_wait *select_wait_of(struct g *); /* for others than g: what it waits with, NULL if it is in no select */
+void select_mend(struct g *, struct shoal_chan *); /* medic: waitq_mend_at for each of its sudogs there */
 bool select_claim(struct sudog *); /* false: another case of its select was chosen, or it is over */
 
 static inline void copy_value(void *to, const void *from, size_t n)

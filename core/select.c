@@ -148,7 +148,7 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 		}
 		sg->queue = c;
 		atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-		waitq_push(cases[i].op == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+		waitq_push(queue_of(c, sg), sg);
 		KILL_POINT("select.queued");
 		sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		if (atomic_load(&w->claim))
@@ -189,7 +189,7 @@ static int unqueue_all(struct select_wait *w)
 		if (atomic_load_explicit(&sg->state, memory_order_acquire) == SG_QUEUED) {
 			sh_lock_take(&c->lock, (unsigned)getm->seat);
 			if (atomic_load_explicit(&sg->state, memory_order_relaxed) == SG_QUEUED)
-				waitq_remove(SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq, sg);
+				waitq_remove(queue_of(c, sg), sg);
 			atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 			sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		}
@@ -316,16 +316,34 @@ int shoal_select(struct shoal_case *cases, size_t n, int64_t timeout)
 	return r;
 }
 
-void select_forget(struct g *g)
+struct select_wait *select_wait_of(struct g *g)
 {
 	struct sudog *first = g->waiting;
 	struct select_wait *w;
-	uint32_t none = 0;
+	size_t room;
 
 	if (!first || first == &g->sudog)
-		return;
+		return NULL;
 	w = (struct select_wait *)((char *)first - offsetof(struct select_wait, sg));
-	if (!sh_heap_usable(sh_root->arena, w))
+	room = sh_heap_usable(sh_root->arena, w);
+	return room >= sizeof *w && room - sizeof *w >= w->n * sizeof w->sg[0] ? w : NULL;
+}
+
+void select_mend(struct g *g, struct shoal_chan *c)
+{
+	struct select_wait *w = select_wait_of(g);
+
+	for (uint32_t i = 0; w && i < w->n; i++)
+		if (w->sg[i].queue == c)
+			waitq_mend_at(queue_of(c, &w->sg[i]), &w->sg[i]);
+}
+
+void select_forget(struct g *g)
+{
+	struct select_wait *w = select_wait_of(g);
+	uint32_t none = 0;
+
+	if (!w)
 		return;
 	atomic_compare_exchange_strong(&w->claim, &none, SELECT_OVER);
 	KILL_POINT("select.forget.over");

@@ -84,12 +84,41 @@ void waitq_mend(struct waitq *q)
 	KILL_POINT("waitq.mend.done");
 }
 
+void waitq_mend_at(struct waitq *q, struct sudog *touched)
+{
+	struct sudog *next = touched->next;
+
+	/* Taken out of the middle, and who comes after it does not know yet. */
+	if (next && sh_in_segment(next) && next->prev == touched && !waitq_has(q, touched)) {
+		next->prev = touched->prev;
+		KILL_POINT("waitq.mend.middle");
+	}
+}
+
+void waitq_mend_ends(struct waitq *q)
+{
+	struct sudog *last = q->last;
+
+	if (!q->first) {
+		q->last = NULL;
+		KILL_POINT("waitq.mend.empty");
+		return;
+	}
+	q->first->prev = NULL;
+	KILL_POINT("waitq.mend.first");
+	if (last && sh_in_segment(last) && !waitq_has(q, last)) /* it was taken out, and was the last */
+		last = last->prev;
+	if (!last || !sh_in_segment(last) || !waitq_has(q, last))
+		last = q->first;
+	for (; last->next; last = last->next) /* one, mostly: it had just been linked */
+		last->next->prev = last;
+	q->last = last;
+	KILL_POINT("waitq.mend.last");
+}
+
 bool waitq_has(const struct waitq *q, const struct sudog *sg)
 {
-	for (const struct sudog *s = q->first; s; s = s->next)
-		if (s == sg)
-			return true;
-	return false;
+	return q->first == sg || (sg->prev && sh_in_segment(sg->prev) && sg->prev->next == sg);
 }
 
 void api_shared(const void *object, const char *call)

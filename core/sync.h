@@ -23,8 +23,16 @@ void waitq_push(struct waitq *, struct sudog *);
 void waitq_pop(struct waitq *);
 void waitq_unpop(struct waitq *, struct sudog *);
 void waitq_remove(struct waitq *, struct sudog *);
+/* Holds: the lock, of one who died with it. prev and last from next, all the way. */
 void waitq_mend(struct waitq *);
-bool waitq_has(const struct waitq *, const struct sudog *);
+/*
+ * The same where nobody may be held up for long, in two steps: next to each sudog that the dead may have
+ * been taking out, then at both ends. That is all that one change can have left half done.
+ */
+void waitq_mend_at(struct waitq *, struct sudog *touched);
+void waitq_mend_ends(struct waitq *);
+struct waitq *queue_waited_in(const struct sudog *); /* of one that waits; NULL: no such queue. audit.c */
+bool waitq_has(const struct waitq *, const struct sudog *); /* of a whole queue. A sudog that waited there, or in another */
 
 /* The lock and the queue of a public object. */
 static inline struct sh_lock *wq_lock(struct shoal_waitq_ *q)

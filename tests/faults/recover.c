@@ -67,7 +67,7 @@ struct victim {
 	long bytes;
 };
 
-/* It has a P, runs a goroutine and has touched enough. */
+/* It has a P, runs a goroutine that is not the root (with which all begins anew) and has touched enough. */
 static bool found_victim(void *arg)
 {
 	struct victim *v = arg;
@@ -75,13 +75,15 @@ static bool found_victim(void *arg)
 	for (unsigned i = 0; i < WORKERS_MAX; i++) {
 		struct sh_seat *s;
 		struct m *m;
+		struct g *g;
 		int p;
 
 		v->seat = v->seat % (WORKERS_MAX - 1) + 1;
 		s = &sh_root->seat[v->seat];
 		m = allm(v->seat);
 		p = atomic_load(&m->p);
-		if (atomic_load(&s->state) == SEAT_LIVE && p >= 0 && atomic_load(&allp(p)->m) == (int)v->seat &&
+		g = atomic_load(&m->curg);
+		if (g_place(g) && !(g->flags & GF_ROOT) && atomic_load(&s->state) == SEAT_LIVE && p >= 0 && atomic_load(&allp(p)->m) == (int)v->seat &&
 		    atomic_load(&m->oncpu) && mapped_bytes(atomic_load(&s->pid)) >= v->bytes)
 			return true;
 	}

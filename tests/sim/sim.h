@@ -43,6 +43,7 @@ unsigned runq_tests(void);
 unsigned schedule_tests(void);
 unsigned sysmon_tests(void);
 unsigned gfree_tests(void);
+unsigned waitq_tests(void);
 
 /* ---- sim_net.c: pipes of a simulated kernel ---- */
 void sim_net_begin(void);

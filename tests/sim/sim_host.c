@@ -9,6 +9,7 @@
  */
 #undef _FORTIFY_SOURCE /* its longjmp knows one stack only */
 #include "tests/sim/sim.h"
+#include "core/chan.h"
 #include "core/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
@@ -332,6 +333,44 @@ void sh_sim_point(const char *name)
 		switch_to(pick(waits));
 }
 
+/* In its queue, which is whole from end to end. */
+static bool whole(const struct sudog *sg)
+{
+	struct waitq *q = queue_waited_in(sg);
+	struct sudog *prev = NULL;
+	bool found = false;
+
+	for (struct sudog *s = q ? q->first : NULL; s; s = s->next) {
+		found |= s == sg;
+		if (s->prev != prev)
+			return false;
+		prev = s;
+	}
+	return !q || (found && q->last == prev);
+}
+
+/* What the dead left half done in a queue is whole, or its lock is held by another who is at work there. */
+static void look_at_queues(void)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+
+	for (uint64_t i = 1; i < ngs; i++) {
+		struct g *g = allg(i);
+		struct select_wait *w = g_state(g) == G_WAITING && g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
+
+		if (g_state(g) != G_WAITING || g->waitreason == WAIT_JOIN)
+			continue;
+		for (uint32_t k = 0; k < (w ? w->n : 1); k++) {
+			struct sudog *sg = w ? &w->sg[k] : &g->sudog;
+			struct sh_lock *l = sg->queue;
+
+			if (l && atomic_load(&sg->state) == SG_QUEUED && !atomic_load(&l->owner) && !whole(sg))
+				sim_fail("after a repair G %lu (%s) waits in a queue that is not whole", (unsigned long)i,
+					 waitreason_name[g->waitreason]);
+		}
+	}
+}
+
 static void mend(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -340,6 +379,7 @@ static void mend(unsigned seat)
 	atomic_store(&s->state, SEAT_DEAD);
 	KILL_POINT("sim.mend.dead");
 	repair_seat(seat);
+	look_at_queues();
 	repair_wake();
 	atomic_store(&s->state, SEAT_VACANT);
 	wakep();
