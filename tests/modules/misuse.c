@@ -96,6 +96,33 @@ static void on_the_stack(const char *what)
 			calls[i].call(object);
 }
 
+static void on_anothers_stack(const char *what)
+{
+	long v = 0;
+
+	/* In the same window on another worker it would look like ours. */
+	do {
+		shoal_go(shows_its_stack, NULL, 0);
+		shoal_sleep(5000000);
+	} while (((uintptr_t)foreign ^ (uintptr_t)&v) < 1 << 20);
+	if (!strcmp(what, "send"))
+		shoal_send(c, foreign);
+	if (!strcmp(what, "recv"))
+		shoal_recv_timed(c, foreign, 0);
+	if (!strcmp(what, "go"))
+		shoal_go(takes, foreign, sizeof v);
+	if (!strcmp(what, "select"))
+		shoal_select((struct shoal_case[]){{SHOAL_SEND, c, foreign, 0}}, 1, 0);
+	if (!strcmp(what, "mutex"))
+		shoal_mutex_lock(foreign);
+	if (!strcmp(what, "join"))
+		shoal_join(shoal_go(takes, NULL, 0), foreign);
+	if (!strcmp(what, "wg_go"))
+		shoal_wg_go(&wg, takes, foreign, sizeof v);
+	if (!strcmp(what, "once"))
+		shoal_once_do(foreign, nothing);
+}
+
 int shoal_main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
@@ -146,28 +173,7 @@ int shoal_main(int argc, char **argv)
 		for (;;)
 			;
 	}
-	if (!strncmp(how, "foreign-", 8)) {
-		/* In the same window on another worker it would look like ours. */
-		do {
-			shoal_go(shows_its_stack, NULL, 0);
-			shoal_sleep(5000000);
-		} while (((uintptr_t)foreign ^ (uintptr_t)&v) < 1 << 20);
-		if (!strcmp(how, "foreign-send"))
-			shoal_send(c, foreign);
-		if (!strcmp(how, "foreign-recv"))
-			shoal_recv_timed(c, foreign, 0);
-		if (!strcmp(how, "foreign-go"))
-			shoal_go(takes, foreign, sizeof v);
-		if (!strcmp(how, "foreign-select"))
-			shoal_select((struct shoal_case[]){{SHOAL_SEND, c, foreign, 0}}, 1, 0);
-		if (!strcmp(how, "foreign-mutex"))
-			shoal_mutex_lock(foreign);
-		if (!strcmp(how, "foreign-join"))
-			shoal_join(shoal_go(takes, NULL, 0), foreign);
-		if (!strcmp(how, "foreign-wg_go"))
-			shoal_wg_go(&wg, takes, foreign, sizeof v);
-		if (!strcmp(how, "foreign-once"))
-			shoal_once_do(foreign, nothing);
-	}
+	if (!strncmp(how, "foreign-", 8))
+		on_anothers_stack(how + 8);
 	return 3; /* nobody minded */
 }

@@ -561,11 +561,25 @@ static void cancel_part(unsigned p)
 	shoal_wg_wait(q->wg);
 }
 
-static void run_part(void *arg)
+static void join_part(unsigned p)
 {
-	unsigned p = ((struct arg *)arg)->part, want = 0;
 	struct part *q = &part[p];
+	struct shoal_end end;
 	shoal_gid gid[8];
+
+	for (unsigned i = 0; i < q->n; i++)
+		gid[i] = start(NULL, joined, (struct arg){.part = p, .i = i});
+	for (unsigned i = 0; i < q->n; i++) {
+		int r = shoal_join(gid[i], &end);
+
+		must(r == 0, "join", p, (unsigned)-r, 0);
+		must(end.how == SHOAL_DONE || (end.how == SHOAL_LOST && sim_count.lost), "its end", p, (unsigned)end.how, SHOAL_DONE);
+	}
+}
+
+static void make_objects(unsigned p)
+{
+	struct part *q = &part[p];
 
 	q->wg = shared(&globals.wg[2 * p], sizeof *q->wg);
 	q->wg2 = shared(&globals.wg[2 * p + 1], sizeof *q->wg2);
@@ -576,6 +590,14 @@ static void run_part(void *arg)
 	q->sem = shared(&globals.sem[p], sizeof *q->sem);
 	if (!(q->c = shoal_chan_new(8, q->cap)))
 		sim_fail("no channel");
+}
+
+static void run_part(void *arg)
+{
+	unsigned p = ((struct arg *)arg)->part, want = 0;
+	struct part *q = &part[p];
+
+	make_objects(p);
 	switch (q->what) {
 	case CHANNEL:
 		channel_part(p, producer, consumer);
@@ -623,16 +645,7 @@ static void run_part(void *arg)
 		want = q->n * q->k;
 		break;
 	default:
-		for (unsigned i = 0; i < q->n; i++)
-			gid[i] = start(NULL, joined, (struct arg){.part = p, .i = i});
-		for (unsigned i = 0; i < q->n; i++) {
-			struct shoal_end end;
-			int r = shoal_join(gid[i], &end);
-
-			must(r == 0, "join", p, (unsigned)-r, 0);
-			must(end.how == SHOAL_DONE || (end.how == SHOAL_LOST && sim_count.lost), "its end", p,
-			     (unsigned)end.how, SHOAL_DONE);
-		}
+		join_part(p);
 		want = q->n;
 	}
 	if (!sim_count.lost)
