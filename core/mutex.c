@@ -61,7 +61,6 @@ static void now_mine(struct shoal_mutex *mu, struct g *g)
 	if (is_alone(g->mutexes))
 		make_list(g);
 	head = g->mutexes;
-
 	mu->prev = NULL;
 	mu->next = head;
 	if (head)
@@ -85,13 +84,14 @@ static void not_mine(struct shoal_mutex *mu, struct g *g)
 static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t keep, uint64_t set)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+	void *noted = getm->note.chan; /* mu: it is perhaps the one that was woken */
 
 	if (mutex_holder(owner))
 		return -EBUSY;
 	getm->note.chan = mu;
 	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & keep) | set, memory_order_acquire,
 						     memory_order_relaxed)) {
-		getm->note.chan = NULL;
+		getm->note.chan = noted;
 		return -EBUSY;
 	}
 	KILL_POINT("mutex.taken");
@@ -162,6 +162,7 @@ static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g 
 			}
 		} while (!mark(mu, keep));
 		KILL_POINT("mutex.marked");
+		getm->note.chan = NULL; /* whoever was woken, another will be */
 		if (since && host_now() - since > STARVING_NS)
 			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
 		wq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
