@@ -340,6 +340,99 @@ struct hostent *gethostbyaddr(const void *addr, socklen_t n, int family)
 	return host(g, q);
 }
 
+/* ---- the same into the caller's memory ---- */
+
+static size_t count(char *const *list)
+{
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	return n;
+}
+
+/* 0 or ERANGE. */
+static int copy_host(struct hostent *to, const struct hostent *from, char *buf, size_t room)
+{
+	size_t pad = -(uintptr_t)buf & 7, names = count(from->h_aliases), addrs = count(from->h_addr_list);
+	size_t need = pad + (names + addrs + 2) * sizeof(char *) + strlen(from->h_name) + 1 + addrs * (size_t)from->h_length;
+	char **list = (char **)(buf + pad), *at = (char *)(list + names + addrs + 2);
+
+	for (size_t i = 0; i < names; i++)
+		need += strlen(from->h_aliases[i]) + 1;
+	if (need > room)
+		return ERANGE;
+	*to = *from;
+	to->h_addr_list = list;
+	for (size_t i = 0; i < addrs; i++, at += from->h_length)
+		*list++ = memcpy(at, from->h_addr_list[i], (size_t)from->h_length);
+	*list++ = NULL;
+	to->h_aliases = list;
+	for (size_t i = 0; i < names; i++, at += strlen(at) + 1)
+		*list++ = strcpy(at, from->h_aliases[i]);
+	*list = NULL;
+	to->h_name = strcpy(at, from->h_name);
+	return 0;
+}
+
+static int host_into(struct g *g, struct question *q, struct hostent *to, char *buf, size_t n, struct hostent **found, int *herr)
+{
+	int r = q ? answer(q) : -ENOMEM;
+
+	*found = NULL;
+	if (r) {
+		*herr = NETDB_INTERNAL;
+		return errno = -r;
+	}
+	*herr = q->herr;
+	r = q->r;
+	if (r == 0 && q->found) {
+		r = copy_host(to, q->found, buf, n);
+		*found = r ? NULL : to;
+		*herr = r ? NETDB_INTERNAL : *herr;
+	}
+	errno = r ? r : q->err;
+	g_free(g, q);
+	return r;
+}
+
+int gethostbyname2_r(const char *restrict name, int family, struct hostent *restrict to, char *restrict buf, size_t n,
+		     struct hostent **restrict found, int *restrict herr)
+{
+	struct g *g = posix_enter();
+	struct question *q;
+
+	if (!g)
+		return real_gethostbyname2_r(name, family, to, buf, n, found, herr);
+	q = question(g, ask_host, name, NULL);
+	if (q)
+		q->family = family;
+	return host_into(g, q, to, buf, n, found, herr);
+}
+
+int gethostbyname_r(const char *restrict name, struct hostent *restrict to, char *restrict buf, size_t n,
+		    struct hostent **restrict found, int *restrict herr)
+{
+	return gethostbyname2_r(name, AF_INET, to, buf, n, found, herr);
+}
+
+int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct hostent *restrict to, char *restrict buf, size_t n,
+		    struct hostent **restrict found, int *restrict herr)
+{
+	struct g *g = posix_enter();
+	struct question *q;
+
+	if (!g)
+		return real_gethostbyaddr_r(addr, len, family, to, buf, n, found, herr);
+	q = question(g, ask_host_of, NULL, NULL);
+	if (q && len <= sizeof q->addr) {
+		memcpy(&q->addr, addr, len);
+		q->addrlen = len;
+		q->family = family;
+	}
+	return host_into(g, q, to, buf, n, found, herr);
+}
+
 /* ---- sleeping until a time ---- */
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want, struct timespec *left)

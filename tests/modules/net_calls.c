@@ -301,7 +301,9 @@ static void names_case(void)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_CANONNAME}, *a;
 	char host[256], serv[32];
-	struct hostent *h;
+	struct hostent *h, into;
+	char buf[1024];
+	int herr;
 
 	MUST(getaddrinfo("127.0.0.1", "80", &hints, &a) == 0 && a->ai_addrlen == sizeof(struct sockaddr_in) && !strcmp(a->ai_canonname, "127.0.0.1"));
 	MUST(getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, serv, sizeof serv, NI_NUMERICHOST | NI_NUMERICSERV) == 0);
@@ -314,6 +316,16 @@ static void names_case(void)
 	for (int i = 0; i < 3; i++)
 		MUST((h = gethostbyname("localhost")) && h->h_addrtype == AF_INET && h->h_addr_list[0][0] == 127);
 	MUST((h = gethostbyaddr(&(struct in_addr){htonl(INADDR_LOOPBACK)}, 4, AF_INET)) && h->h_name);
+	memset(buf, '#', sizeof buf);
+	for (size_t room = 0; room < sizeof buf; room += 8) /* from too little to enough, and never a byte more */
+		MUST((gethostbyname_r("localhost", &into, buf + 1, room, &h, &herr) == 0
+			      ? h == &into && !strcmp(h->h_name, "localhost") && h->h_length == 4 && h->h_addr_list[0][0] == 127 &&
+				        !h->h_addr_list[1]
+			      : h == NULL && errno == ERANGE && herr == NETDB_INTERNAL) &&
+		     buf[room + 1] == '#' && (room > 0 || !h) && (room < 400 || h));
+	MUST(gethostbyaddr_r(&(struct in_addr){htonl(INADDR_LOOPBACK)}, 4, AF_INET, &into, buf, sizeof buf, &h, &herr) == 0 && h == &into &&
+	     h->h_name && h->h_addr_list[0][3] == 1);
+
 }
 
 /* A name server that does not answer (the test has made it so): somebody else goes on meanwhile. */
