@@ -60,6 +60,10 @@ static const struct hint {
 	const char *name, *via, *work;
 } hints[] = {
 	{"rwmutex.repair.back", "waitq.remove.done", "kill_rwmutex.so"},
+	{"waitq.mend.middle", "waitq.remove.done", "kill_queue.so"},
+	{"waitq.mend.empty", "waitq.remove.done", "kill_queue.so"},
+	{"waitq.mend.first", "waitq.remove.done", "kill_queue.so"},
+	{"waitq.mend.last", "waitq.remove.done", "kill_queue.so"},
 	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill_rwmutex.so"},
 	{"procs.forgotten", "procs.asker", "kill_procs.so"},
 	{"syscall.retake.mended", "syscall.retake.scan", "kill_net.so"},
