@@ -236,6 +236,18 @@ void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreaso
 	host_mcall(park_m);
 }
 
+/*
+ * The global queue has its turn every so many ticks, so that it is not forgotten. If who has just had its
+ * time is all there is in it, it would have another, ahead of those who wait here.
+ */
+static void not_the_same_again(struct p *p)
+{
+	uint32_t tick = atomic_load_explicit(&p->schedtick, memory_order_relaxed);
+
+	if (tick % SCHEDTICK_GLOBAL == 0 && atomic_load(&sched.grunq_tail) - atomic_load(&sched.grunq_head) == 1)
+		atomic_store_explicit(&p->schedtick, tick + 1, memory_order_relaxed);
+}
+
 static struct g *goyield_m(struct g *g)
 {
 	struct m *m = getm;
@@ -261,6 +273,7 @@ static struct g *goyield_m(struct g *g)
 	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
 		globrunqput(g);
 		m->note.ready = NULL;
+		not_the_same_again(getp());
 	} else {
 		runqput(getp(), g, false);
 	}
