@@ -22,6 +22,7 @@
 #define CALM_NS 100000000	/* between two questions about who holds nobody up */
 #define STOPPED_NS 50000000	/* with a P and a goroutine that runs there, */
 #define AWAY_NS 1000000000	/* or without a P, in a system call */
+#define CROWDED_NS 1000000000 /* so long some wait at the other Ps before its P is missed */
 #define RUNTIME_NS 1000000000 /* of processor time on the scheduler's stack or with a lock: it never takes that long */
 
 int64_t fence_call_ns = 30000000000; /* of processor time in a library, or asleep in a call that we know nothing of */
@@ -33,6 +34,7 @@ struct watch {
 	struct g *g;
 	void *held;
 	int64_t since, asked, stopped; /* unchanged, asked about, seen stopped since */
+	int64_t crowded;	       /* somebody has waited for any P at each look since, 0: not at the last */
 	int64_t cpu;		       /* processor time at `since`, -1 unknown */
 };
 static struct watch watch[WORKERS_MAX];
@@ -100,6 +102,34 @@ static bool wanted(unsigned seat, const struct p *p, struct g *g, int64_t now)
 		     atomic_load(&g->task->cancel));
 }
 
+/*
+ * No P is free, and some wait at the others: those would run if this one came back. Nobody is in its own queue,
+ * for that was stolen. Who is alone in a queue does not count: two that wake each other by turns are never without.
+ */
+static bool crowded(void)
+{
+	if (npidle())
+		return false;
+	if (atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail))
+		return true;
+	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
+		if (runqlen(allp(i)) > 1)
+			return true;
+	return false;
+}
+
+/* Its P is missed by those at the other Ps, and not just for a moment. */
+static bool missed(struct watch *w, int64_t now)
+{
+	if (w->p < 0 || !crowded()) {
+		w->crowded = 0;
+		return false;
+	}
+	if (!w->crowded)
+		w->crowded = now;
+	return now - w->crowded >= (CROWDED_NS < fence_call_ns ? CROWDED_NS : fence_call_ns);
+}
+
 /* Has it had all the time in the world, and came to no point at which it gives way? */
 static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, int64_t cpu, int64_t now)
 {
@@ -116,7 +146,7 @@ static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, i
 /* Nothing that we see of it has changed for a look: what does the kernel say? */
 static void ask_about(struct watch *w, unsigned seat, struct p *p, int64_t now)
 {
-	bool want = wanted(seat, p, w->g, now);
+	bool want = missed(w, now) | wanted(seat, p, w->g, now);
 	enum host_doing doing;
 	int64_t cpu = 0;
 

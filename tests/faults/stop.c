@@ -228,13 +228,14 @@ static void no_processor(void)
 	runtime_stop();
 }
 
-static void hangs(const char *how, const char *what)
+/* On one P the others wait behind it, on two at the other P. */
+static void hangs(const char *how, unsigned procs, const char *what)
 {
 	struct samples s = {0};
 	int end = 0;
 	long ms = 0;
 
-	runtime_start("nodelay,hung=300", "--procs 2 --spare 2");
+	runtime_start("nodelay,hung=300", procs == 1 ? "--procs 1 --spare 2" : "--procs 2 --spare 2");
 	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 20 2>&1", how) || sscanf(text, "%d %ld", &end, &ms) != 2)
 		failed("faults_loop %s: %.200s", how, text);
 	sample(&s, (double)ms * 1e6);
@@ -250,6 +251,8 @@ void part_stop(void)
 	stopped_while_it_sleeps();
 	the_medic_is_stopped();
 	no_processor();
-	hangs("memchr", "endless loop in libc (patience 0.3 s instead of 30) -> ended");
-	hangs("pause", "asleep in an unknown call (patience 0.3 s) -> ended");
+	hangs("memchr", 1, "endless loop in libc (patience 0.3 s instead of 30) -> ended");
+	hangs("memchr", 2, "the same, others wait at another P");
+	hangs("pause", 1, "asleep in an unknown call (patience 0.3 s) -> ended");
+	hangs("pause", 2, "the same, others wait at another P");
 }

@@ -1,8 +1,8 @@
 /*
  * faults_loop.c HOW [N] - goroutines that do not give way.
  *   loops N     N times: one loops in the module's code, another waits for the processor: ns until it has it
- *   memchr      one loops in a function of libc, over and over, until the task ends
- *   pause       one sleeps in a system call that the runtime knows nothing of
+ *   memchr N    one loops in a function of libc, over and over; 64 others count by turns for N s
+ *   pause N     one sleeps in a system call that the runtime knows nothing of; others as before
  *   count SECONDS  eight count by turns for so long; prints how many ended, how many of them twice
  */
 #include <linux/futex.h>
@@ -83,6 +83,7 @@ int shoal_main(int argc, char **argv)
 		shoal_gid g = shoal_go_with(&once, how[0] == 'm' ? in_libc : asleep, NULL, 0);
 
 		began = shoal_now();
+		shoal_sleep(50000000); /* it has a P by now, and nobody else is there */
 		/* Somebody always waits for a processor. */
 		for (int i = 0; i < 64; i++) {
 			int64_t until = began + n * 1000000000l;
