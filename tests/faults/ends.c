@@ -49,13 +49,14 @@ static bool wait_one(int s, const struct way *w, long id)
 	const char *status;
 	json_t *a, *t;
 	int fds[2];
-	bool ok;
+	bool ok, began;
 
 	a = ask(s, fds, "{\"verb\":\"wait\",\"ids\":[%ld]}\n", id);
 	t = json_array_get(json_object_get(a, "tasks"), 0);
 	status = json_string_value(json_object_get(t, "status"));
+	began = strcmp(w->how, "cancel") || !json_is_null(json_object_get(t, "started")); /* that may come before its first attempt */
 	ok = status && strcmp(status, w->status) == 0 && json_integer_value(json_object_get(t, "exit_code")) == w->code &&
-	     json_integer_value(json_object_get(t, "attempts")) == 1;
+	     json_integer_value(json_object_get(t, "attempts")) == began;
 	if (!ok) {
 		char *line = json_dumps(a, JSON_COMPACT);
 
