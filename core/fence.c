@@ -146,7 +146,7 @@ static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, i
 /* Nothing that we see of it has changed for a look: what does the kernel say? */
 static void ask_about(struct watch *w, unsigned seat, struct p *p, int64_t now)
 {
-	bool want = missed(w, now) | wanted(seat, p, w->g, now);
+	bool want = missed(w, now) || wanted(seat, p, w->g, now); /* the first keeps a clock: always asked */
 	enum host_doing doing;
 	int64_t cpu = 0;
 
