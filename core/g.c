@@ -524,6 +524,7 @@ void g_restart(struct g *g)
 	if (g->part)
 		host_part_end(g);
 	g->attempt = (uint16_t)n->cleared_signal;
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)), __ATOMIC_RELEASE); /* after the attempt: see run_gone */
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;

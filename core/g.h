@@ -75,7 +75,13 @@ struct sudog {
 };
 
 enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
-enum g_flags { GF_ISOLATED = 1, GF_ROOT = 2, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32, GF_OWN = 64 };
+/*
+ * Written by whose hands it is in, the worker that runs it or the medic. GF_ONCE: it has run, or runs, what others
+ * wait for (pthread_once, a C++ static). GF_GONE: it will not go on from where it was, nobody should wait for that.
+ */
+enum g_flags {
+	GF_ISOLATED = 1, GF_ROOT = 2, GF_GONE = 4, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32, GF_OWN = 64, GF_ONCE = 128
+};
 
 /*
  * A goroutine.

@@ -89,7 +89,7 @@ static void lost(struct m *m, struct g *g)
 		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
-	waits_look_again(t);
+	waits_gone(g);
 	if (!root && g->attempt < g->attempts) {
 		g_restart(g);
 		return;

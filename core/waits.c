@@ -9,7 +9,8 @@
  * ORDER  who ends a wait stores the word first and takes the lock then; who waits looks at the word
  *        under the lock. One of them sees the other
  * DEATH  a goroutine that dies between its store and the telling, or told and before it made use of
- *        it, leaves others asleep: all who wait in its task's table look again (repair.c, lost)
+ *        it, leaves others asleep: all who wait in its task's table look again (repair.c, lost), after
+ *        it is marked as gone, for they may look while it is still being ended
  */
 #include "core/waits.h"
 #include "shm/kill.h"
@@ -129,4 +130,12 @@ void waits_look_again(struct task *t)
 		sh_lock_take(wq_lock(&w->q[i]), (unsigned)getm->seat);
 		wq_tell_all(&w->q[i]);
 	}
+}
+
+void waits_gone(struct g *g)
+{
+	/* First: whoever is told may look before the rest of its end is done, and would wait for it again. */
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags | GF_GONE), __ATOMIC_RELAXED);
+	KILL_POINT("waits.gone");
+	waits_look_again(g->task);
 }

@@ -21,5 +21,7 @@ int waits_sleep(struct shoal_waitq_ *, struct g *, enum waitreason why, int64_t 
 void waits_wake(struct g *, const void *at, bool all);
 /* All who wait here look again. */
 void waits_look_again(struct task *);
+/* This one will not go on from where it was: who waits for what it was at looks again, and sees that (GF_GONE). */
+void waits_gone(struct g *);
 
 #endif

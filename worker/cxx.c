@@ -103,22 +103,17 @@ int __cxa_guard_acquire(struct guard *);
 void __cxa_guard_release(struct guard *);
 void __cxa_guard_abort(struct guard *);
 
-#define OF_G (1 << 30) /* no thread has such a number */
+#define OF_G (1 << RUN_MARK_BITS) /* no thread has such a number */
 
-/* Who initializes it, and, in the bits between, in which run. */
+/* Who initializes it. */
 static int initializer(struct g *g)
 {
-	uint32_t run = g ? (g_run(g) >> 8 ^ g_run(g)) * G_MAX & (OF_G - 1) : 0;
-
-	return g ? (int)(g_index(g) | run) | OF_G : (int)syscall(SYS_gettid);
+	return g ? (int)run_mark(g) | OF_G : (int)syscall(SYS_gettid);
 }
 
 static bool gone(int by)
 {
-	struct g *g = allg(by & (int)(G_MAX - 1));
-	unsigned state = by & OF_G ? g_state(g) : G_RUNNING;
-
-	return state == G_DEAD || state == G_IDLE || (by & OF_G && initializer(g) != by);
+	return by & OF_G && run_gone((uint32_t)by & ~(uint32_t)OF_G);
 }
 
 /* Until the initializer is done with it; a thread tells nobody. */
@@ -142,10 +137,13 @@ int __cxa_guard_acquire(struct guard *guard)
 	int mine = initializer(g), by;
 
 	while (!atomic_load(&guard->done)) {
-		by = 0;
-		if (atomic_compare_exchange_strong(&guard->by, &by, mine) ||
-		    (gone(by) && atomic_compare_exchange_strong(&guard->by, &by, mine)))
-			return 1;
+		by = atomic_load(&guard->by);
+		if (by == 0 || gone(by)) {
+			if (g)
+				g->flags |= GF_ONCE; /* first: whoever sees the word waits for this one. It stays so until its end */
+			if (atomic_compare_exchange_strong(&guard->by, &by, mine))
+				return 1;
+		}
 		if (by == mine && g)
 			host_misuse("a static of C++ needs itself to be initialized");
 		if (g)

@@ -2,6 +2,7 @@
  * host.c - what a worker lends the core: stacks at fixed addresses, the switch, the loop it idles in.
  * See core/host.h. All state here is private to the process and goes with it.
  */
+#include "core/waits.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -236,8 +237,12 @@ void host_g_end(struct g *g)
 {
 	struct m *m;
 
-	if (__builtin_expect(g->flags & GF_OWN, 0))
-		thread_end(g);
+	if (__builtin_expect(g->flags & (GF_OWN | GF_ONCE), 0)) {
+		if (g->flags & GF_OWN)
+			thread_end(g);
+		if (g->flags & GF_ONCE)
+			waits_gone(g);
+	}
 	m = getm;
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
 			     atomic_load_explicit(&m->out[1].held, memory_order_relaxed), 0))

@@ -84,6 +84,22 @@ static inline uint32_t g_run(const struct g *g) /* not 0; another one for each a
 	return ((uint32_t)(g->gid >> 24) << 8 | (g->attempt & 0xff)) + 1;
 }
 
+/* The run as others note it in a word: the index and seven bits that tell this run from others of the G. Not 0. */
+#define RUN_MARK_BITS 30
+static inline uint32_t run_mark(const struct g *g)
+{
+	return (uint32_t)g_index(g) | ((g_run(g) >> 8 ^ g_run(g)) * G_MAX & ((1u << RUN_MARK_BITS) - 1));
+}
+
+static inline bool run_gone(uint32_t mark)
+{
+	struct g *g = allg(mark & (G_MAX - 1));
+	unsigned state = g_state(g);
+
+	return state == G_DEAD || state == G_IDLE || (__atomic_load_n(&g->flags, __ATOMIC_ACQUIRE) & GF_GONE) ||
+	       run_mark(g) != mark;
+}
+
 static inline void g_fresh(struct g *g)
 {
 	uint32_t run = g_run(g);

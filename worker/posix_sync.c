@@ -540,14 +540,12 @@ REAL(int, pthread_once, (pthread_once_t *o, void (*fn)(void)), o, fn)
 
 static int runs_it(const struct g *g)
 {
-	return (int)(g_index(g) << 2 | 1);
+	return (int)(run_mark(g) << 2 | 1);
 }
 
 static bool is_gone(int by)
 {
-	unsigned state = g_state(allg((unsigned)by >> 2));
-
-	return state == G_DEAD || state == G_IDLE;
+	return run_gone((uint32_t)by >> 2);
 }
 
 static int look_once(void *o)
@@ -561,11 +559,14 @@ struct once_run {
 	pthread_once_t *once;
 	struct g *g;
 	int end; /* what it is when it has been left: by an exception, to be run again */
+	bool inner; /* it is run by the function of another */
 };
 
 static void leave_once(struct once_run *run)
 {
 	atomic_store(ONCE(run->once), run->end);
+	if (!run->inner)
+		run->g->flags &= (uint8_t)~GF_ONCE;
 	waits_wake(run->g, run->once, true);
 }
 
@@ -588,10 +589,17 @@ int pthread_once(pthread_once_t *o, void (*fn)(void))
 	while ((by = atomic_load(ONCE(o))) != ONCE_DONE) {
 		if (by == runs_it(g))
 			host_misuse("pthread_once: it is called from the function that it runs");
-		if ((by == 0 || is_gone(by)) && atomic_compare_exchange_strong(ONCE(o), &by, runs_it(g))) {
-			thread_once(g);
-			run_once(&(struct once_run){o, g, 0}, fn);
-			return 0;
+		if (by == 0 || is_gone(by)) {
+			struct once_run run = {o, g, 0, (g->flags & GF_ONCE) != 0};
+
+			g->flags |= GF_ONCE; /* first: whoever sees the word waits for this one */
+			if (atomic_compare_exchange_strong(ONCE(o), &by, runs_it(g))) {
+				thread_once(g);
+				run_once(&run, fn);
+				return 0;
+			}
+			if (!run.inner)
+				g->flags &= (uint8_t)~GF_ONCE;
 		}
 		await(g, o, look_once, WAIT_PTHREAD_LOCK, 0, &round);
 	}

@@ -227,19 +227,56 @@ static void needs_it(void *arg)
 	MUST(pthread_once(&once, begins) == 0 && n == 1);
 }
 
-static void crashes(void)
+/* Whoever is the first in it never comes to its end; another runs it, and those who wait are told. */
+enum left_by { BY_CRASH, BY_EXIT, BY_CRASH_BEGUN_AGAIN };
+static enum left_by way;
+static uint64_t guard;
+
+int __cxa_guard_acquire(void *);
+void __cxa_guard_release(void *);
+
+static void leaves(void)
 {
-	in++;
-	shoal_sleep(5 * MS);
-	if (in == 1)
+	int turn = ++in;
+
+	shoal_sleep(MS);
+	if (turn == 1 && way == BY_EXIT)
+		shoal_exit();
+	if (turn == 1)
 		*nowhere = 1;
-	n++;
+	else /* no compiler counts it before that */
+		n++;
 }
 
-static void crashes_in_it(void *arg)
+static void needs_left(void *arg)
 {
 	(void)arg;
-	MUST(pthread_once(&left, crashes) == 0 && n == 2);
+	MUST(pthread_once(&left, leaves) == 0 && in == 2 && n == 1);
+}
+
+static void needs_static(void *arg)
+{
+	(void)arg;
+	if (__cxa_guard_acquire(&guard)) {
+		leaves();
+		__cxa_guard_release(&guard);
+	}
+	MUST(in == 2 && n == 1);
+}
+
+static void left_case(enum left_by by, void (*needs)(void *))
+{
+	struct shoal_go_opts o = {.flags = SHOAL_ISOLATED, .attempts = by == BY_CRASH_BEGUN_AGAIN ? 2 : 1};
+
+	way = by;
+	n = 0;
+	in = 0;
+	left = (pthread_once_t)PTHREAD_ONCE_INIT;
+	guard = 0;
+	for (int i = 0; i < 5; i++)
+		shoal_wg_go_with(&wg, &o, needs, NULL, 0);
+	shoal_wg_wait(&wg);
+	MUST(in == 2 && n == 1);
 }
 
 static void once_case(void)
@@ -250,10 +287,11 @@ static void once_case(void)
 		shoal_wg_go(&wg, needs_it, NULL, 0);
 	shoal_wg_wait(&wg);
 	MUST(n == 1);
-	for (int i = 0; i < 5; i++) /* whoever dies in it, another runs it: those who wait are told */
-		shoal_wg_go_with(&wg, &(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, crashes_in_it, NULL, 0);
-	shoal_wg_wait(&wg);
-	MUST(in == 2 && n == 2);
+	for (int i = 0; i < 5; i++)
+		for (enum left_by by = BY_CRASH; by <= BY_CRASH_BEGUN_AGAIN; by++) {
+			left_case(by, needs_left);
+			left_case(by, needs_static);
+		}
 }
 
 static void eats(void *arg)
@@ -521,9 +559,6 @@ static void deadlock_case(void)
 }
 
 /* ---- statics of C++: who dies as it initializes one is not taken for who is in its place ---- */
-
-int __cxa_guard_acquire(void *);
-void __cxa_guard_release(void *);
 
 static uint64_t of_crashed, of_again;
 static _Atomic int runs;
