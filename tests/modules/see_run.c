@@ -6,12 +6,13 @@
  *   dead      all N and the root wait for each other, in way MS: 0 channel, 1 mutex, 2 wait group,
  *             3 join, 4 for ever
  *   dead_at   waits for ever, and says when it begins
- *   procs     the number of Ps is changed N times by four at once
+ *   procs     the number of Ps is changed N times by four at once; MS not 0: while one endlessly spawns itself
  *   alive     what looks like a deadlock for MS milliseconds and is none: N wait, one sleeps
  */
 #include <shoal.h>
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,13 +128,13 @@ static void change_procs(void *arg)
 	}
 }
 
-/* While one endlessly spawns itself, the number of Ps is changed all the time. */
-static int procs(int n)
+static int procs(int n, bool spawning)
 {
 	int many = n / 4, old = shoal_procs(0);
 	static struct shoal_wg changers;
 
-	shoal_wg_go(&wg, spawn_on, &n, sizeof n);
+	if (spawning)
+		shoal_wg_go(&wg, spawn_on, &n, sizeof n);
 	for (int i = 0; i < 4; i++)
 		shoal_wg_go(&changers, change_procs, &many, sizeof many);
 	shoal_wg_wait(&changers);
@@ -169,7 +170,7 @@ int shoal_main(int argc, char **argv)
 		return shoal_recv(never, NULL);
 	}
 	if (strcmp(mode, "procs") == 0)
-		return procs(n);
+		return procs(n, ms != 0);
 	if (strcmp(mode, "alive") == 0)
 		return alive(n, ms);
 	return 2;
