@@ -171,6 +171,33 @@ void sh_robust_hold(_Atomic uint32_t *word)
 	atomic_store(word, (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS);
 }
 
+uint32_t sh_seat_ask(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	uint32_t ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
+
+	atomic_store(&s->claim, (uint64_t)ask << 32);
+	/* The medic waits on the words of the seats it knows: rung, it learns of this one. */
+	atomic_store(&s->liveness, 0);
+	atomic_store(&s->state, SEAT_STARTING);
+	sh_bell();
+	return ask;
+}
+
+bool sh_seat_claim(unsigned seat, uint32_t ask)
+{
+	uint64_t free = (uint64_t)ask << 32;
+
+	return atomic_compare_exchange_strong(&sh_root->seat[seat].claim, &free, free | (uint32_t)getpid());
+}
+
+bool sh_seat_unask(unsigned seat)
+{
+	uint64_t c = atomic_load(&sh_root->seat[seat].claim);
+
+	return !(uint32_t)c && atomic_compare_exchange_strong(&sh_root->seat[seat].claim, &c, c + (1ull << 32));
+}
+
 void sh_seat_take(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -180,6 +207,7 @@ void sh_seat_take(unsigned seat)
 	s->generation++;
 	s->started_ns = sh_now();
 	atomic_store(&s->left, 0);
+	KILL_POINT("seat.take.unheld");
 	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");
 	if (atomic_load(&sh_root->over)) /* after the word: who ends all kills whom he finds by it */

@@ -55,9 +55,11 @@ enum sh_seat_state {
 
 /*
  * A worker's slot. It outlives the process.
- * OWNER  the process in it; state is moved EMPTY/VACANT->STARTING by the supervisor, ->LIVE by
- *        the worker, ->DEAD->VACANT by the medic
- * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes
+ * OWNER  the process in it; state is moved EMPTY/VACANT->STARTING by the supervisor or, while there
+ *        is none, the zygote, ->LIVE by the worker, ->DEAD->VACANT by the medic
+ * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes. One that
+ *        dies before it has stored that word is named by claim; who gives up waiting for one that
+ *        has not even claimed the seat takes the number back first, for it may only be slow
  */
 struct sh_seat {
 	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
@@ -79,7 +81,7 @@ struct sh_seat {
 	_Atomic uint32_t prompt;    /* it sleeps, and is run soon after it wakes: sh_prompt */
 	_Atomic uint32_t stopped;   /* the supervisor has heard that it was stopped: the medic looks */
 	_Atomic uint32_t leave;	    /* asked to go at its next safe point; another takes the seat */
-	_Atomic uint32_t ticket;    /* even: who is cloned with it may take the seat, once; odd: taken */
+	_Atomic uint64_t claim;	    /* number of the last ask for a process, above the pid of the one that came, 0: none yet */
 	struct sh_held held;
 } __attribute__((aligned(128)));
 
@@ -129,6 +131,19 @@ int sh_data_add(uintptr_t start, size_t size);
 void sh_data_remove(uintptr_t start);
 
 /* Called by a process that takes a seat: its robust list gets the seat's liveness word. */
+/*
+ * A process for the seat is asked for: the number with which it may claim it. By who keeps the seats, alone. The seat
+ * is STARTING from here on, and no mark of the last death is left in it: together they would be a death.
+ */
+uint32_t sh_seat_ask(unsigned seat);
+bool sh_seat_claim(unsigned seat, uint32_t ask); /* by the process itself. False: it has come too late */
+bool sh_seat_unask(unsigned seat);		 /* nobody may claim it any more. False: somebody has */
+/* Of who has claimed it, 0: nobody yet. */
+static inline int32_t sh_seat_claimed(const struct sh_seat *s)
+{
+	return (int32_t)(uint32_t)atomic_load(&((struct sh_seat *)s)->claim);
+}
+
 void sh_seat_take(unsigned seat);
 /* The caller's death is marked in the word from now on (FUTEX_OWNER_DIED), and one waiter woken. One word a process. */
 void sh_robust_hold(_Atomic uint32_t *word);

@@ -33,7 +33,6 @@
 
 struct place {
 	pid_t pid;	    /* of the process in it; 0 while a clone is under way */
-	uint32_t ticket;    /* of the clone under way */
 	bool cloning, due;  /* due: the timer runs, or will */
 	uint64_t began_ns;
 	uint64_t restart_ns[AT_ONCE];
@@ -247,12 +246,10 @@ static void child_gone(unsigned seat, int status)
 	}
 }
 
-/* The zygote died over it. Who sits there tells the pid himself: sh_fleet_look. */
+/* The zygote died over it. Who has claimed the seat is named there: find_pid. */
 static void clone_lost(unsigned seat)
 {
-	uint32_t ticket = place[seat].ticket;
-
-	if (atomic_compare_exchange_strong(&seat_at(seat)->ticket, &ticket, ticket + 2))
+	if (sh_seat_unask(seat))
 		clone_into(seat);
 }
 
@@ -295,15 +292,7 @@ static void clone_into(unsigned seat)
 		leaving[nleaving++ % STRANGERS].seat = seat;
 	}
 	place[seat].pid = 0;
-	req.ticket = place[seat].ticket = (atomic_load(&seat_at(seat)->ticket) + 2) & ~1u;
-	atomic_store(&seat_at(seat)->ticket, req.ticket);
-	/*
-	 * The mark of the last death goes first: STARTING with it would be a death. The medic waits on
-	 * the words of the seats it knows: rung, it learns of this one.
-	 */
-	atomic_store(&seat_at(seat)->liveness, 0);
-	atomic_store(&seat_at(seat)->state, SEAT_STARTING);
-	sh_bell();
+	req.ask = sh_seat_ask(seat);
 	sh_link_ask(&req, NULL, 0, cloned, (void *)(uintptr_t)seat);
 }
 
@@ -426,21 +415,25 @@ static bool somebody_works(void)
 	return false;
 }
 
-/* Somebody took the seat of whom the zygote did not live to tell. */
+/* Somebody took the seat of whom the zygote did not live to tell, or told our predecessor. */
 static void find_pid(unsigned seat)
 {
 	struct place *p = &place[seat];
-	pid_t pid = atomic_load(&seat_at(seat)->pid);
+	uint32_t state = atomic_load(&seat_at(seat)->state);
+	pid_t pid = sh_seat_claimed(seat_at(seat));
+	int status;
 
 	if (p->pid || p->cloning || p->due)
 		return;
 	if (seat == SH_SEAT_MEDIC && sh_seat_dead(seat))
 		child_gone(seat, STATUS_UNKNOWN); /* it came and went before we learned of it */
-	if (p->cloning || atomic_load(&seat_at(seat)->state) != SEAT_LIVE || sh_seat_dead(seat) || pid <= 0)
+	if (p->cloning || (state != SEAT_LIVE && state != SEAT_STARTING) || sh_seat_dead(seat) || pid <= 0)
 		return;
 	p->pid = pid;
 	p->began_ns = sh_now();
-	if (!watch_stranger(pid))
+	if (forget_stranger(pid, &status))
+		child_gone(seat, status);
+	else if (!watch_stranger(pid))
 		child_gone(seat, STATUS_UNKNOWN);
 }
 
@@ -504,8 +497,8 @@ void sh_fleet_adopt(unsigned workers)
 			clone_into(seat);
 		else if (state == SEAT_EMPTY)
 			clone_into(seat);
-		else if (state == SEAT_STARTING && !(atomic_load(&seat_at(seat)->ticket) & 1))
-			mark_dead(seat); /* asked for, and never came */
+		else if (state == SEAT_STARTING && sh_seat_unask(seat))
+			mark_dead(seat); /* asked for, and has not come: should it be on its way, it is too late now */
 	}
 	sh_fleet_zygote(atomic_load(&sh_root->zygote));
 	if (!watch_stranger(sh_keeper_pid()))

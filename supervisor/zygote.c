@@ -51,6 +51,7 @@ static uint32_t ninstances;
 static bool bound;	/* all end with the supervisor */
 static bool caretaker;	/* there is no supervisor */
 static bool standby_watched;
+static unsigned late_ms;  /* SHOAL_DEBUG=late=MS: so long a clone gets no processor before it claims its seat */
 static uint64_t cloned_ns[SH_SEATS];
 
 static _Noreturn void serve_all(bool took_over);
@@ -81,9 +82,9 @@ static void fail(struct zrep *rep, int code, const char *what)
 	snprintf(rep->message, sizeof rep->message, "%s: %s", what, strerror(errno));
 }
 
-static uint32_t cloned_with[SH_SEATS]; /* the last ticket of each seat */
+static uint32_t cloned_with[SH_SEATS]; /* the last ask of each seat that has been answered */
 
-static pid_t clone_seat(unsigned seat, uint32_t ticket)
+static pid_t clone_seat(unsigned seat, uint32_t ask)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 	pid_t pid;
@@ -91,13 +92,15 @@ static pid_t clone_seat(unsigned seat, uint32_t ticket)
 	/* The clone itself cannot know it: another load may come before it runs. */
 	s->load_gen = load_gen;
 	cloned_ns[seat] = sh_now();
-	cloned_with[seat] = ticket;
+	cloned_with[seat] = ask;
 	pid = spawn(0x00000400 /* CLONE_FILES */);
 	if (pid)
 		return pid;
 	die_with_supervisor();
+	if (late_ms)
+		nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
 	/* Asked for twice because a zygote died in between: one of the two goes. */
-	if (atomic_load(&sh_root->over) || !atomic_compare_exchange_strong(&s->ticket, &ticket, ticket + 1))
+	if (atomic_load(&sh_root->over) || !sh_seat_claim(seat, ask))
 		_exit(0);
 	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
 	if (seat == SH_SEAT_MEDIC) {
@@ -110,7 +113,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ticket)
 static void do_clone(const struct zreq *req, struct zrep *rep)
 {
 	sh_check(req->seat < SH_SEATS);
-	rep->pid = clone_seat(req->seat, req->ticket);
+	rep->pid = clone_seat(req->seat, req->ask);
 	if (rep->pid < 0)
 		fail(rep, 125, "clone");
 }
@@ -438,22 +441,36 @@ static void keep_descriptors(void)
 
 /* ---- while there is no supervisor ---- */
 
+static bool is_gone(pid_t pid)
+{
+	struct pollfd p = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
+	bool gone = p.fd < 0 ? errno == ESRCH : poll(&p, 1, 0) > 0;
+
+	if (p.fd >= 0)
+		close(p.fd);
+	return gone;
+}
+
+/* It has died, or whoever had it cloned has, before anything in its seat would tell. */
+static bool never_came(unsigned seat)
+{
+	pid_t pid = sh_seat_claimed(&sh_root->seat[seat]);
+
+	/* In this order: of who is gone the word says for good whether it ever held it. */
+	return pid ? is_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unask(seat);
+}
+
 /* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
 static void take_care(void)
 {
 	for (unsigned seat = 0; seat <= sh_ledger->workers && seat < SH_SEATS; seat++) {
-		struct sh_seat *s = &sh_root->seat[seat];
-		uint32_t state = atomic_load(&s->state), ticket;
-		bool medic_died = seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat);
+		uint32_t state = atomic_load(&sh_root->seat[seat].state);
 
-		if ((state != SEAT_VACANT && !medic_died) || sh_now() - cloned_ns[seat] < CARE_CLONE_NS)
+		if (sh_now() - cloned_ns[seat] < CARE_CLONE_NS)
 			continue;
-		ticket = (atomic_load(&s->ticket) + 2) & ~1u;
-		atomic_store(&s->ticket, ticket);
-		atomic_store(&s->liveness, 0);
-		atomic_store(&s->state, SEAT_STARTING);
-		sh_bell();
-		clone_seat(seat, ticket);
+		if (state == SEAT_VACANT || (state == SEAT_STARTING && never_came(seat)) ||
+		    (seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat)))
+			clone_seat(seat, sh_seat_ask(seat));
 	}
 }
 
@@ -499,10 +516,10 @@ static void await_request(void)
 static bool no_medic(void)
 {
 	const struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
-	uint32_t ticket = atomic_load(&((struct sh_seat *)s)->ticket);
+	uint64_t claim = atomic_load(&((struct sh_seat *)s)->claim);
 
-	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&((struct sh_seat *)s)->state) == SEAT_STARTING && !(ticket & 1) &&
-					       ticket != cloned_with[SH_SEAT_MEDIC]);
+	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&((struct sh_seat *)s)->state) == SEAT_STARTING && !(uint32_t)claim &&
+					       (uint32_t)(claim >> 32) != cloned_with[SH_SEAT_MEDIC]);
 }
 
 /*
@@ -527,6 +544,7 @@ static _Noreturn void serve_all(bool took_over)
 	int fds[3], nfds;
 
 	prctl(PR_SET_NAME, "shoal-zygote");
+	caretaker &= !took_over; /* as it was when this standby was cloned: ZFD_WATCH tells */
 	sh_lock_waits = zygote_waits;
 	sh_prompt(0, true);
 	sh_robust_hold(&sh_root->zygote_word);
@@ -550,9 +568,11 @@ static _Noreturn void serve_all(bool took_over)
 
 _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 {
+	const char *env = getenv("SHOAL_DEBUG"), *late = env ? strstr(env, "late=") : NULL;
 	struct rlimit core;
 
 	sock = s;
+	late_ms = late ? (unsigned)atoi(late + strlen("late=")) : 0;
 	bound = bound_to_supervisor;
 	die_with_supervisor();
 	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */

@@ -48,7 +48,7 @@ enum zygote_op {
 
 struct zreq {
 	uint32_t op, serial, seat, instance;
-	uint32_t ticket; /* Z_CLONE: of the seat */
+	uint32_t ask; /* Z_CLONE: number of the claim to the seat */
 	int32_t pid;
 	char name[Z_NAME];  /* of the module, for messages */
 	char entry[Z_NAME];
