@@ -34,6 +34,15 @@ static struct row {
 static unsigned nrows, nfailed, failed_before; /* failed_before: the part began */
 static bool json, mapped;
 
+static const struct part {
+	const char *name;
+	void (*run)(void);
+	bool by_name; /* only */
+} part[] = {{"crash", part_crash, false}, {"kill", part_kill, false}, {"stop", part_stop, false}, {"repair", part_repair, false},
+	    {"module", part_module, false}, {"policy", part_policy, false}, {"supervisor", part_supervisor, false},
+	    {"ends", part_ends, false}, {"books", part_books, false}, {"pids", part_pids, false}, {"few-pids", part_few_pids, true}};
+#define NPARTS (sizeof part / sizeof *part)
+
 /* ---- a runtime of its own ---- */
 
 int sh(const char *fmt, ...)
@@ -80,6 +89,29 @@ void runtime_map(void)
 		failed("the segment is not to be had");
 		exit(1);
 	}
+}
+
+/* Interrupted, or nobody reads on: the runtime does not stay behind. */
+static void on_end(int sig)
+{
+	pid_t pid = *dir ? fork() : -1;
+
+	if (pid == 0) {
+		alarm(20);
+		execl("build/shoal", "shoal", "stop", "--now", (char *)NULL);
+		_exit(127);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	_exit(128 + sig);
+}
+
+static void usage(FILE *to)
+{
+	fputs("usage: faults [--quick] [--json] [PART]...\nparts:", to);
+	for (size_t k = 0; k < NPARTS; k++)
+		fprintf(to, " %s", part[k].name);
+	fputs("\nFAULTS_LONG=N: N times as much of all that is counted\n", to);
 }
 
 void runtime_start(const char *debug, const char *options)
@@ -315,13 +347,13 @@ static void print_json(void)
 	printf("], \"failed\": %u}\n", nfailed);
 }
 
-static const struct part {
-	const char *name;
-	void (*run)(void);
-	bool by_name; /* only */
-} part[] = {{"crash", part_crash, false}, {"kill", part_kill, false}, {"stop", part_stop, false}, {"repair", part_repair, false},
-	    {"module", part_module, false}, {"policy", part_policy, false}, {"supervisor", part_supervisor, false},
-	    {"ends", part_ends, false}, {"books", part_books, false}, {"pids", part_pids, false}, {"few-pids", part_few_pids, true}};
+static bool is_part(const char *name)
+{
+	for (size_t k = 0; k < NPARTS; k++)
+		if (strcmp(name, part[k].name) == 0)
+			return true;
+	return false;
+}
 
 static bool asked_for(const struct part *p, char **names)
 {
@@ -333,18 +365,39 @@ static bool asked_for(const struct part *p, char **names)
 	return false;
 }
 
+static int unknown(const char *what)
+{
+	fprintf(stderr, "faults: what is '%s'?\n", what);
+	usage(stderr);
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
+	static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
 	int i = 1;
 
 	for (; i < argc && argv[i][0] == '-'; i++) {
-		quick |= strcmp(argv[i], "--quick") == 0;
-		json |= strcmp(argv[i], "--json") == 0;
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			usage(stdout);
+			return 0;
+		}
+		if (strcmp(argv[i], "--quick") == 0)
+			quick = true;
+		else if (strcmp(argv[i], "--json") == 0)
+			json = true;
+		else
+			return unknown(argv[i]);
 	}
+	for (int k = i; k < argc; k++)
+		if (!is_part(argv[k]))
+			return unknown(argv[k]);
 	if (getenv("FAULTS_LONG") && atoi(getenv("FAULTS_LONG")) > 0)
 		effort = (unsigned)atoi(getenv("FAULTS_LONG"));
 	prctl(PR_SET_TIMERSLACK, 1);
-	for (size_t k = 0; k < sizeof part / sizeof *part; k++)
+	for (size_t k = 0; k < sizeof ends / sizeof *ends; k++)
+		signal(ends[k], on_end);
+	for (size_t k = 0; k < NPARTS; k++)
 		if (asked_for(&part[k], argv + i))
 			part[k].run();
 	if (json)

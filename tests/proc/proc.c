@@ -37,3 +37,9 @@ void stop(void)
 	cr_expect_eq(sh("build/shoal stop --now 2>&1"), 0, "%s", text);
 	sh("rm -rf %s", dir);
 }
+
+int count_workers(void)
+{
+	sh("build/shoal workers | awk 'NR > 1 && $2 != \"-\" && $3 != \"starting\" { n++ } END { print n + 0 }'");
+	return atoi(text);
+}

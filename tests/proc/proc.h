@@ -18,6 +18,10 @@ int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void start(void); /* two Ps */
 void stop(void);  /* after an audit */
 
+/* Workers that are there and have what they need. More come when system calls last. */
+int count_workers(void);
+#define FDS_OF_A_WORKER 5 /* its loop's, and its seat's, in the table that all of them share */
+
 #define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = 60, ##__VA_ARGS__)
 
 #endif

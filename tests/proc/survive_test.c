@@ -304,18 +304,10 @@ Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = star
 
 /* ---- what is left ---- */
 
-#define FDS_OF_A_WORKER 5 /* its loop's, and its seat's */
-
 static int lines_of(const char *command)
 {
 	sh("%s", command);
 	return atoi(text);
-}
-
-/* There may be more of them than at the start: system calls that last have more cloned. */
-static int count_workers(void)
-{
-	return lines_of("ps -eo comm,args | grep -c \"^shoal-worker.*$SHOAL_SOCKET\"");
 }
 
 /* T8: what workers and tasks had is back, however they ended. */
