@@ -160,15 +160,25 @@ static struct {
 	struct robust_list entry;
 } robust;
 
-void sh_robust_hold(_Atomic uint32_t *word)
+/* From now on the kernel marks the word if it names us when we die. With FUTEX_WAITERS set it wakes one who waits. */
+static uint32_t robust_on(_Atomic uint32_t *word)
 {
 	robust.head.list.next = &robust.entry;
 	robust.entry.next = &robust.head.list;
 	robust.head.futex_offset = (long)((char *)word - (char *)&robust.entry);
 	robust.head.list_op_pending = NULL;
 	sh_check(syscall(SYS_set_robust_list, &robust.head, sizeof robust.head) == 0);
-	/* With FUTEX_WAITERS set the kernel wakes a waiter when it marks the word. */
-	atomic_store(word, (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS);
+	return (uint32_t)syscall(SYS_gettid) | FUTEX_WAITERS;
+}
+
+void sh_robust_hold(_Atomic uint32_t *word)
+{
+	atomic_store(word, robust_on(word));
+}
+
+bool sh_robust_take(_Atomic uint32_t *word, uint32_t was)
+{
+	return atomic_compare_exchange_strong(word, &was, robust_on(word));
 }
 
 uint32_t sh_seat_ask(unsigned seat)

@@ -130,7 +130,6 @@ int sh_shared(const void *p);
 int sh_data_add(uintptr_t start, size_t size);
 void sh_data_remove(uintptr_t start);
 
-/* Called by a process that takes a seat: its robust list gets the seat's liveness word. */
 /*
  * A process for the seat is asked for: the number with which it may claim it. By who keeps the seats, alone. The seat
  * is STARTING from here on, and no mark of the last death is left in it: together they would be a death.
@@ -144,9 +143,10 @@ static inline int32_t sh_seat_claimed(const struct sh_seat *s)
 	return (int32_t)(uint32_t)atomic_load(&((struct sh_seat *)s)->claim);
 }
 
-void sh_seat_take(unsigned seat);
+void sh_seat_take(unsigned seat); /* by who has claimed it: its robust list gets the seat's liveness word */
 /* The caller's death is marked in the word from now on (FUTEX_OWNER_DIED), and one waiter woken. One word a process. */
 void sh_robust_hold(_Atomic uint32_t *word);
+bool sh_robust_take(_Atomic uint32_t *word, uint32_t was); /* the same if the word is still as it was; else false */
 /* Whether the process in the seat is known dead (kernel has marked the word). */
 int sh_seat_dead(unsigned seat);
 /* Wakes a worker that sleeps in its loop. From a process of the workers' descriptor table. */

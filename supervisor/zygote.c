@@ -138,7 +138,7 @@ static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 		nap_on(&sh_root->zygote_word, word, 1000);
 	dead = atomic_load(&sh_root->zygote_word);
 	if (gen < atomic_load(&sh_root->load_gen) || atomic_load(&sh_root->over) || !(dead & FUTEX_OWNER_DIED) ||
-	    !atomic_compare_exchange_strong(&sh_root->zygote_word, &dead, 0)) {
+	    !sh_robust_take(&sh_root->zygote_word, dead)) { /* from one word to the next: there is always somebody to be missed */
 		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0); /* the wake was for another */
 		_exit(0);
 	}
@@ -547,7 +547,8 @@ static _Noreturn void serve_all(bool took_over)
 	caretaker &= !took_over; /* as it was when this standby was cloned: ZFD_WATCH tells */
 	sh_lock_waits = zygote_waits;
 	sh_prompt(0, true);
-	sh_robust_hold(&sh_root->zygote_word);
+	if (!took_over)
+		sh_robust_hold(&sh_root->zygote_word);
 	atomic_store(&sh_root->zygote, getpid());
 	if (took_over)
 		send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
