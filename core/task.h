@@ -59,7 +59,8 @@ struct task_own {
 	_Atomic(void *) host;	  /* what gethostbyname gives out */
 	_Atomic(void *) user, group; /* what getpwnam, getgrnam and their like give out */
 	void *random;		  /* the sequence of rand() */
-	void *handlers;		  /* atexit's */
+	void *handlers;		  /* atexit's, */
+	void *quick_handlers;	  /* and at_quick_exit's */
 	_Atomic(void *) keys;	  /* of pthread_key_create */
 	_Atomic(void *) signals;  /* handlers, mask, what is pending */
 	_Atomic(void *) alarm;	  /* the timer of setitimer */

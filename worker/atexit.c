@@ -1,6 +1,6 @@
 /*
- * atexit.c - what a task wants done at its end: when main returns or anybody calls exit. libc's own
- * list is the process's, and a worker ends when no task does.
+ * atexit.c - what a task wants done at its end: when main returns or anybody calls exit, or quick_exit.
+ * libc's own lists are the process's, and a worker ends when no task does.
  *
  * LOCK   task->lock
  * DEATH  a handler is off the list before it is called: none runs twice
@@ -11,6 +11,8 @@
 #include "worker/worker.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 struct handler {
 	struct handler *next;
@@ -19,53 +21,91 @@ struct handler {
 };
 
 int __cxa_atexit(void (*fn)(void *), void *arg, void *module);
+int __cxa_at_quick_exit(void (*fn)(void *), void *module);
 
-/* What atexit() and the destructors of C++ come down to. */
-int __cxa_atexit(void (*fn)(void *), void *arg, void *module)
+static int list(struct g *g, void **head, void (*fn)(void *), void *arg)
 {
-	static int (*libc)(void (*)(void *), void *, void *);
-	struct g *g = on_g();
-	struct handler *h;
+	struct handler *h = g_alloc(g, sizeof *h);
 
-	if (!g) {
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_atexit");
-		return libc(fn, arg, module);
-	}
-	h = g_alloc(g, sizeof *h);
 	if (!h)
 		return -1;
 	h->fn = fn;
 	h->arg = arg;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	h->next = g->task->own.handlers;
-	g->task->own.handlers = h;
+	h->next = *head;
+	*head = h;
 	KILL_POINT("atexit.listed");
 	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 	releasem();
 	return 0;
 }
 
+/* What atexit() and the destructors of C++ come down to. */
+int __cxa_atexit(void (*fn)(void *), void *arg, void *module)
+{
+	static int (*libc)(void (*)(void *), void *, void *);
+	struct g *g = on_g();
+
+	if (g)
+		return list(g, &g->task->own.handlers, fn, arg);
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_atexit");
+	return libc(fn, arg, module);
+}
+
+int __cxa_at_quick_exit(void (*fn)(void *), void *module)
+{
+	static int (*libc)(void (*)(void *), void *);
+	struct g *g = on_g();
+
+	if (g)
+		return list(g, &g->task->own.quick_handlers, fn, NULL);
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_at_quick_exit");
+	return libc(fn, module);
+}
+
 /* The last to be listed first. One that calls exit leaves the rest to that call. */
-void host_task_exit(struct g *g)
+static void call_all(struct g *g, void **head)
 {
 	struct handler *h;
 
 	for (;;) {
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-		h = g->task->own.handlers;
+		h = *head;
 		if (h)
-			g->task->own.handlers = h->next;
+			*head = h->next;
 		KILL_POINT("atexit.taken");
 		sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 		releasem();
 		if (!h)
-			break;
+			return;
 		h->fn(h->arg);
 		g_free(g, h);
 	}
+}
+
+void host_task_exit(struct g *g)
+{
+	call_all(g, &g->task->own.handlers);
 	g->flags &= (uint8_t)~GF_OWN; /* what else it has of its own is not ended by an end of the task */
 	streams_flush(g);
+}
+
+/* As C has it: none of exit's handlers, and what is in streams is not written. */
+void quick_exit(int code)
+{
+	static void (*libc)(int);
+	struct g *g = on_g();
+
+	if (g) {
+		call_all(g, &g->task->own.quick_handlers);
+		_exit(code);
+	}
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "quick_exit");
+	libc(code);
+	abort();
 }

@@ -150,6 +150,25 @@ static void leave(void *arg)
 	exit(3);
 }
 
+static void quickly(void)
+{
+	write(1, "a quick handler\n", 16);
+}
+
+static void leave_quickly(void *arg)
+{
+	(void)arg;
+	quick_exit(4);
+}
+
+static int quick(void)
+{
+	must(atexit(first) == 0 && at_quick_exit(quickly) == 0 && at_quick_exit(quickly) == 0, "at_quick_exit");
+	shoal_go(leave_quickly, NULL, 0);
+	shoal_sleep(SHOAL_FOREVER);
+	return 0;
+}
+
 static int redirect(const char *path)
 {
 	int saved = dup(1);
@@ -169,6 +188,8 @@ int shoal_main(int argc, char **argv)
 		return set();
 	if (argc > 1 && !strcmp(argv[1], "fresh"))
 		return fresh();
+	if (argc > 1 && !strcmp(argv[1], "quick"))
+		return quick();
 	if (argc > 2 && !strcmp(argv[1], "redirect"))
 		return redirect(argv[2]);
 	atexit(first);

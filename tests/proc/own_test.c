@@ -14,6 +14,8 @@ PROC_TEST(what_is_per_process_is_the_tasks)
 	}
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so exit %s/kept 2>&1", dir), 3, "%s", text);
 	cr_expect_str_eq(text, "the last handler\n");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so quick 2>&1"), 4, "%s", text);
+	cr_expect_str_eq(text, "a quick handler\na quick handler\n");
 	cr_expect_eq(sh("cat %s/kept", dir), 0);
 	cr_expect_str_eq(text, "kept\n");
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so redirect %s/out 2>&1", dir), 0, "%s", text);
