@@ -275,7 +275,8 @@ int shoal_main(int argc, char **argv)
 			try(i, 1, 0);	   /* before */
 		}
 	net_at = "cleanup";
-	MUST(system("rm -r /tmp/shoal-net-cancel.??????") == 0);
+	sprintf(big, "rm -r %s", dir);
+	MUST(system(big) == 0);
 	puts("ok");
 	return 0;
 }

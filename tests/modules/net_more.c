@@ -326,11 +326,11 @@ static void opens_to_write(void *arg)
 
 static void fifo_case(void)
 {
-	char path[] = "/tmp/shoal-net-more-fifo", b[32];
+	char path[] = "/tmp/shoal-net-more.XXXXXX", b[32];
 	int a, c;
 	FILE *f;
 
-	unlink(path);
+	MUST(close(mkstemp(path)) == 0 && unlink(path) == 0);
 	MUST(mkfifo(path, 0600) == 0);
 	shoal_wg_go(&wg, opens_to_write, path, sizeof path);
 	MUST((f = fopen(path, "r")) && fscanf(f, "%d %d", &a, &c) == 2 && a == 12 && c == 34);

@@ -13,7 +13,7 @@
 
 static struct shoal_wg wg;
 static FILE *f;
-static char path[64];
+static char path[] = "/tmp/shoal-net-streams.XXXXXX";
 static _Atomic int seen[WRITERS][LINES], total;
 
 static void vline(const char *fmt, ...)
@@ -201,15 +201,12 @@ int shoal_main(int argc, char **argv)
 {
 	static const struct net_case cases[] = {{"file", file_case}, {"socket", socket_case}, {"locks", locks_case}, {"end", end_case}, {"reopen", reopen_case}};
 
-	snprintf(path, sizeof path, "/tmp/shoal-net-streams.%lu", (unsigned long)shoal_self());
+	MUST(close(mkstemp(path)) == 0);
 	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)
 		if (!strcmp(argv[1], cases[i].name)) {
 			cases[i].fn();
-			if (!strcmp(argv[1], "end")) {
-				char *cat;
-
-				MUST(asprintf(&cat, "%s", path) > 0 && rename(path, "/tmp/shoal-net-streams.kept") == 0);
-			}
+			if (argc > 2)
+				MUST(rename(path, argv[2]) == 0);
 			unlink(path);
 			puts("ok");
 			return 0;

@@ -4,7 +4,7 @@
  *   all      one that goes through everything, and computes in the end until FILE is there; prints its
  *            number
  *   reasons  one that waits for each reason there is, for MS milliseconds
- *   calls    N in system calls that block, for MS milliseconds
+ *   calls    N in system calls that block, for MS milliseconds, or until there is a file FILE
  *   crowd    N that end at once, M times over: Gs are used again
  */
 #include <shoal.h>
@@ -196,9 +196,10 @@ static int reasons(int ms)
 
 /* ---- calls, crowd ---- */
 
-static int calls(int n, int ms)
+static int calls(int n, int ms, const char *until)
 {
 	int fd = open(path, O_RDWR);
+	int64_t over_at;
 
 	flock(fd, LOCK_EX);
 	for (int i = 0; i < n; i++)
@@ -207,7 +208,8 @@ static int calls(int n, int ms)
 		shoal_sleep(MS);
 	printf("%d wait\n", n);
 	fflush(stdout);
-	shoal_sleep(ms * MS);
+	for (over_at = shoal_now() + ms * MS; shoal_now() < over_at && (!until || access(until, F_OK) < 0);)
+		shoal_sleep(10 * MS);
 	flock(fd, LOCK_UN);
 	shoal_wg_wait(&wg);
 	return 0;
@@ -244,7 +246,7 @@ int shoal_main(int argc, char **argv)
 	else if (strcmp(mode, "reasons") == 0)
 		r = reasons(ms);
 	else if (strcmp(mode, "calls") == 0)
-		r = calls(n, ms);
+		r = calls(n, ms, argc > 4 ? argv[4] : NULL);
 	else if (strcmp(mode, "crowd") == 0)
 		r = crowd(n, ms);
 	unlink(path);
