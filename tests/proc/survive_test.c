@@ -416,3 +416,45 @@ SURVIVE_TEST(whatever_the_order_and_clones_come_late)
 	every_order(2);
 	cr_expect_eq(sh("grep 'check failed' %s/s.log", dir), 1, "%s", text);
 }
+
+/* Some of those who are there, in any order, with pauses; who is killed twice is gone by then. */
+static unsigned kill_some(unsigned seed)
+{
+	unsigned n = 1 + (unsigned)rand() % 4;
+	int pid[4];
+
+	for (int i = 0; i < 4; i++)
+		pid[i] = pid_for_sure(whom[i]);
+	for (unsigned i = 0; i < n; i++) {
+		int victim = pid[rand() % 4];
+
+		if (victim > 1)
+			kill(victim, SIGKILL);
+		usleep((useconds_t)(rand() % 4) * 10000);
+	}
+	cr_expect(sh("timeout 20 build/shoal start 2>&1") == 0 || strstr(text, "runs already"), "seed %u: %s", seed, text);
+	return n;
+}
+
+SURVIVE_TEST(whoever_and_whenever)
+{
+	unsigned seed = (unsigned)time(NULL), kills = 0;
+
+	setenv("SHOAL_DEBUG", "nodelay,late=5", 1);
+	cr_expect_eq(sh("build/shoal stop --now && build/shoal start --procs 2 2>&1"), 0, "%s", text);
+	srand(seed);
+	for (int round = 0; round < 15; round++) {
+		long id[3];
+
+		for (int i = 0; i < 3; i++) {
+			cr_assert_eq(sh("timeout 20 build/shoal submit --attempts 200 build/tests/modules/kill_work.so 2>&1"), 0, "%s", text);
+			id[i] = atol(text);
+		}
+		for (int again = rand() % 4; again >= 0; again--)
+			kills += kill_some(seed);
+		for (int i = 0; i < 3; i++)
+			cr_expect_eq(sh("timeout 30 build/shoal wait %ld 2>&1", id[i]), 0, "seed %u, round %d, task %d: %s", seed, round, i, text);
+		cr_expect_eq(sh("timeout 20 build/shoal check 2>&1"), 0, "seed %u, round %d: %s", seed, round, text);
+	}
+	fprintf(stderr, "seed %u: %u kills, 45 tasks, none lost\n", seed, kills);
+}
