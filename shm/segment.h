@@ -138,9 +138,9 @@ uint32_t sh_seat_ask(unsigned seat);
 bool sh_seat_claim(unsigned seat, uint32_t ask); /* by the process itself. False: it has come too late */
 bool sh_seat_unask(unsigned seat);		 /* nobody may claim it any more. False: somebody has */
 /* Of who has claimed it, 0: nobody yet. */
-static inline int32_t sh_seat_claimed(const struct sh_seat *s)
+static inline int32_t sh_seat_claimed(struct sh_seat *s)
 {
-	return (int32_t)(uint32_t)atomic_load(&((struct sh_seat *)s)->claim);
+	return (int32_t)(uint32_t)atomic_load(&s->claim);
 }
 
 void sh_seat_take(unsigned seat); /* by who has claimed it: its robust list gets the seat's liveness word */

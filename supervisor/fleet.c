@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,15 +99,9 @@ static void mark_dead(unsigned seat)
 	sh_bell();
 }
 
-/* A zombie whose parent takes its time is not. */
 static bool alive(pid_t pid)
 {
-	struct pollfd p = {pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1, POLLIN, 0};
-	bool gone_already = p.fd < 0 || poll(&p, 1, 0) != 0;
-
-	if (p.fd >= 0)
-		close(p.fd);
-	return !gone_already;
+	return pid > 0 && !sh_process_gone(pid);
 }
 
 /* Who lives is another process, which has the number of one that was nobody's when it was reaped. */

@@ -1,11 +1,12 @@
 /*
- * log.c - the one way to the log. See log.h.
+ * log.c - the one way to the log, and to SHOAL_DEBUG. See log.h.
  */
 #include "supervisor/log.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,4 +50,11 @@ const char *sh_signal_name(int sig)
 			snprintf(text[sig], sizeof text[sig], "signal %d", sig);
 	}
 	return text[sig];
+}
+
+long sh_debug_number(const char *key, long none)
+{
+	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, key) : NULL;
+
+	return at ? atol(at + strlen(key)) : none;
 }

@@ -1,5 +1,5 @@
 /*
- * log.h - one line to the log, from the supervisor, the zygote and the medic.
+ * log.h - what supervisor, zygote and medic all use: one line to the log, and what SHOAL_DEBUG says.
  */
 #ifndef SUPERVISOR_LOG_H
 #define SUPERVISOR_LOG_H
@@ -9,5 +9,8 @@ void sh_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* "SIGSEGV" for 11; a number as text for those without a name. Static. */
 const char *sh_signal_name(int sig);
+
+/* The number behind a key such as "hung=" in SHOAL_DEBUG; none if the key is not there. */
+long sh_debug_number(const char *key, long none);
 
 #endif

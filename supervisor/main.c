@@ -290,8 +290,7 @@ static void watch_signals(void)
 /* SHOAL_DEBUG=schedtrace=1000,... */
 static void start_trace(void)
 {
-	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "schedtrace=") : NULL;
-	long ms = at ? atol(at + strlen("schedtrace=")) : 0;
+	long ms = sh_debug_number("schedtrace=", 0);
 
 	uv_timer_init(sh_loop, &trace_timer);
 	if (ms > 0)

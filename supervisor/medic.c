@@ -372,10 +372,10 @@ static void sleep_for(uint32_t bell, int64_t ns)
 /* SHOAL_DEBUG=hung=MS: tests do not wait half a minute. */
 static void set_patience(void)
 {
-	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "hung=") : NULL;
+	long ms = sh_debug_number("hung=", 0);
 
-	if (at && atol(at + strlen("hung=")) > 0)
-		fence_call_ns = atol(at + strlen("hung=")) * 1000000l;
+	if (ms > 0)
+		fence_call_ns = ms * 1000000l;
 }
 
 static void begin(void)

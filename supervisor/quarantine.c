@@ -13,10 +13,10 @@
 static uint64_t quarantine_ns(void)
 {
 	static uint64_t ns;
-	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "quarantine=") : NULL;
+	long s = sh_debug_number("quarantine=", -1);
 
 	if (!ns)
-		ns = at ? (uint64_t)atol(at + strlen("quarantine=")) * 1000000000u + 1 : CRASHES_NS;
+		ns = s >= 0 ? (uint64_t)s * 1000000000u + 1 : CRASHES_NS;
 	return ns;
 }
 

@@ -25,9 +25,9 @@ static uint32_t generation[SEATS_MAX]; /* of who was there when it was held; 0: 
 
 static uint64_t again_ns(void)
 {
-	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, "sweep=") : NULL;
+	long ms = sh_debug_number("sweep=", 0);
 
-	return at && atol(at + strlen("sweep=")) > 0 ? (uint64_t)atol(at + strlen("sweep=")) * 1000000u : AGAIN_NS;
+	return ms > 0 ? (uint64_t)ms * 1000000u : AGAIN_NS;
 }
 
 static void later(void)

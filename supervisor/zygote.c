@@ -441,7 +441,7 @@ static void keep_descriptors(void)
 
 /* ---- while there is no supervisor ---- */
 
-static bool is_gone(pid_t pid)
+bool sh_process_gone(int pid)
 {
 	struct pollfd p = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
 	bool gone = p.fd < 0 ? errno == ESRCH : poll(&p, 1, 0) > 0;
@@ -457,7 +457,7 @@ static bool never_came(unsigned seat)
 	pid_t pid = sh_seat_claimed(&sh_root->seat[seat]);
 
 	/* In this order: of who is gone the word says for good whether it ever held it. */
-	return pid ? is_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unask(seat);
+	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unask(seat);
 }
 
 /* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
@@ -515,10 +515,10 @@ static void await_request(void)
 /* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
 static bool no_medic(void)
 {
-	const struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
-	uint64_t claim = atomic_load(&((struct sh_seat *)s)->claim);
+	struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
+	uint64_t claim = atomic_load(&s->claim);
 
-	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&((struct sh_seat *)s)->state) == SEAT_STARTING && !(uint32_t)claim &&
+	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&s->state) == SEAT_STARTING && !(uint32_t)claim &&
 					       (uint32_t)(claim >> 32) != cloned_with[SH_SEAT_MEDIC]);
 }
 
@@ -569,11 +569,10 @@ static _Noreturn void serve_all(bool took_over)
 
 _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 {
-	const char *env = getenv("SHOAL_DEBUG"), *late = env ? strstr(env, "late=") : NULL;
 	struct rlimit core;
 
 	sock = s;
-	late_ms = late ? (unsigned)atoi(late + strlen("late=")) : 0;
+	late_ms = (unsigned)sh_debug_number("late=", 0);
 	bound = bound_to_supervisor;
 	die_with_supervisor();
 	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */

@@ -44,6 +44,8 @@ enum zygote_op {
 	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
 };
 
+bool sh_process_gone(int pid); /* also one that nobody has reaped yet */
+
 #define Z_NAME 64
 
 struct zreq {

@@ -1,0 +1,80 @@
+/*
+ * seat_test.c - who may take a seat: one for each ask, and none when the ask was taken back.
+ */
+#include "shm/segment.h"
+
+#include <criterion/criterion.h>
+#include <linux/futex.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SEAT 3
+
+static void set_up(void)
+{
+	cr_assert(sh_segment_create(16ul << 20) >= 0);
+}
+
+Test(seat, is_claimed_once, .init = set_up)
+{
+	uint32_t ask = sh_seat_ask(SEAT);
+
+	cr_expect_eq(atomic_load(&sh_root->seat[SEAT].state), SEAT_STARTING);
+	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), 0);
+	cr_expect(sh_seat_claim(SEAT, ask));
+	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), getpid());
+	cr_expect(!sh_seat_claim(SEAT, ask), "two in one seat");
+	cr_expect(!sh_seat_unask(SEAT), "who has come is not sent away");
+	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), getpid());
+}
+
+Test(seat, is_not_for_who_comes_too_late, .init = set_up)
+{
+	uint32_t first = sh_seat_ask(SEAT), second;
+
+	cr_expect(sh_seat_unask(SEAT));
+	cr_expect(!sh_seat_claim(SEAT, first), "taken back, and claimed");
+	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), 0);
+	second = sh_seat_ask(SEAT);
+	cr_expect_neq(second, first);
+	cr_expect(!sh_seat_claim(SEAT, first), "of an earlier ask");
+	cr_expect(sh_seat_claim(SEAT, second));
+}
+
+/* The mark of the last death would end the next process before it began. */
+Test(seat, has_no_mark_of_the_last_death_when_it_is_asked_for, .init = set_up)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		sh_seat_take(SEAT);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(child, NULL, 0), child);
+	cr_expect(sh_seat_dead(SEAT));
+	sh_seat_ask(SEAT);
+	cr_expect(!sh_seat_dead(SEAT));
+}
+
+/* From a death's mark to another's number: of two who see it one has it, and his own death is marked. */
+Test(seat, word_is_taken_by_one, .init = set_up)
+{
+	_Atomic uint32_t *word = &sh_root->zygote_word;
+	uint32_t dead;
+	int status;
+	pid_t child;
+
+	child = fork();
+	if (child == 0) {
+		sh_robust_hold(word);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(child, NULL, 0), child);
+	dead = atomic_load(word);
+	child = fork();
+	if (child == 0)
+		_exit(sh_robust_take(word, dead) && !sh_robust_take(word, dead) ? 0 : 1);
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_expect_eq(status, 0);
+	cr_expect(atomic_load(word) & FUTEX_OWNER_DIED, "its own death is marked");
+}
