@@ -33,7 +33,8 @@ static bool in_ring(const struct p *p, const struct g *g)
 
 	if (atomic_load(&((struct p *)p)->runnext) == g)
 		return true;
-	for (uint32_t i = atomic_load(&((struct p *)p)->hand_at); i < atomic_load(&((struct p *)p)->hand_n) && i < RUNQ_HAND; i++)
+	for (uint32_t i = atomic_load(&((struct p *)p)->hand_at);
+	     i < atomic_load(&((struct p *)p)->hand_n) && i < RUNQ_HAND; i++)
 		if (atomic_load(&((struct p *)p)->hand[i]) == g)
 			return true;
 	for (; h != t && t - h <= RUNQ_SIZE; h++)
@@ -66,14 +67,10 @@ struct waitq *queue_waited_in(const struct sudog *sg)
 	struct sh_lock *l = sg->queue;
 
 	switch (l->kind) {
-	case SH_LOCK_CHAN:
-		return queue_of((struct shoal_chan *)l, sg);
-	case SH_LOCK_RWMUTEX:
-		return wq_queue(&((struct shoal_rwmutex *)l)->q);
-	case SH_LOCK_WAITQ:
-		return wq_queue((struct shoal_waitq_ *)l);
-	default: /* joiners are a list of their own */
-		return NULL;
+	case SH_LOCK_CHAN: return queue_of((struct shoal_chan *)l, sg);
+	case SH_LOCK_RWMUTEX: return wq_queue(&((struct shoal_rwmutex *)l)->q);
+	case SH_LOCK_WAITQ: return wq_queue((struct shoal_waitq_ *)l);
+	default: /* joiners are a list of their own */ return NULL;
 	}
 }
 
@@ -91,9 +88,11 @@ static const char *sudog_fault(const struct sudog *sg)
 	q = queue_waited_in(sg);
 	if (!q || atomic_load(&l->owner))
 		return NULL;
-	known = (q->first == sg ? !sg->prev : waitq_has(q, sg)) && (sg->next ? sh_in_segment(sg->next) && sg->next->prev == sg : q->last == sg);
-	return known || atomic_load(&l->owner) || atomic_load(&sg->state) != SG_QUEUED || sg->queue != l ?
-		       NULL : "waits in a queue that does not know it: goroutine";
+	known = (q->first == sg ? !sg->prev : waitq_has(q, sg)) &&
+		(sg->next ? sh_in_segment(sg->next) && sg->next->prev == sg : q->last == sg);
+	return known || atomic_load(&l->owner) || atomic_load(&sg->state) != SG_QUEUED || sg->queue != l
+		       ? NULL
+		       : "waits in a queue that does not know it: goroutine";
 }
 
 static const char *wait_fault(struct g *g)
@@ -114,8 +113,7 @@ static const char *g_fault(struct g *g)
 	const char *wrong;
 
 	switch (s & G_STATE) {
-	case G_IDLE:
-		return "a G that was never made whole:";
+	case G_IDLE: return "a G that was never made whole:";
 	case G_RUNNABLE:
 		if (!(s & G_SCAN) && !has_hint(g) && atomic_load(&g->status) == s)
 			return "runnable, but on no queue: goroutine";
@@ -134,10 +132,8 @@ static const char *g_fault(struct g *g)
 		if ((wrong = wait_fault(g)) && atomic_load(&g->status) == s)
 			return wrong;
 		break;
-	case G_DEAD:
-		break;
-	default:
-		return "unknown status: goroutine";
+	case G_DEAD: break;
+	default: return "unknown status: goroutine";
 	}
 	if (res < RES_NONE || res >= SH_SEATS)
 		return "its stack is in no worker: goroutine";

@@ -49,7 +49,8 @@ struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
 struct shoal_chan *chan_known(struct shoal_chan *c, const char *call)
 {
 	if (__builtin_expect((uintptr_t)c - (SH_BASE + SH_OFF_HEAP) >= SH_HEAP_SIZE - sizeof *c || (uintptr_t)c % 8 ||
-			     c->magic != CHAN_MAGIC, 0))
+				     c->magic != CHAN_MAGIC,
+			     0))
 		host_misuse(call);
 	return c;
 }

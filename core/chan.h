@@ -21,7 +21,7 @@ struct shoal_chan {
 
 /* sudog.n of a waiter: the operation in bit 0; of a select's also the number of the case. */
 #define SG_SELECT 0x80000000u
-#define SG_OP(n) ((n) & 1u)
+#define SG_OP(n) ((n)&1u)
 #define SG_CASE(n) (((n) & ~SG_SELECT) >> 1)
 
 static inline struct waitq *queue_of(struct shoal_chan *c, const struct sudog *sg)
@@ -55,7 +55,7 @@ int chan_try_recv(struct shoal_chan *, void *value);
 int chan_block_forever(struct g *, int64_t timeout, enum waitreason);
 struct select_wait *select_wait_of(struct g *); /* for others than g: what it waits with, NULL if it is in no select */
 void select_mend(struct g *, struct shoal_chan *); /* medic: waitq_mend_at for each of its sudogs there */
-bool select_claim(struct sudog *); /* false: another case of its select was chosen, or it is over */
+bool select_claim(struct sudog *);		   /* false: another case of its select was chosen, or it is over */
 
 static inline void copy_value(void *to, const void *from, size_t n)
 {

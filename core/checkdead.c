@@ -55,12 +55,9 @@ static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
 	case WAIT_PTHREAD_LOCK:
 	case WAIT_PTHREAD_COND:
 	case WAIT_PTHREAD_SEM:
-	case WAIT_SIGNAL:
-		return true;
-	case WAIT_JOIN:
-		return same_task(t, g->sudog.queue);
-	default: /* what is not known here may be ended by anybody */
-		return false;
+	case WAIT_SIGNAL: return true;
+	case WAIT_JOIN: return same_task(t, g->sudog.queue);
+	default: /* what is not known here may be ended by anybody */ return false;
 	}
 }
 
@@ -104,9 +101,9 @@ static bool in_hand(const struct task *t)
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY)
 			continue; /* nobody has ever sat there */
 		KILL_POINT("checkdead.hand");
-		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.cleared) || same_task(t, m->note.ready) ||
-		    same_task(t, m->note.kicked) || same_task(t, m->note.g) || same_task(t, m->note.suspend) ||
-		    same_task(t, m->note.scan) || m->note.sg)
+		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.cleared) ||
+		    same_task(t, m->note.ready) || same_task(t, m->note.kicked) || same_task(t, m->note.g) ||
+		    same_task(t, m->note.suspend) || same_task(t, m->note.scan) || m->note.sg)
 			return true;
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_DEAD)
 			return true;
@@ -141,8 +138,8 @@ bool checkdead(struct task *t)
 	struct count before, after;
 	uint64_t born;
 
-	if (atomic_load(&t->state) != TASK_RUNNING || !t->root || atomic_load(&t->cancel) || atomic_load(&t->verdict) || witness_awake(t) ||
-	    in_hand(t))
+	if (atomic_load(&t->state) != TASK_RUNNING || !t->root || atomic_load(&t->cancel) || atomic_load(&t->verdict) ||
+	    witness_awake(t) || in_hand(t))
 		return false;
 	born = births(t);
 	if (!look_at_all(t, &before) || in_hand(t) || !look_at_all(t, &after))

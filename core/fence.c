@@ -17,11 +17,11 @@
 #include "core/host.h"
 #include "core/sched.h"
 
-#define LOOK_NS 10000000	/* between two looks at all, and without a change between them it is worth a question */
-#define WAITS_NS 1000000	/* between two questions about one whom the medic itself waits for */
-#define CALM_NS 100000000	/* between two questions about who holds nobody up */
-#define STOPPED_NS 50000000	/* with a P and a goroutine that runs there, */
-#define AWAY_NS 1000000000	/* or without a P, in a system call */
+#define LOOK_NS 10000000      /* between two looks at all, and without a change between them it is worth a question */
+#define WAITS_NS 1000000      /* between two questions about one whom the medic itself waits for */
+#define CALM_NS 100000000     /* between two questions about who holds nobody up */
+#define STOPPED_NS 50000000   /* with a P and a goroutine that runs there, */
+#define AWAY_NS 1000000000    /* or without a P, in a system call */
 #define CROWDED_NS 1000000000 /* so long some wait at the other Ps before its P is missed */
 #define RUNTIME_NS 1000000000 /* of processor time on the scheduler's stack or with a lock: it never takes that long */
 
@@ -58,7 +58,8 @@ static void *held_by(unsigned seat)
 		if (l && sh_shared(l) && atomic_load(&l->owner) == seat + 1)
 			return l;
 	}
-	if (g >= allg(1) && g < allg(G_MAX) && (atomic_load(&g->status) & G_SCAN) && G_OWNER_SEAT(atomic_load(&g->status)) == (int)seat)
+	if (g >= allg(1) && g < allg(G_MAX) && (atomic_load(&g->status) & G_SCAN) &&
+	    G_OWNER_SEAT(atomic_load(&g->status)) == (int)seat)
 		return g;
 	return NULL;
 }
@@ -197,7 +198,8 @@ bool fence_look(int64_t now)
 		return told;
 	looked = now;
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
-		if (((state = atomic_load(&sh_root->seat[i].state)) == SEAT_LIVE || state == SEAT_STARTING) && !sh_seat_dead(i)) {
+		if (((state = atomic_load(&sh_root->seat[i].state)) == SEAT_LIVE || state == SEAT_STARTING) &&
+		    !sh_seat_dead(i)) {
 			look_at(i, now);
 			some |= watch[i].stopped != 0;
 		}

@@ -38,7 +38,8 @@ void casgstatus_shared(struct g *g, unsigned from, unsigned to)
 		}
 		sh_check((s & G_STATE) == from);
 		n = (s & G_SEQ_MASK) | g_owner_bits(to) | to;
-		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel,
+							  memory_order_relaxed))
 			break;
 	}
 	life_record(getm, gid, from, to, 0, order, stack);
@@ -61,7 +62,8 @@ static __attribute__((noinline)) bool claim_word(struct g *g)
 			continue;
 		}
 		n = (s & G_SEQ_MASK) | G_OWNER(getm->seat) | G_RUNNING;
-		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel, memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&g->status, &s, n, memory_order_acq_rel,
+							  memory_order_relaxed))
 			return true;
 	}
 }
@@ -108,11 +110,12 @@ bool g_claim(struct g *g)
 bool g_rouse(struct g *g, uint32_t seq)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), gid = g->gid;
-	unsigned order = g->life_order + 1u, stack = g->life_stack; /* as they are while it waits: it may run before we tell */
+	unsigned order = g->life_order + 1u,
+		 stack = g->life_stack; /* as they are while it waits: it may run before we tell */
 
-	if (__builtin_expect(s != G_MAKE(G_WAITING, seq) ||
-				     !atomic_compare_exchange_strong_explicit(&g->status, &s, G_MAKE(G_RUNNABLE, seq),
-									      memory_order_acq_rel, memory_order_relaxed),
+	if (__builtin_expect(s != G_MAKE(G_WAITING, seq) || !atomic_compare_exchange_strong_explicit(
+								    &g->status, &s, G_MAKE(G_RUNNABLE, seq),
+								    memory_order_acq_rel, memory_order_relaxed),
 			     0) &&
 	    !rouse_word(g, seq))
 		return false;
@@ -130,8 +133,8 @@ bool casfrom_preempted(struct g *g)
 	do
 		if ((s & G_STATE) != G_PREEMPTED)
 			return false;
-	while (!atomic_compare_exchange_weak_explicit(&g->status, &s, G_MAKE(G_WAITING, G_SEQ(s) + 1), memory_order_acq_rel,
-						      memory_order_relaxed));
+	while (!atomic_compare_exchange_weak_explicit(&g->status, &s, G_MAKE(G_WAITING, G_SEQ(s) + 1),
+						      memory_order_acq_rel, memory_order_relaxed));
 	life_record(getm, gid, G_PREEMPTED, G_WAITING, WAIT_PREEMPTED, order, stack);
 	KILL_POINT("g.preempted.taken");
 	return true;
@@ -231,7 +234,8 @@ static struct g *make_g(void)
 		g = allg(i);
 		at = (uintptr_t)g & (G_BATCH - 1);
 		if (at < sizeof *g || i == 1)
-			sh_populate((void *)((uintptr_t)g & ~(uintptr_t)(G_BATCH - 1)), G_BATCH + (i == 1 ? 0 : sizeof *g));
+			sh_populate((void *)((uintptr_t)g & ~(uintptr_t)(G_BATCH - 1)),
+				    G_BATCH + (i == 1 ? 0 : sizeof *g));
 		note->making = i;
 		KILL_POINT("g.make.noted");
 		mine = atomic_compare_exchange_strong(&g->status, &none, G_OWNER(getm->seat) | G_IDLE);
@@ -466,7 +470,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 		g_end_note(g, how, signal, address);
 	KILL_POINT("g.end.noted");
 	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
-		atomic_store(&t->root_left, 1); /* before it is dead: a task with neither root nor this is given a root */
+		atomic_store(&t->root_left,
+			     1); /* before it is dead: a task with neither root nor this is given a root */
 		KILL_POINT("g.end.root");
 	}
 	if (g->mutexes || m->note.chan)
@@ -524,7 +529,8 @@ void g_restart(struct g *g)
 	if (g->part)
 		host_part_end(g);
 	g->attempt = (uint16_t)n->cleared_signal;
-	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)), __ATOMIC_RELEASE); /* after the attempt: see run_gone */
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)),
+			 __ATOMIC_RELEASE); /* after the attempt: see run_gone */
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;

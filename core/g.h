@@ -32,23 +32,47 @@ enum g_status { G_IDLE, G_RUNNABLE, G_RUNNING, G_SYSCALL, G_WAITING, G_DEAD = 6,
 #define G_MAKE(state, seq) ((uint64_t)(seq) << 32 | (state))
 
 enum waitreason {
-	WAIT_ZERO, WAIT_IO, WAIT_SLEEP, WAIT_RECV_NIL, WAIT_SEND_NIL, WAIT_SELECT_EMPTY, WAIT_SELECT,
-	WAIT_RECV, WAIT_SEND, WAIT_COND, WAIT_MUTEX, WAIT_RW_RLOCK, WAIT_RW_LOCK, WAIT_WG, WAIT_SEM,
-	WAIT_JOIN, WAIT_PREEMPTED, WAIT_STOPTHEWORLD, WAIT_PTHREAD_LOCK, WAIT_PTHREAD_COND, WAIT_PTHREAD_SEM, WAIT_SIGNAL,
+	WAIT_ZERO,
+	WAIT_IO,
+	WAIT_SLEEP,
+	WAIT_RECV_NIL,
+	WAIT_SEND_NIL,
+	WAIT_SELECT_EMPTY,
+	WAIT_SELECT,
+	WAIT_RECV,
+	WAIT_SEND,
+	WAIT_COND,
+	WAIT_MUTEX,
+	WAIT_RW_RLOCK,
+	WAIT_RW_LOCK,
+	WAIT_WG,
+	WAIT_SEM,
+	WAIT_JOIN,
+	WAIT_PREEMPTED,
+	WAIT_STOPTHEWORLD,
+	WAIT_PTHREAD_LOCK,
+	WAIT_PTHREAD_COND,
+	WAIT_PTHREAD_SEM,
+	WAIT_SIGNAL,
 	WAIT_WORKER,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];
 const char *g_status_name(unsigned status);
 
-#define G_MAX (1u << 23)	/* Gs in the segment at most */
-#define GID_STEP (1ull << 24)	/* gid: index in the low 24 bits, incarnation above */
+#define G_MAX (1u << 23)      /* Gs in the segment at most */
+#define GID_STEP (1ull << 24) /* gid: index in the low 24 bits, incarnation above */
 #define G_ARG_INLINE 32
 #define SLOT_INLINE 32
 #define NOSEAT (-1)
-#define g_next_seq(g) (G_SEQ(atomic_load_explicit(&(g)->status, memory_order_relaxed)) + 1) /* of the park to come; for the running G */
+#define g_next_seq(g) \
+	(G_SEQ(atomic_load_explicit(&(g)->status, memory_order_relaxed)) + \
+	 1) /* of the park to come; for the running G */
 
-enum { RES_NONE = -2, RES_IMAGE = -1 }; /* g->res: no frames yet; frames in the image; else the seat whose window has them */
+enum {
+	RES_NONE = -2,
+	RES_IMAGE = -1
+}; /* g->res: no frames yet; frames in the image; else the seat whose window has them */
 
 struct g;
 struct note;
@@ -65,12 +89,12 @@ enum sudog_state { SG_IDLE, SG_QUEUED, SG_DELIVERED, SG_CLOSED, SG_RETRY }; /* R
 struct sudog {
 	struct g *g;
 	struct sudog *next, *prev;
-	void *queue;		    /* the waitq it is in, NULL when in none */
-	uint32_t seq;		    /* park sequence of the wait it belongs to */
-	_Atomic uint32_t state;	    /* enum sudog_state */
-	uint32_t n;		    /* select: index of the case; semaphore: units */
-	uint32_t size;		    /* of the value */
-	void *elem;		    /* where the value is: slot, or a block of the task's heap */
+	void *queue;		/* the waitq it is in, NULL when in none */
+	uint32_t seq;		/* park sequence of the wait it belongs to */
+	_Atomic uint32_t state; /* enum sudog_state */
+	uint32_t n;		/* select: index of the case; semaphore: units */
+	uint32_t size;		/* of the value */
+	void *elem;		/* where the value is: slot, or a block of the task's heap */
 	char slot[SLOT_INLINE];
 };
 
@@ -80,7 +104,14 @@ enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* STOP: for suspendG */
  * wait for (pthread_once, a C++ static). GF_GONE: it will not go on from where it was, nobody should wait for that.
  */
 enum g_flags {
-	GF_ISOLATED = 1, GF_ROOT = 2, GF_GONE = 4, GF_JOINED = 8, GF_PINNED = 16, GF_NAMED = 32, GF_OWN = 64, GF_ONCE = 128
+	GF_ISOLATED = 1,
+	GF_ROOT = 2,
+	GF_GONE = 4,
+	GF_JOINED = 8,
+	GF_PINNED = 16,
+	GF_NAMED = 32,
+	GF_OWN = 64,
+	GF_ONCE = 128
 };
 
 /*
@@ -95,10 +126,10 @@ enum g_flags {
 struct g {
 	/* Whoever makes it ready or enters it needs this line and that of its sudog. */
 	_Atomic uint64_t status;
-	char *sp;		 /* while not running: the frames are [sp, top of its window) */
-	uint32_t win;		 /* window it is bound to for life; WIN_NONE before the first run */
-	_Atomic int32_t res;	 /* where the frames are: RES_NONE, RES_IMAGE, or a seat */
-	char *image;		 /* block of the task's heap that holds the frames when displaced */
+	char *sp;	     /* while not running: the frames are [sp, top of its window) */
+	uint32_t win;	     /* window it is bound to for life; WIN_NONE before the first run */
+	_Atomic int32_t res; /* where the frames are: RES_NONE, RES_IMAGE, or a seat */
+	char *image;	     /* block of the task's heap that holds the frames when displaced */
 	uint32_t image_cap;
 	uint8_t waitreason, flags;
 	_Atomic uint8_t preempt; /* enum preempt: asked to give way */
@@ -113,39 +144,40 @@ struct g {
 	int32_t err;		    /* errno, while it does not run */
 	_Atomic uint32_t cancelled; /* which incarnation of it is cancelled, and 1: g_cancelled() */
 	uint32_t arg_size;
-	_Atomic uint16_t joined;    /* somebody waits for its end: ask joiners */
-	uint8_t lockedm;	    /* seat of the worker it is pinned to, or 0 */
-	struct shoal_wg *wg;	    /* wait group it leaves at its end, or NULL */
-	void *mutexes;		    /* struct shoal_mutex it holds, a list; or its only one: mutex.c */
-	uintptr_t rwheld;	    /* rwmutexes it holds: rwmutex.c */
-	struct outpart *part;	    /* lines it has begun to write, kept while it is parked */
-	struct g *schedlink;	    /* free lists */
-	int64_t wake_at;	    /* while waiting: a timer wakes it then; 0: none */
+	_Atomic uint16_t joined; /* somebody waits for its end: ask joiners */
+	uint8_t lockedm;	 /* seat of the worker it is pinned to, or 0 */
+	struct shoal_wg *wg;	 /* wait group it leaves at its end, or NULL */
+	void *mutexes;		 /* struct shoal_mutex it holds, a list; or its only one: mutex.c */
+	uintptr_t rwheld;	 /* rwmutexes it holds: rwmutex.c */
+	struct outpart *part;	 /* lines it has begun to write, kept while it is parked */
+	struct g *schedlink;	 /* free lists */
+	int64_t wake_at;	 /* while waiting: a timer wakes it then; 0: none */
 
-	struct sudog *waiting;	    /* sudogs of the wait in hand */
+	struct sudog *waiting; /* sudogs of the wait in hand */
 	struct sudog sudog;
-	int64_t wait_since;	    /* ns; 0 unless waiting or runnable */
+	int64_t wait_since; /* ns; 0 unless waiting or runnable */
 	uint64_t parent;
-	char *name;		    /* block of the task's heap, or NULL; not NULL: GF_NAMED */
+	char *name; /* block of the task's heap, or NULL; not NULL: GF_NAMED */
 
 	void (*fn)(void *);
-	void *arg;		    /* arg_inline or a block of the task's heap: kept for another attempt */
+	void *arg; /* arg_inline or a block of the task's heap: kept for another attempt */
 	_Alignas(16) char arg_inline[G_ARG_INLINE];
-	void *gopc;		    /* who started it */
-	struct sudog *joiners;	    /* guarded by join_lock */
+	void *gopc;	       /* who started it */
+	struct sudog *joiners; /* guarded by join_lock */
 	struct sh_lock join_lock;
 	uint16_t attempts, attempt;
 	int32_t idx;
 	uint32_t migrations, grows;
-	struct {		    /* exceptions of C++ under way: worker/cxx.c */
+	struct { /* exceptions of C++ under way: worker/cxx.c */
 		void *caught;
 		unsigned uncaught;
-		uint32_t run;	    /* of this goroutine and attempt, else they are none */
-		void *own;	    /* what a thread has of its own (GF_OWN): worker/posix_thread.c */
+		uint32_t run; /* of this goroutine and attempt, else they are none */
+		void *own;    /* what a thread has of its own (GF_OWN): worker/posix_thread.c */
 	} cxx;
 } __attribute__((aligned(64)));
-_Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 && offsetof(struct sudog, slot) <= 56 &&
-		       sizeof(struct g) == 384, "lines are where the comments of struct g say");
+_Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 &&
+		       offsetof(struct sudog, slot) <= 56 && sizeof(struct g) == 384,
+	       "lines are where the comments of struct g say");
 
 /* All Gs: allg(i) for i in [1, sched.ngs). */
 #define allg(i) ((struct g *)(SH_BASE + SH_OFF_GS) + (i))
@@ -190,7 +222,8 @@ static const uint16_t g_legal[16] = {
 static inline bool g_cancelled(const struct g *g)
 {
 	return __builtin_expect(atomic_load_explicit(&((struct g *)g)->cancelled, memory_order_relaxed) ==
-					(uint32_t)(g->gid >> 24) + 1, 0);
+					(uint32_t)(g->gid >> 24) + 1,
+				0);
 }
 
 /*
@@ -199,10 +232,10 @@ static inline bool g_cancelled(const struct g *g)
  * life.h is a store there; from the others it is this, which waits while the scan bit is up.
  */
 void casgstatus_shared(struct g *, unsigned from, unsigned to);
-bool g_claim(struct g *);		    /* runnable -> running; false: not runnable (a stale hint) */
-bool g_rouse(struct g *, uint32_t seq);	    /* waiting -> runnable if the sequence is the one meant */
-bool casfrom_preempted(struct g *);	    /* preempted -> waiting; who wins must make it runnable again */
-bool g_scan_lock(struct g *);		    /* takes the scan bit of a waiting or runnable G; false: it is neither */
+bool g_claim(struct g *);		/* runnable -> running; false: not runnable (a stale hint) */
+bool g_rouse(struct g *, uint32_t seq); /* waiting -> runnable if the sequence is the one meant */
+bool casfrom_preempted(struct g *);	/* preempted -> waiting; who wins must make it runnable again */
+bool g_scan_lock(struct g *);		/* takes the scan bit of a waiting or runnable G; false: it is neither */
 void g_scan_unlock(struct g *);
 
 /*
@@ -212,13 +245,14 @@ void g_scan_unlock(struct g *);
  */
 void g_end(struct g *, int how, int signal, void *address);
 void g_end_note(struct g *, int how, int signal, void *address); /* what g_end begins with, unless it is noted */
-void g_end_tell(struct g *, const struct note *); /* the part after status dead: joiners, counts. note: says that it ends */
-#define END_AGAIN (-1) /* how, in the note: it starts anew, signal is its attempt */
-void g_restart(struct g *);  /* a lost one has attempts left: runnable from its entry */
+void g_end_tell(struct g *,
+		const struct note *); /* the part after status dead: joiners, counts. note: says that it ends */
+#define END_AGAIN (-1)		      /* how, in the note: it starts anew, signal is its attempt */
+void g_restart(struct g *);	      /* a lost one has attempts left: runnable from its entry */
 
-void g_lay_out(struct g *);     /* one that never was: as it begins */
-struct g *gfget(void);	       /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
-void gfput(struct g *);	       /* a dead G back on the P's list */
+void g_lay_out(struct g *);		    /* one that never was: as it begins */
+struct g *gfget(void);			    /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
+void gfput(struct g *);			    /* a dead G back on the P's list */
 void gfreturn(struct g *, struct g **note); /* to the global list; *note, which names it, is cleared with it */
 
 #endif

@@ -15,10 +15,10 @@
 void host_mcall(struct g *(*fn)(struct g *));
 _Noreturn void host_mexit(struct g *(*fn)(struct g *)); /* the same for one that does not come back */
 
-char *host_window(uint32_t win);			/* lowest address of the window, as goroutines see it */
-char *host_region(unsigned seat, uint32_t win);		/* the same memory of any seat, as every process sees it */
+char *host_window(uint32_t win);		/* lowest address of the window, as goroutines see it */
+char *host_region(unsigned seat, uint32_t win); /* the same memory of any seat, as every process sees it */
 size_t host_window_size(uint32_t win);
-void host_window_guard(uint32_t win, size_t stack_max);	/* the page below the limit faults from now on */
+void host_window_guard(uint32_t win, size_t stack_max); /* the page below the limit faults from now on */
 
 /* Where the memory of a window address of this worker really is: there, but for simulated workers, who share a process. */
 #if defined(SHOAL_SIM)
@@ -54,34 +54,38 @@ static inline char *host_here(const void *at)
 int64_t host_now(void);
 /* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
 void host_idle(int64_t until);
-void host_nap(int64_t ns);		/* sleeps, and nobody wakes it */
-void host_wake(unsigned seat);		/* makes host_idle of that worker return */
-void host_works(void);			/* it has something to run, perhaps after a sleep */
-unsigned host_poll(void);		/* non-blocking netpoll: readies what is ready; how many */
-void host_bell(void);			/* wakes the medic */
-extern bool host_foreign;		/* this process does not share the workers' descriptors: the medic wakes for it */
-void host_barrier(void);		/* a full memory barrier in every process that runs goroutines */
-void host_kick(unsigned seat);		/* preemption signal */
-void host_kill(unsigned seat);		/* SIGKILL: it will not come back */
+void host_nap(int64_t ns);     /* sleeps, and nobody wakes it */
+void host_wake(unsigned seat); /* makes host_idle of that worker return */
+void host_works(void);	       /* it has something to run, perhaps after a sleep */
+unsigned host_poll(void);      /* non-blocking netpoll: readies what is ready; how many */
+void host_bell(void);	       /* wakes the medic */
+extern bool host_foreign;      /* this process does not share the workers' descriptors: the medic wakes for it */
+void host_barrier(void);       /* a full memory barrier in every process that runs goroutines */
+void host_kick(unsigned seat); /* preemption signal */
+void host_kill(unsigned seat); /* SIGKILL: it will not come back */
 enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
 /* What the kernel says of the process there: runs or would like to, sleeps in a call, was stopped; and the processor time it has had. */
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
-void host_switch_task(struct task *);	/* environ, working directory, output */
-void host_before_run(struct g *);	/* gives it what POSIX keeps per process and we per task */
-void host_left(struct g *);		/* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
-void host_before_park(struct g *);	/* flushes what must not stay in the process */
-_Noreturn void host_leave(void);	/* ends the process in good order; another takes the seat */
-void host_task_exit(struct g *);	/* on the G's stack, main has returned or exit was called: handlers, streams */
-void host_g_end(struct g *);		/* on the G's stack, at its end: output it still holds */
-void host_part_end(struct g *);		/* anywhere, at its end: a line that it had begun before it parked */
-void host_output_mend(unsigned seat, struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
-void host_output_repair(struct sh_lock *);	  /* medic: a write that a death cut short. Holds: the lock, for the dead */
+void host_switch_task(struct task *); /* environ, working directory, output */
+void host_before_run(struct g *);     /* gives it what POSIX keeps per process and we per task */
+void host_left(
+	struct
+	g *); /* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
+void host_before_park(struct g *); /* flushes what must not stay in the process */
+_Noreturn void host_leave(void);   /* ends the process in good order; another takes the seat */
+void host_task_exit(struct g *);   /* on the G's stack, main has returned or exit was called: handlers, streams */
+void host_g_end(struct g *);	   /* on the G's stack, at its end: output it still holds */
+void host_part_end(struct g *);	   /* anywhere, at its end: a line that it had begun before it parked */
+void host_output_mend(unsigned seat,
+		      struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
+void host_output_repair(struct sh_lock *); /* medic: a write that a death cut short. Holds: the lock, for the dead */
 void host_file_close(int fd);
-bool host_file_open(int fd);		/* something is behind the number */
-const char *host_seat_fault(unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
+bool host_file_open(int fd); /* something is behind the number */
+const char *host_seat_fault(
+	unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
 _Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
-_Noreturn void host_raised(int sig);	/* ends the current goroutine as a crash with this signal */
-_Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
+_Noreturn void host_raised(int sig);	       /* ends the current goroutine as a crash with this signal */
+_Noreturn void host_misuse(const char *what);  /* ends the current goroutine as a crash with SIGABRT */
 int *host_errno(void);
 
 #endif

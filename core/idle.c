@@ -245,7 +245,8 @@ void stopm(struct m *m)
 			}
 		}
 		/* What came before our mark was there found nobody to wake: pairs with wake_worker. */
-		if (!p && !(until && until <= host_now()) && !(atomic_load(&sched.pidle) && !atomic_load(&sched.gcwaiting) && work_in_sight()))
+		if (!p && !(until && until <= host_now()) &&
+		    !(atomic_load(&sched.pidle) && !atomic_load(&sched.gcwaiting) && work_in_sight()))
 			host_idle(until);
 		if (poller)
 			atomic_store(&sched.poller, NOSEAT);

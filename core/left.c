@@ -18,10 +18,10 @@
 #include <string.h>
 
 #define HEAPS 65536u
-#define LEFT_MOST (64ul << 20)	  /* bytes that may gather, or a 16th of the limit */
+#define LEFT_MOST (64ul << 20) /* bytes that may gather, or a 16th of the limit */
 #define HEAPS_MOST 8192u
-#define GOING_NS 1000000000	  /* so long one worker is waited for before the next is asked */
-#define WORKERS (~1ul)		  /* seat 0 stands for the zygote: what it remembers stays */
+#define GOING_NS 1000000000 /* so long one worker is waited for before the next is asked */
+#define WORKERS (~1ul)	    /* seat 0 stands for the zygote: what it remembers stays */
 
 static uint64_t left[HEAPS / 64]; /* by number; process-private, a medic makes its own */
 static uint32_t nleft;
@@ -80,7 +80,8 @@ void left_renewed(unsigned seat)
 {
 	struct sh_heap *h;
 
-	FOR_LEFT (i, h) {
+	FOR_LEFT(i, h)
+	{
 		sh_heap_renewed(h, seat);
 		if (sh_heap_seats(h))
 			continue;
@@ -109,11 +110,11 @@ static void ask_one(int64_t now)
 	most = st.limit / 16 < LEFT_MOST ? st.limit / 16 : LEFT_MOST;
 	if ((st.left <= most && nleft <= HEAPS_MOST) || one_is_going(now))
 		return;
-	FOR_LEFT (i, h)
-		if (sh_heap_seats(h) & WORKERS) {
-			bytes += sh_heap_used(h);
-			seats |= sh_heap_seats(h) & WORKERS;
-		}
+	FOR_LEFT(i, h)
+	if (sh_heap_seats(h) & WORKERS) {
+		bytes += sh_heap_used(h);
+		seats |= sh_heap_seats(h) & WORKERS;
+	}
 	if (bytes <= most && nleft <= HEAPS_MOST)
 		return;
 	/*

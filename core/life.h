@@ -39,7 +39,7 @@ struct life_ring {
 };
 _Static_assert(sizeof(struct life_ring) <= SH_LIFE_SIZE, "a ring fits its place");
 
-#define life_ring_of(seat) ((struct life_ring *)(SH_BASE + SH_OFF_LIFE + (uint64_t)(seat) * SH_LIFE_SIZE))
+#define life_ring_of(seat) ((struct life_ring *)(SH_BASE + SH_OFF_LIFE + (uint64_t)(seat)*SH_LIFE_SIZE))
 
 /* One event, taken apart. */
 struct life {

@@ -89,8 +89,8 @@ static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t keep, 
 	if (mutex_holder(owner))
 		return -EBUSY;
 	getm->note.chan = mu;
-	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & keep) | set, memory_order_acquire,
-						     memory_order_relaxed)) {
+	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & keep) | set,
+						     memory_order_acquire, memory_order_relaxed)) {
 		getm->note.chan = noted;
 		return -EBUSY;
 	}
@@ -133,7 +133,8 @@ static bool mark(struct shoal_mutex *mu, uint64_t keep)
 static void spin(struct shoal_mutex *mu)
 {
 	for (unsigned i = 0; i < SPIN_ROUNDS; i++) {
-		uint64_t gid = mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)), at = gid & (GID_STEP - 1);
+		uint64_t gid = mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)),
+			 at = gid & (GID_STEP - 1);
 
 		if (!gid || at >= G_MAX || g_state(allg(at)) != G_RUNNING)
 			return;
@@ -188,8 +189,10 @@ int mutex_take(struct shoal_mutex *mu, struct g *g)
 	g->mutexes = alone(mu);
 	sh_noted();
 	KILL_POINT("mutex.named");
-	if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & ~MUTEX_DEAD),
-								      memory_order_acquire, memory_order_relaxed), 0)) {
+	if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&mu->owner, &owner,
+								      g->gid | (owner & ~MUTEX_DEAD),
+								      memory_order_acquire, memory_order_relaxed),
+			     0)) {
 		g->mutexes = NULL;
 		return lock_slow(mu, g);
 	}
@@ -242,7 +245,8 @@ static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g
 	sh_lock_take(l, (unsigned)getm->seat);
 	if ((sg = wq_queue(&mu->q)->first)) {
 		not_mine(mu, g);
-		atomic_store(&mu->owner, sg->g->gid | (sg->next ? MUTEX_WAITERS : 0) | (atomic_load(&mu->owner) & MUTEX_WOKEN));
+		atomic_store(&mu->owner,
+			     sg->g->gid | (sg->next ? MUTEX_WAITERS : 0) | (atomic_load(&mu->owner) & MUTEX_WOKEN));
 		KILL_POINT("mutex.handed");
 		wq_tell_last(&mu->q, sg);
 		return true;

@@ -31,7 +31,7 @@ const char *const waitreason_name[WAIT_REASONS] = {
 
 const char *g_status_name(unsigned status)
 {
-	static const char *const name[] = {"idle", "runnable", "running", "syscall", "waiting",
+	static const char *const name[] = {"idle", "runnable", "running", "syscall",   "waiting",
 					   "?5",   "dead",     "?7",	  "copystack", "preempted"};
 
 	return status < sizeof name / sizeof *name ? name[status] : "?";

@@ -8,7 +8,8 @@
 
 #include <errno.h>
 
-_Static_assert(sizeof(struct polldesc) <= 128 && POLL_FDS * sizeof(struct polldesc) <= 1ul << 27, "the table fits its range");
+_Static_assert(sizeof(struct polldesc) <= 128 && POLL_FDS * sizeof(struct polldesc) <= 1ul << 27,
+	       "the table fits its range");
 _Static_assert(sizeof(struct pollmore) == 128, "a block of slots");
 
 #define WAITER(g, seq) ((uint64_t)g_index(g) << 32 | (seq))

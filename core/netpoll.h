@@ -43,10 +43,10 @@ struct polldesc {
 	_Atomic uint32_t gen;	     /* raised when the number is closed: who waits for the old file wakes */
 	_Atomic uint32_t registered; /* gen + 1 of the file that is in the set */
 	_Atomic uint32_t edges[POLL_MODES];
-	_Atomic uint32_t drained;    /* edges[POLL_READ] at which a read came back short: nothing is there */
+	_Atomic uint32_t drained;	   /* edges[POLL_READ] at which a read came back short: nothing is there */
 	_Atomic uint32_t more[POLL_MODES]; /* index of a block of more slots, 0 for none */
-	_Atomic uint8_t kind, drain; /* drain: 1 if a short read means that nothing is left (streams) */
-	_Atomic uint64_t accepting;  /* G and sequence of who accepts: one at a time */
+	_Atomic uint8_t kind, drain;	   /* drain: 1 if a short read means that nothing is left (streams) */
+	_Atomic uint64_t accepting;	   /* G and sequence of who accepts: one at a time */
 	_Atomic int64_t timeo[POLL_MODES]; /* SO_RCVTIMEO, SO_SNDTIMEO in ns, 0 for none */
 	_Atomic uint64_t slot[POLL_MODES][POLL_SLOTS];
 };
@@ -81,9 +81,10 @@ static inline struct pollwait netpoll_look(int fd, enum poll_mode mode)
 
 /* Waits for any of n. Parks. 0: look again; -ETIMEDOUT at the time `when` (0: never), -ECANCELED, -EBADF: one was closed. */
 int netpoll_wait(struct pollwait *, unsigned n, int64_t when);
-unsigned netpoll_deliver(struct m *, unsigned n); /* the first n in m->events, our own or a dead worker's: how many were woken */
+unsigned netpoll_deliver(struct m *,
+			 unsigned n); /* the first n in m->events, our own or a dead worker's: how many were woken */
 unsigned netpoll_closed_repair(uint32_t closed); /* medic: note.closed of the dead; how many were woken */
-void netpoll_closed(int fd);	/* the number is about to be closed or to mean another file: who waits wakes */
-void netpoll_task_over(struct task *);	/* medic: closes what the task has left open */
+void netpoll_closed(int fd);	       /* the number is about to be closed or to mean another file: who waits wakes */
+void netpoll_task_over(struct task *); /* medic: closes what the task has left open */
 
 #endif

@@ -143,7 +143,8 @@ struct g *stoplockedm(struct m *m)
 	for (;;) {
 		struct p *p;
 
-		if (!getp() && ((p = take_handed(m)) || (p = given_p(m)))) { /* given: as to an idle worker, which it was */
+		if (!getp() &&
+		    ((p = take_handed(m)) || (p = given_p(m)))) { /* given: as to an idle worker, which it was */
 			acquirep(p);
 			atomic_signal_fence(memory_order_seq_cst);
 			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
@@ -277,8 +278,8 @@ void repair_handed(struct m *m)
 	to = allm(seat);
 	if (to->note.handed == m->note.handed)
 		return; /* it takes it just now */
-	if (atomic_load(&to->handed) == has && ((to->lockedg && waits_for_p(to, to->lockedg)) ||
-					       !atomic_compare_exchange_strong(&to->handed, &has, -1))) {
+	if (atomic_load(&to->handed) == has &&
+	    ((to->lockedg && waits_for_p(to, to->lockedg)) || !atomic_compare_exchange_strong(&to->handed, &has, -1))) {
 		host_wake((unsigned)seat);
 		return;
 	}

@@ -21,7 +21,7 @@
 struct m *getm;
 
 #define SPIN_NS 20000 /* an idle worker looks around this long before it sleeps: a wake-up costs 25 us */
-#define NAP_NS 3000    /* 55 us, with the kernel's usual slack */
+#define NAP_NS 3000   /* 55 us, with the kernel's usual slack */
 #define LOOK_NS 2000
 
 void schedinit(unsigned procs)
@@ -368,7 +368,9 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 		g->flags |= GF_ISOLATED;
 	if (o->flags & GO_ROOT) {
 		g->flags |= GF_ROOT;
-		sh_heap_privilege(t->heap, false); /* it has all it needs to begin, and in a moment it runs: the reserve is not its */
+		sh_heap_privilege(
+			t->heap,
+			false); /* it has all it needs to begin, and in a moment it runs: the reserve is not its */
 	}
 	if (o->flags & SHOAL_PINNED)
 		g->flags |= GF_PINNED;
@@ -383,7 +385,8 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 
 	*err = 0;
 	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
-	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 || (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
+	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 ||
+		   (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
 		*err = EINVAL;
 		return NULL;
 	}
@@ -518,7 +521,8 @@ top:
 		if (timers_run(p, now) > 1)
 			wakep();
 	}
-	if (atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0 && (g = from_global(p, 1)))
+	if (atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0 &&
+	    (g = from_global(p, 1)))
 		return g;
 	if ((g = from_local(p, inherit)) || (g = from_global(p, RUNQ_SIZE / 2)))
 		return g;
@@ -527,8 +531,8 @@ top:
 	if ((g = from_local(p, inherit)))
 		return g;
 	now = life_clock(m, host_now());
-	if (spinning(m) || 2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) <
-				  atomic_load(&sched.procs) - npidle()) {
+	if (spinning(m) ||
+	    2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) < atomic_load(&sched.procs) - npidle()) {
 		if (!spinning(m))
 			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
 		KILL_POINT("m.spinning.on");
@@ -665,7 +669,8 @@ struct g *schedule(void)
 	struct g *g;
 
 	sh_check(m->locks == 0 && !getg());
-	if (__builtin_expect(!p || m->lockedg || spinning(m) || atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed) ||
+	if (__builtin_expect(!p || m->lockedg || spinning(m) ||
+				     atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed) ||
 				     atomic_load_explicit(&p->timer_when, memory_order_relaxed) ||
 				     atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0,
 			     0) ||

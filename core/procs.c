@@ -103,7 +103,8 @@ static bool asked(void)
 		KILL_POINT("procs.forgotten");
 		by = 0;
 	}
-	if (!n || (by && by != PROCS_COMMAND) || (!by && !atomic_compare_exchange_strong(&sched.procs_by, &none, PROCS_COMMAND)))
+	if (!n || (by && by != PROCS_COMMAND) ||
+	    (!by && !atomic_compare_exchange_strong(&sched.procs_by, &none, PROCS_COMMAND)))
 		return false;
 	KILL_POINT("procs.command");
 	atomic_store(&sched.procs_want, clamp(n));
@@ -167,7 +168,8 @@ static void procresize(unsigned n)
 		gfpurge(p);
 		KILL_POINT("stw.emptied");
 		atomic_store(&p->status, P_DEAD);
-		atomic_fetch_and(&sched.pidle, ~(1ull << i)); /* who put it down may mark it late: pairs with pidleput */
+		atomic_fetch_and(&sched.pidle,
+				 ~(1ull << i)); /* who put it down may mark it late: pairs with pidleput */
 		KILL_POINT("stw.status");
 		atomic_store(&p->m, NOSEAT);
 		KILL_POINT("stw.dead");

@@ -100,7 +100,8 @@ static void lost(struct m *m, struct g *g)
 		casgstatus(g, G_RUNNING, G_WAITING); /* last: a successor would not find it here again */
 		return;
 	}
-	sh_format(t->message, sizeof t->message, crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
+	sh_format(t->message, sizeof t->message,
+		  crashed ? "goroutine %lu crashed: %s" : "goroutine %lu was lost with its worker",
 		  (unsigned long)g->gid, c->message[0] ? c->message : "signal");
 	if (!isolated || root) {
 		stack_free(g);
@@ -165,7 +166,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		return;
 	}
 	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
-		if (m->park_unlockf) /* committed or not: it looks for itself */
+		if (m->park_unlockf)		/* committed or not: it looks for itself */
 			goready(g, m->park_seq);
 		else if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
@@ -285,29 +286,15 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 		return;
 	}
 	switch (l->kind) {
-	case SH_LOCK_CHAN:
-		chan_repair(l, &m->note);
-		break;
-	case SH_LOCK_JOIN:
-		join_repair(l, &m->note);
-		break;
-	case SH_LOCK_RWMUTEX:
-		rw_repair(l, &m->note);
-		break;
-	case SH_LOCK_WAITQ:
-		sync_repair(l, &m->note);
-		break;
-	case SH_LOCK_SCHED:
-		sched_repair(m);
-		break;
-	case SH_LOCK_OUTPUT:
-		host_output_repair(l);
-		break;
+	case SH_LOCK_CHAN: chan_repair(l, &m->note); break;
+	case SH_LOCK_JOIN: join_repair(l, &m->note); break;
+	case SH_LOCK_RWMUTEX: rw_repair(l, &m->note); break;
+	case SH_LOCK_WAITQ: sync_repair(l, &m->note); break;
+	case SH_LOCK_SCHED: sched_repair(m); break;
+	case SH_LOCK_OUTPUT: host_output_repair(l); break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
-	case SH_LOCK_TIMERS: /* mended with its P */
-		return;
-	default: /* whole after each store */
-		break;
+	case SH_LOCK_TIMERS: /* mended with its P */ return;
+	default: /* whole after each store */ break;
 	}
 	atomic_store(&l->owner, 0);
 	KILL_POINT("repair.lock.freed");
@@ -485,7 +472,8 @@ static void free_p(unsigned seat)
 		if (atomic_load(&allp(i)->m) == NOSEAT)
 			none |= 1ull << i;
 	atomic_fetch_or(&sched.pidle, none);
-	atomic_fetch_and(&sched.pidle, ~0ull >> (64 - atomic_load(&sched.procs))); /* it may have died as it marked one out of use */
+	atomic_fetch_and(&sched.pidle,
+			 ~0ull >> (64 - atomic_load(&sched.procs))); /* it may have died as it marked one out of use */
 	KILL_POINT("repair.p.marked");
 }
 

@@ -99,10 +99,12 @@ static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint
 	}
 	for (unsigned i = 0; i < n; i++)
 		globrunqput_locked(batch[i]);
-	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release,
+						    memory_order_relaxed))
 		globrunqput_locked(g);
 	else /* a thief has some of them: take our tail back, nobody has seen it under the lock */
-		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release), g = NULL;
+		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release),
+			g = NULL;
 	KILL_POINT("runq.spill.done");
 	sh_lock_drop(&sched.lock, seat);
 	return g != NULL;
@@ -168,7 +170,8 @@ static inline void ask_ahead(struct p *p, uint32_t h)
 {
 	for (unsigned i = 0; i < RUNQ_HAND; i++) {
 		uint32_t next = h + RUNQ_HAND + i;
-		const char *g = (const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_HAND)], memory_order_relaxed);
+		const char *g =
+			(const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_HAND)], memory_order_relaxed);
 		const char *image = atomic_load_explicit(&p->runq[RING(next)], memory_order_relaxed)->image;
 
 		__builtin_prefetch(g, 1);
@@ -370,7 +373,8 @@ bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 	if (atomic_load(&victim->status) != P_RUNNING)
 		return true;
 	status = atomic_load(&next->status);
-	if (m->eyed && m->eyed_p == victim->id && m->eyed == next && m->eyed_status == status && now - m->eyed_ns >= RIPE_NS)
+	if (m->eyed && m->eyed_p == victim->id && m->eyed == next && m->eyed_status == status &&
+	    now - m->eyed_ns >= RIPE_NS)
 		return true;
 	m->eyed_fresh = 1;
 	if (!m->eyed || (m->eyed_p == victim->id && (m->eyed != next || m->eyed_status != status))) {

@@ -98,7 +98,7 @@ static void hold_add(struct g *g, struct shoal_rwmutex *rw)
 		;
 	if (!t || i == t->cap) {
 		new = grow(g, t);
-		g->rwheld = (uintptr_t)new | 1;
+		g->rwheld = (uintptr_t) new | 1;
 		KILL_POINT("rwmutex.hold.grown");
 		hold_add(g, rw);
 		return;
@@ -201,7 +201,8 @@ static int wait_for(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 	KILL_POINT("rwmutex.wait.named");
 	waitq_push(wq_queue(&rw->q), sg);
 	gopark(lock_of(rw), kind == RW_READ ? WAIT_RW_RLOCK : WAIT_RW_LOCK, 0);
-	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) == SG_DELIVERED); /* nothing else ends this wait */
+	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) ==
+		 SG_DELIVERED); /* nothing else ends this wait */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	return sg->size ? -EOWNERDEAD : 0;

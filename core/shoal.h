@@ -135,7 +135,7 @@ size_t shoal_chan_cap(struct shoal_chan *);
 
 enum { SHOAL_SEND, SHOAL_RECV };
 struct shoal_case {
-	int op; /* SHOAL_SEND, SHOAL_RECV */
+	int op;			 /* SHOAL_SEND, SHOAL_RECV */
 	struct shoal_chan *chan; /* NULL: never chosen */
 	void *value;
 	int result; /* of the chosen case: what shoal_send or shoal_recv would have returned */
@@ -242,7 +242,8 @@ int shoal_wg_wait(struct shoal_wg *);
  * Its number, or 0 and errno.
  */
 shoal_gid shoal_wg_go(struct shoal_wg *, void (*fn)(void *), const void *arg, size_t size);
-shoal_gid shoal_wg_go_with(struct shoal_wg *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size);
+shoal_gid shoal_wg_go_with(struct shoal_wg *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg,
+			   size_t size);
 
 #ifdef __cplusplus
 }

@@ -138,7 +138,7 @@ void stack_enter(struct g *g)
 	KILL_POINT("stack.enter.occupied");
 	host_window_guard(w, g->stack_max);
 	if (res == RES_NONE)
-		return; /* starts with no frames; sh_first makes them */
+		return;						   /* starts with no frames; sh_first makes them */
 	res = atomic_load_explicit(&g->res, memory_order_relaxed); /* displace() may have let it go */
 	used = (size_t)(stack_top(w) - g->sp);
 	sh_check(used <= top_in_window(w) && used <= g->stack_max + 65536ul);

@@ -167,7 +167,8 @@ int wq_woken(struct shoal_waitq_ *q, struct g *g)
 		sh_lock_drop(wq_lock(q), (unsigned)getm->seat);
 	}
 	if (g->waitreason == WAIT_MUTEX)
-		getm->note.chan = (char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
+		getm->note.chan =
+			(char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	KILL_POINT("waitq.woken");
@@ -187,8 +188,10 @@ static void tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struc
 	n->sg = sg;
 	sh_noted();
 	KILL_POINT("sync.tell.noted");
-	waitq_remove(wq_queue(q), sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
-	atomic_store(&sg->state, SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
+	waitq_remove(wq_queue(q),
+		     sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
+	atomic_store(&sg->state,
+		     SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
 	KILL_POINT("sync.tell.delivered");
 	if (lock)
 		sh_lock_drop(lock, (unsigned)getm->seat);

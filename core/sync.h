@@ -32,7 +32,8 @@ void waitq_mend(struct waitq *);
 void waitq_mend_at(struct waitq *, struct sudog *touched);
 void waitq_mend_ends(struct waitq *);
 struct waitq *queue_waited_in(const struct sudog *); /* of one that waits; NULL: no such queue. audit.c */
-bool waitq_has(const struct waitq *, const struct sudog *); /* of a whole queue. A sudog that waited there, or in another */
+bool waitq_has(const struct waitq *,
+	       const struct sudog *); /* of a whole queue. A sudog that waited there, or in another */
 
 /* The lock and the queue of a public object. */
 static inline struct sh_lock *wq_lock(struct shoal_waitq_ *q)

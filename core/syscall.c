@@ -157,7 +157,8 @@ __attribute__((noinline)) bool syscall_turn_comes(bool (*at_once_if)(void *), vo
 	struct g *g = getg();
 	int64_t ns = TURN_NS;
 
-	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? patient_from() : at_once()) && !g_cancelled(g)) {
+	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? patient_from() : at_once()) &&
+	       !g_cancelled(g)) {
 		if (at_once_if && at_once_if(call))
 			return true;
 		gopark(NULL, WAIT_WORKER, host_now() + ns);

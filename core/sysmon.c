@@ -11,20 +11,21 @@
 
 #define TICK_MIN_NS 20000
 #define TICK_MAX_NS 10000000
-#define IDLE_ROUNDS 50		   /* then the tick doubles */
+#define IDLE_ROUNDS 50 /* then the tick doubles */
 #define PREEMPT_NS 10000000
-#define WAITED_FOR_NS 2500000	   /* between looks at a P that others wait for */
-#define SYSCALL_NS 10000000	   /* a P in a system call is left alone so long when nobody wants it */
-#define LONELY_NS 1000000	   /* when no other P is there for timers and the net */
+#define WAITED_FOR_NS 2500000 /* between looks at a P that others wait for */
+#define SYSCALL_NS 10000000   /* a P in a system call is left alone so long when nobody wants it */
+#define LONELY_NS 1000000     /* when no other P is there for timers and the net */
 #define NETPOLL_NS 10000000
 #define STARVED_LOOKS 10
-#define ASLEEP_ROUNDS 10	   /* all Ps idle at so many looks in a row: it sleeps until rung */
+#define ASLEEP_ROUNDS 10 /* all Ps idle at so many looks in a row: it sleeps until rung */
 
 bool others_wait(struct p *p, int64_t now)
 {
 	int64_t when = atomic_load(&p->timer_when);
 
-	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) || (when && when <= now);
+	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) ||
+	       (when && when <= now);
 }
 
 /*
@@ -73,8 +74,8 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 			return false;
 		return retake(p);
 	}
-	if (late && atomic_load(&m->oncpu) && (others_wait(p, now) || atomic_load(&s->leave) ||
-					      s->load_gen < atomic_load(&sh_root->load_gen))) {
+	if (late && atomic_load(&m->oncpu) &&
+	    (others_wait(p, now) || atomic_load(&s->leave) || s->load_gen < atomic_load(&sh_root->load_gen))) {
 		p->sysmon_when = now;
 		host_kick((unsigned)m->seat);
 	}
@@ -84,8 +85,7 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 /* Work, a P for it, and nobody to do it: all workers are in system calls. At some looks in a row, or one is only on its way. */
 static void want_worker(void)
 {
-	bool starved = npidle() && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) &&
-		       work_in_sight();
+	bool starved = npidle() && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) && work_in_sight();
 
 	sched.starved = starved ? sched.starved + 1 : 0;
 	if (sched.starved >= STARVED_LOOKS)

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define GRACE_NS 1000000000l
-#define REAP_BATCH 1024 /* ends, and a look whether somebody has died */
+#define REAP_BATCH 1024	      /* ends, and a look whether somebody has died */
 #define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
 
 #define VERDICT(how, code, sig) (1ull << 63 | (uint64_t)(how) << 32 | (uint64_t)(uint8_t)(sig) << 16 | (uint8_t)(code))
@@ -109,7 +109,8 @@ static struct g *find_root(struct task *t);
 
 static void start_root(struct task *t)
 {
-	struct shoal_go_opts o = {.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
+	struct shoal_go_opts o = {
+		.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
 	int err;
 
 	sh_heap_privilege(t->heap, true); /* newproc takes that back, before it can run */
@@ -139,7 +140,7 @@ static void task_start(struct task *t)
 		sh_heap_release(t->heap, (unsigned)getm->seat);
 	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
 	if (!t->heap)
-		return; /* tried again at the next bell */
+		return;			  /* tried again at the next bell */
 	sh_heap_privilege(t->heap, true); /* it was accepted: it starts, though others have taken all memory */
 	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);
 	if (blob) {
@@ -248,9 +249,9 @@ static struct g *find_root(struct task *t)
 {
 	struct g *g;
 
-	FOR_GS_OF (t, g)
-		if (g->flags & GF_ROOT)
-			return g;
+	FOR_GS_OF(t, g)
+	if (g->flags & GF_ROOT)
+		return g;
 	return NULL;
 }
 
@@ -258,8 +259,8 @@ bool task_alone(struct task *t)
 {
 	struct g *g;
 
-	FOR_GS_OF (t, g)
-		return false;
+	FOR_GS_OF(t, g)
+	return false;
 	return true;
 }
 
@@ -268,7 +269,8 @@ static bool still_runs(struct task *t)
 	bool some = false;
 	struct g *g;
 
-	FOR_GS_OF (t, g) {
+	FOR_GS_OF(t, g)
+	{
 		uint64_t s = atomic_load(&g->status);
 		unsigned state = s & G_STATE;
 		int seat = G_OWNER_SEAT(s);
@@ -313,7 +315,8 @@ static bool task_reap(struct task *t)
 
 	if (still_runs(t))
 		return false;
-	FOR_GS_OF (t, g) {
+	FOR_GS_OF(t, g)
+	{
 		uint64_t s = atomic_load(&g->status);
 
 		if ((s & G_STATE) == G_WAITING)
@@ -366,12 +369,12 @@ static void cancel_all(struct task *t)
 {
 	struct g *g;
 
-	FOR_GS_OF (t, g)
-		if (!g_cancelled(g))
-			g_cancel_mark(g, g->gid);
+	FOR_GS_OF(t, g)
+	if (!g_cancelled(g))
+		g_cancel_mark(g, g->gid);
 	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
-	FOR_GS_OF (t, g)
-		g_cancel_wake(g);
+	FOR_GS_OF(t, g)
+	g_cancel_wake(g);
 }
 
 static void ask_to_end(struct task *t, uint32_t asked)
@@ -412,10 +415,8 @@ bool task_step(struct task *t, bool *news)
 			return true;
 		*news = true;
 		return atomic_load(&t->again) != 0;
-	case TASK_ENDED:
-		return atomic_load(&t->again) != 0;
-	default:
-		return false;
+	case TASK_ENDED: return atomic_load(&t->again) != 0;
+	default: return false;
 	}
 }
 

@@ -28,7 +28,14 @@
 enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED };
 /* All its goroutines sleep for good: found by the medic, their stacks are being written to its stderr by the supervisor, that is done. */
 enum task_dead { TASK_DEAD_NO, TASK_DEAD_FOUND, TASK_DEAD_TOLD };
-enum task_how { TASK_DONE, TASK_CRASHED, TASK_LOST, TASK_CANCELLED, TASK_TIMEOUT, TASK_AGAIN = 16 /* or'ed: its root starts anew */ };
+enum task_how {
+	TASK_DONE,
+	TASK_CRASHED,
+	TASK_LOST,
+	TASK_CANCELLED,
+	TASK_TIMEOUT,
+	TASK_AGAIN = 16 /* or'ed: its root starts anew */
+};
 
 /* Bits. Not at once: its goroutines are cancelled, and have a second to come to their ends. */
 enum task_asked { ASKED_CANCEL = 1, ASKED_TIMEOUT = 2, ASKED_NOW = 4 };
@@ -50,23 +57,23 @@ struct task_own {
 	uint64_t state; /* another number after each change of it, or of envp */
 	int32_t fd_cwd; /* where chdir went; -1: where it began */
 	uint32_t umask, has_umask;
-	uint32_t environ_room; /* of the list at envp; 0: the first one, which has none to spare */
-	char locale[TASK_LOCALE]; /* of all categories; empty: "C" */
-	void *streams;		  /* open ones */
-	char *strtok, *optarg;	  /* libc's variables of that use */
-	struct tm tm;		  /* what localtime and gmtime give out */
-	char asctime[64];	  /* and asctime, ctime */
-	_Atomic(void *) host;	  /* what gethostbyname gives out */
+	uint32_t environ_room;	     /* of the list at envp; 0: the first one, which has none to spare */
+	char locale[TASK_LOCALE];    /* of all categories; empty: "C" */
+	void *streams;		     /* open ones */
+	char *strtok, *optarg;	     /* libc's variables of that use */
+	struct tm tm;		     /* what localtime and gmtime give out */
+	char asctime[64];	     /* and asctime, ctime */
+	_Atomic(void *) host;	     /* what gethostbyname gives out */
 	_Atomic(void *) user, group; /* what getpwnam, getgrnam and their like give out */
-	void *random;		  /* the sequence of rand() */
-	void *handlers;		  /* atexit's, */
-	void *quick_handlers;	  /* and at_quick_exit's */
-	_Atomic(void *) keys;	  /* of pthread_key_create */
-	_Atomic(void *) signals;  /* handlers, mask, what is pending */
-	_Atomic(void *) alarm;	  /* the timer of setitimer */
-	_Atomic(void *) waits;	  /* who waits for locks of libc's: waits.c */
-	_Atomic uint32_t threads; /* it has made some: they may hold such locks, and tell nobody */
-	void *in;		  /* what freopen made of stdin; NULL: the null device */
+	void *random;		     /* the sequence of rand() */
+	void *handlers;		     /* atexit's, */
+	void *quick_handlers;	     /* and at_quick_exit's */
+	_Atomic(void *) keys;	     /* of pthread_key_create */
+	_Atomic(void *) signals;     /* handlers, mask, what is pending */
+	_Atomic(void *) alarm;	     /* the timer of setitimer */
+	_Atomic(void *) waits;	     /* who waits for locks of libc's: waits.c */
+	_Atomic uint32_t threads;    /* it has made some: they may hold such locks, and tell nobody */
+	void *in;		     /* what freopen made of stdin; NULL: the null device */
 };
 
 /*
@@ -79,12 +86,12 @@ struct task_out {
 	struct sh_lock lock;
 	_Atomic uint32_t n; /* bytes of the write under way; 0: none */
 	int32_t fd;
-	uint64_t from; /* the size of the file before */
+	uint64_t from;	      /* the size of the file before */
 	const char *piece[2]; /* in the segment */
 	uint32_t len[2];
 	_Atomic uint64_t *left;
 	uint64_t then;
-	_Atomic int32_t error; /* of a write that could not be made: told to who writes next */
+	_Atomic int32_t error;	/* of a write that could not be made: told to who writes next */
 	_Atomic uint32_t piped; /* the task has sent it to what is no file: a line goes there at once, and may block */
 };
 
@@ -95,21 +102,21 @@ struct task_p { /* counters of a task on one P: written by the P's M only */
 struct task {
 	uint64_t id;
 	_Atomic uint32_t state;
-	_Atomic uint64_t verdict; /* how it ends, by the first who said so; 0: nobody yet. See task_settle */
-	_Atomic uint32_t how;	 /* enum task_how, from ENDING on */
+	_Atomic uint64_t verdict;  /* how it ends, by the first who said so; 0: nobody yet. See task_settle */
+	_Atomic uint32_t how;	   /* enum task_how, from ENDING on */
 	_Atomic int32_t exit_code; /* from ENDING on */
-	int32_t signal;		 /* when crashed */
+	int32_t signal;		   /* when crashed */
 	uint32_t slot;
-	uint32_t attempts;	 /* allowed */
+	uint32_t attempts;	  /* allowed */
 	_Atomic uint32_t attempt; /* runs of the root so far; the supervisor stores 0 before the first */
-	uint32_t ran;		 /* of these are over */
-	uint32_t instance;	 /* of the module: supervisor's number */
-	uint64_t load_gen;	 /* workers older than this cannot run it */
+	uint32_t ran;		  /* of these are over */
+	uint32_t instance;	  /* of the module: supervisor's number */
+	uint64_t load_gen;	  /* workers older than this cannot run it */
 	/* text ranges of the module: asynchronous preemption only there. Filled by the zygote. */
 	uintptr_t text_start, text_end;
 	int (*entry)(int, char **);
 	int32_t fd_out, fd_err, fd_cwd; /* in the workers' descriptor table; -1 */
-	int32_t argc;		 /* strings at task_args(): argc arguments, then nenv of K=V, each ended by 0 */
+	int32_t argc;			/* strings at task_args(): argc arguments, then nenv of K=V, each ended by 0 */
 	int32_t nenv;
 	uint32_t args_len;
 	_Atomic uint32_t cancel; /* enum task_asked: asked to end. Supervisor sets, rings */
@@ -117,26 +124,26 @@ struct task {
 	int64_t cancel_next;	 /* medic: when it tells all goroutines (again) that they are cancelled */
 	int64_t queued_ns, started_ns, ended_ns; /* CLOCK_REALTIME */
 	char name[64], module[256], entry_name[64];
-	char message[256];	 /* one line on why it failed, or empty */
+	char message[256]; /* one line on why it failed, or empty */
 
 	struct sh_heap *heap;
 	_Atomic(struct sh_heap *) reserve; /* made when heap has met the limit: stacks, tombstones */
-	char **argv, **envp;	 /* in the heap */
+	char **argv, **envp;		   /* in the heap */
 	struct g *root;
-	int32_t optind;		 /* getopt's place in the arguments, kept while the root is parked */
+	int32_t optind;		    /* getopt's place in the arguments, kept while the root is parked */
 	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
-	_Atomic uint32_t again; /* its root is to start again, with fresh memory and globals */
+	_Atomic uint32_t again;	    /* its root is to start again, with fresh memory and globals */
 	uint32_t kicks;
-	_Atomic uint32_t fds;	/* descriptors it has had: some may be open */
-	uint32_t witness;	 /* checkdead: index of a G that was not asleep for good */
-	_Atomic uint32_t dead;	 /* enum task_dead */
-	int64_t dead_ns;	 /* when that was found */
-	struct sh_lock lock;	 /* tombstones, own, a change of envp */
+	_Atomic uint32_t fds;  /* descriptors it has had: some may be open */
+	uint32_t witness;      /* checkdead: index of a G that was not asleep for good */
+	_Atomic uint32_t dead; /* enum task_dead */
+	int64_t dead_ns;       /* when that was found */
+	struct sh_lock lock;   /* tombstones, own, a change of envp */
 	struct tombstone *tombstones;
 	struct task_own own;
 	struct task_out out[2];
 	_Atomic uint64_t memory_used; /* at the end: what it had */
-	uint64_t gs;		 /* at the end: goroutines it had */
+	uint64_t gs;		      /* at the end: goroutines it had */
 	_Alignas(64) struct task_p per_p[64];
 };
 
@@ -157,7 +164,7 @@ static inline char *task_args(const struct task *t)
 uint64_t task_goroutines(const struct task *); /* alive now, about */
 /* For what the runtime cannot do without when the limit is reached: from the arena's reserve. NULL: not even there. */
 void *task_alloc_reserved(struct task *, size_t n);
-uint64_t task_new_state(void);		       /* a number for own.state that no task had */
+uint64_t task_new_state(void); /* a number for own.state that no task had */
 
 /* The task is to end: exit code and how (enum task_how) are recorded, the medic is rung. First caller wins. */
 void task_end(struct task *, unsigned how, int exit_code, int sig);
@@ -169,7 +176,7 @@ void task_end(struct task *, unsigned how, int exit_code, int sig);
 bool task_step(struct task *, bool *news);
 /* All goroutines of a running task sleep for good. By the medic. */
 bool checkdead(struct task *);
-bool task_alone(struct task *);    /* exact: no G of it lives */
+bool task_alone(struct task *); /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
 bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */
 

@@ -190,7 +190,8 @@ unsigned timers_run(struct p *p, int64_t now)
 
 int64_t timers_next(void)
 {
-	unsigned procs = atomic_load_explicit(&sched.procs_most, memory_order_acquire); /* also those of Ps that are out of use */
+	unsigned procs = atomic_load_explicit(&sched.procs_most,
+					      memory_order_acquire); /* also those of Ps that are out of use */
 	int64_t least = 0;
 
 	for (unsigned i = 0; i < procs; i++) {
@@ -209,7 +210,7 @@ void timers_rebuild(struct p *p)
 
 	sh_check(n < TIMERS_MAX);
 	if (p->timers_dirty == TIMERS_ALL) {
-		t[n++] = aside; /* it may be in there as well */
+		t[n++] = aside;		      /* it may be in there as well */
 		atomic_store(&p->ntimers, n); /* if we die over it, another one is aside */
 		KILL_POINT("timer.rebuild.aside");
 		heapify(p, t, n);

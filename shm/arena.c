@@ -15,19 +15,19 @@
 
 #include <string.h>
 
-#define MAGIC	     0x70616568736c6873ul
-#define SLACK_BYTES  (64ul << 20)
+#define MAGIC 0x70616568736c6873ul
+#define SLACK_BYTES (64ul << 20)
 #define RESERVE_PART 16 /* of the limit is the runtime's own */
 #define RELEASE_STEP 64 /* spans freed in one hold of the lock */
-#define HEAPS_REST   64
+#define HEAPS_REST 64
 
 #define EIGHT(k, X) \
 	X((128ul << k) + (16ul << k)), X((128ul << k) + (32ul << k)), X((128ul << k) + (48ul << k)), \
 		X((128ul << k) + (64ul << k)), X((128ul << k) + (80ul << k)), X((128ul << k) + (96ul << k)), \
 		X((128ul << k) + (112ul << k)), X((128ul << k) + (128ul << k))
 #define ALL_CLASSES(X) \
-	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), EIGHT(0, X), EIGHT(1, X), EIGHT(2, X), \
-		EIGHT(3, X), EIGHT(4, X), EIGHT(5, X), EIGHT(6, X), EIGHT(7, X)
+	X(16), X(32), X(48), X(64), X(80), X(96), X(112), X(128), EIGHT(0, X), EIGHT(1, X), EIGHT(2, X), EIGHT(3, X), \
+		EIGHT(4, X), EIGHT(5, X), EIGHT(6, X), EIGHT(7, X)
 #define UNITS(x) (uint16_t)((x) / 16)
 #define RECIP(x) (uint32_t)(0xffffffffu / (x) + 1)
 
@@ -241,7 +241,7 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 
 	sh_lock_take(&a->lock, seat);
 	if (atomic_load_explicit(&h->state, memory_order_relaxed) ==
-		HEAP_FREE) { /* by who died before he could say so */
+	    HEAP_FREE) { /* by who died before he could say so */
 		sh_lock_drop(&a->lock, seat);
 		return;
 	}
@@ -294,8 +294,8 @@ static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_release);
 	KILL_POINT("heap.flush.marked");
 	atomic_store_explicit(&a->span[p].desc,
-		desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
-		memory_order_release);
+			      desc_make(RUN_SMALL, desc_class(d), h->index, OWNER_NONE, desc_pages(d)),
+			      memory_order_release);
 	KILL_POINT("heap.flush.left");
 	a->span[p].lnext = h->partial[desc_class(d)];
 	h->partial[desc_class(d)] = p;
@@ -320,8 +320,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 			next = a->span[p].next;
 			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
 				continue;
-			if (mark == MARK_FULL &&
-				!atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
+			if (mark == MARK_FULL && !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
 				continue; /* queued just now: stays the cpu's */
 			give_to_heap(a, h, p);
 		}

@@ -73,8 +73,8 @@ static inline __attribute__((always_inline)) bool locate_small(struct sh_arena *
 }
 
 /* Whether a live block starts at p. change: its bits are about to be. */
-static inline __attribute__((always_inline)) bool locate(
-	struct sh_arena *a, const void *p, struct place *at, bool change)
+static inline __attribute__((always_inline)) bool locate(struct sh_arena *a, const void *p, struct place *at,
+							 bool change)
 {
 	at->page = 0;
 	if (!locate_small(a, p, at))
@@ -153,8 +153,7 @@ static inline void clear_busy(struct sh_cache *k)
 }
 
 /* Aims the slot at a word. Its avail is 0, and set last. */
-static inline void aim(
-	struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
+static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
 {
 	struct sh_slot *s = &k->slot[class];
 	uint64_t block0 = ((uint64_t)p << (PAGE_SHIFT - 4)) + (uint64_t)w * 64 * sh_class_units[class];
@@ -275,16 +274,15 @@ static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_ca
 		h->partial[class] = a->span[p].lnext;
 		KILL_POINT("heap.partial.unlinked");
 		sh_check(desc_state(d) == RUN_SMALL && desc_owner(d) == OWNER_NONE);
-		atomic_store_explicit(&a->span[p].desc,
-			desc_make(RUN_SMALL, class, h->index, k->cpu, desc_pages(d)), memory_order_release);
+		atomic_store_explicit(&a->span[p].desc, desc_make(RUN_SMALL, class, h->index, k->cpu, desc_pages(d)),
+				      memory_order_release);
 		KILL_POINT("heap.partial.owned");
 	}
 	return p;
 }
 
 /* Holds: arena. A new span, as large as the slot has earned and the limits allow. */
-static uint32_t new_span(
-	struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
+static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
 {
 	for (unsigned step = k->step[class] + 1u; step-- > 0;) {
 		uint32_t n = a->pages[class][step], p;
@@ -297,7 +295,7 @@ static uint32_t new_span(
 		atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 		for (unsigned w = 0; w < words; w++) {
 			atomic_store_explicit(&a->bits[p * PAGE_WORDS + w].a, word_empty(&a->span[p], w),
-				memory_order_relaxed);
+					      memory_order_relaxed);
 			atomic_store_explicit(&a->bits[p * PAGE_WORDS + w].r, 0, memory_order_relaxed);
 		}
 		for (uint32_t i = 0; i < n; i++)
@@ -419,14 +417,12 @@ static inline void *take_block(struct sh_arena *a, struct sh_slot *s, unsigned c
 	s->avail = avail & (avail - 1);
 	in_order();
 	KILL_POINT("heap.alloc.left");
-	atomic_store_explicit(
-		word, atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << b, memory_order_relaxed);
+	atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) ^ 1ul << b, memory_order_relaxed);
 	KILL_POINT("heap.alloc.committed");
 	return (char *)a + (((at >> 32) + (uint64_t)b * sh_class_units[class]) << 4);
 }
 
-static __attribute__((noinline)) void *alloc_small(
-	struct sh_heap *h, unsigned seat, unsigned cpu, unsigned class)
+static __attribute__((noinline)) void *alloc_small(struct sh_heap *h, unsigned seat, unsigned cpu, unsigned class)
 {
 	struct sh_arena *a = h->arena;
 	uint32_t c = h->cache[cpu];
@@ -465,8 +461,8 @@ static unsigned aligned_class(size_t size, size_t align)
 }
 
 /* All that the first lines of sh_heap_alloc cannot do. */
-static __attribute__((noinline)) void *alloc_slowly(
-	struct sh_heap *h, unsigned seat, unsigned cpu, size_t size, size_t align, bool zero)
+static __attribute__((noinline)) void *alloc_slowly(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
+						    size_t align, bool zero)
 {
 	void *p;
 
@@ -501,8 +497,8 @@ void *sh_heap_alloc(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
 /* ---- free ---- */
 
 /* A block of the caller's own span p is free; finds the way for later allocations to it. */
-static __attribute__((noinline)) void relist(
-	struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned seat)
+static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
+					     unsigned seat)
 {
 	struct sh_slot *s = &k->slot[class];
 	struct sh_span *sp = &a->span[p];
@@ -578,8 +574,8 @@ static inline struct place late_place(struct sh_arena *a, uint32_t late)
 	uint32_t word = late >> 6;
 
 	return (struct place){.word = word,
-		.bit = late & 63,
-		.page = atomic_load_explicit(&a->map[word / PAGE_WORDS], memory_order_relaxed)};
+			      .bit = late & 63,
+			      .page = atomic_load_explicit(&a->map[word / PAGE_WORDS], memory_order_relaxed)};
 }
 
 /* A live block of another's span: free from here on, though not yet by its bits. false: it was free. */
@@ -642,7 +638,7 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	word = &a->bits[at_word(at)].a;
 	now = atomic_load_explicit(word, memory_order_relaxed);
 	if (i * units * 16 != off || i > at_last(at) ||
-		!((now ^ atomic_load_explicit(&a->bits[at_word(at)].r, memory_order_relaxed)) >> i & 1))
+	    !((now ^ atomic_load_explicit(&a->bits[at_word(at)].r, memory_order_relaxed)) >> i & 1))
 		return false;
 	atomic_store_explicit(word, now ^ 1ul << i, memory_order_relaxed);
 	in_order();
@@ -672,7 +668,8 @@ static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigne
 }
 
 /* The slot has nothing at hand: it goes on at the block just freed, the hottest place. */
-static __attribute__((noinline)) void aim_here(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, uint32_t word)
+static __attribute__((noinline)) void aim_here(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
+					       uint32_t word)
 {
 	aim(a, k, class, p, word - p * PAGE_WORDS, ~word_live(a, word));
 }
@@ -693,7 +690,8 @@ bool sh_heap_try_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
 	if (!locate_small(a, p, &at) || desc_owner(at.desc) != cpu)
 		return free_elsewhere(a, seat, cpu, p);
 	now = atomic_load_explicit(&a->bits[at.word].a, memory_order_relaxed);
-	if (__builtin_expect(!((now ^ atomic_load_explicit(&a->bits[at.word].r, memory_order_acquire)) >> at.bit & 1), 0))
+	if (__builtin_expect(!((now ^ atomic_load_explicit(&a->bits[at.word].r, memory_order_acquire)) >> at.bit & 1),
+			     0))
 		return false;
 	now ^= 1ul << at.bit;
 	class = desc_class(at.desc);
@@ -732,8 +730,7 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 	if (desc_state(at.desc) == RUN_SMALL) {
 		size_t have = class_bytes(desc_class(at.desc));
 
-		return size <= have &&
-		       (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
+		return size <= have && (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
 	}
 	return sh_large_resize(a, at.page, seat, size);
 }

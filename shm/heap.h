@@ -30,7 +30,7 @@
 struct sh_arena; /* one per segment, at the start of the range given to sh_arena_init */
 struct sh_heap;	 /* in the arena's metadata, taken from a table */
 
-#define SH_HEAP_CPUS 64	     /* caches per heap: one for each P */
+#define SH_HEAP_CPUS 64		   /* caches per heap: one for each P */
 #define SH_HEAP_NOCPU SH_HEAP_CPUS /* caller has no P: works on no cache, takes the lock */
 
 /*
@@ -68,7 +68,7 @@ void sh_heap_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p); /* c
 bool sh_heap_resize(struct sh_arena *, unsigned seat, unsigned cpu, void *p, size_t size);
 
 size_t sh_heap_usable(struct sh_arena *, const void *p); /* bytes the block at p holds; 0: no live block starts there */
-bool sh_heap_owns(const struct sh_arena *, const void *p); /* p lies in the arena's block range: two compares */
+bool sh_heap_owns(const struct sh_arena *, const void *p);    /* p lies in the arena's block range: two compares */
 struct sh_heap *sh_heap_of(struct sh_arena *, const void *p); /* the heap that the block belongs to, or NULL */
 
 /*
@@ -115,7 +115,7 @@ struct sh_heap_stats {
 void sh_arena_stats(const struct sh_arena *, struct sh_heap_stats *); /* takes no lock: counters, for anybody */
 /* Gives a few MiB of what is free back to the system, if more is kept than need be. true: there is more to give. */
 bool sh_arena_trim(struct sh_arena *, unsigned seat);
-size_t sh_heap_used(const struct sh_heap *);			      /* bytes of spans this heap holds */
+size_t sh_heap_used(const struct sh_heap *); /* bytes of spans this heap holds */
 /* The same of what may not be a heap at all, for who believes nothing of the segment: 0 then. */
 size_t sh_heap_used_at(const struct sh_arena *, const void *maybe_heap);
 size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in blocks handed out: counts them, under the lock */

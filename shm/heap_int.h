@@ -82,8 +82,7 @@ struct sh_span {
  */
 struct sh_slot {
 	uint64_t avail; /* free blocks of the current word */
-	uint64_t
-		at; /* the word: index in bits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
+	uint64_t at; /* the word: index in bits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
 	uint32_t span;		 /* CURRENT, or 0 */
 	uint32_t list;		 /* LISTED spans */
 	_Atomic uint32_t remote; /* QUEUED spans */
@@ -120,8 +119,8 @@ struct sh_cache {
  */
 struct sh_heap {
 	struct sh_arena *arena;
-	uint64_t limit;	       /* pages */
-	_Atomic uint64_t used; /* pages */
+	uint64_t limit;		/* pages */
+	_Atomic uint64_t used;	/* pages */
 	_Atomic uint64_t seats; /* whose process may remember blocks */
 	_Atomic uint32_t state;
 	_Atomic uint32_t privileged;
@@ -158,15 +157,13 @@ struct sh_arena {
 	size_t size;
 	uint32_t first, end; /* pages for blocks */
 	uint32_t heaps, caches;
-	uint32_t rest; /* a freed heap is used again only when so many are free */
+	uint32_t rest;			/* a freed heap is used again only when so many are free */
 	uint64_t limit, slack, reserve; /* pages */
 	struct sh_heap *heap;
 	struct sh_cache *cache;
-	_Atomic uint64_t *head; /* a bit for each page: a run starts here */
-	_Atomic uint64_t
-		*dirty; /* of a free page: holds memory, not zero. Of a used one: did when it was taken */
-	_Atomic uint32_t
-		*map; /* first page of the span a page belongs to: believed only if that span says so too */
+	_Atomic uint64_t *head;	 /* a bit for each page: a run starts here */
+	_Atomic uint64_t *dirty; /* of a free page: holds memory, not zero. Of a used one: did when it was taken */
+	_Atomic uint32_t *map;	 /* first page of the span a page belongs to: believed only if that span says so too */
 	struct sh_span *span;
 	struct sh_bits *bits;
 	uint8_t pages[CLASSES][STEPS];
@@ -187,8 +184,7 @@ struct sh_arena {
 
 /* ---- desc ---- */
 
-static inline uint64_t desc_make(
-	unsigned state, unsigned class, unsigned heap, unsigned owner, uint32_t pages)
+static inline uint64_t desc_make(unsigned state, unsigned class, unsigned heap, unsigned owner, uint32_t pages)
 {
 	return (uint64_t)state | (uint64_t) class << 3 | (uint64_t)heap << 10 | (uint64_t)owner << 26 |
 	       (uint64_t)pages << 33;

@@ -68,8 +68,8 @@ void sh_cache_rebuild(struct sh_arena *a, struct sh_heap *h, unsigned cpu)
 
 		if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu)
 			continue;
-		if (mark == MARK_FULL && (!has_free(a, p) || !atomic_compare_exchange_strong(
-								     &a->span[p].mark, &full, MARK_LISTED)))
+		if (mark == MARK_FULL &&
+		    (!has_free(a, p) || !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED)))
 			continue;
 		if (mark == MARK_QUEUED) {
 			if (is_noted(a, p)) { /* comes, or its seat is dead and the medic will say so */
@@ -152,8 +152,8 @@ static size_t run_live(struct sh_arena *a, uint32_t p, uint64_t d)
 	if (desc_state(d) != RUN_SMALL)
 		return 0;
 	for (unsigned w = 0; w < span_words(&a->span[p]); w++)
-		n += (size_t)__builtin_popcountl(
-			word_live(a, (size_t)p * PAGE_WORDS + w) & ~word_empty(&a->span[p], w));
+		n += (size_t)__builtin_popcountl(word_live(a, (size_t)p * PAGE_WORDS + w) &
+						 ~word_empty(&a->span[p], w));
 	return n * class_bytes(desc_class(d));
 }
 
@@ -190,11 +190,12 @@ void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 	st->limit = (size_t)a->limit << PAGE_SHIFT;
 	st->used = pages_of(&a->used);
 	st->left = pages_of(&a->left);
-	st->committed = st->used + st->left + pages_of(&a->kept) +
-			(size_t)(top - a->first) * (sizeof *a->span + sizeof *a->bits * PAGE_WORDS + sizeof *a->map) +
-			atomic_load_explicit(&((struct sh_arena *)a)->heap_top, memory_order_relaxed) * sizeof *a->heap +
-			atomic_load_explicit(&((struct sh_arena *)a)->cache_top, memory_order_relaxed) * sizeof *a->cache +
-			sizeof *a;
+	st->committed =
+		st->used + st->left + pages_of(&a->kept) +
+		(size_t)(top - a->first) * (sizeof *a->span + sizeof *a->bits * PAGE_WORDS + sizeof *a->map) +
+		atomic_load_explicit(&((struct sh_arena *)a)->heap_top, memory_order_relaxed) * sizeof *a->heap +
+		atomic_load_explicit(&((struct sh_arena *)a)->cache_top, memory_order_relaxed) * sizeof *a->cache +
+		sizeof *a;
 }
 
 size_t sh_heap_used(const struct sh_heap *h)
@@ -241,21 +242,20 @@ static int audit_small(struct audit *au, uint32_t p, uint64_t d)
 	if (class >= CLASSES)
 		return wrong(au, "span %u: class %u", p, class);
 	if (s->blocks != desc_pages(d) * PAGE_BYTES / class_bytes(class))
-		return wrong(au, "span %u: %u blocks of %zu bytes in %u pages", p, s->blocks,
-			class_bytes(class), desc_pages(d));
+		return wrong(au, "span %u: %u blocks of %zu bytes in %u pages", p, s->blocks, class_bytes(class),
+			     desc_pages(d));
 	if (owner > OWNER_NONE || (owner <= SH_HEAP_CPUS && !a->heap[desc_heap(d)].cache[owner]))
 		return wrong(au, "span %u: owner %u has no cache", p, owner);
 	if (mark > MARK_QUEUED || (owner == OWNER_NONE && mark != MARK_LISTED))
 		return wrong(au, "span %u: mark %u of owner %u", p, mark, owner);
 	for (uint32_t i = 0; i < desc_pages(d); i++)
 		if (atomic_load(&a->map[p + i]) != p)
-			return wrong(
-				au, "span %u: page %u leads to %u", p, p + i, atomic_load(&a->map[p + i]));
+			return wrong(au, "span %u: page %u leads to %u", p, p + i, atomic_load(&a->map[p + i]));
 	for (unsigned w = 0; w < span_words(s); w++) {
 		uint64_t tail = word_empty(s, w);
 
 		if ((atomic_load(&a->bits[p * PAGE_WORDS + w].a) & tail) != tail ||
-			(atomic_load(&a->bits[p * PAGE_WORDS + w].r) & tail))
+		    (atomic_load(&a->bits[p * PAGE_WORDS + w].r) & tail))
 			return wrong(au, "span %u: word %u has bits past the last block", p, w);
 	}
 	return 0;
@@ -295,8 +295,7 @@ static int audit_run(struct audit *au, uint32_t p)
 		if (au->last_free)
 			return wrong(au, "run %u: free beside a free one", p);
 		if (a->span[p + n - 1].back != n)
-			return wrong(
-				au, "run %u: its end says %u pages, not %u", p, a->span[p + n - 1].back, n);
+			return wrong(au, "run %u: its end says %u pages, not %u", p, a->span[p + n - 1].back, n);
 		if ((s->prev && a->span[s->prev].next != p) || (s->next && a->span[s->next].prev != p))
 			return wrong(au, "run %u: its bin is broken", p);
 		au->kept += sh_pages_dirty(a, p, n);
@@ -331,7 +330,7 @@ static int audit_heaps(struct audit *au)
 	}
 	if (used != a->used || left != a->left)
 		return wrong(au, "heaps have %lu + %lu pages, the arena %lu + %lu", (unsigned long)used,
-			(unsigned long)left, (unsigned long)a->used, (unsigned long)a->left);
+			     (unsigned long)left, (unsigned long)a->used, (unsigned long)a->left);
 	for (unsigned b = 0; b < BINS; b++) {
 		if (!a->bin[b] != !(a->binmap[b / 64] >> b % 64 & 1))
 			return wrong(au, "bin %u: its bit is wrong", b);
@@ -339,8 +338,7 @@ static int audit_heaps(struct audit *au)
 			bins++;
 	}
 	if (bins != au->free_runs)
-		return wrong(
-			au, "%lu free runs, %lu in bins", (unsigned long)au->free_runs, (unsigned long)bins);
+		return wrong(au, "%lu free runs, %lu in bins", (unsigned long)au->free_runs, (unsigned long)bins);
 	return 0;
 }
 
@@ -373,10 +371,10 @@ int sh_heap_audit(struct sh_arena *a, unsigned seat, char *msg, size_t n)
 	if (!err && a->changes == changes) {
 		if (au.used != a->used + a->left)
 			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)(a->used + a->left),
-				(unsigned long)au.used);
+				    (unsigned long)au.used);
 		else if (au.kept != a->kept)
 			err = wrong(&au, "%lu free pages kept, counted %lu", (unsigned long)a->kept,
-				(unsigned long)au.kept);
+				    (unsigned long)au.kept);
 		else
 			err = audit_heaps(&au);
 	}

@@ -33,7 +33,8 @@ void sh_kill_hit(const struct sh_kill_point *);
 void sh_kill_seated(void);
 #define KILL_POINT(n) \
 	do { \
-		static const struct sh_kill_point here_ __attribute__((section("shoal_kill"), used, aligned(8))) = {n}; \
+		static const struct sh_kill_point here_ \
+			__attribute__((section("shoal_kill"), used, aligned(8))) = {n}; \
 		sh_kill_hit(&here_); \
 	} while (0)
 

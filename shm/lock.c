@@ -51,7 +51,6 @@ static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
 	}
 }
 
-
 /* The seat's first entry is taken: the next free one. */
 static __attribute__((noinline)) unsigned note_next(struct sh_held *h, struct sh_lock *l)
 {

@@ -23,8 +23,8 @@ struct sh_lock {
 /* Ranks: a lock is taken only while holding locks of lower rank (same rank: by address). */
 enum sh_lock_kind {
 	SH_LOCK_NONE,
-	SH_LOCK_TASK,	/* task table */
-	SH_LOCK_CHAN,	/* a channel */
+	SH_LOCK_TASK, /* task table */
+	SH_LOCK_CHAN, /* a channel */
 	SH_LOCK_RWMUTEX,
 	SH_LOCK_WAITQ,	/* a sync object: the wait queue behind the word */
 	SH_LOCK_JOIN,	/* joiners of a G */
@@ -62,9 +62,9 @@ extern void (*sh_lock_waits)(struct sh_lock *, unsigned seat);
 
 extern struct sh_held *sh_seat_held(unsigned seat); /* where the list of a seat lies: shm/segment.c */
 
-void sh_lock_take(struct sh_lock *, unsigned seat);	 /* waits */
+void sh_lock_take(struct sh_lock *, unsigned seat); /* waits */
 bool sh_lock_try(struct sh_lock *, unsigned seat);
-void sh_lock_drop(struct sh_lock *, unsigned seat);	 /* checks that seat owns it */
+void sh_lock_drop(struct sh_lock *, unsigned seat); /* checks that seat owns it */
 bool sh_lock_held(const struct sh_lock *, unsigned seat);
 
 /* Who is about to leave a goroutine holds nothing: it may go on in another process. In builds for tests. */

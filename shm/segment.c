@@ -28,7 +28,8 @@ void (*sh_check_hook)(const char *, int, const char *);
 void sh_check_failed(const char *file, int line, const char *what)
 {
 	char text[300];
-	int n = snprintf(text, sizeof text, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line, what);
+	int n = snprintf(text, sizeof text, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line,
+			 what);
 
 	/* Not the libc calls: on a goroutine they belong to its task, and may park it. */
 	if (n > 0)

@@ -20,26 +20,26 @@
 #define SH_WIN_BASE 0x300000000000ul /* windows: the same addresses in every worker */
 
 /* Ranges, as offsets from SH_BASE. */
-#define SH_OFF_ROOT 0ul			 /* struct sh_segment, core's root: sched, Ps, Ms, tasks */
-#define SH_OFF_GTASK (1 * SH_GiB)	 /* task slot of each G, for scans */
-#define SH_OFF_GS (2 * SH_GiB)		 /* Gs */
-#define SH_OFF_RUNQ (8 * SH_GiB)	 /* the global run queue */
-#define SH_OFF_TIMERS (9 * SH_GiB)	 /* timer heaps of the Ps */
-#define SH_OFF_POLL (16 * SH_GiB)	 /* poll descriptors, by descriptor number */
-#define SH_OFF_CHILD (17 * SH_GiB)	 /* programs that tasks have started */
-#define SH_OFF_ARGS (32 * SH_GiB)	 /* arguments and environment of tasks, 1 MiB a slot */
-#define SH_OFF_LIFE (48 * SH_GiB)	 /* what happened to goroutines: a ring a seat */
+#define SH_OFF_ROOT 0ul		   /* struct sh_segment, core's root: sched, Ps, Ms, tasks */
+#define SH_OFF_GTASK (1 * SH_GiB)  /* task slot of each G, for scans */
+#define SH_OFF_GS (2 * SH_GiB)	   /* Gs */
+#define SH_OFF_RUNQ (8 * SH_GiB)   /* the global run queue */
+#define SH_OFF_TIMERS (9 * SH_GiB) /* timer heaps of the Ps */
+#define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by descriptor number */
+#define SH_OFF_CHILD (17 * SH_GiB) /* programs that tasks have started */
+#define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB a slot */
+#define SH_OFF_LIFE (48 * SH_GiB)  /* what happened to goroutines: a ring a seat */
 #define SH_LIFE_SIZE (1ul << 20)
-#define SH_OFF_HEAP (64 * SH_GiB)	 /* the arena */
+#define SH_OFF_HEAP (64 * SH_GiB) /* the arena */
 #define SH_HEAP_SIZE (64 * SH_GiB)
-#define SH_OFF_WINDOWS (128 * SH_GiB)	 /* region i: the memory behind the windows of seat i */
+#define SH_OFF_WINDOWS (128 * SH_GiB) /* region i: the memory behind the windows of seat i */
 #define SH_REGION (2 * SH_GiB)
 #define SH_SEATS 96
 #define SH_SIZE (SH_OFF_WINDOWS + SH_SEATS * SH_REGION)
 
 #define SH_DATA_MAX 4096
 #define SH_KILL_MAX 1024
-#define SH_SEAT_MEDIC 0	 /* the medic sits here; workers from 1 */
+#define SH_SEAT_MEDIC 0 /* the medic sits here; workers from 1 */
 #define SH_MAGIC 0x4c414f4853ul
 #define SH_VERSION 1
 
@@ -47,8 +47,8 @@ enum sh_seat_state {
 	SEAT_EMPTY,    /* nobody, nothing to do */
 	SEAT_STARTING, /* cloned, not yet in its loop */
 	SEAT_LIVE,
-	SEAT_DEAD,     /* its process is gone, repair has begun */
-	SEAT_VACANT    /* repaired (or left in good order): a new process may be cloned into it */
+	SEAT_DEAD,  /* its process is gone, repair has begun */
+	SEAT_VACANT /* repaired (or left in good order): a new process may be cloned into it */
 };
 
 #define SH_OWN_FDS 8
@@ -65,41 +65,43 @@ struct sh_seat {
 	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
-	uint32_t generation;	    /* processes that sat here so far */
-	uint64_t load_gen;	    /* modules it was cloned with: see sh_root.load_gen */
-	_Atomic uint32_t left;	    /* it went in good order (renewal, stop): 1 */
+	uint32_t generation;   /* processes that sat here so far */
+	uint64_t load_gen;     /* modules it was cloned with: see sh_root.load_gen */
+	_Atomic uint32_t left; /* it went in good order (renewal, stop): 1 */
 	/*
 	 * eventfd, in the workers' descriptor table; -1: nobody has sat here yet. It stays with the seat: were
 	 * it closed with its process, who wakes that one this moment might write into another file.
 	 */
 	_Atomic int32_t wake_fd;
-	int32_t own_fds[SH_OWN_FDS];  /* descriptors of its loop, to be closed after its death; -1 */
-	int32_t gone_fds[SH_OWN_FDS]; /* of the one that was here before: the medic is closing them. In one list at least */
+	int32_t own_fds[SH_OWN_FDS]; /* descriptors of its loop, to be closed after its death; -1 */
+	int32_t gone_fds
+		[SH_OWN_FDS]; /* of the one that was here before: the medic is closing them. In one list at least */
 	uint64_t started_ns, live_ns; /* it sat down; it was ready to run goroutines */
-	int64_t dead_ns, mended_ns; /* the medic saw the last death; it was repaired */
-	_Atomic uint32_t restarts;  /* deaths so far; renewals do not count */
-	_Atomic uint32_t prompt;    /* it sleeps, and is run soon after it wakes: sh_prompt */
-	_Atomic uint32_t stopped;   /* the supervisor has heard that it was stopped: the medic looks */
-	_Atomic uint32_t leave;	    /* asked to go at its next safe point; another takes the seat */
-	_Atomic uint64_t claim;	    /* number of the last ask for a process, above the pid of the one that came, 0: none yet */
+	int64_t dead_ns, mended_ns;   /* the medic saw the last death; it was repaired */
+	_Atomic uint32_t restarts;    /* deaths so far; renewals do not count */
+	_Atomic uint32_t prompt;      /* it sleeps, and is run soon after it wakes: sh_prompt */
+	_Atomic uint32_t stopped;     /* the supervisor has heard that it was stopped: the medic looks */
+	_Atomic uint32_t leave;	      /* asked to go at its next safe point; another takes the seat */
+	_Atomic uint64_t
+		claim; /* number of the last ask for a process, above the pid of the one that came, 0: none yet */
 	struct sh_held held;
 } __attribute__((aligned(128)));
 
 struct sh_segment {
 	uint64_t magic, version;
 	_Atomic int32_t supervisor, zygote, standby; /* pids */
-	_Atomic uint32_t zygote_word; /* robust futex: the zygote lives */
-	_Atomic uint32_t over;	    /* the runtime is being ended: nobody takes anybody's place */
+	_Atomic uint32_t zygote_word;		     /* robust futex: the zygote lives */
+	_Atomic uint32_t over;			     /* the runtime is being ended: nobody takes anybody's place */
 	uint64_t memory_limit;
-	uint64_t started_ns; /* monotonic */
-	_Atomic uint64_t load_gen;  /* raised by the zygote after each load: workers cloned later have it */
-	_Atomic uint32_t bell;	    /* futex: rung for the medic */
+	uint64_t started_ns;	     /* monotonic */
+	_Atomic uint64_t load_gen;   /* raised by the zygote after each load: workers cloned later have it */
+	_Atomic uint32_t bell;	     /* futex: rung for the medic */
 	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point + 1 */
 	_Atomic int32_t kill_countdown;
 	_Atomic uint32_t kill_next; /* armed after that kill, and its countdown */
 	_Atomic int32_t kill_next_countdown;
-	_Atomic uint64_t kill_done;  /* kills made */
-	int32_t poll_fd; /* epoll set of all workers, in their descriptor table */
+	_Atomic uint64_t kill_done;		  /* kills made */
+	int32_t poll_fd;			  /* epoll set of all workers, in their descriptor table */
 	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by point */
 	struct sh_arena *arena;
 	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */
@@ -158,7 +160,7 @@ void sh_bell(void);
 void sh_prompt(int32_t pid, bool yes);
 /* Descriptors from this number on are the runtime's: tasks that took them all would let no worker start again. */
 unsigned sh_fd_ceiling(void);
-uint64_t sh_now(void); /* monotonic ns */
+uint64_t sh_now(void);		      /* monotonic ns */
 void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the price of one by one */
 const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -33,15 +33,15 @@
 static inline void set_head(struct sh_arena *a, uint32_t p)
 {
 	atomic_store_explicit(&a->head[p / 64],
-		atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) | 1ul << p % 64,
-		memory_order_relaxed);
+			      atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) | 1ul << p % 64,
+			      memory_order_relaxed);
 }
 
 static inline void clear_head(struct sh_arena *a, uint32_t p)
 {
 	atomic_store_explicit(&a->head[p / 64],
-		atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) & ~(1ul << p % 64),
-		memory_order_relaxed);
+			      atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) & ~(1ul << p % 64),
+			      memory_order_relaxed);
 }
 
 static inline bool is_head(struct sh_arena *a, uint32_t p)
@@ -63,8 +63,7 @@ static void set_dirty(struct sh_arena *a, uint32_t p, uint32_t n, bool dirty)
 		uint64_t was = atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed);
 		uint64_t mask = range_mask(p, end - p);
 
-		atomic_store_explicit(
-			&a->dirty[p / 64], dirty ? was | mask : was & ~mask, memory_order_relaxed);
+		atomic_store_explicit(&a->dirty[p / 64], dirty ? was | mask : was & ~mask, memory_order_relaxed);
 	}
 }
 
@@ -73,9 +72,8 @@ uint32_t sh_pages_dirty(struct sh_arena *a, uint32_t p, uint32_t n)
 	uint32_t sum = 0;
 
 	for (uint32_t end = p + n; p < end; p = (p | 63) + 1)
-		sum += (uint32_t)__builtin_popcountl(
-			atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) &
-			range_mask(p, end - p));
+		sum += (uint32_t)__builtin_popcountl(atomic_load_explicit(&a->dirty[p / 64], memory_order_relaxed) &
+						     range_mask(p, end - p));
 	return sum;
 }
 
@@ -198,8 +196,7 @@ static uint32_t free_before(struct sh_arena *a, uint32_t p)
 /* Never used pages come to the last free run, so that n fit in it: that run, or 0. */
 static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
 {
-	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top,
-		 p = fit(a, q, a->end - q, n, align);
+	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top, p = fit(a, q, a->end - q, n, align);
 
 	if (!p || p + n <= top) /* it has room, but was far back in its bin */
 		return p ? q : 0;
@@ -459,8 +456,7 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 
 			map &= ~(1ul << b);
 			for (unsigned t = 0; p && t < BIN_TRIES; t++, p = a->span[p].next) {
-				uint32_t n = desc_pages(span_desc(a, p)), dirty = sh_pages_dirty(a, p, n),
-					 from = p;
+				uint32_t n = desc_pages(span_desc(a, p)), dirty = sh_pages_dirty(a, p, n), from = p;
 
 				if (!dirty)
 					continue;
@@ -521,8 +517,7 @@ static bool too_much_kept(const struct sh_arena *a)
 {
 	uint64_t kept = atomic_load_explicit(&a->kept, memory_order_relaxed);
 
-	return kept > a->slack ||
-	       (kept > 0 && kept + atomic_load_explicit(&a->used, memory_order_relaxed) > a->limit);
+	return kept > a->slack || (kept > 0 && kept + atomic_load_explicit(&a->used, memory_order_relaxed) > a->limit);
 }
 
 void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
@@ -615,8 +610,7 @@ void sh_runs_rebuild(struct sh_arena *a)
 		d = span_desc(a, p);
 		n = desc_pages(d);
 		sh_check(n > 0 && n <= a->top - p);
-		while (desc_state(d) == RUN_FREE && p + n < a->top &&
-			desc_state(f = span_desc(a, p + n)) == RUN_FREE) {
+		while (desc_state(d) == RUN_FREE && p + n < a->top && desc_state(f = span_desc(a, p + n)) == RUN_FREE) {
 			sh_check(desc_pages(f) > 0 && desc_pages(f) <= a->top - p - n);
 			n += desc_pages(f);
 			set_desc(a, p, d = free_desc(n));

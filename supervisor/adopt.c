@@ -54,7 +54,8 @@ bool sh_adopt_begin(int *link)
 	if (found == 0)
 		return false;
 	if (found < 0)
-		sh_fail(1, "a runtime without a supervisor is there, but its keeper does not answer: %s", strerror(-found));
+		sh_fail(1, "a runtime without a supervisor is there, but its keeper does not answer: %s",
+			strerror(-found));
 	for (unsigned i = 0; i < KEEP_SINGLES; i++)
 		if (single[i] < 0)
 			refuse("it was not complete yet");

@@ -211,9 +211,9 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	/* Last of all: in the source tree there is a sched.h beside it, which is not what a module asks for. */
 	snprintf(include, sizeof include, "-idirafter%s", beside ? beside : own_header(c));
 	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
-		     "-fstack-clash-protection", include,
-		     "-MD", "-MF", c->deps, "-o", c->so, (char *)path, "-lm", NULL};
-		*a; a++)
+					      "-fstack-clash-protection", include, "-MD", "-MF", c->deps, "-o", c->so,
+					      (char *)path, "-lm", NULL};
+	     *a; a++)
 		argv[n++] = *a;
 	argv[n] = NULL;
 

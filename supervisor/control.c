@@ -41,7 +41,7 @@ struct conn {
 	uv_poll_t poll;
 	struct conn *next, *prev;
 	int fd;
-	int watched; /* events polled for */
+	int watched;  /* events polled for */
 	bool closing; /* no more is read; goes when all is sent */
 	bool half;    /* the peer sends no more */
 	char *in;
@@ -426,7 +426,8 @@ static int read_some(struct conn *c)
 		char room[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control;
 	struct iovec iov;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	ssize_t n;
 
 	if (c->in_room - c->in_len < 4096) {

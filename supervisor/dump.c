@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define DUMP_SEAT (SH_SEATS - 3)
-#define STOP_NS 100000000 /* a goroutine may take this long to come to a point where it can stop */
+#define STOP_NS 100000000	/* a goroutine may take this long to come to a point where it can stop */
 #define ALL_STOP_NS 2000000000l /* all together */
 #define CHILD_S 60
 #define RETRY_MS 2u

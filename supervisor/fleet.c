@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define AT_ONCE 3		/* restarts within WITHIN_NS that do not wait */
+#define AT_ONCE 3 /* restarts within WITHIN_NS that do not wait */
 #define WITHIN_NS 10000000000ull
 #define DELAY_MS 100u
 #define DELAY_MAX_MS 10000u
@@ -31,8 +31,8 @@
 #define RENEW_NS 5000000000ull
 
 struct place {
-	pid_t pid;	    /* of the process in it; 0 while a clone is under way */
-	bool cloning, due;  /* due: the timer runs, or will */
+	pid_t pid;	   /* of the process in it; 0 while a clone is under way */
+	bool cloning, due; /* due: the timer runs, or will */
 	uint64_t began_ns;
 	uint64_t restart_ns[AT_ONCE];
 	unsigned restarts, delay_ms;
@@ -60,8 +60,8 @@ static struct renewal *renewals;
 static unsigned nseats; /* workers; the medic is one more */
 static pid_t zygote;
 static uint64_t zygote_gone_ns; /* and no standby has come forward */
-static bool adopted; /* nothing that the zygote clones is our child */
-static bool no_delay; /* SHOAL_DEBUG=nodelay: tests kill more often than anything should die */
+static bool adopted;		/* nothing that the zygote clones is our child */
+static bool no_delay;		/* SHOAL_DEBUG=nodelay: tests kill more often than anything should die */
 static struct watch *watches;
 static struct {
 	pid_t pid;
@@ -220,7 +220,7 @@ static void tell_death(unsigned seat, pid_t pid, int status)
 {
 	if (WIFSIGNALED(status))
 		sh_log("%s %u (pid %d) was ended by %s", seat ? "worker" : "medic", seat, (int)pid,
-			sh_signal_name(WTERMSIG(status)));
+		       sh_signal_name(WTERMSIG(status)));
 }
 
 static void child_gone(unsigned seat, int status)
@@ -295,7 +295,7 @@ static bool renewed(const struct renewal *r)
 {
 	for (unsigned seat = 1; seat <= nseats; seat++)
 		if (r->wanted[seat] && (atomic_load(&seat_at(seat)->state) != SEAT_LIVE ||
-					       seat_at(seat)->generation == r->generation[seat]))
+					seat_at(seat)->generation == r->generation[seat]))
 			return false;
 	return true;
 }
@@ -316,7 +316,8 @@ static void look_at_renewals(void)
 		else if (done)
 			sh_answer(r->asker, json_pack("{s:b}", "ok", 1), NULL, 0);
 		else
-			sh_answer_error(r->asker, CODE_FAILED, NULL, "a worker has not come to a point where it may go");
+			sh_answer_error(r->asker, CODE_FAILED, NULL,
+					"a worker has not come to a point where it may go");
 		free(r);
 	}
 }
@@ -574,7 +575,7 @@ static bool tell_seat(pid_t pid, int status)
 static void zygote_gone(int status)
 {
 	sh_log("the zygote (pid %d) is gone%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
-		WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "");
+	       WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "");
 	zygote = 0;
 	zygote_gone_ns = sh_now(); /* its standby tells us when it has taken over */
 	if (sh_options.one_shot && !atomic_load(&sh_root->standby))
@@ -610,7 +611,8 @@ static void stopped(pid_t pid)
 			sh_bell();
 			return;
 		}
-	if (pid != place[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) && pid != sh_keeper_pid())
+	if (pid != place[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) &&
+	    pid != sh_keeper_pid())
 		return;
 	sh_log("process %d was stopped: it is ended, another takes its place", (int)pid);
 	kill(pid, SIGKILL);
@@ -680,7 +682,7 @@ static void find_pids(void)
 		pid_t pid = atomic_load(&seat_at(seat)->pid);
 
 		if (adopted && !place[seat].pid && pid > 0 &&
-			(atomic_load(&seat_at(seat)->liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)) == (uint32_t)pid)
+		    (atomic_load(&seat_at(seat)->liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)) == (uint32_t)pid)
 			place[seat].pid = pid;
 	}
 }

@@ -49,7 +49,7 @@ extern void sh_variables_touch(void);
 struct range {
 	uintptr_t start;
 	size_t size;
-	char *pristine; /* private to the zygote and its standby */
+	char *pristine;	     /* private to the zygote and its standby */
 	unsigned char *zero; /* a byte a page: nothing but zeros in it */
 };
 
@@ -68,9 +68,9 @@ struct constructors {
 
 /* ---- the copy of the file ---- */
 
-static void hide_constructors(char *map, size_t size, const ElfW(Phdr) *dynamic, struct constructors *c)
+static void hide_constructors(char *map, size_t size, const ElfW(Phdr) * dynamic, struct constructors *c)
 {
-	ElfW(Dyn) *d;
+	ElfW(Dyn) * d;
 	size_t n;
 
 	if (dynamic->p_offset > size || dynamic->p_filesz > size - dynamic->p_offset || dynamic->p_offset % 8)
@@ -92,18 +92,18 @@ static void hide_constructors(char *map, size_t size, const ElfW(Phdr) *dynamic,
  * Symbols that are to be unique in the whole process (C++ inline variables) would be one for all
  * instances: they become ordinary ones.
  */
-static void split_unique(char *map, size_t size, const ElfW(Ehdr) *e)
+static void split_unique(char *map, size_t size, const ElfW(Ehdr) * e)
 {
 	const ElfW(Shdr) *s = (const ElfW(Shdr) *)(map + e->e_shoff);
 
 	if (e->e_shentsize != sizeof *s || e->e_shoff % 8 || e->e_shoff > size ||
-		e->e_shnum > (size - e->e_shoff) / sizeof *s)
+	    e->e_shnum > (size - e->e_shoff) / sizeof *s)
 		return;
 	for (unsigned i = 0; i < e->e_shnum; i++) {
 		ElfW(Sym) *sym = (ElfW(Sym) *)(map + s[i].sh_offset);
 
 		if (s[i].sh_type != SHT_DYNSYM || s[i].sh_offset % 8 || s[i].sh_offset > size ||
-			s[i].sh_size > size - s[i].sh_offset)
+		    s[i].sh_size > size - s[i].sh_offset)
 			continue;
 		for (size_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
 			if (ELF64_ST_BIND(sym[k].st_info) == STB_GNU_UNIQUE)
@@ -114,10 +114,10 @@ static void split_unique(char *map, size_t size, const ElfW(Ehdr) *e)
 static void doctor(char *map, size_t size, struct constructors *c)
 {
 	const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)map;
-	const ElfW(Phdr) *p;
+	const ElfW(Phdr) * p;
 
 	if (size < sizeof *e || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0 || e->e_phentsize != sizeof *p ||
-		e->e_phoff % 8 || e->e_phoff > size || e->e_phnum > (size - e->e_phoff) / sizeof *p)
+	    e->e_phoff % 8 || e->e_phoff > size || e->e_phnum > (size - e->e_phoff) / sizeof *p)
 		return; /* the loader will say what is wrong */
 	p = (const ElfW(Phdr) *)(map + e->e_phoff);
 	for (unsigned i = 0; i < e->e_phnum; i++)
@@ -328,7 +328,8 @@ static void loader_message(const char *name, const char *path, char *message, si
 		snprintf(message, n, "%s: %s", name, said);
 }
 
-static int open_module(struct instance *in, int so_fd, const char *name, struct constructors *c, char *message, size_t n)
+static int open_module(struct instance *in, int so_fd, const char *name, struct constructors *c, char *message,
+		       size_t n)
 {
 	char path[256];
 	struct link_map *lm;
@@ -394,7 +395,7 @@ static int load(struct instance *in, int so_fd, const char *name, const char *en
 }
 
 struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code, char *message,
-	size_t n)
+				  size_t n)
 {
 	struct instance *in = calloc(1, sizeof *in);
 

@@ -68,7 +68,8 @@ static int receive(int sock, struct kmsg *m, int fds[3], int *nfds)
 		char room[CMSG_SPACE(3 * sizeof(int))];
 	} control;
 	struct iovec iov = {m, sizeof *m};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	ssize_t n;
 
 	do
@@ -88,7 +89,9 @@ static int make_address(void)
 	memset(&at, 0, sizeof at);
 	at.sun_family = AF_UNIX;
 	return snprintf(at.sun_path, sizeof at.sun_path, "%s%s", sh_options.socket, KEEPER_SUFFIX) <
-			       (int)sizeof at.sun_path ? 0 : -ENAMETOOLONG;
+			       (int)sizeof at.sun_path
+		       ? 0
+		       : -ENAMETOOLONG;
 }
 
 /* ---- the process ---- */
@@ -100,7 +103,7 @@ static struct {
 		uint64_t id;
 		int fd[3];
 	} task[TASK_SLOTS];
-} *kept;
+} * kept;
 
 static void replace(int *place, int fd)
 {
@@ -121,10 +124,10 @@ static void keep(const struct kmsg *m, int *fds, int nfds)
 		unsigned slot = m->id % TASK_SLOTS;
 
 		for (unsigned i = 0; i < 3; i++)
-			if (m->op == KEEP_TASK ? kept->task[slot].id != m->id || m->mask & 1u << i :
-						 kept->task[slot].id == m->id && m->mask & 1u << i)
-				replace(&kept->task[slot].fd[i], m->op == KEEP_TASK && m->mask & 1u << i && used < nfds ?
-									 fds[used++] : -1);
+			if (m->op == KEEP_TASK ? kept->task[slot].id != m->id || m->mask & 1u << i
+					       : kept->task[slot].id == m->id && m->mask & 1u << i)
+				replace(&kept->task[slot].fd[i],
+					m->op == KEEP_TASK && m->mask & 1u << i && used < nfds ? fds[used++] : -1);
 		if (m->op == KEEP_TASK)
 			kept->task[slot].id = m->id;
 	}

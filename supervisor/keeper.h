@@ -36,7 +36,7 @@ struct kmsg {
 /* Forks it; kept descriptors follow by keep(). 0 or -errno. again: its predecessor has died. */
 int sh_keeper_start(void);
 pid_t sh_keeper_pid(void);
-void sh_keeper_forget(void); /* it has died */
+void sh_keeper_forget(void);							 /* it has died */
 void sh_keeper_keep(enum keeper_op, uint64_t id, uint32_t mask, const int *fds); /* as many as mask has bits */
 void sh_keeper_drop(uint64_t id, uint32_t mask);
 void sh_keeper_remove_socket(void);

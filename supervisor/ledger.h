@@ -34,31 +34,31 @@ enum { INSTANCE_NONE, INSTANCE_LOADED, INSTANCE_SPENT };
 struct ledger_instance {
 	_Atomic uint32_t state;
 	uint32_t module;
-	_Atomic uint32_t begun;	 /* it has a task's descriptors, or its variables are not fresh */
-	_Atomic int32_t fd[3];	 /* in the workers' table; -1 */
+	_Atomic uint32_t begun; /* it has a task's descriptors, or its variables are not fresh */
+	_Atomic int32_t fd[3];	/* in the workers' table; -1 */
 	uint64_t load_gen;
 	uintptr_t base, text_start, text_end;
 };
 
 enum { JOB_KEPT = 1, JOB_DROPPED };
 struct ledger_job {
-	_Atomic uint64_t id;	    /* 0: not accepted */
-	_Atomic uint32_t instance;  /* + 1; 0: none */
-	_Atomic uint32_t over;	    /* 0: not yet; JOB_KEPT, JOB_DROPPED: what became of its output */
+	_Atomic uint64_t id;	   /* 0: not accepted */
+	_Atomic uint32_t instance; /* + 1; 0: none */
+	_Atomic uint32_t over;	   /* 0: not yet; JOB_KEPT, JOB_DROPPED: what became of its output */
 	uint32_t module, attempts;
 	_Atomic int32_t cancelled;
 	bool run;
-	uint64_t timeout_at;	    /* monotonic ns; 0: none */
+	uint64_t timeout_at; /* monotonic ns; 0: none */
 	int64_t started_ns, ended_ns;
-	uint64_t ended_order;	    /* which output goes first */
+	uint64_t ended_order; /* which output goes first */
 	char key[KEY_SIZE];
 	char entry[Z_NAME], name[64], path[256];
 };
 
 struct ledger {
-	uint64_t magic, layout;	    /* sizes of what is shared: another build does not adopt it */
+	uint64_t magic, layout; /* sizes of what is shared: another build does not adopt it */
 	uint64_t start_ns;
-	uintptr_t code;		    /* where sh_symbol lay in who made the runtime, and lies in the zygote */
+	uintptr_t code; /* where sh_symbol lay in who made the runtime, and lies in the zygote */
 	uint32_t procs, spare, workers, nmodules, ninstances;
 	uint64_t memory;
 	uint64_t crashes_seen, ended_order;
@@ -69,7 +69,7 @@ struct ledger {
 };
 
 extern struct ledger *sh_ledger;
-int sh_ledger_create(void); /* its descriptor, or -errno */
+int sh_ledger_create(void);   /* its descriptor, or -errno */
 int sh_ledger_attach(int fd); /* 0, or -errno; EINVAL: made by another build */
 
 #endif

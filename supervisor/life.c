@@ -66,7 +66,7 @@ static struct life *merged(const struct found *f, const size_t *start)
 
 		for (unsigned seat = 0; seat < SH_SEATS; seat++)
 			if (at[seat] < start[seat + 1] &&
-				(best == SH_SEATS || before(&f->e[at[seat]], &f->e[at[best]])))
+			    (best == SH_SEATS || before(&f->e[at[seat]], &f->e[at[best]])))
 				best = seat;
 		all[n] = f->e[at[best]++];
 	}
@@ -93,7 +93,9 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 	json_object_set_new(o, "from", json_string(g_status_name(l->from)));
 	json_object_set_new(o, "to", json_string(g_status_name(l->to)));
 	json_object_set_new(o, "why", json_string(why_of(l)));
-	json_object_set_new(o, "worker", l->worker > 0 && l->worker < WORKERS_MAX ? json_integer(l->worker) : json_null()); /* else the medic, or who dumps */
+	json_object_set_new(o, "worker",
+			    l->worker > 0 && l->worker < WORKERS_MAX ? json_integer(l->worker)
+								     : json_null()); /* else the medic, or who dumps */
 	json_object_set_new(o, "p", l->p >= 0 ? json_integer(l->p) : json_null());
 	json_object_set_new(o, "stack_size", json_integer(l->stack));
 	json_object_set_new(o, "migrated", json_boolean(moved));

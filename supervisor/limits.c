@@ -67,7 +67,8 @@ static void unescape(char *s)
 	char *to = s;
 
 	for (; *s; s++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
+		    s[3] <= '7') {
 			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
 			s += 3;
 		} else {
@@ -111,7 +112,8 @@ static bool find_mount(const char *root, const char *controller, struct group *g
 		type = strtok_r(end + 3, " ", &rest);
 		strtok_r(NULL, " ", &rest);
 		options = strtok_r(NULL, " ", &rest);
-		if (!at || !type || strcmp(type, g->v2 ? "cgroup2" : "cgroup") || (!g->v2 && (!options || !lists(options, controller))))
+		if (!at || !type || strcmp(type, g->v2 ? "cgroup2" : "cgroup") ||
+		    (!g->v2 && (!options || !lists(options, controller))))
 			continue;
 		unescape(from);
 		unescape(at);
@@ -119,7 +121,8 @@ static bool find_mount(const char *root, const char *controller, struct group *g
 			continue;
 		found = true;
 		snprintf(path, sizeof path, "%s", behind(g->path, from));
-		snprintf(g->mount, sizeof g->mount, "%s%.*s", root, (int)(PATH_MAX - 1 - strnlen(root, PATH_MAX / 2)), at);
+		snprintf(g->mount, sizeof g->mount, "%s%.*s", root, (int)(PATH_MAX - 1 - strnlen(root, PATH_MAX / 2)),
+			 at);
 	}
 	if (f)
 		fclose(f);

@@ -59,7 +59,7 @@ static bool transmit(struct call *c)
 		memcpy(CMSG_DATA(&control.h), c->fds, bytes);
 	}
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
-		(errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
+	    (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
 		return false;
 	return true; /* any other failure means that nobody is there: we are told by other ways */
 }

@@ -22,8 +22,8 @@
 
 #define TICK_MS 1000
 #define FILES_MIN 128u
-#define STOP_NOW_MS 2000     /* tasks may take this long to end */
-#define ONE_SHOT_MS 10000    /* and its client to connect */
+#define STOP_NOW_MS 2000  /* tasks may take this long to end */
+#define ONE_SHOT_MS 10000 /* and its client to connect */
 
 struct options sh_options = {.ready_fd = -1};
 uv_loop_t *sh_loop;
@@ -188,9 +188,11 @@ static unsigned number(const char *text, unsigned low, unsigned high, const char
 
 static void parse(int argc, char **argv)
 {
-	static const struct option longs[] = {{"procs", 1, NULL, 'p'}, {"spare", 1, NULL, 's'}, {"memory", 1, NULL, 'm'},
-		{"socket", 1, NULL, 'S'}, {"foreground", 0, NULL, 'f'}, {"one-shot", 0, NULL, 'o'},
-		{"ready-fd", 1, NULL, 'r'}, {"help", 0, NULL, 'h'}, {"version", 0, NULL, 'v'}, {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"procs", 1, NULL, 'p'},	    {"spare", 1, NULL, 's'},
+					      {"memory", 1, NULL, 'm'},	    {"socket", 1, NULL, 'S'},
+					      {"foreground", 0, NULL, 'f'}, {"one-shot", 0, NULL, 'o'},
+					      {"ready-fd", 1, NULL, 'r'},   {"help", 0, NULL, 'h'},
+					      {"version", 0, NULL, 'v'},    {NULL, 0, NULL, 0}};
 	const char *env = getenv("SHOAL_PROCS");
 	bool spare = false;
 	int c;
@@ -318,7 +320,7 @@ static void begin_service(void)
 		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
 	sh_fleet_reap(); /* who died before the signal was watched */
 	sh_log("takes tasks on %s: %u procs, %u workers, %zu MiB", sh_options.socket, sh_options.procs,
-		sh_options.procs + sh_options.spare, sh_options.memory >> 20);
+	       sh_options.procs + sh_options.spare, sh_options.memory >> 20);
 	tell_ready("ok");
 }
 
@@ -344,7 +346,8 @@ static void adopt_runtime(int link)
 
 static void make_runtime(void)
 {
-	int segment = sh_segment_create(sh_options.memory), ledger = segment < 0 ? segment : sh_ledger_create(), link, err;
+	int segment = sh_segment_create(sh_options.memory), ledger = segment < 0 ? segment : sh_ledger_create(), link,
+	    err;
 	pid_t zygote;
 
 	if (ledger < 0) {

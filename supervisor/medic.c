@@ -28,14 +28,14 @@
 #include <unistd.h>
 
 #define IDLE_NS 1000000000
-#define DEADLOCK_NS 25000000   /* between two looks for a deadlock, */
+#define DEADLOCK_NS 25000000	  /* between two looks for a deadlock, */
 #define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
-#define DEADLOCK_SHARE 20      /* they take no larger part of our time than this */
-#define DEADLOCK_LOOKS 5       /* while nothing changes; then not before something has */
-#define STW_NS 50000           /* between two steps of stopping the world */
-#define PROMPT_NS 20000000	/* between two looks at who sleeps */
-#define ALONE_NS 10000000000ull /* without a zygote, and its standby has not come forward */
-#define STUCK_NS 1000000       /* between two looks at a task that does not end */
+#define DEADLOCK_SHARE 20	  /* they take no larger part of our time than this */
+#define DEADLOCK_LOOKS 5	  /* while nothing changes; then not before something has */
+#define STW_NS 50000		  /* between two steps of stopping the world */
+#define PROMPT_NS 20000000	  /* between two looks at who sleeps */
+#define ALONE_NS 10000000000ull	  /* without a zygote, and its standby has not come forward */
+#define STUCK_NS 1000000	  /* between two looks at a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
 static unsigned nactive;
@@ -58,7 +58,8 @@ static void tell_fence(unsigned seat)
 
 	allm(seat)->fenced = FENCE_NOT;
 	if (fenced == FENCE_STOPPED || fenced == FENCE_HANGS)
-		sh_log("worker %u (pid %d) %s: it was ended", seat, (int)atomic_load(&sh_root->seat[seat].pid), why[fenced]);
+		sh_log("worker %u (pid %d) %s: it was ended", seat, (int)atomic_load(&sh_root->seat[seat].pid),
+		       why[fenced]);
 }
 
 static void keep_crash(unsigned seat)
@@ -200,7 +201,8 @@ static bool step_task(struct task *t)
 static void find_new(void)
 {
 	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
-		for (uint64_t bits = atomic_load(&rt->tasks.queued[i]); bits && nactive < TASK_SLOTS; bits &= bits - 1) {
+		for (uint64_t bits = atomic_load(&rt->tasks.queued[i]); bits && nactive < TASK_SLOTS;
+		     bits &= bits - 1) {
 			unsigned slot = i * 64 + (unsigned)__builtin_ctzll(bits);
 
 			if (atomic_load(&task_at(slot)->state) != TASK_QUEUED)

@@ -161,7 +161,8 @@ static void learn_deps(struct source *s, char *text)
 		struct stat st;
 		struct dep *more;
 
-		if (strcmp(word, "\\") == 0 || strncmp(word, COMPILE_DIR, strlen(COMPILE_DIR)) == 0) /* our own header */
+		if (strcmp(word, "\\") == 0 ||
+		    strncmp(word, COMPILE_DIR, strlen(COMPILE_DIR)) == 0) /* our own header */
 			continue;
 		more = realloc(s->deps, (s->ndeps + 1) * sizeof *more);
 		if (!more)
@@ -364,7 +365,7 @@ static void compiled(void *arg, int so_fd, char *deps, const struct failure *com
 }
 
 static void compile(const char *path, const char *name, const struct mark *mark, const char *cc, module_done *done,
-	void *arg)
+		    void *arg)
 {
 	struct request *r = malloc(sizeof *r);
 	struct compiling *c;
@@ -393,15 +394,17 @@ static int open_file(const char *path, int cwd, struct stat *st, struct failure 
 	int fd = openat(cwd >= 0 ? cwd : AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 	if (fd < 0) {
-		why->code = errno == ENOENT || errno == ENOTDIR ? CODE_NOT_FOUND :
-			    errno == EMFILE || errno == ENFILE || errno == ENOMEM ? CODE_SHOAL : CODE_NOT_LOADABLE;
+		why->code = errno == ENOENT || errno == ENOTDIR			    ? CODE_NOT_FOUND
+			    : errno == EMFILE || errno == ENFILE || errno == ENOMEM ? CODE_SHOAL
+										    : CODE_NOT_LOADABLE;
 		snprintf(why->text, sizeof why->text, "%.400s: %s", path, strerror(errno));
 		return -1;
 	}
 	if (fstat(fd, st) == 0 && S_ISREG(st->st_mode))
 		return fd;
 	why->code = CODE_NOT_LOADABLE;
-	snprintf(why->text, sizeof why->text, "%.400s is %s", path, S_ISDIR(st->st_mode) ? "a folder" : "no regular file");
+	snprintf(why->text, sizeof why->text, "%.400s is %s", path,
+		 S_ISDIR(st->st_mode) ? "a folder" : "no regular file");
 	close(fd);
 	return -1;
 }
@@ -575,10 +578,11 @@ static void trial_ended(void *arg, int status)
 	bool said = read(t->pipe, &found, sizeof found) == sizeof found;
 
 	if (t->late) {
-		snprintf(why.text, sizeof why.text, "%s: a constructor did not end within %u s", m->name, TRIAL_MS / 1000);
+		snprintf(why.text, sizeof why.text, "%s: a constructor did not end within %u s", m->name,
+			 TRIAL_MS / 1000);
 	} else if (WIFSIGNALED(status)) {
 		snprintf(why.text, sizeof why.text, "%s: loading it crashed (%s)", m->name,
-			sh_signal_name(WTERMSIG(status)));
+			 sh_signal_name(WTERMSIG(status)));
 	} else if (!said) {
 		snprintf(why.text, sizeof why.text, "%s: a constructor ended the process", m->name);
 	} else {

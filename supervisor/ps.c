@@ -44,7 +44,8 @@ void sh_view_name(char name[32], const char *from)
 
 	if (at < SH_HEAP_SIZE - 32)
 		for (; n < 31 && from[n]; n++)
-			name[n] = from[n] >= 0x20 && from[n] < 0x7f && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
+			name[n] =
+				from[n] >= 0x20 && from[n] < 0x7f && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
 	name[n] = '\0';
 }
 
@@ -85,13 +86,14 @@ static size_t write_entry(char *buf, size_t n, const struct look *l)
 	size_t at;
 
 	at = (size_t)snprintf(buf, n, "{\"gid\":%lu,\"task\":%lu,\"status\":\"%s\",\"wait_reason\":\"%s\"",
-		(unsigned long)l->gid, (unsigned long)l->task, g_status_name(l->status),
-		l->status == G_WAITING ? waitreason_name[l->waitreason] : "");
+			      (unsigned long)l->gid, (unsigned long)l->task, g_status_name(l->status),
+			      l->status == G_WAITING ? waitreason_name[l->waitreason] : "");
 	snprintf(number, sizeof number, "%d", l->worker);
 	at += (size_t)snprintf(buf + at, n - at, ",\"worker\":%s", l->worker != NOSEAT ? number : "null");
 	snprintf(number, sizeof number, "%d", l->p);
 	at += (size_t)snprintf(buf + at, n - at, ",\"p\":%s", l->p >= 0 && l->p < P_MAX ? number : "null");
-	at += (size_t)snprintf(buf + at, n - at,
+	at += (size_t)snprintf(
+		buf + at, n - at,
 		",\"waiting_ns\":%ld,\"stack_used\":%zu,\"stack_size\":%zu,\"name\":\"%s\",\"created_by\":%lu}",
 		(long)l->waiting_ns, l->stack_used, l->stack_size, l->name, (unsigned long)l->parent);
 	return at;
@@ -109,8 +111,8 @@ static size_t more(void *arg, char *buf, size_t n)
 		return 0;
 	}
 	if (!ps->begun) {
-		at = (size_t)snprintf(buf, n, "{\"ok\":true,\"version\":1,%s%s%s\"goroutines\":[", ps->tag ? "\"tag\":" : "",
-			ps->tag ? ps->tag : "", ps->tag ? "," : "");
+		at = (size_t)snprintf(buf, n, "{\"ok\":true,\"version\":1,%s%s%s\"goroutines\":[",
+				      ps->tag ? "\"tag\":" : "", ps->tag ? ps->tag : "", ps->tag ? "," : "");
 		ps->begun = true;
 	}
 	for (; ps->i < ps->n && n - at > ENTRY_MAX; ps->i++) {
@@ -155,9 +157,8 @@ static void dump_ps(void)
 		struct p *p = allp(i);
 
 		sh_log("  P%u: status=%u schedtick=%u syscalltick=%u m=%d runqsize=%u gfreecnt=%u timerslen=%u", i,
-			atomic_load(&p->status), atomic_load(&p->schedtick), atomic_load(&p->syscalltick),
-			atomic_load(&p->m), runqlen(p), p->ngfree,
-			atomic_load(&p->ntimers));
+		       atomic_load(&p->status), atomic_load(&p->schedtick), atomic_load(&p->syscalltick),
+		       atomic_load(&p->m), runqlen(p), p->ngfree, atomic_load(&p->ntimers));
 	}
 }
 
@@ -169,11 +170,11 @@ static void dump_ms(void)
 		struct g *g = atomic_load(&m->curg);
 
 		sh_log("  M%u: pid=%d state=%u p=%d curg=%lu locks=%u spinning=%s blocked=%s generation=%u restarts=%u",
-			seat, (int)sh_fleet_pid(seat), atomic_load(&sh_root->seat[seat].state), atomic_load(&m->p),
-			(unsigned long)(g_place(g) ? g->gid : 0),
-			m->locks, atomic_load(&sched.mspinning) & bit ? "true" : "false",
-			atomic_load(&m->blocked) ? "true" : "false", sh_root->seat[seat].generation,
-			atomic_load(&sh_root->seat[seat].restarts));
+		       seat, (int)sh_fleet_pid(seat), atomic_load(&sh_root->seat[seat].state), atomic_load(&m->p),
+		       (unsigned long)(g_place(g) ? g->gid : 0), m->locks,
+		       atomic_load(&sched.mspinning) & bit ? "true" : "false",
+		       atomic_load(&m->blocked) ? "true" : "false", sh_root->seat[seat].generation,
+		       atomic_load(&sh_root->seat[seat].restarts));
 	}
 }
 
@@ -191,8 +192,9 @@ void sh_view_dump(void)
 		struct look l;
 
 		if (look_at(allg(i), 0, &l))
-			sh_log("  G%lu: status=%u(%s) m=%d task=%lu name=%s waiting_ns=%ld", (unsigned long)l.gid, l.status,
-				l.status == G_WAITING ? waitreason_name[l.waitreason] : g_status_name(l.status), l.worker,
-				(unsigned long)l.task, l.name, (long)l.waiting_ns);
+			sh_log("  G%lu: status=%u(%s) m=%d task=%lu name=%s waiting_ns=%ld", (unsigned long)l.gid,
+			       l.status,
+			       l.status == G_WAITING ? waitreason_name[l.waitreason] : g_status_name(l.status),
+			       l.worker, (unsigned long)l.task, l.name, (long)l.waiting_ns);
 	}
 }

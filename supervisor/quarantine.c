@@ -28,7 +28,7 @@ void sh_module_crashed(struct module *m)
 	l->crashes = ++m->crashes;
 	if (m->crashes >= CRASHES_MAX && sh_module_quarantine(m))
 		sh_log("module %s is in quarantine: %d of its tasks crashed within %d s", m->name, CRASHES_MAX,
-			(int)(quarantine_ns() / 1000000000u));
+		       (int)(quarantine_ns() / 1000000000u));
 }
 
 unsigned sh_module_quarantine(const struct module *m)

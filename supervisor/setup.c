@@ -20,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LOCK_MS 100	   /* one that was killed a moment ago may not yet be known to be dying */
+#define LOCK_MS 100 /* one that was killed a moment ago may not yet be known to be dying */
 #define LOCK_DYING_MS 5000
 
 static int lock_fd = -1;
@@ -123,7 +123,7 @@ static int take_lock(const char *path, char *error, size_t n)
 			return -1;
 		}
 		if (fstat(lock_fd, &ours) == 0 && stat(lock_path, &there) == 0 && ours.st_ino == there.st_ino &&
-			ours.st_dev == there.st_dev)
+		    ours.st_dev == there.st_dev)
 			break;
 		close(lock_fd);
 	}
@@ -176,7 +176,7 @@ int sh_setup_socket(char *error, size_t n)
 	/* room for that of the keeper */
 	if (strlen(path) + strlen(KEEPER_SUFFIX) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
 		snprintf(error, n, "the socket's path is longer than %zu bytes",
-			sizeof((struct sockaddr_un *)NULL)->sun_path - 1 - strlen(KEEPER_SUFFIX));
+			 sizeof((struct sockaddr_un *)NULL)->sun_path - 1 - strlen(KEEPER_SUFFIX));
 		return -1;
 	}
 	if (make_folder(path, error, n) < 0 || take_lock(path, error, n) < 0)

@@ -209,15 +209,9 @@ static unsigned close_held(void)
 unsigned sh_strays_step(enum sweep how)
 {
 	switch (how) {
-	case SWEEP_LOOK:
-		drop_held();
-		return look();
-	case SWEEP_HOLD:
-		return hold();
-	case SWEEP_CLOSE:
-		return close_held();
-	default:
-		drop_held();
-		return 0;
+	case SWEEP_LOOK: drop_held(); return look();
+	case SWEEP_HOLD: return hold();
+	case SWEEP_CLOSE: return close_held();
+	default: drop_held(); return 0;
 	}
 }

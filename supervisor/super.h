@@ -55,8 +55,8 @@ struct options {
 	const char *socket;
 	unsigned procs, spare;
 	size_t memory;
-	int ready_fd;  /* -1 */
-	bool one_shot; /* ends with its last connection */
+	int ready_fd;	   /* -1 */
+	bool one_shot;	   /* ends with its last connection */
 	bool procs_custom; /* procs was given, and not found out */
 };
 
@@ -69,7 +69,7 @@ enum { STOP_NO, STOP_DRAIN, STOP_NOW, STOP_GONE };
 extern int sh_stopping;
 _Noreturn void sh_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* before we take tasks */
 void sh_stop(bool now);
-void sh_stop_look(void); /* something ended: are we done? */
+void sh_stop_look(void);  /* something ended: are we done? */
 void sh_look_again(void); /* the medic wrote: seats, tasks, audit, crashes */
 
 /* ---- setup.c ---- */
@@ -90,19 +90,20 @@ void sh_link_ask(const struct zreq *, const int *fds, int nfds, zygote_done *, v
 #define STATUS_UNKNOWN (-1) /* neither WIFEXITED nor WIFSIGNALED: no child of ours */
 typedef void child_done(void *arg, int status);
 void sh_fleet_start(pid_t zygote, unsigned workers);
-void sh_fleet_adopt(unsigned workers);		    /* all are there already, and none is our child */
-void sh_fleet_zygote(pid_t);			    /* a standby has taken over */
+void sh_fleet_adopt(unsigned workers); /* all are there already, and none is our child */
+void sh_fleet_zygote(pid_t);	       /* a standby has taken over */
 void sh_fleet_look(void);
 void sh_fleet_tick(void);
-void sh_fleet_renew(struct asker *, unsigned only); /* 0: all workers; answers when it is done; asker NULL: sh_sweep_renewed */
-void sh_fleet_reap(void);			    /* SIGCHLD */
+void sh_fleet_renew(struct asker *,
+		    unsigned only); /* 0: all workers; answers when it is done; asker NULL: sh_sweep_renewed */
+void sh_fleet_reap(void);	    /* SIGCHLD */
 void sh_fleet_watch(pid_t, child_done *, void *arg); /* told when that child ends */
-void sh_fleet_kill(void);			    /* all, and waits for them */
+void sh_fleet_kill(void);			     /* all, and waits for them */
 pid_t sh_fleet_pid(unsigned seat);
 unsigned sh_fleet_seats(void); /* seats 1..n are used */
 
 /* ---- sweep.c ---- */
-void sh_sweep_look(void);	   /* is there something to do, and nobody in the way? */
+void sh_sweep_look(void); /* is there something to do, and nobody in the way? */
 void sh_sweep_renewed(bool done);
 
 /* ---- module.c, quarantine.c, compile.c ---- */
@@ -149,7 +150,7 @@ void sh_module_dequeue(struct module *, struct job *);
 void sh_module_give_back(struct modinstance *, bool spent);
 void sh_module_crashed(struct module *);
 unsigned sh_module_quarantine(const struct module *); /* seconds it will last; 0: none */
-void sh_modules_adopt(const int *so_fd); /* from the ledger; so_fd by index there */
+void sh_modules_adopt(const int *so_fd);	      /* from the ledger; so_fd by index there */
 struct modinstance *sh_instance_adopt(uint32_t id);
 struct module *sh_module_at(uint32_t index);
 void sh_modules_keep(void);
@@ -186,31 +187,31 @@ struct job {
 	uint64_t id;
 	enum job_state state;
 	bool run, accepted;
-	bool telling; /* its stacks are being written: all its goroutines sleep */
+	bool telling;  /* its stacks are being written: all its goroutines sleep */
 	unsigned live; /* its place in the list of live ones */
 	struct module *module;
 	struct modinstance *instance;
-	struct job *next;   /* module queue */
+	struct job *next;    /* module queue */
 	struct asker *asker; /* of the submission, until answered */
-	const void *owner;  /* run: the connection with which it stands and falls */
-	int out, err, cwd;  /* -1 */
+	const void *owner;   /* run: the connection with which it stands and falls */
+	int out, err, cwd;   /* -1 */
 	uv_timer_t *timeout;
 	uint64_t timeout_ns;
-	char key[KEY_SIZE]; /* "": its client will not ask again */
+	char key[KEY_SIZE];	      /* "": its client will not ask again */
 	int64_t started_ns, ended_ns; /* wall clock, as we saw it */
 	unsigned attempts;
 	char entry[Z_NAME], name[64], path[256];
 	char *args; /* argc + nenv strings; freed once they are in the segment */
 	size_t args_len;
 	int argc, nenv;
-	int cancelled; /* what task->cancel is to be */
-	uint64_t output_bytes; /* kept, when ended */
+	int cancelled;		   /* what task->cancel is to be */
+	uint64_t output_bytes;	   /* kept, when ended */
 	bool out_empty, err_empty; /* nothing was written: nothing is kept open for it */
-	struct job *newer;     /* kept output, oldest first */
+	struct job *newer;	   /* kept output, oldest first */
 };
 
 void sh_job_submit(struct job *, const char *module, const char *cc); /* takes the job over */
-struct job *sh_job_find(uint64_t id); /* NULL: never issued or forgotten */
+struct job *sh_job_find(uint64_t id);				      /* NULL: never issued or forgotten */
 uint64_t sh_job_last(void);
 unsigned sh_jobs_live(void);
 struct job *sh_job_live(unsigned i); /* i < sh_jobs_live(): in no order */
@@ -220,12 +221,12 @@ void sh_jobs_abandon(const void *owner);
 void sh_jobs_cancel_all(void);
 const char *sh_job_status(const struct job *);
 bool sh_job_ended(const struct job *);
-struct job *sh_job_by_key(const char *key); /* accepted ones only */
+struct job *sh_job_by_key(const char *key);	  /* accepted ones only */
 void sh_job_answer(struct job *, struct asker *); /* that it is accepted */
 bool sh_job_own(struct job *, const void *owner); /* run: whose connection came back */
-void sh_jobs_adopt(int (*fds)[3]);	    /* from the ledger and the segment; fds by slot */
-void sh_jobs_orphans(void);		    /* cancels those of `run`s that have not come back */
-void sh_jobs_keep(void);		    /* gives a new keeper what it is to have */
+void sh_jobs_adopt(int (*fds)[3]);		  /* from the ledger and the segment; fds by slot */
+void sh_jobs_orphans(void);			  /* cancels those of `run`s that have not come back */
+void sh_jobs_keep(void);			  /* gives a new keeper what it is to have */
 /* module.c calls these */
 void sh_job_place(struct job *, struct modinstance *);
 void sh_job_refuse(struct job *, const struct failure *);
@@ -234,13 +235,13 @@ void sh_job_refuse(struct job *, const struct failure *);
 bool sh_adopt_begin(int *link); /* asks the keeper; ends the process if what it has is not ours to take */
 void sh_adopt_end(void);	/* in the loop: the zygote has done all that our predecessor asked */
 void sh_keeper_first(int segment, int ledger, int link, int event);
-void sh_keeper_begin(void);	/* starts another and gives it all */
+void sh_keeper_begin(void); /* starts another and gives it all */
 
 int sh_output_open(struct job *);
-void sh_output_keep(struct job *);  /* it has ended */
+void sh_output_keep(struct job *); /* it has ended */
 void sh_output_drop(struct job *);
 int sh_output_reader(int fd, bool empty); /* a descriptor that only reads; -1 */
-void sh_output_trim(void);	    /* now and then */
+void sh_output_trim(void);		  /* now and then */
 
 /* ---- control.c ---- */
 extern bool sh_control_met; /* somebody has connected */
@@ -274,10 +275,10 @@ json_t *sh_view_tasks(bool all);
 json_t *sh_view_workers(void);
 json_t *sh_view_stats(void);
 json_t *sh_view_info(void);
-json_t *sh_view_life(uint64_t gid); /* NULL: no such goroutine */
-json_t *sh_view_crashes(int64_t id); /* < 0: all */
+json_t *sh_view_life(uint64_t gid);		      /* NULL: no such goroutine */
+json_t *sh_view_crashes(int64_t id);		      /* < 0: all */
 json_t *sh_view_string(const char *text, size_t max); /* bytes that are no UTF-8 become '?' */
-void sh_view_name(char name[32], const char *from); /* of a goroutine; without what JSON would quote */
+void sh_view_name(char name[32], const char *from);   /* of a goroutine; without what JSON would quote */
 uint64_t sh_view_task_of(const struct g *);
 void sh_view_ps(struct asker *, int64_t task); /* 0: of all tasks */
 size_t sh_view_sched(char *buf, size_t n);

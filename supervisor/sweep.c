@@ -19,7 +19,7 @@
 
 static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
-static uint32_t lost;	/* of sched.fds_lost: the deaths that this is about */
+static uint32_t lost;	 /* of sched.fds_lost: the deaths that this is about */
 static uint32_t seen_to; /* while tasks went on, which does not find all: the rest is for when none is there */
 static uint32_t generation[SEATS_MAX]; /* of who was there when it was held; 0: nobody */
 
@@ -104,7 +104,8 @@ static void held(void *arg, const struct zrep *rep)
 		later();
 	} else if (rep->spent) {
 		for (unsigned i = 1; i < SEATS_MAX; i++)
-			generation[i] = atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY ? 0 : sh_root->seat[i].generation;
+			generation[i] =
+				atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY ? 0 : sh_root->seat[i].generation;
 		step = HOLDS;
 		renew_next();
 	} else {

@@ -41,21 +41,20 @@ static const struct modinstance *instance_at(uintptr_t at)
 
 /* The function of a table that holds the offset. The file was checked by nobody: all is compared. */
 static bool search(const char *map, size_t size, const Elf64_Shdr *sections, unsigned n, const Elf64_Shdr *table,
-	uint64_t at, char *name, size_t room, uint64_t *start)
+		   uint64_t at, char *name, size_t room, uint64_t *start)
 {
 	const Elf64_Shdr *strings = table->sh_link < n ? &sections[table->sh_link] : NULL;
 	const Elf64_Sym *sym = (const Elf64_Sym *)(map + table->sh_offset);
 
 	if (!strings || strings->sh_offset > size || strings->sh_size > size - strings->sh_offset ||
-		table->sh_offset % 8 || table->sh_offset > size || table->sh_size > size - table->sh_offset)
+	    table->sh_offset % 8 || table->sh_offset > size || table->sh_size > size - table->sh_offset)
 		return false;
 	for (size_t i = 0; i < table->sh_size / sizeof *sym; i++) {
 		if (ELF64_ST_TYPE(sym[i].st_info) != STT_FUNC || !sym[i].st_shndx || at < sym[i].st_value ||
-			at - sym[i].st_value >= (sym[i].st_size ? sym[i].st_size : 1) ||
-			sym[i].st_name >= strings->sh_size)
+		    at - sym[i].st_value >= (sym[i].st_size ? sym[i].st_size : 1) || sym[i].st_name >= strings->sh_size)
 			continue;
 		snprintf(name, room, "%.*s", (int)(strings->sh_size - sym[i].st_name),
-			map + strings->sh_offset + sym[i].st_name);
+			 map + strings->sh_offset + sym[i].st_name);
 		*start = sym[i].st_value;
 		return true;
 	}
@@ -74,7 +73,7 @@ static bool in_module(const struct module *m, uint64_t at, char *name, size_t ro
 		return false;
 	s = (const Elf64_Shdr *)(map + e->e_shoff);
 	if (size > sizeof *e && e->e_shentsize == sizeof *s && e->e_shoff % 8 == 0 && e->e_shoff <= size &&
-		e->e_shnum <= (size - e->e_shoff) / sizeof *s)
+	    e->e_shnum <= (size - e->e_shoff) / sizeof *s)
 		for (unsigned pass = 0; pass < 2 && !found; pass++)
 			for (unsigned i = 0; i < e->e_shnum && !found; i++)
 				if (s[i].sh_type == (pass ? SHT_DYNSYM : SHT_SYMTAB))
@@ -115,7 +114,7 @@ bool sh_symbol(const void *at, char *text, size_t n)
 		const char *slash = info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
 
 		snprintf(text, n, "%s(%s+0x%lx)", slash ? slash + 1 : "?", info.dli_sname,
-			(unsigned long)((uintptr_t)at - (uintptr_t)info.dli_saddr));
+			 (unsigned long)((uintptr_t)at - (uintptr_t)info.dli_saddr));
 		return true;
 	}
 	snprintf(text, n, "%p", at);

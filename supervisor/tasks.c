@@ -472,7 +472,7 @@ static void got_module(void *arg, struct module *m, const struct failure *why)
 	seconds = sh_module_quarantine(m);
 	if (seconds) {
 		snprintf(no.text, sizeof no.text, "%s is in quarantine after %d crashes: try again in %u s", m->name,
-			CRASHES_MAX, seconds);
+			 CRASHES_MAX, seconds);
 		sh_job_refuse(j, &no);
 		return;
 	}

@@ -38,7 +38,7 @@ struct trace {
 	pid_t pid; /* of the child that records */
 };
 
-struct track { /* what is going on on a worker */
+struct track {				   /* what is going on on a worker */
 	int64_t runs_since, syscall_since; /* 0: nothing */
 	uint64_t gid;
 	bool named;
@@ -47,8 +47,8 @@ struct track { /* what is going on on a worker */
 /* The last end of an arrow of each kind that is not written yet, of the G with that index. */
 struct end {
 	uint64_t gid;
-	int64_t ns;	 /* 0: none */
-	int64_t run;	 /* a start: since when who woke it ran; 0: nobody did */
+	int64_t ns;  /* 0: none */
+	int64_t run; /* a start: since when who woke it ran; 0: nobody did */
 	uint16_t order;
 	uint8_t seat;
 };
@@ -88,7 +88,8 @@ static void put_name(uint64_t gid)
 		sh_view_name(name, g->name);
 		task = sh_view_task_of(g);
 	}
-	fprintf(out, ",\"name\":\"G%lu%s%s\",\"args\":{\"gid\":%lu", (unsigned long)gid, name[0] ? " " : "", name, (unsigned long)gid);
+	fprintf(out, ",\"name\":\"G%lu%s%s\",\"args\":{\"gid\":%lu", (unsigned long)gid, name[0] ? " " : "", name,
+		(unsigned long)gid);
 	if (task)
 		fprintf(out, ",\"task\":%lu", (unsigned long)task);
 }
@@ -98,8 +99,8 @@ static void name_track(unsigned seat)
 	if (track[seat].named)
 		return;
 	track[seat].named = true;
-	fprintf(out, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"%s %u\"}}", seat,
-		seat && seat < WORKERS_MAX ? "worker" : "medic", seat);
+	fprintf(out, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"%s %u\"}}",
+		seat, seat && seat < WORKERS_MAX ? "worker" : "medic", seat);
 }
 
 static void end_run(unsigned seat, int64_t ns, const char *to, const char *why)
@@ -122,8 +123,8 @@ static void end_syscall(unsigned seat, int64_t ns)
 	if (!t->syscall_since)
 		return;
 	begin_event("X", seat, t->syscall_since);
-	fprintf(out, ",\"dur\":%.3f,\"name\":\"syscall\",\"args\":{\"gid\":%lu}}", (double)(ns - t->syscall_since) / 1000.0,
-		(unsigned long)t->gid);
+	fprintf(out, ",\"dur\":%.3f,\"name\":\"syscall\",\"args\":{\"gid\":%lu}}",
+		(double)(ns - t->syscall_since) / 1000.0, (unsigned long)t->gid);
 	t->syscall_since = 0;
 }
 
@@ -133,14 +134,17 @@ static uint64_t arrows;
 static void put_end(const struct end *e, const char *ph, int64_t ns)
 {
 	begin_event(ph, e->seat, ns);
-	fprintf(out, ",\"cat\":\"wake\",\"name\":\"wake\",\"id\":%lu%s}", (unsigned long)arrows, ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
+	fprintf(out, ",\"cat\":\"wake\",\"name\":\"wake\",\"id\":%lu%s}", (unsigned long)arrows,
+		ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
 }
 
 /* Both ends are known by the number that the change has in the life of the goroutine. */
 static void arrow(struct ends *e)
 {
 	struct end *from = &e->start, *to = &e->arrival;
-	int64_t ns = from->ns < to->ns ? from->ns : to->ns; /* who wakes looks at the clock after it, at times when it runs already */
+	int64_t ns = from->ns < to->ns
+			     ? from->ns
+			     : to->ns; /* who wakes looks at the clock after it, at times when it runs already */
 
 	if (!from->ns || !to->ns || from->gid != to->gid || from->order != to->order)
 		return;
@@ -148,7 +152,8 @@ static void arrow(struct ends *e)
 		arrows++;
 		if (!from->run) {
 			begin_event("X", from->seat, ns);
-			fprintf(out, ",\"dur\":0.010,\"name\":\"poll\",\"args\":{\"gid\":%lu}}", (unsigned long)from->gid);
+			fprintf(out, ",\"dur\":0.010,\"name\":\"poll\",\"args\":{\"gid\":%lu}}",
+				(unsigned long)from->gid);
 		}
 		put_end(from, "s", ns);
 		put_end(to, "f", to->ns);
@@ -163,7 +168,7 @@ static void note_end(const struct life *l, bool start, unsigned order)
 	if ((l->gid & (GID_STEP - 1)) >= G_MAX)
 		return;
 	*(start ? &e->start : &e->arrival) = (struct end){l->gid, l->ns, start ? track[l->worker].runs_since : 0,
-		(uint16_t)(order % LIFE_ORDERS), (uint8_t)l->worker};
+							  (uint16_t)(order % LIFE_ORDERS), (uint8_t)l->worker};
 	arrow(e);
 }
 
@@ -185,7 +190,8 @@ static void take(const struct life *l)
 	} else if (l->to == G_SYSCALL) {
 		t->syscall_since = l->ns;
 	} else if ((l->from == G_RUNNING || l->from == G_SYSCALL) && l->to != G_RUNNING && l->to != G_COPYSTACK) {
-		end_run(seat, l->ns, g_status_name(l->to), l->why < WAIT_REASONS && l->to != G_DEAD ? waitreason_name[l->why] : "");
+		end_run(seat, l->ns, g_status_name(l->to),
+			l->why < WAIT_REASONS && l->to != G_DEAD ? waitreason_name[l->why] : "");
 	}
 }
 
@@ -234,7 +240,8 @@ static _Noreturn void child(const struct trace *w)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "shoald-trace");
 	out = fdopen(dup(w->file), "w");
-	ends = mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ends = mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		    0);
 	if (!out || ends == MAP_FAILED)
 		_exit(1);
 	setvbuf(out, NULL, _IOFBF, 1 << 20);

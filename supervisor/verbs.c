@@ -284,7 +284,7 @@ static void verb_wait(struct asker *a, json_t *request)
 	}
 	w = calloc(1, sizeof *w);
 	if (!w || !(w->ids = calloc(json_array_size(ids) + 1, sizeof *w->ids)) ||
-		!(w->tasks = calloc(json_array_size(ids) + 1, sizeof *w->tasks)))
+	    !(w->tasks = calloc(json_array_size(ids) + 1, sizeof *w->tasks)))
 		abort();
 	w->asker = a;
 	w->n = json_array_size(ids);
@@ -468,7 +468,8 @@ static void answer_view(struct asker *a, json_t *view)
 static void verb_hello(struct asker *a, json_t *request)
 {
 	(void)request;
-	sh_answer(a,
+	sh_answer(
+		a,
 		json_pack("{s:b, s:i, s:s, s:i}", "ok", 1, "shoal", 1, "version", SHOAL_VERSION, "pid", (int)getpid()),
 		NULL, 0);
 }
@@ -512,7 +513,8 @@ static void verb_crash(struct asker *a, json_t *request)
 	json_t *o = sh_view_crashes(id);
 	bool ended;
 
-	if (id >= 0 && !json_array_size(json_object_get(o, "crashes")) && !sh_job_find((uint64_t)id) && !g_find((uint64_t)id, &ended)) {
+	if (id >= 0 && !json_array_size(json_object_get(o, "crashes")) && !sh_job_find((uint64_t)id) &&
+	    !g_find((uint64_t)id, &ended)) {
 		json_decref(o);
 		sh_answer_error(a, CODE_UNKNOWN, NULL, "no such task or goroutine: %ld", (long)id);
 		return;
@@ -638,8 +640,10 @@ static void verb_kill(struct asker *a, json_t *request)
 		if (sh_kill_passed(i))
 			json_array_append_new(passed, json_string(sh_kill_name(i)));
 	}
-	sh_answer(a, json_pack("{s:I, s:o, s:o}", "done", (json_int_t)atomic_load(&sh_root->kill_done), "passed", passed,
-			       "points", all), NULL, 0);
+	sh_answer(a,
+		  json_pack("{s:I, s:o, s:o}", "done", (json_int_t)atomic_load(&sh_root->kill_done), "passed", passed,
+			    "points", all),
+		  NULL, 0);
 }
 #endif
 
@@ -650,12 +654,11 @@ static const struct {
 #if defined(SHOAL_KILL_POINTS)
 	{"kill", verb_kill},
 #endif
-	{"hello", verb_hello},	 {"submit", verb_submit}, {"wait", verb_wait},	 {"logs", verb_logs},
-	{"cancel", verb_cancel}, {"tasks", verb_tasks},	  {"ps", verb_ps},	 {"workers", verb_workers},
-	{"stats", verb_stats},	 {"check", verb_check},	  {"crash", verb_crash}, {"sched", verb_sched},
-	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},
-	{"life", verb_life}, {"dump", verb_dump}, {"procs", verb_procs}, {"trace", verb_trace},
-	{"own", verb_own},
+	{"hello", verb_hello},	 {"submit", verb_submit},   {"wait", verb_wait},   {"logs", verb_logs},
+	{"cancel", verb_cancel}, {"tasks", verb_tasks},	    {"ps", verb_ps},	   {"workers", verb_workers},
+	{"stats", verb_stats},	 {"check", verb_check},	    {"crash", verb_crash}, {"sched", verb_sched},
+	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},   {"life", verb_life},
+	{"dump", verb_dump},	 {"procs", verb_procs},	    {"trace", verb_trace}, {"own", verb_own},
 };
 
 void sh_verb(struct asker *a, json_t *request)

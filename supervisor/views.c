@@ -12,8 +12,11 @@
 /* The length of the UTF-8 sequence at s, 0 if it is none. */
 static size_t utf8_at(const unsigned char *s, size_t max)
 {
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 :
-		   s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	size_t n = s[0] < 0x80			 ? 1
+		   : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+		   : (s[0] & 0xf0) == 0xe0	 ? 3
+		   : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+						 : 0;
 
 	if (n > max)
 		return 0;
@@ -21,7 +24,7 @@ static size_t utf8_at(const unsigned char *s, size_t max)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
 	if ((n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f))) ||
-		(n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))))
+	    (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))))
 		return 0;
 	return n;
 }
@@ -76,7 +79,8 @@ json_t *sh_view_task(const struct job *j)
 	json_object_set_new(o, "signal", json_integer(over ? t->signal : 0));
 	json_object_set_new(o, "message", sh_view_string(t->message, sizeof t->message));
 	json_object_set_new(o, "memory_used",
-		json_integer((json_int_t)(over ? atomic_load(&t->memory_used) : sh_heap_used_at(sh_root->arena, t->heap))));
+			    json_integer((json_int_t)(over ? atomic_load(&t->memory_used)
+							   : sh_heap_used_at(sh_root->arena, t->heap))));
 	return o;
 }
 
@@ -216,11 +220,11 @@ size_t sh_view_sched(char *buf, size_t n)
 	procs = procs <= P_MAX ? procs : P_MAX;
 	for (unsigned seat = 1; seat <= sh_fleet_seats(); seat++)
 		threads += atomic_load(&sh_root->seat[seat].state) == SEAT_LIVE;
-	at = (size_t)snprintf(buf, n,
+	at = (size_t)snprintf(
+		buf, n,
 		"SCHED %lums: gomaxprocs=%u idleprocs=%d threads=%u spinningthreads=%d needspinning=%u idlethreads=%d "
 		"runqueue=%lu [",
-		(unsigned long)((sh_now() - sh_start_ns) / 1000000), procs,
-		(int)npidle(), threads,
+		(unsigned long)((sh_now() - sh_start_ns) / 1000000), procs, (int)npidle(), threads,
 		__builtin_popcountll(atomic_load(&sched.mspinning)), atomic_load(&sched.needspinning),
 		__builtin_popcountll(atomic_load(&sched.midle)), (unsigned long)(queued < GRUNQ_SIZE ? queued : 0));
 	for (unsigned i = 0; i < procs && at < n; i++)
@@ -246,8 +250,9 @@ static json_t *address(uint64_t at)
 
 static json_t *view_registers(const struct crash *c)
 {
-	static const char *const names[] = {"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx",
-		"rdx", "rax", "rcx", "rsp", "rip", "eflags"}; /* the order of the ucontext */
+	static const char *const names[] = {
+		"r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rdi",
+		"rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp", "rip", "eflags"}; /* the order of the ucontext */
 	json_t *o = json_object();
 	bool all = c->kind == CRASH_SIGNAL || c->kind == CRASH_OVERFLOW;
 
@@ -282,7 +287,8 @@ static json_t *view_crash(uint64_t number, const struct crash *c)
 	set_number(o, "gid", c->gid);
 	json_object_set_new(o, "name", sh_view_string(c->name, sizeof c->name));
 	json_object_set_new(o, "module", sh_view_string(j ? j->module->name : "", Z_NAME));
-	json_object_set_new(o, "kind",
+	json_object_set_new(
+		o, "kind",
 		json_string(c->kind >= 0 && c->kind < (int)(sizeof kinds / sizeof *kinds) ? kinds[c->kind] : "?"));
 	json_object_set_new(o, "signal", json_integer(c->signal));
 	json_object_set_new(o, "signal_name", json_string(sh_signal_name(c->signal)));
@@ -308,8 +314,9 @@ static json_t *view_modules(void)
 	json_t *list = json_array();
 
 	for (unsigned n = 0; (in = sh_symbol_instance(n)); n++)
-		json_array_append_new(list, json_pack("{s:o, s:o, s:i}", "name", sh_view_string(in->module->name, Z_NAME), "base",
-					 address(in->base), "fd", in->module->so_fd));
+		json_array_append_new(list,
+				      json_pack("{s:o, s:o, s:i}", "name", sh_view_string(in->module->name, Z_NAME),
+						"base", address(in->base), "fd", in->module->so_fd));
 	return list;
 }
 
@@ -346,8 +353,8 @@ void sh_crashes_look(void)
 		if (c->nframes > 0)
 			sh_symbol(c->frame[0], where, sizeof where);
 		sh_log("crash: task %lu goroutine %lu worker %d: %s at %p%s%s%s%.255s", (unsigned long)c->task,
-			(unsigned long)c->gid, c->worker, sh_signal_name(c->signal), c->address, where[0] ? " in " : "",
-			where, c->message[0] ? ": " : "", c->message);
+		       (unsigned long)c->gid, c->worker, sh_signal_name(c->signal), c->address, where[0] ? " in " : "",
+		       where, c->message[0] ? ": " : "", c->message);
 	}
 	sh_ledger->crashes_seen = seen;
 }

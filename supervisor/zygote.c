@@ -35,7 +35,7 @@
 #include <linux/sched.h>
 #endif
 
-#define ZYGOTE_SEAT (SH_SEATS - 1)     /* seats in which nobody sits: to note locks in */
+#define ZYGOTE_SEAT (SH_SEATS - 1) /* seats in which nobody sits: to note locks in */
 #define SUPERVISOR_SEAT (SH_SEATS - 2)
 #define TRIAL_SECONDS 10
 #define CARE_MS 20
@@ -48,10 +48,10 @@ static int *tid_address; /* where glibc keeps this thread's id: raw clone must s
 static uint64_t load_gen;
 static struct instance **instances;
 static uint32_t ninstances;
-static bool bound;	/* all end with the supervisor */
-static bool caretaker;	/* there is no supervisor */
+static bool bound;     /* all end with the supervisor */
+static bool caretaker; /* there is no supervisor */
 static bool standby_watched;
-static unsigned late_ms;  /* SHOAL_DEBUG=late=MS: so long a clone gets no processor before it claims its seat */
+static unsigned late_ms; /* SHOAL_DEBUG=late=MS: so long a clone gets no processor before it claims its seat */
 static uint64_t cloned_ns[SH_SEATS];
 
 static _Noreturn void serve_all(bool took_over);
@@ -138,7 +138,8 @@ static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 		nap_on(&sh_root->zygote_word, word, 1000);
 	dead = atomic_load(&sh_root->zygote_word);
 	if (gen < atomic_load(&sh_root->load_gen) || atomic_load(&sh_root->over) || !(dead & FUTEX_OWNER_DIED) ||
-	    !sh_robust_take(&sh_root->zygote_word, dead)) { /* from one word to the next: there is always somebody to be missed */
+	    !sh_robust_take(&sh_root->zygote_word,
+			    dead)) { /* from one word to the next: there is always somebody to be missed */
 		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0); /* the wake was for another */
 		_exit(0);
 	}
@@ -345,8 +346,8 @@ static void do_hello(const struct zreq *req, struct zrep *rep)
 
 static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 {
-	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1, [Z_BEGIN] = 3, [Z_END] = 0,
-		[Z_WAKE] = 0, [Z_SWEEP] = 0, [Z_HELLO] = 0};
+	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1,  [Z_BEGIN] = 3,
+				     [Z_END] = 0,   [Z_WAKE] = 0,  [Z_SWEEP] = 0, [Z_HELLO] = 0};
 	int keep = 0;
 
 	rep->serial = req->serial;
@@ -382,7 +383,8 @@ static int receive(struct zreq *req, int fds[3])
 		char room[CMSG_SPACE(3 * sizeof(int))];
 	} control;
 	struct iovec iov = {req, sizeof *req};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	struct cmsghdr *c;
 	ssize_t n;
 	int nfds = 0;
@@ -493,8 +495,9 @@ static _Noreturn void end_all(void)
 static void await_request(void)
 {
 	for (;;) {
-		struct pollfd p[3] = {{sock, POLLIN, 0}, {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
-			{standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
+		struct pollfd p[3] = {{sock, POLLIN, 0},
+				      {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
+				      {standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
 
 		if (poll(p, 3, caretaker ? CARE_MS : -1) < 0)
 			continue;

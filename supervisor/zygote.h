@@ -52,13 +52,13 @@ struct zreq {
 	uint32_t op, serial, seat, instance;
 	uint32_t ask; /* Z_CLONE: number of the claim to the seat */
 	int32_t pid;
-	char name[Z_NAME];  /* of the module, for messages */
+	char name[Z_NAME]; /* of the module, for messages */
 	char entry[Z_NAME];
 };
 
 struct zrep {
 	uint32_t serial; /* 0: nobody asked: a standby tells that it is the zygote now */
-	int32_t code; /* 0, or the exit code of the failure, with message */
+	int32_t code;	 /* 0, or the exit code of the failure, with message */
 	int32_t pid;
 	int32_t fd[3];
 	uint32_t spent;
@@ -76,8 +76,13 @@ struct ztrial {
 };
 
 /* The zygote's descriptors: the same numbers in every worker. */
-enum { ZFD_MEDIC = 3, ZFD_SUPERVISOR = 4, ZFD_WATCH = 5, ZFD_STANDBY = 6, /* pidfds of supervisor and standby */
-	ZFD_FIRST_FREE = 7 };
+enum {
+	ZFD_MEDIC = 3,
+	ZFD_SUPERVISOR = 4,
+	ZFD_WATCH = 5,
+	ZFD_STANDBY = 6, /* pidfds of supervisor and standby */
+	ZFD_FIRST_FREE = 7
+};
 
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
@@ -86,9 +91,9 @@ void sh_preload(void); /* preload.c: what libc would load later, in one worker a
 /* ---- descriptors that are nobody's (strays.c) ---- */
 
 #define STRAYS 1024
-unsigned sh_strays(int *fd, unsigned max);	       /* those there are */
-void sh_strays_keep(const int *before, unsigned n);    /* what has come since is the zygote's own */
-unsigned sh_strays_close(void);			       /* no task is there, and no worker that has run one */
+unsigned sh_strays(int *fd, unsigned max);	    /* those there are */
+void sh_strays_keep(const int *before, unsigned n); /* what has come since is the zygote's own */
+unsigned sh_strays_close(void);			    /* no task is there, and no worker that has run one */
 /* While tasks are there: ALL is the one above; the others follow one another. */
 enum sweep { SWEEP_ALL, SWEEP_LOOK, SWEEP_HOLD, SWEEP_CLOSE, SWEEP_CANCEL };
 unsigned sh_strays_step(enum sweep);
@@ -102,8 +107,8 @@ struct instance;
  * Loads a copy of the ELF file behind so_fd. trial: touches nothing that outlives the process.
  * entry: must be there (127), NULL: any. Returns NULL and fills code and message.
  */
-struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code,
-				  char *message, size_t n);
+struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code, char *message,
+				  size_t n);
 uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* 0: it has no such function */
 void sh_instance_ranges(const struct instance *, uintptr_t *base, uintptr_t *start, uintptr_t *end);
 /* Its variables are as they were after loading. 0: done; 1: spent, its memory is given back. */

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 libraries=(libc6-dev libuv1-dev libjemalloc-dev libcriterion-dev libdw-dev libelf-dev libjansson-dev libncurses-dev zlib1g-dev)
-commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git)
+commands=(gcc:gcc make:make pkg-config:pkg-config nm:binutils timeout:coreutils git:git clang-format:clang-format)
 
 # --check: what the programs alone need, by the headers that the compiler finds; only told, not installed.
 if [[ ${1-} == --check ]]; then

@@ -77,23 +77,12 @@ static bool call_at_once(void *arg)
 	struct call *k = arg;
 
 	switch (k->nr) {
-	case SYS_flock:
-		k->r = syscall(SYS_flock, k->a, k->b | LOCK_NB);
-		break;
-	case SYS_fcntl:
-		k->r = syscall(SYS_fcntl, k->a, k->b == F_SETLKW ? F_SETLK : F_OFD_SETLK, k->c);
-		break;
-	case SYS_msgsnd:
-		k->r = syscall(SYS_msgsnd, k->a, k->b, k->c, k->d | IPC_NOWAIT);
-		break;
-	case SYS_msgrcv:
-		k->r = syscall(SYS_msgrcv, k->a, k->b, k->c, k->d, k->e | IPC_NOWAIT);
-		break;
-	case SYS_semtimedop:
-		k->r = syscall(SYS_semtimedop, k->a, k->b, k->c, &none);
-		break;
-	default: /* mq_timedsend, mq_timedreceive */
-		k->r = syscall(k->nr, k->a, k->b, k->c, k->d, &none);
+	case SYS_flock: k->r = syscall(SYS_flock, k->a, k->b | LOCK_NB); break;
+	case SYS_fcntl: k->r = syscall(SYS_fcntl, k->a, k->b == F_SETLKW ? F_SETLK : F_OFD_SETLK, k->c); break;
+	case SYS_msgsnd: k->r = syscall(SYS_msgsnd, k->a, k->b, k->c, k->d | IPC_NOWAIT); break;
+	case SYS_msgrcv: k->r = syscall(SYS_msgrcv, k->a, k->b, k->c, k->d, k->e | IPC_NOWAIT); break;
+	case SYS_semtimedop: k->r = syscall(SYS_semtimedop, k->a, k->b, k->c, &none); break;
+	default: /* mq_timedsend, mq_timedreceive */ k->r = syscall(k->nr, k->a, k->b, k->c, k->d, &none);
 	}
 	return k->r >= 0 || !(errno == EAGAIN || errno == EACCES || errno == ENOMSG || errno == ETIMEDOUT);
 }
@@ -101,8 +90,8 @@ static bool call_at_once(void *arg)
 /* It waits for what others do, for as long as that takes. */
 static bool waits_for_others(long nr)
 {
-	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv || nr == SYS_mq_timedsend ||
-	       nr == SYS_mq_timedreceive;
+	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv ||
+	       nr == SYS_mq_timedsend || nr == SYS_mq_timedreceive;
 }
 
 __attribute__((noinline)) long blocking_once(long nr, long a, long b, long c, long d, long e, long f)

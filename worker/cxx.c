@@ -140,7 +140,8 @@ int __cxa_guard_acquire(struct guard *guard)
 		by = atomic_load(&guard->by);
 		if (by == 0 || gone(by)) {
 			if (g)
-				g->flags |= GF_ONCE; /* first: whoever sees the word waits for this one. It stays so until its end */
+				g->flags |=
+					GF_ONCE; /* first: whoever sees the word waits for this one. It stays so until its end */
 			if (atomic_compare_exchange_strong(&guard->by, &by, mine))
 				return 1;
 		}

@@ -23,7 +23,7 @@
 #define LIBC(result, name, ...) \
 	static result (*libc)(__VA_ARGS__); \
 	if (!libc) \
-		*(void **)&libc = dlsym(RTLD_NEXT, name)
+	*(void **)&libc = dlsym(RTLD_NEXT, name)
 
 static char **find(char **list, const char *name, size_t n)
 {

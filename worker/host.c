@@ -51,7 +51,7 @@ char *host_region(unsigned seat, uint32_t w)
 	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + (host_window(w) - (char *)SH_WIN_BASE);
 }
 
-_Static_assert(WIN_COUNT * WIN_SIZE + WIN_LARGE_COUNT * WIN_LARGE_SIZE <= SH_REGION, "the windows fit a region");
+_Static_assert(WIN_COUNT *WIN_SIZE + WIN_LARGE_COUNT * WIN_LARGE_SIZE <= SH_REGION, "the windows fit a region");
 
 void windows_map(unsigned seat)
 {
@@ -184,15 +184,11 @@ enum host_doing host_doing(unsigned seat, int64_t *cpu_ns)
 	*cpu_ns = t.tv_sec * 1000000000l + t.tv_nsec;
 	switch (state_letter(pid)) {
 	case 'R':
-	case 't': /* a debugger has it: that one knows why */
-		return HOST_RUNS;
-	case 'T':
-		return HOST_STOPPED;
+	case 't': /* a debugger has it: that one knows why */ return HOST_RUNS;
+	case 'T': return HOST_STOPPED;
 	case 'S':
-	case 'D':
-		return HOST_SLEEPS;
-	default:
-		return HOST_GONE;
+	case 'D': return HOST_SLEEPS;
+	default: return HOST_GONE;
 	}
 }
 
@@ -229,7 +225,8 @@ void host_before_park(struct g *g)
 	struct m *m = getm;
 
 	if (__builtin_expect((atomic_load_explicit(&m->out[0].held, memory_order_relaxed) |
-			      atomic_load_explicit(&m->out[1].held, memory_order_relaxed)) != 0, 0))
+			      atomic_load_explicit(&m->out[1].held, memory_order_relaxed)) != 0,
+			     0))
 		output_flush(g, false);
 }
 
@@ -245,7 +242,8 @@ void host_g_end(struct g *g)
 	}
 	m = getm;
 	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
-			     atomic_load_explicit(&m->out[1].held, memory_order_relaxed), 0))
+				     atomic_load_explicit(&m->out[1].held, memory_order_relaxed),
+			     0))
 		output_flush(g, true);
 }
 

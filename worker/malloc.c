@@ -145,8 +145,7 @@ static bool resize(struct g *g, void *p, size_t n)
 
 	if (!h && g)
 		host_misuse("realloc: not the start of a block in use");
-	return g && h == g->task->heap &&
-	       sh_heap_resize(sh_root->arena, (unsigned)getm->seat, cpu_here(getm), p, n);
+	return g && h == g->task->heap && sh_heap_resize(sh_root->arena, (unsigned)getm->seat, cpu_here(getm), p, n);
 }
 
 void *realloc(void *p, size_t n)

@@ -58,7 +58,8 @@ void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 	void *p;
 
 	if (!on_g() || malloc_is_private || !n || (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) || (prot & PROT_EXEC) ||
-	    (file && ((flags & MAP_TYPE) != MAP_PRIVATE || off % (off_t)PAGE || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))))
+	    (file &&
+	     ((flags & MAP_TYPE) != MAP_PRIVATE || off % (off_t)PAGE || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))))
 		return kernel_mmap(at, n, prot, flags, fd, off);
 	if (file)
 		return copy_file(n, fd, off);

@@ -32,7 +32,8 @@
 #define ALONE_NS 5000000000l /* between two looks of one who sleeps, whether anybody is there */
 
 _Static_assert(sizeof(struct net_event) == sizeof(struct epoll_event) &&
-	       offsetof(struct net_event, fd) == offsetof(struct epoll_event, data), "the kernel writes into m->events");
+		       offsetof(struct net_event, fd) == offsetof(struct epoll_event, data),
+	       "the kernel writes into m->events");
 _Static_assert(NET_READ == (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
 _Static_assert(NET_END == (EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
 _Static_assert(NET_WRITE == (EPOLLOUT | EPOLLERR | EPOLLHUP), "");
@@ -266,7 +267,8 @@ enum poll_kind fd_kind(int fd)
 static bool registered(int fd, uint32_t gen)
 {
 	struct polldesc *d = polldesc(fd);
-	struct net_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .fd = (uint32_t)fd, .gen = gen};
+	struct net_event e = {
+		.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .fd = (uint32_t)fd, .gen = gen};
 	long r;
 
 	if (__builtin_expect(atomic_load_explicit(&d->registered, memory_order_acquire) == gen + 1, 1))
@@ -356,7 +358,8 @@ int fd_made(int fd)
 		return fd;
 	KILL_POINT("fd.made");
 	d = polldesc(fd);
-	if (__builtin_expect(atomic_load(&d->kind) != PD_UNKNOWN || atomic_load(&d->registered) == atomic_load(&d->gen) + 1, 0))
+	if (__builtin_expect(
+		    atomic_load(&d->kind) != PD_UNKNOWN || atomic_load(&d->registered) == atomic_load(&d->gen) + 1, 0))
 		netpoll_closed(fd); /* somebody has closed it behind our back */
 	fd_adopt(fd);
 	return fd;

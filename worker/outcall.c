@@ -18,7 +18,8 @@ void outcall(void (*fn)(void *), void *arg)
 
 	syscall_turn(NULL, NULL);
 	if (!stack) {
-		stack = (char *)syscall(SYS_mmap, NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		stack = (char *)syscall(SYS_mmap, NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE,
+					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		sh_check(stack != MAP_FAILED);
 	}
 	entersyscallblock();

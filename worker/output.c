@@ -114,8 +114,9 @@ static size_t written(const struct task_out *o, size_t n)
 
 static bool sound(const struct task_out *o)
 {
-	return sh_shared(o->left) && o->len[0] <= OUT_SIZE && o->len[1] <= OUT_SIZE && (!o->len[0] || sh_shared(o->piece[0])) &&
-	       (!o->len[1] || sh_shared(o->piece[1])) && (size_t)o->len[0] + o->len[1] == atomic_load(&o->n);
+	return sh_shared(o->left) && o->len[0] <= OUT_SIZE && o->len[1] <= OUT_SIZE &&
+	       (!o->len[0] || sh_shared(o->piece[0])) && (!o->len[1] || sh_shared(o->piece[1])) &&
+	       (size_t)o->len[0] + o->len[1] == atomic_load(&o->n);
 }
 
 /* Holds: its lock, in a dead seat's name. */
@@ -245,8 +246,11 @@ static void flush_lines(struct task *t, struct outbuf *b, int stream, bool all)
 	if (n == 0)
 		return;
 	k = straight(at, n);
-	write_out(t, stream, (struct task_out){.piece = {b->buf + at, b->buf}, .len = {k, n - k}, .left = &b->held,
-					       .then = held(at + n, len - n)});
+	write_out(t, stream,
+		  (struct task_out){.piece = {b->buf + at, b->buf},
+				    .len = {k, n - k},
+				    .left = &b->held,
+				    .then = held(at + n, len - n)});
 }
 
 static void append(struct outbuf *b, const char *p, uint32_t n)
@@ -343,7 +347,8 @@ static void flush_part(struct g *g, int stream)
 
 	if (n && n <= OUT_SIZE)
 		write_out(g->task, stream,
-			  (struct task_out){.piece = {part->text[stream]}, .len = {(uint32_t)n}, .left = &part->len[stream]});
+			  (struct task_out){
+				  .piece = {part->text[stream]}, .len = {(uint32_t)n}, .left = &part->len[stream]});
 }
 
 /* A death while a part was moved has left it in both places; the buffer has no more than that. */

@@ -115,7 +115,9 @@ void *dlopen(const char *name, int flags)
 		return real(name, flags); /* libc says what is wrong */
 	if (strrchr(name, '/'))
 		name = strrchr(name, '/') + 1;
-	snprintf(why, sizeof why, "%.200s: a goroutine cannot load a library, the other workers would not have it; link the module with it",
-		 name);
+	snprintf(
+		why, sizeof why,
+		"%.200s: a goroutine cannot load a library, the other workers would not have it; link the module with it",
+		name);
 	return real(why, RTLD_NOW | RTLD_NOLOAD);
 }

@@ -117,15 +117,15 @@ enum poll_kind fd_kind(int fd);
 int fd_block(struct pollwait *, int64_t *when);
 int fd_wait(struct pollwait *, unsigned n, int64_t when); /* the same, whatever the flags say. Parks. */
 bool fd_watch(const struct pollwait *);			  /* before fd_wait: it is in the set. False: it cannot be */
-int fd_made(int fd);   /* a new descriptor of the current task, if any; returns it */
+int fd_made(int fd);					  /* a new descriptor of the current task, if any; returns it */
 void fd_adopt(int fd);
-void fd_gone(int fd);  /* libc has closed it */
-void fd_keep(int fd);  /* the runtime's own: no task closes it */
-bool fd_ours(int fd);  /* the task may close it */
+void fd_gone(int fd);	/* libc has closed it */
+void fd_keep(int fd);	/* the runtime's own: no task closes it */
+bool fd_ours(int fd);	/* the task may close it */
 void fd_forget(int fd); /* the number is to mean something else */
 int fd_close(int fd);
-void fd_closing(int fd); /* libc is about to close it */
-void fd_emptied(int fd); /* nothing is behind it any more, and it is nobody's: it may be closed */
+void fd_closing(int fd);		     /* libc is about to close it */
+void fd_emptied(int fd);		     /* nothing is behind it any more, and it is nobody's: it may be closed */
 void outcall(void (*fn)(void *), void *arg); /* outcall.c: a call of libc's that blocks. Parks. */
 void sh_call_on(char *top, void (*fn)(void *), void *arg);
 

@@ -155,7 +155,7 @@ int signalfd(int fd, const sigset_t *mask, int flags)
 #define MAKES_ONE(name, params, ...) \
 	int name params \
 	{ \
-		static int (*libc_) params; \
+		static int(*libc_) params; \
 		if (!libc_) \
 			*(void **)&libc_ = dlsym(RTLD_NEXT, #name); \
 		return fd_made(libc_(__VA_ARGS__)); \

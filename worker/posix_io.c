@@ -108,7 +108,8 @@ static long read_iov(const struct io *io, size_t want)
 			if (r >= 0 || !would_block()) {
 				if (r > 0 && (size_t)r < want && atomic_load_explicit(&d->drain, memory_order_relaxed))
 					atomic_store_explicit(&d->drained, w.edges, memory_order_relaxed);
-				if (r < 0 && errno == ENOTSOCK) { /* another file by now: closed where we did not see it */
+				if (r < 0 &&
+				    errno == ENOTSOCK) { /* another file by now: closed where we did not see it */
 					fd_forget(io->fd);
 					continue;
 				}
@@ -237,7 +238,7 @@ ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 	if (posix_enter() && at == -1 && !flags)
 		return readv(fd, iov, n);
 	return on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_preadv2, fd, iov, n, at, 0l, flags)
-						: syscall(SYS_preadv2, fd, iov, n, at, 0l, flags);
+					       : syscall(SYS_preadv2, fd, iov, n, at, 0l, flags);
 }
 
 ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
@@ -245,7 +246,7 @@ ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 	if (posix_enter() && at == -1 && !flags)
 		return writev(fd, iov, n);
 	return on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_pwritev2, fd, iov, n, at, 0l, flags)
-						: syscall(SYS_pwritev2, fd, iov, n, at, 0l, flags);
+					       : syscall(SYS_pwritev2, fd, iov, n, at, 0l, flags);
 }
 
 ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("preadv2")));

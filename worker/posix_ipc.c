@@ -25,7 +25,8 @@ int msgsnd(int id, const void *msg, size_t n, int flags)
 
 ssize_t msgrcv(int id, void *msg, size_t n, long type, int flags)
 {
-	return posix_enter() ? BLOCKING(SYS_msgrcv, id, msg, n, type, flags) : syscall(SYS_msgrcv, id, msg, n, type, flags);
+	return posix_enter() ? BLOCKING(SYS_msgrcv, id, msg, n, type, flags)
+			     : syscall(SYS_msgrcv, id, msg, n, type, flags);
 }
 
 int semtimedop(int id, struct sembuf *ops, size_t n, const struct timespec *timeout)
@@ -94,7 +95,8 @@ int mq_timedsend(mqd_t q, const char *msg, size_t n, unsigned prio, const struct
 	return send_until(q, msg, n, prio, when);
 }
 
-ssize_t mq_timedreceive(mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio, const struct timespec *restrict when)
+ssize_t mq_timedreceive(mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio,
+			const struct timespec *restrict when)
 {
 	return receive_until(q, msg, n, prio, when);
 }
@@ -128,10 +130,8 @@ int lockf(int fd, int op, off_t n)
 
 	switch (op) {
 	case F_ULOCK:
-	case F_TLOCK:
-		return fcntl(fd, F_SETLK, &l);
-	case F_LOCK:
-		return fcntl(fd, F_SETLKW, &l);
+	case F_TLOCK: return fcntl(fd, F_SETLK, &l);
+	case F_LOCK: return fcntl(fd, F_SETLKW, &l);
 	case F_TEST:
 		if (fcntl(fd, F_GETLK, &l) < 0)
 			return -1;
@@ -139,9 +139,7 @@ int lockf(int fd, int op, off_t n)
 			return 0;
 		errno = EACCES;
 		return -1;
-	default:
-		errno = EINVAL;
-		return -1;
+	default: errno = EINVAL; return -1;
 	}
 }
 

@@ -133,7 +133,8 @@ static struct question *question(struct g *g, void (*ask)(struct question *), co
 
 static size_t room_for(const struct addrinfo *a)
 {
-	return sizeof *a + ((a->ai_addrlen + 15u) & ~15u) + (a->ai_canonname ? (strlen(a->ai_canonname) + 16) & ~15ul : 0);
+	return sizeof *a + ((a->ai_addrlen + 15u) & ~15u) +
+	       (a->ai_canonname ? (strlen(a->ai_canonname) + 16) & ~15ul : 0);
 }
 
 /* As many as there is room for. How many bytes they take. */
@@ -161,7 +162,7 @@ static size_t copy_answer(char *to, size_t room, const struct addrinfo *from)
 }
 
 REAL(int, getaddrinfo, (const char *n, const char *s, const struct addrinfo *h, struct addrinfo **a), n, s, h, a)
-REAL(void, freeaddrinfo, (struct addrinfo *a), a)
+REAL(void, freeaddrinfo, (struct addrinfo * a), a)
 
 static bool is_number(const char *node)
 {
@@ -228,11 +229,13 @@ REAL(int, getnameinfo, (const struct sockaddr *a, socklen_t n, char *h, socklen_
 
 static void ask_name(struct question *q)
 {
-	q->r = real_getnameinfo((struct sockaddr *)&q->addr, q->addrlen, q->hostlen ? q->room : NULL, (socklen_t)q->hostlen,
-				q->servlen ? q->room + ROOM / 2 : NULL, (socklen_t)q->servlen, q->flags);
+	q->r = real_getnameinfo((struct sockaddr *)&q->addr, q->addrlen, q->hostlen ? q->room : NULL,
+				(socklen_t)q->hostlen, q->servlen ? q->room + ROOM / 2 : NULL, (socklen_t)q->servlen,
+				q->flags);
 }
 
-int getnameinfo(const struct sockaddr *a, socklen_t n, char *host, socklen_t hostlen, char *serv, socklen_t servlen, int flags)
+int getnameinfo(const struct sockaddr *a, socklen_t n, char *host, socklen_t hostlen, char *serv, socklen_t servlen,
+		int flags)
 {
 	struct g *g = posix_enter();
 	struct question *q;
@@ -266,9 +269,11 @@ int getnameinfo(const struct sockaddr *a, socklen_t n, char *host, socklen_t hos
 
 /* ---- gethostbyname, gethostbyaddr: what they give out is the task's, as of the last call ---- */
 
-REAL(int, gethostbyname2_r, (const char *n, int f, struct hostent *h, char *b, size_t s, struct hostent **r, int *e), n, f, h, b, s, r, e)
-REAL(int, gethostbyaddr_r, (const void *a, socklen_t n, int f, struct hostent *h, char *b, size_t s, struct hostent **r, int *e),
-     a, n, f, h, b, s, r, e)
+REAL(int, gethostbyname2_r, (const char *n, int f, struct hostent *h, char *b, size_t s, struct hostent **r, int *e), n,
+     f, h, b, s, r, e)
+REAL(int, gethostbyaddr_r,
+     (const void *a, socklen_t n, int f, struct hostent *h, char *b, size_t s, struct hostent **r, int *e), a, n, f, h,
+     b, s, r, e)
 
 static void ask_host(struct question *q)
 {
@@ -355,7 +360,8 @@ static size_t count(char *const *list)
 static int copy_host(struct hostent *to, const struct hostent *from, char *buf, size_t room)
 {
 	size_t pad = -(uintptr_t)buf & 7, names = count(from->h_aliases), addrs = count(from->h_addr_list);
-	size_t need = pad + (names + addrs + 2) * sizeof(char *) + strlen(from->h_name) + 1 + addrs * (size_t)from->h_length;
+	size_t need =
+		pad + (names + addrs + 2) * sizeof(char *) + strlen(from->h_name) + 1 + addrs * (size_t)from->h_length;
 	char **list = (char **)(buf + pad), *at = (char *)(list + names + addrs + 2);
 
 	for (size_t i = 0; i < names; i++)
@@ -375,7 +381,8 @@ static int copy_host(struct hostent *to, const struct hostent *from, char *buf, 
 	return 0;
 }
 
-static int host_into(struct g *g, struct question *q, struct hostent *to, char *buf, size_t n, struct hostent **found, int *herr)
+static int host_into(struct g *g, struct question *q, struct hostent *to, char *buf, size_t n, struct hostent **found,
+		     int *herr)
 {
 	int r = q ? answer(q) : -ENOMEM;
 
@@ -416,8 +423,8 @@ int gethostbyname_r(const char *restrict name, struct hostent *restrict to, char
 	return gethostbyname2_r(name, AF_INET, to, buf, n, found, herr);
 }
 
-int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct hostent *restrict to, char *restrict buf, size_t n,
-		    struct hostent **restrict found, int *restrict herr)
+int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct hostent *restrict to,
+		    char *restrict buf, size_t n, struct hostent **restrict found, int *restrict herr)
 {
 	struct g *g = posix_enter();
 	struct question *q;

@@ -38,7 +38,8 @@ static int looks(struct pollwait *w, const struct pollfd *p, nfds_t n)
 			continue;
 		if (p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND))
 			w[k++] = netpoll_look(p[i].fd, POLL_WRITE);
-		if (!(p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) || (p[i].events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)))
+		if (!(p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ||
+		    (p[i].events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)))
 			w[k++] = netpoll_look(p[i].fd, POLL_READ);
 	}
 	return k;

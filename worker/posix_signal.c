@@ -18,15 +18,15 @@
 #include <pthread.h>
 #include <signal.h>
 
-#define BIT(sig) (1ull << ((sig) - 1))
+#define BIT(sig) (1ull << ((sig)-1))
 
 struct signals {
 	struct sigaction act[_NSIG];
 	sigset_t blocked;
-	_Atomic uint64_t pending;	    /* a bit each */
-	_Atomic uint32_t handled;	    /* for pause */
+	_Atomic uint64_t pending;	 /* a bit each */
+	_Atomic uint32_t handled;	 /* for pause */
 	_Atomic uint32_t awaited[_NSIG]; /* so many wait for it in sigwait */
-	siginfo_t info[_NSIG];		    /* of what is pending */
+	siginfo_t info[_NSIG];		 /* of what is pending */
 };
 
 REAL(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old), sig, act, old)
@@ -66,9 +66,9 @@ static bool valid(int sig)
 
 static bool ignored(int sig, const struct sigaction *a)
 {
-	return a->sa_handler == SIG_IGN || (a->sa_handler == SIG_DFL &&
-		(sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT || sig == SIGTSTP || sig == SIGTTIN ||
-		 sig == SIGTTOU || sig == SIGPIPE));
+	return a->sa_handler == SIG_IGN ||
+	       (a->sa_handler == SIG_DFL && (sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT ||
+					     sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU || sig == SIGPIPE));
 }
 
 static void deliver(struct g *g, struct signals *s, int sig, siginfo_t si)

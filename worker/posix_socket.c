@@ -26,7 +26,7 @@ static bool would_block(void)
 		for (;;) { \
 			struct pollwait w_ = netpoll_look(fd, mode); \
 			(r) = (expr); \
-			if ((r) >= 0 || !would_block() || ((flags) & MSG_DONTWAIT)) \
+			if ((r) >= 0 || !would_block() || ((flags)&MSG_DONTWAIT)) \
 				break; \
 			if (fd_block(&w_, &when_) < 0) \
 				break; \
@@ -39,8 +39,8 @@ static ssize_t receive_all(int fd, char *p, size_t n, int flags)
 	long r;
 
 	while (done < n) {
-		RETRY(r, fd, POLL_READ, flags, syscall(SYS_recvfrom, fd, p + done, n - done, (flags & ~MSG_WAITALL) | MSG_DONTWAIT,
-						       NULL, NULL));
+		RETRY(r, fd, POLL_READ, flags,
+		      syscall(SYS_recvfrom, fd, p + done, n - done, (flags & ~MSG_WAITALL) | MSG_DONTWAIT, NULL, NULL));
 		if (r <= 0)
 			return done ? (ssize_t)done : r;
 		done += (size_t)r;
@@ -86,8 +86,9 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
 		return syscall(SYS_recvmsg, fd, msg, flags);
-	RETRY(r, fd, POLL_READ, flags, (msg->msg_namelen = name, msg->msg_controllen = control,
-					syscall(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT)));
+	RETRY(r, fd, POLL_READ, flags,
+	      (msg->msg_namelen = name, msg->msg_controllen = control,
+	       syscall(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT)));
 	if (r >= 0 && msg->msg_controllen)
 		adopt_rights(msg);
 	return r;
@@ -139,8 +140,9 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
 		return syscall(SYS_sendto, fd, p, n, flags, to, len);
 	do {
-		RETRY(r, fd, POLL_WRITE, flags, syscall(SYS_sendto, fd, (const char *)p + done, n - done,
-							flags | MSG_DONTWAIT | MSG_NOSIGNAL, to, len));
+		RETRY(r, fd, POLL_WRITE, flags,
+		      syscall(SYS_sendto, fd, (const char *)p + done, n - done, flags | MSG_DONTWAIT | MSG_NOSIGNAL, to,
+			      len));
 		if (r < 0)
 			return done ? (ssize_t)done : r;
 		done += (size_t)r;
@@ -212,7 +214,8 @@ static bool hold_accept(struct polldesc *d, struct g *g)
 			uint64_t s = atomic_load(&o->status);
 			unsigned state = s & G_STATE;
 
-			if (G_SEQ(s) == (uint32_t)was && (state == G_RUNNING || state == G_SYSCALL || state == G_RUNNABLE || state == G_COPYSTACK))
+			if (G_SEQ(s) == (uint32_t)was &&
+			    (state == G_RUNNING || state == G_SYSCALL || state == G_RUNNABLE || state == G_COPYSTACK))
 				return false;
 		}
 		if (atomic_compare_exchange_weak(&d->accepting, &was, me)) {

@@ -84,7 +84,8 @@ bool children_left(void)
 
 	reap_ours();
 	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++)
-		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat && lives(c) &&
+		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat &&
+			lives(c) &&
 			syscall(SYS_waitid, P_PID, atomic_load(&c->pid), &si, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
 	return some;
 }
@@ -98,7 +99,8 @@ static bool is_free(struct child *c, uint64_t *task)
 		return true;
 	t = task_at(*task % TASK_SLOTS);
 	/* Its task is over; or it never came to be, because its maker died. */
-	return (t->id != *task || atomic_load(&t->state) == TASK_ENDED) && (atomic_load(&c->state) == CHILD_ENDED || !lives(c));
+	return (t->id != *task || atomic_load(&t->state) == TASK_ENDED) &&
+	       (atomic_load(&c->state) == CHILD_ENDED || !lives(c));
 }
 
 static struct child *new_child(struct g *g)
@@ -124,8 +126,8 @@ static struct child *new_child(struct g *g)
 
 /* ---- making ---- */
 
-typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const *,
-		     char *const *);
+typedef int spawn_fn(pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *,
+		     char *const *, char *const *);
 
 struct spawn {
 	const char *name, *call;
@@ -231,7 +233,12 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
 	static spawn_fn *real;
 
 	if (posix_enter())
-		return spawn(pid, (struct spawn){.name = path, .call = "posix_spawn", .actions = actions, .attr = attr, .argv = argv, .env = env});
+		return spawn(pid, (struct spawn){.name = path,
+						 .call = "posix_spawn",
+						 .actions = actions,
+						 .attr = attr,
+						 .argv = argv,
+						 .env = env});
 	if (!real)
 		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
 	return real(pid, path, actions, attr, argv, env);
@@ -243,7 +250,12 @@ int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_file_actions_t 
 	static spawn_fn *real;
 
 	if (posix_enter())
-		return spawn(pid, (struct spawn){.name = name, .call = "posix_spawnp", .actions = actions, .attr = attr, .argv = argv, .env = env});
+		return spawn(pid, (struct spawn){.name = name,
+						 .call = "posix_spawnp",
+						 .actions = actions,
+						 .attr = attr,
+						 .argv = argv,
+						 .env = env});
 	if (!real)
 		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawnp");
 	return real(pid, name, actions, attr, argv, env);

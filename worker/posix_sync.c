@@ -85,7 +85,8 @@ static int thread_waits(const void *at, uint32_t before, int64_t until_ns)
 
 	if (until_ns < 0)
 		return ETIMEDOUT;
-	if (syscall(SYS_futex, told(at), FUTEX_WAIT_BITSET, before, until_ns ? &t : NULL, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+	if (syscall(SYS_futex, told(at), FUTEX_WAIT_BITSET, before, until_ns ? &t : NULL, NULL,
+		    FUTEX_BITSET_MATCH_ANY) < 0 &&
 	    errno == ETIMEDOUT)
 		return ETIMEDOUT;
 	return 0;
@@ -152,11 +153,11 @@ static int await(struct g *g, void *at, int (*look)(void *), enum waitreason why
 
 /* ---- mutex: libc's words, 0 free, 1 taken, 2 taken and waited for ---- */
 
-REAL(int, pthread_mutex_lock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_trylock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_unlock, (pthread_mutex_t *m), m)
-REAL(int, pthread_mutex_timedlock, (pthread_mutex_t *m, TS *t), m, t)
-REAL(int, pthread_mutex_clocklock, (pthread_mutex_t *m, clockid_t c, TS *t), m, c, t)
+REAL(int, pthread_mutex_lock, (pthread_mutex_t * m), m)
+REAL(int, pthread_mutex_trylock, (pthread_mutex_t * m), m)
+REAL(int, pthread_mutex_unlock, (pthread_mutex_t * m), m)
+REAL(int, pthread_mutex_timedlock, (pthread_mutex_t * m, TS *t), m, t)
+REAL(int, pthread_mutex_clocklock, (pthread_mutex_t * m, clockid_t c, TS *t), m, c, t)
 
 #define KIND(m) ((m)->__data.__kind & 0x7f)
 #define OURS(m) (SHARED(m) && KIND(m) <= PTHREAD_MUTEX_ADAPTIVE_NP)
@@ -270,11 +271,11 @@ int pthread_mutex_unlock(pthread_mutex_t *m)
 
 /* ---- condition ---- */
 
-REAL(int, pthread_cond_wait, (pthread_cond_t *c, pthread_mutex_t *m), c, m)
-REAL(int, pthread_cond_timedwait, (pthread_cond_t *c, pthread_mutex_t *m, TS *t), c, m, t)
-REAL(int, pthread_cond_clockwait, (pthread_cond_t *c, pthread_mutex_t *m, clockid_t k, TS *t), c, m, k, t)
-REAL(int, pthread_cond_signal, (pthread_cond_t *c), c)
-REAL(int, pthread_cond_broadcast, (pthread_cond_t *c), c)
+REAL(int, pthread_cond_wait, (pthread_cond_t * c, pthread_mutex_t *m), c, m)
+REAL(int, pthread_cond_timedwait, (pthread_cond_t * c, pthread_mutex_t *m, TS *t), c, m, t)
+REAL(int, pthread_cond_clockwait, (pthread_cond_t * c, pthread_mutex_t *m, clockid_t k, TS *t), c, m, k, t)
+REAL(int, pthread_cond_signal, (pthread_cond_t * c), c)
+REAL(int, pthread_cond_broadcast, (pthread_cond_t * c), c)
 
 /* A thread waits so, and who shares the condition with one. */
 static int ask_cond(struct g *g, pthread_cond_t *c, pthread_mutex_t *m, int64_t when)
@@ -370,15 +371,15 @@ int pthread_cond_broadcast(pthread_cond_t *c)
 
 /* ---- reader/writer lock: libc's own, but for the waiting and for who the writer is ---- */
 
-REAL(int, pthread_rwlock_rdlock, (pthread_rwlock_t *l), l)
-REAL(int, pthread_rwlock_wrlock, (pthread_rwlock_t *l), l)
-REAL(int, pthread_rwlock_tryrdlock, (pthread_rwlock_t *l), l)
-REAL(int, pthread_rwlock_trywrlock, (pthread_rwlock_t *l), l)
-REAL(int, pthread_rwlock_timedrdlock, (pthread_rwlock_t *l, TS *t), l, t)
-REAL(int, pthread_rwlock_timedwrlock, (pthread_rwlock_t *l, TS *t), l, t)
-REAL(int, pthread_rwlock_clockrdlock, (pthread_rwlock_t *l, clockid_t c, TS *t), l, c, t)
-REAL(int, pthread_rwlock_clockwrlock, (pthread_rwlock_t *l, clockid_t c, TS *t), l, c, t)
-REAL(int, pthread_rwlock_unlock, (pthread_rwlock_t *l), l)
+REAL(int, pthread_rwlock_rdlock, (pthread_rwlock_t * l), l)
+REAL(int, pthread_rwlock_wrlock, (pthread_rwlock_t * l), l)
+REAL(int, pthread_rwlock_tryrdlock, (pthread_rwlock_t * l), l)
+REAL(int, pthread_rwlock_trywrlock, (pthread_rwlock_t * l), l)
+REAL(int, pthread_rwlock_timedrdlock, (pthread_rwlock_t * l, TS *t), l, t)
+REAL(int, pthread_rwlock_timedwrlock, (pthread_rwlock_t * l, TS *t), l, t)
+REAL(int, pthread_rwlock_clockrdlock, (pthread_rwlock_t * l, clockid_t c, TS *t), l, c, t)
+REAL(int, pthread_rwlock_clockwrlock, (pthread_rwlock_t * l, clockid_t c, TS *t), l, c, t)
+REAL(int, pthread_rwlock_unlock, (pthread_rwlock_t * l), l)
 
 #define WRITER(l) ((l)->__data.__cur_writer)
 
@@ -483,8 +484,8 @@ int pthread_rwlock_unlock(pthread_rwlock_t *l)
 
 /* ---- barrier: libc's first words; one is for goroutines alone ---- */
 
-REAL(int, pthread_barrier_wait, (pthread_barrier_t *b), b)
-REAL(int, pthread_barrier_destroy, (pthread_barrier_t *b), b)
+REAL(int, pthread_barrier_wait, (pthread_barrier_t * b), b)
+REAL(int, pthread_barrier_destroy, (pthread_barrier_t * b), b)
 
 struct barrier {
 	unsigned in, done, count; /* arrived, and of these gone on, since it was made */
@@ -533,7 +534,7 @@ int pthread_barrier_destroy(pthread_barrier_t *at)
 
 /* ---- once: 0, 2 when it has been run (as libc has it); between them, who runs it ---- */
 
-REAL(int, pthread_once, (pthread_once_t *o, void (*fn)(void)), o, fn)
+REAL(int, pthread_once, (pthread_once_t * o, void (*fn)(void)), o, fn)
 
 #define ONCE(o) ((_Atomic int *)(o))
 #define ONCE_DONE 2
@@ -558,7 +559,7 @@ static int look_once(void *o)
 struct once_run {
 	pthread_once_t *once;
 	struct g *g;
-	int end; /* what it is when it has been left: by an exception, to be run again */
+	int end;    /* what it is when it has been left: by an exception, to be run again */
 	bool inner; /* it is run by the function of another */
 };
 
@@ -608,10 +609,10 @@ int pthread_once(pthread_once_t *o, void (*fn)(void))
 
 /* ---- semaphore ---- */
 
-REAL(int, sem_wait, (sem_t *s), s)
-REAL(int, sem_timedwait, (sem_t *s, TS *t), s, t)
-REAL(int, sem_clockwait, (sem_t *s, clockid_t c, TS *t), s, c, t)
-REAL(int, sem_post, (sem_t *s), s)
+REAL(int, sem_wait, (sem_t * s), s)
+REAL(int, sem_timedwait, (sem_t * s, TS *t), s, t)
+REAL(int, sem_clockwait, (sem_t * s, clockid_t c, TS *t), s, c, t)
+REAL(int, sem_post, (sem_t * s), s)
 
 static int look_sem(void *s)
 {

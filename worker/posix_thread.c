@@ -62,7 +62,7 @@ struct tls_index {
 };
 void *__tls_get_addr(struct tls_index *);
 
-REAL(void *, __tls_get_addr, (struct tls_index *at), at)
+REAL(void *, __tls_get_addr, (struct tls_index * at), at)
 
 /* Of each instance of a module: its variables, and whose values they have, in this process. */
 static struct variables {
@@ -217,7 +217,7 @@ static struct {
 	void (*at_end)(void *);
 } by_constructor[PTHREAD_KEYS_MAX];
 
-REAL(int, pthread_key_create, (pthread_key_t *key, void (*fn)(void *)), key, fn)
+REAL(int, pthread_key_create, (pthread_key_t * key, void (*fn)(void *)), key, fn)
 REAL(int, pthread_key_delete, (pthread_key_t key), key)
 REAL(int, pthread_setspecific, (pthread_key_t key, const void *v), key, v)
 REAL(void *, pthread_getspecific, (pthread_key_t key), key)
@@ -410,8 +410,8 @@ void thrd_exit(int result)
 
 /* ---- threads ---- */
 
-REAL(int, pthread_create, (pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), t, a, fn, arg)
-REAL(int, thrd_create, (thrd_t *t, thrd_start_t fn, void *arg), t, fn, arg)
+REAL(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), t, a, fn, arg)
+REAL(int, thrd_create, (thrd_t * t, thrd_start_t fn, void *arg), t, fn, arg)
 REAL(int, pthread_join, (pthread_t t, void **result), t, result)
 REAL(int, thrd_join, (thrd_t t, int *result), t, result)
 

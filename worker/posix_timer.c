@@ -145,7 +145,8 @@ int timer_create(clockid_t clock, struct sigevent *restrict event, timer_t *rest
 	}
 	if (clock_gettime(clock, &now) < 0)
 		return -1;
-	if (event && event->sigev_notify != SIGEV_SIGNAL && event->sigev_notify != SIGEV_THREAD && event->sigev_notify != SIGEV_NONE) {
+	if (event && event->sigev_notify != SIGEV_SIGNAL && event->sigev_notify != SIGEV_THREAD &&
+	    event->sigev_notify != SIGEV_NONE) {
 		errno = EINVAL;
 		return -1;
 	}
@@ -255,7 +256,8 @@ int setitimer(__itimer_which_t which, const struct itimerval *restrict new, stru
 		t = none;
 	}
 	ns = new->it_value.tv_sec * 1000000000l + new->it_value.tv_usec * 1000;
-	return set(g, t, ns ? host_now() + ns : 0, new->it_interval.tv_sec * 1000000000l + new->it_interval.tv_usec * 1000);
+	return set(g, t, ns ? host_now() + ns : 0,
+		   new->it_interval.tv_sec * 1000000000l + new->it_interval.tv_usec * 1000);
 }
 
 unsigned alarm(unsigned seconds)
@@ -269,7 +271,8 @@ unsigned alarm(unsigned seconds)
 
 useconds_t ualarm(useconds_t us, useconds_t every)
 {
-	struct itimerval new = {{every / 1000000, every % 1000000}, {us / 1000000, us % 1000000}}, old = {{0, 0}, {0, 0}};
+	struct itimerval new = {{every / 1000000, every % 1000000}, {us / 1000000, us % 1000000}},
+			 old = {{0, 0}, {0, 0}};
 
 	if (setitimer(ITIMER_REAL, &new, &old) < 0)
 		return (useconds_t)-1;

@@ -60,7 +60,8 @@ static struct room *room_of(struct g *g, _Atomic(void *) *slot, size_t n)
 		c->r = libc(c->key, c->to, c->buf, c->n, c->answer); \
 		c->err = errno; \
 	} \
-	int name##_r(key_type key, struct type *restrict to, char *restrict buf, size_t n, struct type **restrict answer) \
+	int name##_r(key_type key, struct type *restrict to, char *restrict buf, size_t n, \
+		     struct type **restrict answer) \
 	{ \
 		struct name##_call c = {key, to, answer, buf, n, 0, 0}; \
 		if (posix_enter()) \

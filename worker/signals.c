@@ -41,19 +41,12 @@ static const char *name_of(int sig)
 	static char other[32];
 
 	switch (sig) {
-	case SIGSEGV:
-		return "SIGSEGV";
-	case SIGBUS:
-		return "SIGBUS";
-	case SIGFPE:
-		return "SIGFPE";
-	case SIGILL:
-		return "SIGILL";
-	case SIGABRT:
-		return "SIGABRT";
-	default:
-		sh_format(other, sizeof other, "SIG%s", sigabbrev_np(sig) ? sigabbrev_np(sig) : "?");
-		return other;
+	case SIGSEGV: return "SIGSEGV";
+	case SIGBUS: return "SIGBUS";
+	case SIGFPE: return "SIGFPE";
+	case SIGILL: return "SIGILL";
+	case SIGABRT: return "SIGABRT";
+	default: sh_format(other, sizeof other, "SIG%s", sigabbrev_np(sig) ? sigabbrev_np(sig) : "?"); return other;
 	}
 }
 
@@ -144,7 +137,7 @@ static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
 	struct at_fault {
 		siginfo_t si;
 		ucontext_t uc;
-	} *copy;
+	} * copy;
 
 	if (!g || !atomic_load(&getm->oncpu) || getm->locks || pc < g->task->text_start || pc >= g->task->text_end ||
 	    !signal_fault_handler(g, sig))
@@ -184,11 +177,12 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	if (c->gid) {
 		/* In its guard, or with a frame so large that it passed the guard altogether. */
 		low = lowest(g);
-		if ((sig == SIGSEGV || sig == SIGBUS) && ((at >= low - 4096 && at < low) || ((uintptr_t)r[REG_RSP] < low &&
-			(uintptr_t)r[REG_RSP] > low - WIN_SIZE))) {
+		if ((sig == SIGSEGV || sig == SIGBUS) &&
+		    ((at >= low - 4096 && at < low) ||
+		     ((uintptr_t)r[REG_RSP] < low && (uintptr_t)r[REG_RSP] > low - WIN_SIZE))) {
 			c->kind = CRASH_OVERFLOW;
-			sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %u-byte limit",
-				  g->stack_max);
+			sh_format(c->message, sizeof c->message,
+				  "stack overflow: goroutine stack exceeds %u-byte limit", g->stack_max);
 		}
 		walk(c, g, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RSP], (uintptr_t)r[REG_RBP]);
 	} else {
@@ -230,8 +224,8 @@ void host_outside(const char *call)
 	if (!g || !atomic_load(&getm->oncpu))
 		sh_check_failed("shoal.h", 0, text);
 	begin_record(&getm->crash, CRASH_MISUSE, SIGABRT);
-	sh_format(getm->crash.message, sizeof getm->crash.message, "%s, by a thread in the worker of goroutine %lu", text,
-		  (unsigned long)g->gid);
+	sh_format(getm->crash.message, sizeof getm->crash.message, "%s, by a thread in the worker of goroutine %lu",
+		  text, (unsigned long)g->gid);
 	from_call(&getm->crash, __builtin_frame_address(0));
 	n = (size_t)snprintf(line, sizeof line, "shoal: %s\n", getm->crash.message);
 	syscall(SYS_write, g->task->fd_err, line, n); /* not libc's: it would take us for the goroutine */
@@ -244,12 +238,13 @@ void host_misuse(const char *what)
 	struct crash *c;
 	struct g *g = getg();
 
-	if (!getm || !getg() || !atomic_load(&getm->oncpu)) /* on g0 it may be told of the goroutine that was just left */
+	if (!getm || !getg() ||
+	    !atomic_load(&getm->oncpu)) /* on g0 it may be told of the goroutine that was just left */
 		sh_check_failed("shoal.h", 0, what);
 	c = &getm->crash;
 	begin_record(c, CRASH_MISUSE, SIGABRT);
-	sh_format(c->message, sizeof c->message, "%s (goroutine %lu%s%.31s)", what, (unsigned long)g->gid, g->name ? ", " : "",
-		  g->name ? g->name : "");
+	sh_format(c->message, sizeof c->message, "%s (goroutine %lu%s%.31s)", what, (unsigned long)g->gid,
+		  g->name ? ", " : "", g->name ? g->name : "");
 	from_call(c, __builtin_frame_address(0));
 	output_dying = true;
 	output_append(1, "shoal: ", 7);

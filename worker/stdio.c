@@ -229,8 +229,10 @@ FILE *fdopen(int fd, const char *mode)
 /* -1: no mode that we know, such as one that names a character set. */
 static int open_flags(const char *mode)
 {
-	int flags = mode[0] == 'r' ? O_RDONLY : mode[0] == 'w' ? O_WRONLY | O_CREAT | O_TRUNC :
-		    mode[0] == 'a' ? O_WRONLY | O_CREAT | O_APPEND : -1;
+	int flags = mode[0] == 'r'   ? O_RDONLY
+		    : mode[0] == 'w' ? O_WRONLY | O_CREAT | O_TRUNC
+		    : mode[0] == 'a' ? O_WRONLY | O_CREAT | O_APPEND
+				     : -1;
 
 	if (flags < 0 || strchr(mode, ','))
 		return -1;
@@ -296,8 +298,9 @@ static FILE *reopen_output(const char *path, const char *mode, FILE *f)
 
 	if (!path)
 		return f;
-	fd = open(path, (strchr(mode, '+') ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC | (mode[0] == 'a' ? O_APPEND : O_TRUNC),
-		0666);
+	fd = open(path,
+		  (strchr(mode, '+') ? O_RDWR : O_WRONLY) | O_CREAT | O_CLOEXEC | (mode[0] == 'a' ? O_APPEND : O_TRUNC),
+		  0666);
 	if (fd < 0)
 		return NULL;
 	r = dup2(fd, f == stdout ? 1 : 2);
@@ -326,8 +329,8 @@ static FILE *reopen_parking(const char *path, const char *mode, FILE *f)
 	__fpurge(f);
 	clearerr_unlocked(f);
 	f->_flags &= ~(FILE_NO_READS | FILE_NO_WRITES | FILE_APPENDS);
-	f->_flags |= ((flags & O_ACCMODE) == O_RDONLY ? FILE_NO_WRITES : 0) | ((flags & O_ACCMODE) == O_WRONLY ? FILE_NO_READS : 0) |
-		     (flags & O_APPEND ? FILE_APPENDS : 0);
+	f->_flags |= ((flags & O_ACCMODE) == O_RDONLY ? FILE_NO_WRITES : 0) |
+		     ((flags & O_ACCMODE) == O_WRONLY ? FILE_NO_READS : 0) | (flags & O_APPEND ? FILE_APPENDS : 0);
 	return f;
 }
 

@@ -20,7 +20,7 @@ struct stream {
 	char libc_lock[16]; /* written to by fclose */
 	struct stream *next;
 	FILE *file;
-	bool parks; /* its reads, writes and close are calls of ours */
+	bool parks;	/* its reads, writes and close are calls of ours */
 	uint32_t depth; /* flockfile nests */
 	struct shoal_mutex mu;
 };
@@ -43,6 +43,6 @@ bool stream_try(struct stream *);
 #define LIBC(result, name, ...) \
 	static result (*libc)(__VA_ARGS__); \
 	if (!libc) \
-		*(void **)&libc = dlsym(RTLD_NEXT, name)
+	*(void **)&libc = dlsym(RTLD_NEXT, name)
 
 #endif

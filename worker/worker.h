@@ -17,7 +17,7 @@ _Noreturn void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg);
 
 _Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);
-void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
+void loop_start(unsigned seat); /* the worker's libuv loop and its eventfd */
 void signals_start(void);
 /* posix_signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
 void *signal_fault_handler(struct g *, int sig);
@@ -25,16 +25,17 @@ void signal_fault(int sig, siginfo_t *, void *ucontext);
 int signal_send(struct g *, int sig, int code, union sigval); /* to the goroutine's task. 0, or -1 and errno */
 void thread_end(struct g *); /* posix_thread.c: destructors of the values of keys. On its stack. May park */
 void variables_turn_to(const struct task *); /* _Thread_local ones of its module are those of this task from now on */
-void thread_once(struct g *); /* what std::call_once has left for the function of pthread_once */
-void blocking_start(void);	 /* blocking.c */
+void thread_once(struct g *);		     /* what std::call_once has left for the function of pthread_once */
+void blocking_start(void);		     /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
-bool children_left(void);	 /* programs that this worker has started and that have not ended */
-void output_start(void);	 /* zygote, before modules: stdout and stderr become ours */
-int output_append(int stream, const void *data, size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
+bool children_left(void);			  /* programs that this worker has started and that have not ended */
+void output_start(void);			  /* zygote, before modules: stdout and stderr become ours */
+int output_append(int stream, const void *data,
+		  size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
-extern bool output_dying;	 /* its last words: it waits for nobody to read them */
-void process_start(void);	 /* posix_process.c: an exit inside of libc is the task's */
-void iconv_start(void);	 /* posix_iconv.c */
+extern bool output_dying; /* its last words: it waits for nobody to read them */
+void process_start(void); /* posix_process.c: an exit inside of libc is the task's */
+void iconv_start(void);	  /* posix_iconv.c */
 void process_state_start(void);
 void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */
@@ -51,11 +52,11 @@ static inline struct g *on_g(void)
 	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION ? getg() : NULL;
 }
 
-void *pages_take(size_t n);    /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */
+void *pages_take(size_t n); /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */
 void pages_give(void *);
-extern bool malloc_is_private; /* jemalloc is at work, though we stand on a G */
+extern bool malloc_is_private;			  /* jemalloc is at work, though we stand on a G */
 extern void (*sh_outside_hook)(const char *what); /* a call of the interface where there is no goroutine */
-void sh_variables_touch(void);	     /* zygote: thread-local variables of what was loaded get their memory */
+void sh_variables_touch(void);		/* zygote: thread-local variables of what was loaded get their memory */
 extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
 
 #endif

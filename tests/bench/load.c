@@ -35,8 +35,8 @@ static double now(void)
 
 static struct sockaddr_in local(int port)
 {
-	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static void no_delay(int s)
@@ -207,7 +207,7 @@ int plain_start(bool http, int procs, pid_t pid[], int most)
 	pid_t parent = getpid();
 
 	if (listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof a) < 0 || listen(listener, 4096) < 0 ||
-		getsockname(listener, (struct sockaddr *)&a, &size) < 0 || procs > most)
+	    getsockname(listener, (struct sockaddr *)&a, &size) < 0 || procs > most)
 		return 0;
 	for (int i = 0; i < procs; i++) {
 		pid[i] = fork();

@@ -48,7 +48,7 @@ static struct row {
 	int times;		   /* runs, each in a new supervisor; the median counts */
 	enum how how;
 	int connections;
-	bool more; /* is better */
+	bool more;     /* is better */
 	bool of_plain; /* the figure is a ratio to a plain server's */
 	struct found {
 		double v[TIMES_MAX];
@@ -56,10 +56,20 @@ static struct row {
 	} ours, gos; /* what was measured */
 } rows[] = {
 #define RUN(name, unit, procs, aim, go, module, task, times) \
-	{name, unit, procs, aim, go, module, task, times, TASK, 0, false, false, {{0}, 0}, {{0}, 0}}
+	{ \
+		name, unit, procs, aim, go, module, task, times, TASK, 0, false, false, {{0}, 0}, \
+		{ \
+			{0}, 0 \
+		} \
+	}
 #define LOAD(name, procs, aim, go, how, n, ratio) \
 	{name, "req/s", procs, aim, go, NULL, name, 3, how, n, true, false, {{0}, 0}, {{0}, 0}}, \
-	{name "_of_epoll", "x", procs, ratio, ratio, NULL, name, 3, how, n, true, true, {{0}, 0}, {{0}, 0}}
+	{ \
+		name "_of_epoll", "x", procs, ratio, ratio, NULL, name, 3, how, n, true, true, {{0}, 0}, \
+		{ \
+			{0}, 0 \
+		} \
+	}
 	RUN("spawn", "ns", 1, 60, 231, "suite", "spawn", 1),
 	RUN("yield", "ns", 1, 25, 89, "suite", "yield", 1),
 	RUN("pingpong", "ns", 1, 100, 331, "suite", "pingpong", 1),
@@ -114,7 +124,7 @@ static struct row {
 
 static char folder[4096]; /* of this program: shoal and bench.d are in it as well */
 static char nowhere[64];  /* an empty folder: no socket in it */
-static int procs; /* --procs; 0: as each row says */
+static int procs;	  /* --procs; 0: as each row says */
 static const char *only;
 static bool with_go = true;
 static char go_version[32]; /* empty: no rows.go here */
@@ -230,7 +240,8 @@ static void take_figure(const char *name, int n, bool of_plain, bool gos, double
 	for (struct row *r = rows; r < rows + NROWS; r++) {
 		struct found *f = gos ? &r->gos : &r->ours;
 
-		if (strcmp(r->name, name) == 0 && r->of_plain == of_plain && wanted(r) && procs_of(r) == n && f->n < TIMES_MAX)
+		if (strcmp(r->name, name) == 0 && r->of_plain == of_plain && wanted(r) && procs_of(r) == n &&
+		    f->n < TIMES_MAX)
 			f->v[f->n++] = figure;
 	}
 }
@@ -291,7 +302,8 @@ static double put_load(const struct row *r, int port)
 {
 	if (port <= 0)
 		return 0;
-	return r->how == HTTP ? load_http(port, r->connections, LOAD_SECONDS) : load_echo(port, r->connections, LOAD_SECONDS);
+	return r->how == HTTP ? load_http(port, r->connections, LOAD_SECONDS)
+			      : load_echo(port, r->connections, LOAD_SECONDS);
 }
 
 static double load_plain(const struct row *r)
@@ -410,8 +422,7 @@ static void print_json(void)
 	for (struct row *r = rows; r < rows + NROWS; r++) {
 		if (!wanted(r))
 			continue;
-		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit,
-			procs_of(r));
+		printf("%s{\"name\":\"%s\",\"unit\":\"%s\",\"procs\":%d,", comma, r->name, r->unit, procs_of(r));
 		if (figure_of(r, &r->ours, &figure))
 			printf("\"shoal\":%.*f,", r->of_plain ? 3 : 1, figure);
 		else
@@ -488,7 +499,10 @@ static _Noreturn void usage(void)
 static bool parse(int argc, char **argv)
 {
 	static const struct option longs[] = {{"procs", required_argument, NULL, 'p'},
-		{"only", required_argument, NULL, 'o'}, {"json", no_argument, NULL, 'j'}, {"no-go", no_argument, NULL, 'g'}, {NULL, 0, NULL, 0}};
+					      {"only", required_argument, NULL, 'o'},
+					      {"json", no_argument, NULL, 'j'},
+					      {"no-go", no_argument, NULL, 'g'},
+					      {NULL, 0, NULL, 0}};
 	bool json = false, known = false;
 	char *end;
 	long n;

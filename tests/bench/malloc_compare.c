@@ -97,8 +97,8 @@ int main(int argc, char **argv)
 	snprintf(command[2], sizeof command[2], "LD_PRELOAD=libjemalloc.so.2 '%s' threads", me);
 	*strrchr(me, '/') = 0;
 	snprintf(command[0], sizeof command[0],
-		"SHOAL_SOCKET=/tmp/shoal-bench-%d.sock SHOAL_PROCS=2 '%s/shoal' run '%s/bench.d/suite.so' malloc_mix",
-		(int)getpid(), me, me);
+		 "SHOAL_SOCKET=/tmp/shoal-bench-%d.sock SHOAL_PROCS=2 '%s/shoal' run '%s/bench.d/suite.so' malloc_mix",
+		 (int)getpid(), me, me);
 	for (int i = 0; i < TIMES; i++)
 		for (int k = 0; k < 3; k++)
 			if ((ns[k][i] = figure(command[k])) <= 0)
@@ -111,6 +111,6 @@ int main(int argc, char **argv)
 	for (int k = 0; k < 3; k++)
 		printf("  %s %.1f (%.1f-%.1f)", name[k], median[k], ns[k][0], ns[k][TIMES - 1]);
 	printf("\nshoal is at %.2f of glibc and %.2f of jemalloc (aims: below 1, below 1.5)\n", median[0] / median[1],
-		median[0] / median[2]);
+	       median[0] / median[2]);
 	return 0;
 }

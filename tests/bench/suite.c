@@ -465,7 +465,8 @@ int shoal_main(int argc, char **argv)
 	else if (strcmp(name, "migrate") == 0)
 		print_median(name, migrate_round);
 	else {
-		fprintf(stderr, "bench: one of spawn, yield, pingpong, chan128, chan8, select2, mutex8, parked, malloc_mix, migrate\n");
+		fprintf(stderr,
+			"bench: one of spawn, yield, pingpong, chan128, chan8, select2, mutex8, parked, malloc_mix, migrate\n");
 		return 2;
 	}
 	return 0;

@@ -29,7 +29,9 @@ static ssize_t take(int s, char *to, size_t room, int fds[2])
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); n > 0 && c; c = CMSG_NXTHDR(&m, c))
 		if (c->cmsg_type == SCM_RIGHTS)
-			memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0) < 2 * sizeof(int) ? c->cmsg_len - CMSG_LEN(0) : 2 * sizeof(int));
+			memcpy(fds, CMSG_DATA(c),
+			       c->cmsg_len - CMSG_LEN(0) < 2 * sizeof(int) ? c->cmsg_len - CMSG_LEN(0)
+									   : 2 * sizeof(int));
 	return n;
 }
 

@@ -22,9 +22,9 @@
 
 static struct tally {
 	_Atomic uint64_t attempted, acknowledged, ended, away; /* away: lost with their worker, and said so */
-	_Atomic uint64_t silent, doubled, odd;		       /* ended well without their word; with it twice; in any other way */
+	_Atomic uint64_t silent, doubled, odd; /* ended well without their word; with it twice; in any other way */
 	_Atomic int stop;
-} *all;
+} * all;
 
 static unsigned words(const char *name)
 {
@@ -40,7 +40,8 @@ static bool by_command(const char *name, bool once, int *code)
 {
 	long id;
 
-	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' %s 2>/dev/null", once ? 1 : 10000, name, once ? "once" : ""))
+	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' %s 2>/dev/null",
+	       once ? 1 : 10000, name, once ? "once" : ""))
 		return false;
 	id = atol(text);
 	atomic_fetch_add(&all->acknowledged, 1);
@@ -76,8 +77,8 @@ static bool by_line(int s, const char *name, bool once, int *code)
 
 	if (!*module && !realpath("build/tests/modules/storm_task.so", module))
 		exit(2);
-	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"storm_task\",\"%s\"%s],\"attempts\":%d}\n", module, name,
-		once ? ",\"once\"" : "", once ? 1 : 10000);
+	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"storm_task\",\"%s\"%s],\"attempts\":%d}\n",
+		module, name, once ? ",\"once\"" : "", once ? 1 : 10000);
 	id = (long)json_integer_value(json_object_get(a, "id"));
 	json_decref(a);
 	if (id <= 0)
@@ -193,7 +194,8 @@ static long count_workers(void)
 /* Of this runtime and alive, without its workers. */
 static long count_processes(void)
 {
-	sh("grep -lsaF -- '%s/s' /proc/[0-9]*/cmdline | while read -r f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l", dir);
+	sh("grep -lsaF -- '%s/s' /proc/[0-9]*/cmdline | while read -r f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l",
+	   dir);
 	return atol(text) - count_workers();
 }
 
@@ -210,8 +212,10 @@ static long goroutines(void)
 static const struct kept {
 	const char *what;
 	long (*count)(void);
-} kept[] = {{"bytes used by tasks, more than before", memory_used}, {"descriptors, more than before", count_fds},
-	    {"processes besides workers, more than before", count_processes}, {"goroutines, more than before", goroutines}};
+} kept[] = {{"bytes used by tasks, more than before", memory_used},
+	    {"descriptors, more than before", count_fds},
+	    {"processes besides workers, more than before", count_processes},
+	    {"goroutines, more than before", goroutines}};
 #define KEPT (sizeof kept / sizeof *kept)
 
 static long before[KEPT];
@@ -228,7 +232,8 @@ void left_rows(const char *id, const char *after)
 		char what[120];
 		long is = 0;
 
-		for (int k = 0; k < 1000 && (is = kept[i].count()) != before[i]; k++) /* strays are looked for ten seconds apart: sweep.c */
+		for (int k = 0; k < 1000 && (is = kept[i].count()) != before[i];
+		     k++) /* strays are looked for ten seconds apart: sweep.c */
 			nap_us(30000);
 		snprintf(what, sizeof what, "after %s: %s", after, kept[i].what);
 		row_number(id, what, (double)(is - before[i]), 0, "", is > before[i]);
@@ -267,14 +272,17 @@ void part_books(void)
 		seat = kill_next(seat);
 		nap_us(2000);
 	}
-	snprintf(what, sizeof what, "of %lu tasks accepted, %lu kills: without a recorded end", (unsigned long)atomic_load(&all->acknowledged),
-		 (unsigned long)kills);
-	row_number("T1", "submissions that were not accepted", (double)(all->attempted - all->acknowledged), 0, "", true);
+	snprintf(what, sizeof what, "of %lu tasks accepted, %lu kills: without a recorded end",
+		 (unsigned long)atomic_load(&all->acknowledged), (unsigned long)kills);
+	row_number("T1", "submissions that were not accepted", (double)(all->attempted - all->acknowledged), 0, "",
+		   true);
 	row_number("T1", what, (double)(all->acknowledged - all->ended), 0, "", true);
 	row_number("T1", "ended well without their word", (double)all->silent, 0, "", true);
 	row_number("T1", "one attempt, and their word twice", (double)(all->doubled / 1000000), 0, "", true);
-	row_number("T1", "many attempts, and their word twice: at most the kills", (double)(all->doubled % 1000000), (double)kills, "", true);
-	row_number("T1", "one attempt, lost with their worker and told so: at most the kills", (double)all->away, (double)kills, "", true);
+	row_number("T1", "many attempts, and their word twice: at most the kills", (double)(all->doubled % 1000000),
+		   (double)kills, "", true);
+	row_number("T1", "one attempt, lost with their worker and told so: at most the kills", (double)all->away,
+		   (double)kills, "", true);
 	snprintf(what, sizeof what, "%lu kills", (unsigned long)kills);
 	left_rows("T8", what);
 	runtime_stop();

@@ -38,9 +38,17 @@ static const struct part {
 	const char *name;
 	void (*run)(void);
 	bool by_name; /* only */
-} part[] = {{"crash", part_crash, false}, {"kill", part_kill, false}, {"stop", part_stop, false}, {"repair", part_repair, false},
-	    {"module", part_module, false}, {"policy", part_policy, false}, {"supervisor", part_supervisor, false},
-	    {"ends", part_ends, false}, {"books", part_books, false}, {"pids", part_pids, false}, {"few-pids", part_few_pids, true}};
+} part[] = {{"crash", part_crash, false},
+	    {"kill", part_kill, false},
+	    {"stop", part_stop, false},
+	    {"repair", part_repair, false},
+	    {"module", part_module, false},
+	    {"policy", part_policy, false},
+	    {"supervisor", part_supervisor, false},
+	    {"ends", part_ends, false},
+	    {"books", part_books, false},
+	    {"pids", part_pids, false},
+	    {"few-pids", part_few_pids, true}};
 #define NPARTS (sizeof part / sizeof *part)
 
 /* ---- a runtime of its own ---- */
@@ -227,14 +235,16 @@ static void print_row(const struct row *r)
 
 	if (r->times) {
 		if (r->most50 > 0 && r->most99 > 0)
-			snprintf(want, sizeof want, "%s / %s", span(a, sizeof a, r->most50), span(b, sizeof b, r->most99));
+			snprintf(want, sizeof want, "%s / %s", span(a, sizeof a, r->most50),
+				 span(b, sizeof b, r->most99));
 		else if (r->most50 <= 0 && r->most99 <= 0)
 			strcpy(want, "-");
 		else
 			snprintf(want, sizeof want, "<= %s", span(a, sizeof a, r->most50 > 0 ? r->most50 : r->most99));
 		snprintf(is, sizeof is, "%s / %s", span(a, sizeof a, r->p50), span(b, sizeof b, r->p99));
 	} else {
-		snprintf(want, sizeof want, r->least > 0 ? ">= %g%s" : "<= %g%s", r->least > 0 ? r->least : r->most, r->unit);
+		snprintf(want, sizeof want, r->least > 0 ? ">= %g%s" : "<= %g%s", r->least > 0 ? r->least : r->most,
+			 r->unit);
 		snprintf(is, sizeof is, "%.10g%s", r->is, r->unit);
 	}
 	printf("%-6s %-62s %-20s %-20s %7u  %s\n", r->id, r->what, want, is, r->n, r->ok ? "ok" : "MISSED");
@@ -336,8 +346,8 @@ static void print_json(void)
 
 		printf("%s{\"row\": \"%s\", \"what\": \"%s\", ", i ? ", " : "", r->id, r->what);
 		if (r->times)
-			printf("\"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p50_ns_most\": %.0f, \"p99_ns_most\": %.0f, ", r->p50, r->p99,
-			       r->most50, r->most99);
+			printf("\"p50_ns\": %.0f, \"p99_ns\": %.0f, \"p50_ns_most\": %.0f, \"p99_ns_most\": %.0f, ",
+			       r->p50, r->p99, r->most50, r->most99);
 		else if (r->least > 0)
 			printf("\"is\": %.10g, \"least\": %.10g, \"unit\": \"%s\", ", r->is, r->least, r->unit);
 		else

@@ -29,7 +29,7 @@ void runtime_map(void); /* its segment is at SH_BASE from here on; once more aft
 /* A shell command; what it prints is in text. Returns its exit code. */
 extern char text[1u << 20];
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-long figure(const char *verb, const char *key); /* a number out of the JSON of a verb */
+long figure(const char *verb, const char *key);				 /* a number out of the JSON of a verb */
 long submit(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* the task's id */
 
 /* The same without a process for each: a connection, and a line there and one back. NULL: it is broken. fds: -1, or what came along. */
@@ -67,17 +67,17 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* on std
 
 /* ---- the parts ---- */
 
-void part_crash(void);	/* T3 */
-void part_kill(void);	/* T4, T5 */
+void part_crash(void);								 /* T3 */
+void part_kill(void);								 /* T4, T5 */
 void floor_of_deaths(unsigned n, struct samples *taken, struct samples *served); /* the same without a runtime */
-void part_stop(void);	/* T12 */
-void part_repair(void); /* T7 */
-void part_books(void);	/* T1, T8 */
-void part_pids(void);	/* process numbers come again */
-void part_few_pids(void); /* the same from inside; only when asked for */
-void part_ends(void);	/* all the ways in which a task ends */
-void part_module(void); /* T11 */
-void part_policy(void); /* the delays before a restart */
+void part_stop(void);								 /* T12 */
+void part_repair(void);								 /* T7 */
+void part_books(void);								 /* T1, T8 */
+void part_pids(void);								 /* process numbers come again */
+void part_few_pids(void);   /* the same from inside; only when asked for */
+void part_ends(void);	    /* all the ways in which a task ends */
+void part_module(void);	    /* T11 */
+void part_policy(void);	    /* the delays before a restart */
 void part_supervisor(void); /* T6 */
 
 #endif

@@ -24,7 +24,7 @@ static struct shared {
 	_Atomic int64_t taken, served; /* when */
 	_Atomic int ready;
 	char memory[4 << 20];
-} *at;
+} * at;
 
 static _Noreturn void busy(void)
 {

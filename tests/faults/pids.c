@@ -31,8 +31,8 @@ void part_pids(void)
 		note("pids: needs root, unshare and Linux 6.14: left out");
 		return;
 	}
-	if (sh("exec unshare -pf --mount-proc sh -c 'echo %d >/proc/sys/kernel/pid_max && exec build/tests/faults %s few-pids' 2>&1", PIDS,
-	       quick ? "--quick" : ""))
+	if (sh("exec unshare -pf --mount-proc sh -c 'echo %d >/proc/sys/kernel/pid_max && exec build/tests/faults %s few-pids' 2>&1",
+	       PIDS, quick ? "--quick" : ""))
 		failed("with few process numbers: %.2000s", text);
 	else
 		row_number("pids", "with few process numbers: two in one seat, or none", 0, 0, "", true);
@@ -45,7 +45,8 @@ static long without_seat(void)
 
 	for (unsigned i = 0; i < WORKERS_MAX; i++)
 		n += atomic_load(&sh_root->seat[i].state) == SEAT_LIVE;
-	sh("grep -lsaF -- '%s/s' /proc/[0-9]*/cmdline | while read -r f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l", dir);
+	sh("grep -lsaF -- '%s/s' /proc/[0-9]*/cmdline | while read -r f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l",
+	   dir);
 	return atol(text) - n;
 }
 

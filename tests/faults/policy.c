@@ -22,7 +22,8 @@ static bool is_new(void *arg)
 {
 	const struct seat_at *a = arg;
 
-	return sh_root->seat[a->seat].generation != a->generation && atomic_load(&sh_root->seat[a->seat].state) == SEAT_LIVE;
+	return sh_root->seat[a->seat].generation != a->generation &&
+	       atomic_load(&sh_root->seat[a->seat].state) == SEAT_LIVE;
 }
 
 static double restart_after_kill(unsigned seat)
@@ -54,14 +55,16 @@ void part_policy(void)
 
 		due = due > 10000 ? 10000 : due;
 		ms = restart_after_kill(1);
-		snprintf(what, sizeof what, "restart %u of a worker within 10 s: due after %.0f ms, late by", i + 1, due);
+		snprintf(what, sizeof what, "restart %u of a worker within 10 s: due after %.0f ms, late by", i + 1,
+			 due);
 		row_number("policy", what, ms - due, 100, " ms", false);
 		if (ms < due - 5 || ms > due + 2000)
 			failed("restart %u comes after %.1f ms, and not %.0f", i + 1, ms, due);
 	}
 	if (!quick) {
 		sleep(31);
-		row_number("policy", "after 30 s of health: due after 0 ms, late by", restart_after_kill(1), 100, " ms", true);
+		row_number("policy", "after 30 s of health: due after 0 ms, late by", restart_after_kill(1), 100, " ms",
+			   true);
 	}
 	runtime_stop();
 }
@@ -103,7 +106,7 @@ void part_module(void)
 
 	runtime_start("nodelay", "--procs 2 --spare 2");
 	if (sh("timeout 30 build/shoal run --attempts 3 build/tests/modules/crash.so null 2>&1") != 139 ||
-		figure("tasks -a", "attempts") != 3)
+	    figure("tasks -a", "attempts") != 3)
 		failed("a task with three attempts: %.300s", text);
 	throughput(0.3);
 	pid = crash_again_and_again();
@@ -143,7 +146,8 @@ void part_supervisor(void)
 			unsigned bad = 0;
 
 			for (unsigned i = 0; i < tasks; i++)
-				bad += sh("timeout 60 build/shoal run build/tests/modules/survive_ticks.so 10 1 2>&1") != 7;
+				bad += sh("timeout 60 build/shoal run build/tests/modules/survive_ticks.so 10 1 2>&1") !=
+				       7;
 			_exit((int)bad);
 		}
 	}

@@ -83,8 +83,9 @@ static bool found_victim(void *arg)
 		m = allm(v->seat);
 		p = atomic_load(&m->p);
 		g = atomic_load(&m->curg);
-		if (g_place(g) && !(g->flags & GF_ROOT) && atomic_load(&s->state) == SEAT_LIVE && p >= 0 && atomic_load(&allp(p)->m) == (int)v->seat &&
-		    atomic_load(&m->oncpu) && mapped_bytes(atomic_load(&s->pid)) >= v->bytes)
+		if (g_place(g) && !(g->flags & GF_ROOT) && atomic_load(&s->state) == SEAT_LIVE && p >= 0 &&
+		    atomic_load(&allp(p)->m) == (int)v->seat && atomic_load(&m->oncpu) &&
+		    mapped_bytes(atomic_load(&s->pid)) >= v->bytes)
 			return true;
 	}
 	return false;
@@ -94,7 +95,8 @@ static bool runs_elsewhere(int p, unsigned seat, uint32_t generation)
 {
 	int m = atomic_load(&allp(p)->m);
 
-	return m > 0 && m < SH_SEATS && (m != (int)seat || sh_root->seat[m].generation != generation) && atomic_load(&allm(m)->p) == p;
+	return m > 0 && m < SH_SEATS && (m != (int)seat || sh_root->seat[m].generation != generation) &&
+	       atomic_load(&allm(m)->p) == p;
 }
 
 /* When somebody else first did something with the P: by the events that all leave (sched.tracing: with exact times). */
@@ -148,8 +150,9 @@ static void kill_one(unsigned seat, struct samples *taken, struct samples *repla
 	sample(taken, (double)(first - began));
 	sample(replaced, (double)((int64_t)s->live_ns - began));
 	if (getenv("FAULTS_STEPS"))
-		note("seen %ld mended %ld taken %ld started %ld live %ld us", (s->dead_ns - began) / 1000, (s->mended_ns - began) / 1000,
-		     (first - began) / 1000, ((int64_t)s->started_ns - began) / 1000, ((int64_t)s->live_ns - began) / 1000);
+		note("seen %ld mended %ld taken %ld started %ld live %ld us", (s->dead_ns - began) / 1000,
+		     (s->mended_ns - began) / 1000, (first - began) / 1000, ((int64_t)s->started_ns - began) / 1000,
+		     ((int64_t)s->live_ns - began) / 1000);
 }
 
 static void kill_many(const char *size, unsigned mib, unsigned n)

@@ -14,8 +14,8 @@ static bool mended(void *arg)
 {
 	unsigned seat = *(unsigned *)arg;
 
-	return sh_root->seat[seat].mended_ns >= sh_root->seat[seat].dead_ns && atomic_load(&sh_root->seat[seat].state) != SEAT_DEAD &&
-	       !sh_seat_dead(seat);
+	return sh_root->seat[seat].mended_ns >= sh_root->seat[seat].dead_ns &&
+	       atomic_load(&sh_root->seat[seat].state) != SEAT_DEAD && !sh_seat_dead(seat);
 }
 
 static bool has_all(void *arg)
@@ -68,8 +68,8 @@ static unsigned busy_one(uint64_t watcher)
 		for (unsigned seat = 1; seat < WORKERS_MAX; seat++) {
 			struct g *g = atomic_load(&allm(seat)->curg);
 
-			if (atomic_load(&sh_root->seat[seat].state) == SEAT_LIVE && !sh_seat_dead(seat) && g && g->gid != watcher &&
-			    g_state(g) == G_RUNNING && g->gid != 0)
+			if (atomic_load(&sh_root->seat[seat].state) == SEAT_LIVE && !sh_seat_dead(seat) && g &&
+			    g->gid != watcher && g_state(g) == G_RUNNING && g->gid != 0)
 				return seat;
 		}
 		nap_us(50);
@@ -124,8 +124,8 @@ static void watched(unsigned kills)
 	deaths = told("deaths ");
 	if (done < kills / 2)
 		failed("%u of %u workers were killed", done, kills);
-	note("held up: %ld rounds without deaths, longest %.3f ms, %ld of more than 1 ms", quiet.rounds, (double)quiet.longest / 1e6,
-	     quiet.over);
+	note("held up: %ld rounds without deaths, longest %.3f ms, %ld of more than 1 ms", quiet.rounds,
+	     (double)quiet.longest / 1e6, quiet.over);
 	snprintf(what, sizeof what, "others held up, %ld goroutines, %u deaths", n, done);
 	row_number("T7", what, (double)deaths.longest / 1e6, 1 + (double)quiet.longest / 1e6, " ms", false);
 	snprintf(what, sizeof what, "for more than 1 ms, of %ld rounds", deaths.rounds);

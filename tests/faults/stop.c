@@ -42,8 +42,8 @@ static bool busy(void *arg)
 		h->p = atomic_load(&allm(h->seat)->p);
 		h->pid = atomic_load(&sh_root->seat[h->seat].pid);
 		h->generation = sh_root->seat[h->seat].generation;
-		if (atomic_load(&sh_root->seat[h->seat].state) == SEAT_LIVE && h->pid > 1 && h->p >= 0 && atomic_load(&allm(h->seat)->oncpu) &&
-		    !sh_seat_dead(h->seat))
+		if (atomic_load(&sh_root->seat[h->seat].state) == SEAT_LIVE && h->pid > 1 && h->p >= 0 &&
+		    atomic_load(&allm(h->seat)->oncpu) && !sh_seat_dead(h->seat))
 			return true;
 	}
 	return false;
@@ -67,7 +67,8 @@ static bool replaced(void *arg)
 {
 	const struct hit *h = arg;
 
-	return sh_root->seat[h->seat].generation != h->generation && atomic_load(&sh_root->seat[h->seat].state) == SEAT_LIVE;
+	return sh_root->seat[h->seat].generation != h->generation &&
+	       atomic_load(&sh_root->seat[h->seat].state) == SEAT_LIVE;
 }
 
 /* It is stopped by now. */
@@ -124,8 +125,8 @@ static void stopped_while_it_runs(void)
 			nap_us(20);
 		measuring(false);
 		sample(&s, (double)(now_ns() - began));
-		alive += sh_root->seat[h.seat].generation == h.generation && atomic_load(&sh_root->seat[h.seat].state) == SEAT_LIVE &&
-			 !sh_seat_dead(h.seat);
+		alive += sh_root->seat[h.seat].generation == h.generation &&
+			 atomic_load(&sh_root->seat[h.seat].state) == SEAT_LIVE && !sh_seat_dead(h.seat);
 		if (getenv("FAULTS_STEPS"))
 			note("pid %d: %ld us", h.pid, (now_ns() - began) / 1000);
 		kill(h.pid, SIGCONT); /* it comes too late */
@@ -169,7 +170,8 @@ static bool medic_works(void *arg)
 
 	h->pid = atomic_load(&sh_root->seat[SH_SEAT_MEDIC].pid);
 	h->generation = sh_root->seat[SH_SEAT_MEDIC].generation;
-	return atomic_load(&sh_root->seat[SH_SEAT_MEDIC].state) == SEAT_LIVE && h->pid > 1 && !sh_seat_dead(SH_SEAT_MEDIC);
+	return atomic_load(&sh_root->seat[SH_SEAT_MEDIC].state) == SEAT_LIVE && h->pid > 1 &&
+	       !sh_seat_dead(SH_SEAT_MEDIC);
 }
 
 static void the_medic_is_stopped(void)
@@ -222,7 +224,8 @@ static void no_processor(void)
 		kill(child[i], SIGKILL);
 		waitpid(child[i], NULL, 0);
 	}
-	row_number("T12", "workers ended while 16 others want their processor", (double)(sched.deaths - deaths), 0, "", true);
+	row_number("T12", "workers ended while 16 others want their processor", (double)(sched.deaths - deaths), 0, "",
+		   true);
 	if (sh("timeout 60 build/shoal wait %ld 2>&1", id))
 		failed("count: %.200s", text);
 	runtime_stop();
@@ -236,7 +239,8 @@ static void hangs(const char *how, unsigned procs, const char *what)
 	long ms = 0;
 
 	runtime_start("nodelay,hung=300", procs == 1 ? "--procs 1 --spare 2" : "--procs 2 --spare 2");
-	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 20 2>&1", how) || sscanf(text, "%d %ld", &end, &ms) != 2)
+	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 20 2>&1", how) ||
+	    sscanf(text, "%d %ld", &end, &ms) != 2)
 		failed("faults_loop %s: %.200s", how, text);
 	sample(&s, (double)ms * 1e6);
 	/* The patience of 300 ms is of processor time, of which it may get half. */

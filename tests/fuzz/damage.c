@@ -45,8 +45,20 @@ static size_t cut(uint8_t *data, size_t n, size_t at, size_t len)
 /* In place of the digits there, if there are some. */
 static size_t number(uint8_t *data, size_t n, size_t room, size_t at)
 {
-	static const char *const extreme[] = {"0", "-1", "1", "2147483647", "2147483648", "4294967296", "9223372036854775807",
-		"-9223372036854775808", "18446744073709551616", "1e308", "0.5", "99999999999999999999999999", "07", "0x10"};
+	static const char *const extreme[] = {"0",
+					      "-1",
+					      "1",
+					      "2147483647",
+					      "2147483648",
+					      "4294967296",
+					      "9223372036854775807",
+					      "-9223372036854775808",
+					      "18446744073709551616",
+					      "1e308",
+					      "0.5",
+					      "99999999999999999999999999",
+					      "07",
+					      "0x10"};
 	const char *with = extreme[below(sizeof extreme / sizeof *extreme)];
 	size_t len = 0;
 
@@ -85,18 +97,15 @@ size_t fuzz_damage(const char *const *words, uint8_t *data, size_t n, size_t roo
 		if (at < n)
 			data[at] = (uint8_t)fuzz_random();
 		return n;
-	case 2:
-		return cut(data, n, at, len);
-	case 3:
-		return cut(data, n, at, n - at); /* the end is missing */
+	case 2: return cut(data, n, at, len);
+	case 3: return cut(data, n, at, n - at); /* the end is missing */
 	case 4:
 		len = len < sizeof piece ? len : sizeof piece;
 		memcpy(piece, data + at, len);
 		for (unsigned times = 1 + (unsigned)below(4); times; times--)
 			n = put(data, n, room, at, piece, len);
 		return n;
-	case 5:
-		return number(data, n, room, at);
+	case 5: return number(data, n, room, at);
 	case 6:
 		len = below(sizeof piece);
 		memset(piece, "[{\"0 \\\xff"[below(7)], len);

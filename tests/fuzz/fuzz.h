@@ -18,12 +18,15 @@ struct fuzz_input {
 };
 
 /* A target has these. */
-extern const uint64_t fuzz_runs;	     /* unless --runs says how many: a few seconds */
-extern const struct fuzz_input fuzz_seeds[]; /* good ones, the last one without data */
-extern const char *const fuzz_words[];	     /* put in here and there, the last one NULL */
+extern const uint64_t fuzz_runs;	      /* unless --runs says how many: a few seconds */
+extern const struct fuzz_input fuzz_seeds[];  /* good ones, the last one without data */
+extern const char *const fuzz_words[];	      /* put in here and there, the last one NULL */
 void fuzz_one(const uint8_t *data, size_t n); /* data[n] is 0. Ends the program if something is wrong */
 
-#define SEED(text) {text, sizeof(text) - 1}
+#define SEED(text) \
+	{ \
+		text, sizeof(text) - 1 \
+	}
 
 /* What makes them, for who sends them elsewhere (live.c). */
 uint64_t fuzz_random(void);

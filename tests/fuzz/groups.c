@@ -17,9 +17,11 @@ const struct fuzz_input fuzz_seeds[] = {
 	SEED("4:memory:/a\n3:cpu,cpuacct:/a/b\n0::/\n---\n"
 	     "31 23 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:5 - cgroup cgroup rw,cpu,cpuacct\n"
 	     "32 23 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n---\n200000\n---\n9223372036854771712\n"),
-	SEED("0::/../x\n---\n30 23 0:26 /a /sys/fs/cgroup rw - cgroup2 none rw\n---\nmax 100000\n---\nmax\n"), {NULL, 0}};
+	SEED("0::/../x\n---\n30 23 0:26 /a /sys/fs/cgroup rw - cgroup2 none rw\n---\nmax 100000\n---\nmax\n"),
+	{NULL, 0}};
 const uint64_t fuzz_runs = 8000;
-const char *const fuzz_words[] = {"\n---\n", "/", "..", ":", " - ", "cgroup", "cgroup2", "cpu", "memory", "max", "\\040", " ", ",", NULL};
+const char *const fuzz_words[] = {"\n---\n", "/",      "..",  ":",     " - ", "cgroup", "cgroup2",
+				  "cpu",     "memory", "max", "\\040", " ",   ",",	NULL};
 
 static char root[64];
 
@@ -46,9 +48,18 @@ static void remove_root(void)
 
 static void make_root(void)
 {
-	static const char *const folders[] = {"proc", "proc/self", "sys", "sys/fs", "sys/fs/cgroup", "sys/fs/cgroup/a",
-		"sys/fs/cgroup/a/b", "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/cpu,cpuacct/a",
-		"sys/fs/cgroup/cpu,cpuacct/a/b", "sys/fs/cgroup/memory", "sys/fs/cgroup/memory/a"};
+	static const char *const folders[] = {"proc",
+					      "proc/self",
+					      "sys",
+					      "sys/fs",
+					      "sys/fs/cgroup",
+					      "sys/fs/cgroup/a",
+					      "sys/fs/cgroup/a/b",
+					      "sys/fs/cgroup/cpu,cpuacct",
+					      "sys/fs/cgroup/cpu,cpuacct/a",
+					      "sys/fs/cgroup/cpu,cpuacct/a/b",
+					      "sys/fs/cgroup/memory",
+					      "sys/fs/cgroup/memory/a"};
 	char path[256];
 
 	strcpy(root, access("/dev/shm", W_OK) == 0 ? "/dev/shm/shoal-fuzz.XXXXXX" : "/tmp/shoal-fuzz.XXXXXX");

@@ -30,24 +30,51 @@
 #define ROOM 65536
 #define PATIENCE_MS 20000
 
-static const struct fuzz_input requests[] = {SEED("{\"verb\":\"hello\"}\n"),
+static const struct fuzz_input requests[] = {
+	SEED("{\"verb\":\"hello\"}\n"),
 	SEED("{\"verb\":\"submit\",\"module\":\"/tmp/none.so\",\"args\":[\"a\",{\"hex\":\"62ff\"}],\"env\":[\"A=b\"],\"attempts\":3,\"tag\":1}\n"),
 	SEED("{\"verb\":\"submit\",\"module\":\"MODULE\",\"args\":[\"x\",\"y\"],\"name\":\"n\",\"key\":\"0123\",\"timeout_ns\":1000000000}\n"),
-	SEED("{\"verb\":\"wait\",\"ids\":[1,2,3]}\n"), SEED("{\"verb\":\"logs\",\"id\":1}\n"), SEED("{\"verb\":\"cancel\",\"id\":1,\"now\":true}\n"),
-	SEED("{\"verb\":\"tasks\",\"all\":true}\n{\"verb\":\"workers\"}\n"), SEED("{\"verb\":\"ps\",\"task\":1}\n{\"verb\":\"stats\"}\n"),
-	SEED("{\"verb\":\"check\"}\n"), SEED("{\"verb\":\"crash\",\"id\":1}\n"), SEED("{\"verb\":\"sched\"}\n{\"verb\":\"info\"}\n"),
-	SEED("{\"verb\":\"life\",\"gid\":1}\n"), SEED("{\"verb\":\"dump\",\"gid\":1}\n"), SEED("{\"verb\":\"procs\",\"n\":2}\n"),
-	SEED("{\"verb\":\"trace\",\"on\":true}\n"), SEED("{\"verb\":\"own\",\"id\":1}\n"), SEED("{\"verb\":\"restart\",\"worker\":1}\n"),
+	SEED("{\"verb\":\"wait\",\"ids\":[1,2,3]}\n"),
+	SEED("{\"verb\":\"logs\",\"id\":1}\n"),
+	SEED("{\"verb\":\"cancel\",\"id\":1,\"now\":true}\n"),
+	SEED("{\"verb\":\"tasks\",\"all\":true}\n{\"verb\":\"workers\"}\n"),
+	SEED("{\"verb\":\"ps\",\"task\":1}\n{\"verb\":\"stats\"}\n"),
+	SEED("{\"verb\":\"check\"}\n"),
+	SEED("{\"verb\":\"crash\",\"id\":1}\n"),
+	SEED("{\"verb\":\"sched\"}\n{\"verb\":\"info\"}\n"),
+	SEED("{\"verb\":\"life\",\"gid\":1}\n"),
+	SEED("{\"verb\":\"dump\",\"gid\":1}\n"),
+	SEED("{\"verb\":\"procs\",\"n\":2}\n"),
+	SEED("{\"verb\":\"trace\",\"on\":true}\n"),
+	SEED("{\"verb\":\"own\",\"id\":1}\n"),
+	SEED("{\"verb\":\"restart\",\"worker\":1}\n"),
 	{NULL, 0}};
-static const char *const request_words[] = {"\n", "\"", "{", "}", "[", "]", ":", ",", "null", "true", "\"verb\"", "\"tag\"", "\"id\"", "\"ids\"",
-	"\"gid\"", "\"hex\"", "\"module\"", "\"args\"", "\"\\u0000\"", "\"\\ud800\"", "\xff", "\"submit\"", "\"wait\"", "\"dump\"", NULL};
+static const char *const request_words[] = {"\n",	"\"",	      "{",	  "}",		 "[",
+					    "]",	":",	      ",",	  "null",	 "true",
+					    "\"verb\"", "\"tag\"",    "\"id\"",	  "\"ids\"",	 "\"gid\"",
+					    "\"hex\"",	"\"module\"", "\"args\"", "\"\\u0000\"", "\"\\ud800\"",
+					    "\xff",	"\"submit\"", "\"wait\"", "\"dump\"",	 NULL};
 
 static const struct fuzz_input http[] = {SEED("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
-	SEED("GET / HTTP/1.1\r\nConnection: close\r\n\r\n"), SEED("HEAD /static HTTP/1.0\r\n\r\n"),
-	SEED("GET /a/../../etc/passwd HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
-	SEED("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"), {NULL, 0}};
-static const char *const http_words[] = {"\r\n", "\r\n\r\n", " ", "/", "..", "%2e", "%00", "HTTP/1.1", "Connection: close", "Content-Length: -1",
-	"Transfer-Encoding: chunked", ":", "\n", NULL};
+					 SEED("GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
+					 SEED("HEAD /static HTTP/1.0\r\n\r\n"),
+					 SEED("GET /a/../../etc/passwd HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+					 SEED("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"),
+					 {NULL, 0}};
+static const char *const http_words[] = {"\r\n",
+					 "\r\n\r\n",
+					 " ",
+					 "/",
+					 "..",
+					 "%2e",
+					 "%00",
+					 "HTTP/1.1",
+					 "Connection: close",
+					 "Content-Length: -1",
+					 "Transfer-Encoding: chunked",
+					 ":",
+					 "\n",
+					 NULL};
 
 static const char *const no_words[] = {NULL};
 
@@ -138,8 +165,8 @@ static bool answers(void)
 
 	if (s < 0)
 		return false;
-	good = send(s, hello, sizeof hello - 1, MSG_NOSIGNAL) > 0 && poll(&(struct pollfd){s, POLLIN, 0}, 1, PATIENCE_MS) == 1 &&
-	       recv(s, &c, 1, 0) == 1 && c == '{';
+	good = send(s, hello, sizeof hello - 1, MSG_NOSIGNAL) > 0 &&
+	       poll(&(struct pollfd){s, POLLIN, 0}, 1, PATIENCE_MS) == 1 && recv(s, &c, 1, 0) == 1 && c == '{';
 	close(s);
 	return good;
 }
@@ -153,7 +180,9 @@ static void part_requests(void)
 	static char submit[8192];
 
 	memcpy(seeds, requests, sizeof seeds);
-	snprintf(submit, sizeof submit, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"x\",\"y\"],\"name\":\"n\",\"key\":\"0123\"}\n", module);
+	snprintf(submit, sizeof submit,
+		 "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"x\",\"y\"],\"name\":\"n\",\"key\":\"0123\"}\n",
+		 module);
 	seeds[2] = (struct fuzz_input){submit, strlen(submit)};
 	for (uint64_t i = 0; i < n; i++) {
 		int s = to_supervisor();
@@ -241,16 +270,18 @@ static void part_modules(void)
 		}
 		unlink(name);
 	}
-	printf("modules: %lu, from seed %lu; not loadable %lu, without entry %lu, ran %lu, crashed %lu\n", (unsigned long)n,
-		(unsigned long)seed, (unsigned long)codes[126], (unsigned long)codes[127], (unsigned long)codes[0],
-		(unsigned long)(codes[139] + codes[135] + codes[132] + codes[134] + codes[136]));
+	printf("modules: %lu, from seed %lu; not loadable %lu, without entry %lu, ran %lu, crashed %lu\n",
+	       (unsigned long)n, (unsigned long)seed, (unsigned long)codes[126], (unsigned long)codes[127],
+	       (unsigned long)codes[0],
+	       (unsigned long)(codes[139] + codes[135] + codes[132] + codes[134] + codes[136]));
 }
 
 /* ---- http ---- */
 
 static int to_server(int port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (s >= 0 && connect(s, (struct sockaddr *)&a, sizeof a) == 0)
@@ -269,8 +300,9 @@ static bool serves(int port)
 
 	if (s < 0)
 		return false;
-	good = send(s, get, sizeof get - 1, MSG_NOSIGNAL) > 0 && poll(&(struct pollfd){s, POLLIN, 0}, 1, PATIENCE_MS) == 1 &&
-	       recv(s, buf, 12, MSG_WAITALL) == 12 && memcmp(buf, "HTTP/1.1 200", 12) == 0;
+	good = send(s, get, sizeof get - 1, MSG_NOSIGNAL) > 0 &&
+	       poll(&(struct pollfd){s, POLLIN, 0}, 1, PATIENCE_MS) == 1 && recv(s, buf, 12, MSG_WAITALL) == 12 &&
+	       memcmp(buf, "HTTP/1.1 200", 12) == 0;
 	close(s);
 	return good;
 }
@@ -308,7 +340,8 @@ static void part_http(void)
 		len = fuzz_make(http, http_words, data, ROOM);
 		while ((bad = memmem(data, len, "/crash", 6)) || (bad = memmem(data, len, "/spin", 5)))
 			bad[1] = 'x'; /* these two do what they say */
-		if (s >= 0 && send(s, data, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EPIPE && errno != ECONNRESET)
+		if (s >= 0 && send(s, data, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EPIPE &&
+		    errno != ECONNRESET)
 			failed("http: send: %s", strerror(errno));
 		if (fuzz_random() % 4 == 0)
 			shutdown(s, SHUT_WR);
@@ -381,8 +414,8 @@ static void with_audit(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'},
-		{NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+		{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 	char path[4200];
 	int c;
 

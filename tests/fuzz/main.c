@@ -61,8 +61,8 @@ static int run_file(const char *name)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'},
-		{NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+		{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGALRM};
 	const char *build = getenv("SHOAL_BUILD"), *name = strrchr(argv[0], '/');
 	uint64_t seed = 1, runs = fuzz_runs;

@@ -81,18 +81,12 @@ static uint64_t below(uint64_t n)
 static uint64_t wrong(uint64_t was)
 {
 	switch (below(6)) {
-	case 0:
-		return was ^ 1ull << below(64);
-	case 1:
-		return fuzz_random();
-	case 2:
-		return ~0ull;
-	case 3:
-		return SH_BASE + below(SH_SIZE);
-	case 4:
-		return was + below(1024) - 512;
-	default:
-		return 0x4141414141414141;
+	case 0: return was ^ 1ull << below(64);
+	case 1: return fuzz_random();
+	case 2: return ~0ull;
+	case 3: return SH_BASE + below(SH_SIZE);
+	case 4: return was + below(1024) - 512;
+	default: return 0x4141414141414141;
 	}
 }
 
@@ -122,18 +116,10 @@ static void change_something(void)
 	switch (below(8)) {
 	case 0:
 	case 1:
-	case 2:
-		change(g, sizeof *g);
-		break;
-	case 3:
-		change(allm(below(5)), offsetof(struct m, out));
-		break;
-	case 4:
-		change(allp(below(4)), sizeof(struct p));
-		break;
-	case 5:
-		change(task_at(below(3)), sizeof(struct task));
-		break;
+	case 2: change(g, sizeof *g); break;
+	case 3: change(allm(below(5)), offsetof(struct m, out)); break;
+	case 4: change(allp(below(4)), sizeof(struct p)); break;
+	case 5: change(task_at(below(3)), sizeof(struct task)); break;
 	case 6:
 		if (below(2))
 			change((void *)&r->n, 8);
@@ -175,9 +161,10 @@ static void ask_for_stacks(uint64_t run)
 
 static void ask(uint64_t run)
 {
-	static const char questions[] = "{\"verb\":\"ps\"}\n{\"verb\":\"ps\",\"task\":1}\n{\"verb\":\"workers\"}\n{\"verb\":\"stats\"}\n"
-					"{\"verb\":\"tasks\",\"all\":true}\n{\"verb\":\"sched\"}\n{\"verb\":\"crash\"}\n{\"verb\":\"life\",\"gid\":%lu}\n"
-					"{\"verb\":\"info\"}\n";
+	static const char questions[] =
+		"{\"verb\":\"ps\"}\n{\"verb\":\"ps\",\"task\":1}\n{\"verb\":\"workers\"}\n{\"verb\":\"stats\"}\n"
+		"{\"verb\":\"tasks\",\"all\":true}\n{\"verb\":\"sched\"}\n{\"verb\":\"crash\"}\n{\"verb\":\"life\",\"gid\":%lu}\n"
+		"{\"verb\":\"info\"}\n";
 	int s = connected(run), left = 9;
 	static char buf[1 << 16];
 	ssize_t n;
@@ -200,8 +187,8 @@ static void ask(uint64_t run)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'},
-		{NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+		{"seed", required_argument, NULL, 's'}, {"runs", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 	uint64_t seed = 1, runs = 200;
 	char path[64];
 	long pid;

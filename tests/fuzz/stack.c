@@ -12,7 +12,8 @@
 /* Return addresses, frame pointers that go up, down and round, and noise. */
 const struct fuzz_input fuzz_seeds[] = {
 	SEED("\x10\0\0\0\0\0\0\0\x40\0\x10\0\0\0\0\0\x80\0\0\0\0\0\0\0\x60\0\x10\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\x10\0\0\0\0\0"),
-	SEED("\x08\0\x10\0\0\0\0\0\x08\0\x10\0\0\0\0\0\x20\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x01\0\0\0\0\0\0\0"), {NULL, 0}};
+	SEED("\x08\0\x10\0\0\0\0\0\x08\0\x10\0\0\0\0\0\x20\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\x01\0\0\0\0\0\0\0"),
+	{NULL, 0}};
 const uint64_t fuzz_runs = 150000;
 const char *const fuzz_words[] = {"\x20", "\xff\xff\xff\xff", "\x01\x01\x01\x01\x01\x01\x01\x01", "\x7f\xff\xff", NULL};
 

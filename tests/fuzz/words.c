@@ -12,10 +12,18 @@
 #include <string.h>
 
 const struct fuzz_input fuzz_seeds[] = {SEED("--attempts\n3\n--timeout=1m30s\n--name\njob\n-e\nA=b\njob.so\n--x\n"),
-	SEED("-a3\n-t5s\n-d\njob.so:entry\n--\n-x\n"), SEED("--memory\n1.5G\n--procs=2\n"), SEED("250ms\n"), SEED("1h2m3.5s\n"),
-	SEED("64MiB\n"), SEED("--socket\n/tmp/x.sock\n--json\n"), SEED("18446744073709551615\n"), SEED("--help\n"), {NULL, 0}};
+					SEED("-a3\n-t5s\n-d\njob.so:entry\n--\n-x\n"),
+					SEED("--memory\n1.5G\n--procs=2\n"),
+					SEED("250ms\n"),
+					SEED("1h2m3.5s\n"),
+					SEED("64MiB\n"),
+					SEED("--socket\n/tmp/x.sock\n--json\n"),
+					SEED("18446744073709551615\n"),
+					SEED("--help\n"),
+					{NULL, 0}};
 const uint64_t fuzz_runs = 300000;
-const char *const fuzz_words[] = {"--", "-", "=", "\n", "ns", "us", "ms", "m", "h", "K", "GiB", ".", "--attempts", "-t", "--env", "%s", "\xc3\x28", NULL};
+const char *const fuzz_words[] = {"--", "-",   "=", "\n",	  "ns", "us",	 "ms", "m",	   "h",
+				  "K",	"GiB", ".", "--attempts", "-t", "--env", "%s", "\xc3\x28", NULL};
 
 #define WORDS 64
 
@@ -99,9 +107,13 @@ void fuzz_one(const uint8_t *data, size_t n)
 	static struct opt_list env;
 	bool detach = false;
 	volatile int argc = 0;
-	const struct opt opts[] = {{"attempts", 'a', OPT_COUNT, &attempts}, {"timeout", 't', OPT_DURATION, &timeout},
-		{"memory", 'm', OPT_SIZE, &memory}, {"name", 'n', OPT_TEXT, &name}, {"env", 'e', OPT_LIST, &env},
-		{"detach", 'd', OPT_FLAG, &detach}, {NULL, 0, OPT_FLAG, NULL}};
+	const struct opt opts[] = {{"attempts", 'a', OPT_COUNT, &attempts},
+				   {"timeout", 't', OPT_DURATION, &timeout},
+				   {"memory", 'm', OPT_SIZE, &memory},
+				   {"name", 'n', OPT_TEXT, &name},
+				   {"env", 'e', OPT_LIST, &env},
+				   {"detach", 'd', OPT_FLAG, &detach},
+				   {NULL, 0, OPT_FLAG, NULL}};
 
 	memcpy(text, data, n + 1);
 	for (char *at = strtok_r(text, "\n", &save); at && argc < WORDS; at = strtok_r(NULL, "\n", &save))

@@ -90,7 +90,8 @@ static const struct excuse {
 	{"heap.grow.moved", "past the highest page so far: in a young arena; build/kill/heap_stress dies there", false},
 	{"pin.lost", "the medic ends a pinned goroutine while its worker sleeps", false},
 	{"pin.hand.back", "a pinned worker that finds another P first", false},
-	{"syscall.turn", "sixty goroutines in calls that block, as in proc's more_blocking_calls_than_workers; a hint", false},
+	{"syscall.turn", "sixty goroutines in calls that block, as in proc's more_blocking_calls_than_workers; a hint",
+	 false},
 	{"heap.partial.*", "spans without an owner come of heap.flush.*; build/kill/heap_stress dies there", true},
 };
 
@@ -218,7 +219,8 @@ static int with_task(const char *what, const char *verb, int ends_with)
 	if (verb) {
 		usleep(2000);
 		r = strcmp(verb, "dump") ? shoal(verb, id, NULL, NULL) : shoal(verb, NULL, NULL, NULL);
-		if (r < 0 || (r && strcmp(verb, "dump"))) /* the process that reads the stacks may die: then there is no dump */
+		if (r < 0 ||
+		    (r && strcmp(verb, "dump"))) /* the process that reads the stacks may die: then there is no dump */
 			return r;
 	}
 	r = shoal("wait", id, NULL, NULL);
@@ -270,8 +272,8 @@ static const struct {
 	const char *name;
 	int (*run)(void);
 } verbs[] = {
-	{"!restart", do_restart}, {"!procs", do_procs}, {"!dump", do_dump}, {"!cancel", do_cancel}, {"!deadlock", do_deadlock},
-	{"!left", do_left},
+	{"!restart", do_restart}, {"!procs", do_procs},	      {"!dump", do_dump},
+	{"!cancel", do_cancel},	  {"!deadlock", do_deadlock}, {"!left", do_left},
 };
 #define VERBS (sizeof verbs / sizeof *verbs)
 
@@ -295,7 +297,8 @@ static void start_supervisor(void)
 	posix_spawn_file_actions_addopen(&fa, 1, log, 01 | 0100 | 02000, 0600);
 	posix_spawn_file_actions_adddup2(&fa, 1, 2);
 	if (posix_spawn(&supervisor, path, &fa, NULL,
-			(char *[]){path, "--procs", "2", "--memory", "96M", "--socket", socket_path, NULL}, environ) != 0)
+			(char *[]){path, "--procs", "2", "--memory", "96M", "--socket", socket_path, NULL},
+			environ) != 0)
 		give_up("cannot start %s", path);
 	posix_spawn_file_actions_destroy(&fa);
 	for (unsigned i = 0; i < 500; i++) {
@@ -330,8 +333,8 @@ static json_t *ask_kill(const char *name, unsigned hit, const char *then, unsign
 		give_up("no connection to the supervisor: %s", strerror(errno));
 	if (then)
 		snprintf(request, sizeof request,
-			 "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%u,\"then\":\"%s\",\"then_hit\":%u}\n", name, hit, then,
-			 then_hit);
+			 "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%u,\"then\":\"%s\",\"then_hit\":%u}\n", name, hit,
+			 then, then_hit);
 	else if (name)
 		snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%u}\n", name, hit);
 	else
@@ -559,7 +562,8 @@ static const struct excuse *excused(const char *name)
 	for (unsigned i = 0; i < sizeof excuse / sizeof *excuse; i++) {
 		size_t n = strlen(excuse[i].name);
 
-		if (excuse[i].name[n - 1] == '*' ? !strncmp(name, excuse[i].name, n - 1) : !strcmp(name, excuse[i].name))
+		if (excuse[i].name[n - 1] == '*' ? !strncmp(name, excuse[i].name, n - 1)
+						 : !strcmp(name, excuse[i].name))
 			return &excuse[i];
 	}
 	return NULL;
@@ -571,7 +575,8 @@ static bool kill_all(const char *only, unsigned hits, bool surely)
 	bool some = false;
 
 	for (unsigned i = 0; i < npoints; i++) {
-		if (!point[i].nways || point[i].done || i % parts != part || (surely && !point[i].surely) || (only && strcmp(only, point[i].name)))
+		if (!point[i].nways || point[i].done || i % parts != part || (surely && !point[i].surely) ||
+		    (only && strcmp(only, point[i].name)))
 			continue;
 		some = point[i].done = true;
 		for (unsigned n = 0; n < times * hits; n++)
@@ -603,8 +608,9 @@ static void tell(double began, const char *only)
 			printf("excused: %s: %s\n", p->name, e->why);
 			reasons++;
 		} else if (p->nways) {
-			printf("warning: %s: passed by %s%s%s, but nobody died there this time\n", p->name, work[p->way[0].work],
-			       p->way[0].via ? " after " : "", p->way[0].via ? p->way[0].via->name : "");
+			printf("warning: %s: passed by %s%s%s, but nobody died there this time\n", p->name,
+			       work[p->way[0].work], p->way[0].via ? " after " : "",
+			       p->way[0].via ? p->way[0].via->name : "");
 		} else if (parts > 1) {
 			printf("note: %s: passed after deaths in the other parts, if at all\n", p->name);
 		} else {
@@ -612,8 +618,8 @@ static void tell(double began, const char *only)
 			printf("FAILED %s: no workload passes it\n", p->name);
 		}
 	}
-	printf("kill points: %u, passed by a workload: %u, killed at: %u, excused: %u; kills survived: %u; %.1f s\n", npoints,
-	       passed, killed, reasons, kills, seconds() - began);
+	printf("kill points: %u, passed by a workload: %u, killed at: %u, excused: %u; kills survived: %u; %.1f s\n",
+	       npoints, passed, killed, reasons, kills, seconds() - began);
 }
 
 int main(int argc, char **argv)
@@ -635,8 +641,8 @@ int main(int argc, char **argv)
 			via = argv[++i];
 		else if (!strcmp(argv[i], "--times") && i + 1 < argc)
 			times = (unsigned)atoi(argv[++i]);
-		else if (!strcmp(argv[i], "--part") && i + 1 < argc && sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 &&
-			 part < parts)
+		else if (!strcmp(argv[i], "--part") && i + 1 < argc &&
+			 sscanf(argv[i + 1], "%u/%u", &part, &parts) == 2 && part < parts)
 			i++;
 		else if (!strcmp(argv[i], "--list"))
 			list = true;
@@ -664,7 +670,8 @@ int main(int argc, char **argv)
 		printf("%s\n", point[i].name);
 	if (!list)
 		survey();
-	if (only && via && find(only) && find(via) && find(via)->nways) { /* after a death there, whoever else passes it */
+	if (only && via && find(only) && find(via) &&
+	    find(via)->nways) { /* after a death there, whoever else passes it */
 		find(only)->way[0] = (struct way){find(via)->way[0].work, find(via)};
 		find(only)->nways = 1;
 	}

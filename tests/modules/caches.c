@@ -91,8 +91,9 @@ static void tokens(void)
 {
 	char line[] = "one two  three";
 
-	must(!strcmp(strtok(line, " "), "one") && !strcmp(strtok(NULL, " "), "two") && !strcmp(strtok(NULL, " "), "three"),
-		"strtok");
+	must(!strcmp(strtok(line, " "), "one") && !strcmp(strtok(NULL, " "), "two") &&
+		     !strcmp(strtok(NULL, " "), "three"),
+	     "strtok");
 }
 
 static void sorted(void)

@@ -56,7 +56,8 @@ int shoal_main(int argc, char **argv)
 	}
 	if (!strcmp(how, "isolated")) {
 		g = shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, alone, NULL, 0);
-		if (shoal_join(g, &end) || end.how != SHOAL_CRASHED || end.signal != SIGSEGV || end.address != (void *)8)
+		if (shoal_join(g, &end) || end.how != SHOAL_CRASHED || end.signal != SIGSEGV ||
+		    end.address != (void *)8)
 			return 1;
 		return 0;
 	}

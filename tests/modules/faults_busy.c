@@ -12,7 +12,7 @@ static size_t pages;
 
 static void busy(void *arg)
 {
-	size_t at = (size_t)*(int *)arg * 997;
+	size_t at = (size_t) * (int *)arg * 997;
 	volatile char seen;
 
 	while (shoal_now() < until) {

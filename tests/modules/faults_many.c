@@ -166,7 +166,8 @@ int shoal_main(int argc, char **argv)
 	shoal_wg_wait(&wg);
 	if (strcmp(how, "watched") == 0)
 		for (int i = 0; i < 2; i++)
-			printf("%s %ld %ld %ld\n", i ? "deaths" : "quiet", seen[i].rounds, (long)seen[i].longest, seen[i].over);
+			printf("%s %ld %ld %ld\n", i ? "deaths" : "quiet", seen[i].rounds, (long)seen[i].longest,
+			       seen[i].over);
 	printf("%ld\n", n);
 	return 0;
 }

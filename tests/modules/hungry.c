@@ -161,7 +161,8 @@ static int isolated(void)
 		must(shoal_join(gid[i], NULL) == 0, "join");
 	}
 	for (int i = 0; i < 20; i++)
-		must(shoal_join(gid[i], &end) == 0 && end.how == SHOAL_CRASHED && end.signal == 11, "its end was forgotten");
+		must(shoal_join(gid[i], &end) == 0 && end.how == SHOAL_CRASHED && end.signal == 11,
+		     "its end was forgotten");
 	printf("told\n");
 	return 0;
 }

@@ -84,7 +84,8 @@ static void caller(void *arg)
 	for (;;) {
 		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		bool served = fd >= 0 && connect(fd, (struct sockaddr *)&at, n) == 0 && poll(&p, 1, 50) == 1 && read(fd, &c, 1) == 1;
+		bool served = fd >= 0 && connect(fd, (struct sockaddr *)&at, n) == 0 && poll(&p, 1, 50) == 1 &&
+			      read(fd, &c, 1) == 1;
 
 		close(fd);
 		if (served)
@@ -102,7 +103,8 @@ int shoal_main(int argc, char **argv)
 	char *left;
 
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* two wait for each call */
-	if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any.sun_family) < 0 || listen(listener, 64) < 0)
+	if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any.sun_family) < 0 ||
+	    listen(listener, 64) < 0)
 		abort();
 	for (int i = 0; i < 2; i++) {
 		shoal_wg_go_with(&wg, &stubborn, channels, NULL, 0);

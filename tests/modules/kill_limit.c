@@ -45,7 +45,8 @@ int shoal_main(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	for (int i = 0, tries = 0; i < WORKERS; i++) /* what a task before us left comes back when workers are renewed */
+	for (int i = 0, tries = 0; i < WORKERS;
+	     i++) /* what a task before us left comes back when workers are renewed */
 		while (!shoal_wg_go_with(&wg, &stubborn, parks, &i, sizeof i))
 			if (errno != ENOMEM || tries++ > 1000 || shoal_sleep(1000000) != 0)
 				return fprintf(stderr, "goroutine %d: errno %d, %d tries\n", i, errno, tries), 4;

@@ -127,7 +127,8 @@ int shoal_main(int argc, char **argv)
 	if (!(large = calloc(1, LARGE)) || pipe2(crowd_fd, O_CLOEXEC) < 0)
 		abort();
 	for (int i = 0; i < PAIRS; i++)
-		if ((i % 2 ? pipe2(pair[i], O_CLOEXEC) : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i])) < 0)
+		if ((i % 2 ? pipe2(pair[i], O_CLOEXEC) : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i])) <
+		    0)
 			abort();
 	for (int i = 0; i < PAIRS; i++) {
 		go(reader, i);

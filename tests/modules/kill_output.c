@@ -119,8 +119,9 @@ int shoal_main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	for (int i = 0; i < WRITERS; i++)
-		shoal_wg_go_with(&all, &(struct shoal_go_opts){.name = "writer", .attempts = 100, .flags = SHOAL_ISOLATED}, writer,
-				 &i, sizeof i);
+		shoal_wg_go_with(&all,
+				 &(struct shoal_go_opts){.name = "writer", .attempts = 100, .flags = SHOAL_ISOLATED},
+				 writer, &i, sizeof i);
 	shoal_wg_wait(&all);
 	for (int i = 0; i < WRITERS; i++)
 		if (!atomic_load(&runs[i]) || atomic_load(&sure[i][atomic_load(&runs[i]) - 1]) != LINES * 2)

@@ -178,9 +178,11 @@ static int check(void)
 	for (int i = 0; i < N; i++) {
 		missing += !seen[i];
 		if (progress[i] != ROUNDS || !runs[i])
-			return fprintf(stderr, "member %d did not end: %d rounds, %d runs\n", i, progress[i], runs[i]), 3;
+			return fprintf(stderr, "member %d did not end: %d rounds, %d runs\n", i, progress[i], runs[i]),
+			       3;
 		if (seen[i] > runs[i])
-			return fprintf(stderr, "value %d arrived %d times, was sent %d times\n", i, seen[i], runs[i]), 4;
+			return fprintf(stderr, "value %d arrived %d times, was sent %d times\n", i, seen[i], runs[i]),
+			       4;
 	}
 	/* A collector that died may have taken one value along each time. */
 	if (missing > collector_runs - COLLECTORS)

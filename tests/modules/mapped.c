@@ -62,7 +62,8 @@ int shoal_main(int argc, char **argv)
 	for (int i = 0; i < 4; i++)
 		must(shoal_wg_go(&all, look, NULL, 0) != 0, "shoal_wg_go");
 	shoal_wg_wait(&all);
-	must(mprotect(area, 4096, PROT_READ) == 0 && madvise(area + 4096, 4096, MADV_DONTNEED) == 0, "mprotect, madvise");
+	must(mprotect(area, 4096, PROT_READ) == 0 && madvise(area + 4096, 4096, MADV_DONTNEED) == 0,
+	     "mprotect, madvise");
 	must(area[4096] == 0 && area[8192] == 2, "MADV_DONTNEED");
 	p = mremap(area, SIZE, 2 * SIZE, MREMAP_MAYMOVE);
 	must(p != MAP_FAILED && p[8192] == 2 && p[SIZE + 4096] == 0, "mremap");
@@ -73,7 +74,8 @@ int shoal_main(int argc, char **argv)
 		p[777] = 1;
 		must(munmap(p, SIZE) == 0, "munmap");
 	}
-	must(mmap(NULL, 1ul << 40, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM, "too much");
+	must(mmap(NULL, 1ul << 40, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM,
+	     "too much");
 	must(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL, "nothing");
 	printf("ok\n");
 	return 0;

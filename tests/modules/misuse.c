@@ -80,13 +80,22 @@ static void on_the_stack(const char *what)
 		const char *name;
 		int (*call)(void *);
 	} calls[] = {
-		{"mutex_lock", (int (*)(void *))shoal_mutex_lock},	 {"mutex_trylock", (int (*)(void *))shoal_mutex_trylock},
-		{"rwmutex_lock", (int (*)(void *))shoal_rwmutex_lock},	 {"rwmutex_rlock", (int (*)(void *))shoal_rwmutex_rlock},
-		{"cond_signal", (int (*)(void *))shoal_cond_signal},	 {"cond_broadcast", (int (*)(void *))shoal_cond_broadcast},
-		{"wg_wait", (int (*)(void *))shoal_wg_wait},		 {"wg_done", (int (*)(void *))shoal_wg_done},
-		{"mutex_unlock", (int (*)(void *))shoal_mutex_unlock},	 {"rwmutex_unlock", (int (*)(void *))shoal_rwmutex_unlock},
-		{"once_do", once_do},	      {"cond_wait", cond_wait},	     {"sem_acquire", sem_acquire},
-		{"sem_release", sem_release}, {"wg_add", wg_add},	     {"wg_go", wg_go},
+		{"mutex_lock", (int (*)(void *))shoal_mutex_lock},
+		{"mutex_trylock", (int (*)(void *))shoal_mutex_trylock},
+		{"rwmutex_lock", (int (*)(void *))shoal_rwmutex_lock},
+		{"rwmutex_rlock", (int (*)(void *))shoal_rwmutex_rlock},
+		{"cond_signal", (int (*)(void *))shoal_cond_signal},
+		{"cond_broadcast", (int (*)(void *))shoal_cond_broadcast},
+		{"wg_wait", (int (*)(void *))shoal_wg_wait},
+		{"wg_done", (int (*)(void *))shoal_wg_done},
+		{"mutex_unlock", (int (*)(void *))shoal_mutex_unlock},
+		{"rwmutex_unlock", (int (*)(void *))shoal_rwmutex_unlock},
+		{"once_do", once_do},
+		{"cond_wait", cond_wait},
+		{"sem_acquire", sem_acquire},
+		{"sem_release", sem_release},
+		{"wg_add", wg_add},
+		{"wg_go", wg_go},
 	};
 	_Alignas(16) char object[256];
 

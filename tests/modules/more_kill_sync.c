@@ -218,7 +218,8 @@ static int check(void)
 		if (!rw_done[i])
 			return fprintf(stderr, "rwmutex: %d did not end\n", i), 3;
 		if (seen[i] > runs[i])
-			return fprintf(stderr, "value %d arrived %d times, was sent %d times\n", i, seen[i], runs[i]), 4;
+			return fprintf(stderr, "value %d arrived %d times, was sent %d times\n", i, seen[i], runs[i]),
+			       4;
 	}
 	if (missing > select_runs - 2)
 		return fprintf(stderr, "%d values are lost, %d runs of receivers\n", missing, select_runs), 5;

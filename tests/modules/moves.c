@@ -28,7 +28,8 @@ static int park_at(int depth, unsigned seed, char *outer)
 	for (unsigned i = 0; i < sizeof frame; i++)
 		if (own[i] != (char)(seed & 0x7f))
 			return 1;
-	if (outer && ((uintptr_t)outer < (uintptr_t)frame || (uintptr_t)outer > (uintptr_t)frame + 4096)) /* the frame above ours is where it was */
+	if (outer && ((uintptr_t)outer < (uintptr_t)frame ||
+		      (uintptr_t)outer > (uintptr_t)frame + 4096)) /* the frame above ours is where it was */
 		return 1;
 	return r;
 }

@@ -270,7 +270,8 @@ static void others_case(void)
 
 static void client(void *arg)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	char out[64], in[64];
 
 	for (int i = 0; i < 20; i++) {
@@ -367,9 +368,11 @@ static void udp_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"pipe", pipe_case}, {"much", much_case}, {"nonblock", nonblock_case}, {"close", close_case},
-		     {"readers", readers_case}, {"timeout", timeout_case}, {"poll", poll_case}, {"others", others_case},
-		     {"tcp", tcp_case}, {"udp", udp_case}};
+	static const struct net_case cases[] = {{"pipe", pipe_case},	     {"much", much_case},
+						{"nonblock", nonblock_case}, {"close", close_case},
+						{"readers", readers_case},   {"timeout", timeout_case},
+						{"poll", poll_case},	     {"others", others_case},
+						{"tcp", tcp_case},	     {"udp", udp_case}};
 
 	return NET_RUN(argc, argv, cases);
 }

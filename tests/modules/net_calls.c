@@ -76,7 +76,8 @@ static void sigwait_case(void)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
-	MUST(sigtimedwait(&set, NULL, &(struct timespec){0, 20 * MS}) < 0 && errno == EAGAIN && shoal_now() - t0 >= 20 * MS);
+	MUST(sigtimedwait(&set, NULL, &(struct timespec){0, 20 * MS}) < 0 && errno == EAGAIN &&
+	     shoal_now() - t0 >= 20 * MS);
 	MUST(sigtimedwait(&set, NULL, &(struct timespec){0, 0}) < 0 && errno == EAGAIN);
 	MUST(sigprocmask(SIG_BLOCK, &set, NULL) == 0 && kill(getpid(), SIGUSR1) == 0);
 	MUST(sigwait(&set, &sig) == 0 && sig == SIGUSR1 && sigpending(&set) == 0 && !sigismember(&set, SIGUSR1));
@@ -84,7 +85,8 @@ static void sigwait_case(void)
 	shoal_sleep(5 * MS);
 	MUST(sigqueue(getpid(), SIGUSR2, (union sigval){42}) == 0 && shoal_wg_wait(&wg) == 0 && got == 42);
 	signal(SIGUSR2, handles);
-	MUST(killpg(0, SIGUSR2) == 0 && got == SIGUSR2 && killpg(getpgrp(), SIGUSR2) == 0 && kill(0, SIGUSR2) == 0 && times == 3);
+	MUST(killpg(0, SIGUSR2) == 0 && got == SIGUSR2 && killpg(getpgrp(), SIGUSR2) == 0 && kill(0, SIGUSR2) == 0 &&
+	     times == 3);
 	g = shoal_wg_go(&wg, waits_none, NULL, 0);
 	shoal_sleep(5 * MS);
 	MUST(shoal_cancel(g) == 0 && shoal_wg_wait(&wg) == 0);
@@ -103,8 +105,11 @@ static void in_function(union sigval v)
 
 static void timer_case(void)
 {
-	struct sigevent function = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = in_function, .sigev_value.sival_int = 7},
-			sig = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1}, none = {.sigev_notify = SIGEV_NONE};
+	struct sigevent function = {.sigev_notify = SIGEV_THREAD,
+				    .sigev_notify_function = in_function,
+				    .sigev_value.sival_int = 7},
+			sig = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1},
+			none = {.sigev_notify = SIGEV_NONE};
 	struct itimerspec every = {{0, 2 * MS}, {0, 2 * MS}}, now, soon = {{0, 0}, {100, 0}};
 	struct itimerval left;
 	struct timespec t;
@@ -124,11 +129,14 @@ static void timer_case(void)
 	soon.it_value.tv_nsec += 3 * MS;
 	soon.it_value.tv_sec += soon.it_value.tv_nsec / 1000000000;
 	soon.it_value.tv_nsec %= 1000000000;
-	MUST(timer_settime(b, TIMER_ABSTIME, &soon, NULL) == 0 && pause() < 0 && errno == EINTR && got == SIGUSR1 && times == 1);
-	MUST(timer_create(CLOCK_MONOTONIC, &none, &c) == 0 && timer_settime(c, 0, &(struct itimerspec){{0, 0}, {100, 0}}, NULL) == 0);
+	MUST(timer_settime(b, TIMER_ABSTIME, &soon, NULL) == 0 && pause() < 0 && errno == EINTR && got == SIGUSR1 &&
+	     times == 1);
+	MUST(timer_create(CLOCK_MONOTONIC, &none, &c) == 0 &&
+	     timer_settime(c, 0, &(struct itimerspec){{0, 0}, {100, 0}}, NULL) == 0);
 	MUST(timer_gettime(c, &now) == 0 && now.it_value.tv_sec == 99 && timer_delete(c) == 0 && timer_delete(b) == 0);
 	MUST(timer_create(CLOCK_PROCESS_CPUTIME_ID, &none, &c) < 0 && errno == ENOTSUP);
-	MUST(ualarm(500000, 0) == 0 && getitimer(ITIMER_REAL, &left) == 0 && left.it_value.tv_usec > 400000 && alarm(0) == 1);
+	MUST(ualarm(500000, 0) == 0 && getitimer(ITIMER_REAL, &left) == 0 && left.it_value.tv_usec > 400000 &&
+	     alarm(0) == 1);
 }
 
 /* ---- what waits in the kernel: the P goes on ---- */
@@ -175,7 +183,8 @@ static void sysv_case(void)
 	MUST(msgsnd(id, &m, 6, 0) == 0 && shoal_wg_wait(&wg) == 0 && msgctl(id, IPC_RMID, NULL) == 0);
 	MUST((id = semget(IPC_PRIVATE, 1, 0600)) >= 0);
 	t0 = shoal_now();
-	MUST(semtimedop(id, &take, 1, &(struct timespec){0, 20 * MS}) < 0 && errno == EAGAIN && shoal_now() - t0 >= 20 * MS);
+	MUST(semtimedop(id, &take, 1, &(struct timespec){0, 20 * MS}) < 0 && errno == EAGAIN &&
+	     shoal_now() - t0 >= 20 * MS);
 	shoal_wg_go(&wg, takes, NULL, 0);
 	shoal_sleep(10 * MS);
 	MUST(semop(id, &give, 1) == 0 && shoal_wg_wait(&wg) == 0);
@@ -196,11 +205,13 @@ static void mq_case(void)
 	q = mq_open(name, O_CREAT | O_RDWR, 0600, &attr);
 	if (q < 0 && (errno == ENOSYS || errno == EACCES))
 		return; /* there are none here */
-	MUST(q >= 3 && mq_unlink(name) == 0 && mq_send(q, "x", 1, 3) == 0 && mq_receive(q, b, sizeof b, &prio) == 1 && prio == 3);
+	MUST(q >= 3 && mq_unlink(name) == 0 && mq_send(q, "x", 1, 3) == 0 && mq_receive(q, b, sizeof b, &prio) == 1 &&
+	     prio == 3);
 	clock_gettime(CLOCK_REALTIME, &t);
 	t.tv_sec += (t.tv_nsec + 20 * MS) / 1000000000;
 	t.tv_nsec = (t.tv_nsec + 20 * MS) % 1000000000;
-	MUST(mq_timedreceive(q, b, sizeof b, NULL, &t) < 0 && errno == ETIMEDOUT && mq_notify(q, &(struct sigevent){0}) < 0 && errno == ENOTSUP);
+	MUST(mq_timedreceive(q, b, sizeof b, NULL, &t) < 0 && errno == ETIMEDOUT &&
+	     mq_notify(q, &(struct sigevent){0}) < 0 && errno == ENOTSUP);
 	MUST(mq_close(q) == 0 && mq_send(q, "x", 1, 0) < 0 && errno == EBADF);
 }
 
@@ -235,17 +246,22 @@ static void files_case(void)
 	MUST((fd[0] = eventfd(0, 0)) >= 3 && epoll_ctl(ep, EPOLL_CTL_ADD, fd[0], &e) == 0);
 	MUST(epoll_pwait2(ep, &e, 1, &(struct timespec){0, MS}, NULL) == 0);
 	shoal_wg_go(&wg, adds, NULL, 0);
-	MUST(epoll_pwait2(ep, &e, 1, NULL, NULL) == 1 && eventfd_read(fd[0], &n) == 0 && n == 5 && shoal_wg_wait(&wg) == 0);
-	MUST(pwritev2(f, &v, 1, 0, RWF_DSYNC) == 3 && preadv2(f, &w, 1, 0, 0) == 3 && !strcmp(b, "abc") && sync_file_range(f, 0, 3, 2) == 0);
-	MUST(pipe(p) == 0 && pipe(q) == 0 && vmsplice(p[1], &v, 1, 0) == 3 && tee(p[0], q[1], 3, 0) == 3 && read(q[0], b, 8) == 3);
+	MUST(epoll_pwait2(ep, &e, 1, NULL, NULL) == 1 && eventfd_read(fd[0], &n) == 0 && n == 5 &&
+	     shoal_wg_wait(&wg) == 0);
+	MUST(pwritev2(f, &v, 1, 0, RWF_DSYNC) == 3 && preadv2(f, &w, 1, 0, 0) == 3 && !strcmp(b, "abc") &&
+	     sync_file_range(f, 0, 3, 2) == 0);
+	MUST(pipe(p) == 0 && pipe(q) == 0 && vmsplice(p[1], &v, 1, 0) == 3 && tee(p[0], q[1], 3, 0) == 3 &&
+	     read(q[0], b, 8) == 3);
 	MUST(preadv2(p[0], &w, 1, -1, 0) == 3 && preadv2(p[0], &w, 1, -1, RWF_NOWAIT) < 0);
 	MUST(lockf(f, F_LOCK, 0) == 0 && lockf(f, F_TEST, 0) == 0 && lockf(f, F_ULOCK, 0) == 0);
 	shoal_wg_go(&wg, locks_it, path, sizeof path);
 	while (!times)
 		shoal_yield();
-	MUST(lockf(f, F_TLOCK, 0) < 0 && (errno == EAGAIN || errno == EACCES) && lockf(f, F_LOCK, 0) == 0 && times == 2);
+	MUST(lockf(f, F_TLOCK, 0) < 0 && (errno == EAGAIN || errno == EACCES) && lockf(f, F_LOCK, 0) == 0 &&
+	     times == 2);
 	MUST(fcntl(f, F_OFD_GETLK, &l) == 0 && shoal_wg_wait(&wg) == 0);
-	MUST(close_range(3, ~0u, CLOSE_RANGE_UNSHARE) < 0 && errno == EINVAL && close_range(p[0], p[0], CLOSE_RANGE_CLOEXEC) == 0);
+	MUST(close_range(3, ~0u, CLOSE_RANGE_UNSHARE) < 0 && errno == EINVAL &&
+	     close_range(p[0], p[0], CLOSE_RANGE_CLOEXEC) == 0);
 	MUST(fcntl(p[0], F_GETFD) == FD_CLOEXEC && unlink(path) == 0);
 	if (openpty(&master, &slave, NULL, NULL, NULL) == 0) {
 		struct termios t;
@@ -264,8 +280,10 @@ static void programs_case(void)
 	pid_t pid;
 
 	MUST(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ) == 0);
-	MUST(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0 && si.si_pid == pid && si.si_status == 3 && si.si_code == CLD_EXITED);
-	MUST(waitid(P_ALL, 0, &si, WEXITED) == 0 && si.si_pid == pid && waitid(P_ALL, 0, &si, WEXITED) < 0 && errno == ECHILD);
+	MUST(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT) == 0 && si.si_pid == pid && si.si_status == 3 &&
+	     si.si_code == CLD_EXITED);
+	MUST(waitid(P_ALL, 0, &si, WEXITED) == 0 && si.si_pid == pid && waitid(P_ALL, 0, &si, WEXITED) < 0 &&
+	     errno == ECHILD);
 	argv[2] = "kill -9 $$";
 	MUST(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ) == 0);
 	MUST(waitid(P_PID, (id_t)pid, &si, WEXITED) == 0 && si.si_code == CLD_KILLED && si.si_status == SIGKILL);
@@ -281,7 +299,8 @@ static void limits_case(void)
 	MUST(getrlimit(RLIMIT_NOFILE, &had) == 0 && setrlimit(RLIMIT_NOFILE, &had) == 0);
 	l = had;
 	l.rlim_cur = 10;
-	MUST(setrlimit(RLIMIT_NOFILE, &l) < 0 && errno == EPERM && prlimit(0, RLIMIT_CPU, &(struct rlimit){1, 1}, NULL) < 0);
+	MUST(setrlimit(RLIMIT_NOFILE, &l) < 0 && errno == EPERM &&
+	     prlimit(0, RLIMIT_CPU, &(struct rlimit){1, 1}, NULL) < 0);
 	MUST(getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur == had.rlim_cur);
 }
 
@@ -305,8 +324,10 @@ static void names_case(void)
 	char buf[1024];
 	int herr;
 
-	MUST(getaddrinfo("127.0.0.1", "80", &hints, &a) == 0 && a->ai_addrlen == sizeof(struct sockaddr_in) && !strcmp(a->ai_canonname, "127.0.0.1"));
-	MUST(getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, serv, sizeof serv, NI_NUMERICHOST | NI_NUMERICSERV) == 0);
+	MUST(getaddrinfo("127.0.0.1", "80", &hints, &a) == 0 && a->ai_addrlen == sizeof(struct sockaddr_in) &&
+	     !strcmp(a->ai_canonname, "127.0.0.1"));
+	MUST(getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, serv, sizeof serv,
+			 NI_NUMERICHOST | NI_NUMERICSERV) == 0);
 	MUST(!strcmp(host, "127.0.0.1") && !strcmp(serv, "80"));
 	freeaddrinfo(a);
 	MUST(getaddrinfo("localhost", NULL, NULL, &a) == 0);
@@ -319,19 +340,20 @@ static void names_case(void)
 	memset(buf, '#', sizeof buf);
 	for (size_t room = 0; room < sizeof buf; room += 8) /* from too little to enough, and never a byte more */
 		MUST((gethostbyname_r("localhost", &into, buf + 1, room, &h, &herr) == 0
-			      ? h == &into && !strcmp(h->h_name, "localhost") && h->h_length == 4 && h->h_addr_list[0][0] == 127 &&
-				        !h->h_addr_list[1]
+			      ? h == &into && !strcmp(h->h_name, "localhost") && h->h_length == 4 &&
+					h->h_addr_list[0][0] == 127 && !h->h_addr_list[1]
 			      : h == NULL && errno == ERANGE && herr == NETDB_INTERNAL) &&
 		     buf[room + 1] == '#' && (room > 0 || !h) && (room < 400 || h));
-	MUST(gethostbyaddr_r(&(struct in_addr){htonl(INADDR_LOOPBACK)}, 4, AF_INET, &into, buf, sizeof buf, &h, &herr) == 0 && h == &into &&
-	     h->h_name && h->h_addr_list[0][3] == 1);
-
+	MUST(gethostbyaddr_r(&(struct in_addr){htonl(INADDR_LOOPBACK)}, 4, AF_INET, &into, buf, sizeof buf, &h,
+			     &herr) == 0 &&
+	     h == &into && h->h_name && h->h_addr_list[0][3] == 1);
 }
 
 /* A name server that does not answer (the test has made it so): somebody else goes on meanwhile. */
 static void silent_case(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int s = socket(AF_INET, SOCK_DGRAM, 0), n = 0;
 	int64_t t0 = shoal_now();
 	shoal_gid g;
@@ -378,8 +400,9 @@ static void iconv_case(void)
 int shoal_main(int argc, char **argv)
 {
 	static const struct net_case cases[] = {
-		{"sigwait", sigwait_case}, {"timer", timer_case}, {"sysv", sysv_case}, {"mq", mq_case}, {"files", files_case},
-		{"programs", programs_case}, {"limits", limits_case}, {"names", names_case}, {"silent", silent_case}, {"iconv", iconv_case}};
+		{"sigwait", sigwait_case}, {"timer", timer_case},	{"sysv", sysv_case},	 {"mq", mq_case},
+		{"files", files_case},	   {"programs", programs_case}, {"limits", limits_case}, {"names", names_case},
+		{"silent", silent_case},   {"iconv", iconv_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "err"))
 		err(3, "what");

@@ -27,16 +27,46 @@ static int empty[2], full[2], pair[2], stuffed[2], locked, listener;
 static char big[1 << 20];
 static _Atomic int about_to, done;
 
-static long call_read(void) { return read(empty[0], big, 1); }
-static long call_readv(void) { return readv(pair[0], &(struct iovec){big, 10}, 1); }
-static long call_write(void) { return write(full[1], big, sizeof big); }
-static long call_recv(void) { return recv(pair[0], big, 1, MSG_WAITALL); }
-static long call_recvmsg(void) { return recvmsg(pair[0], &(struct msghdr){.msg_iov = &(struct iovec){big, 1}, .msg_iovlen = 1}, 0); }
-static long call_send(void) { return send(stuffed[1], big, sizeof big, 0); }
-static long call_accept(void) { return accept(listener, NULL, NULL); }
-static long call_poll(void) { return poll(&(struct pollfd){.fd = empty[0], .events = POLLIN}, 1, -1); }
-static long call_poll_nothing(void) { return poll(NULL, 0, -1); }
-static long call_poll_late(void) { return poll(&(struct pollfd){.fd = empty[0], .events = POLLIN}, 1, 100000); }
+static long call_read(void)
+{
+	return read(empty[0], big, 1);
+}
+static long call_readv(void)
+{
+	return readv(pair[0], &(struct iovec){big, 10}, 1);
+}
+static long call_write(void)
+{
+	return write(full[1], big, sizeof big);
+}
+static long call_recv(void)
+{
+	return recv(pair[0], big, 1, MSG_WAITALL);
+}
+static long call_recvmsg(void)
+{
+	return recvmsg(pair[0], &(struct msghdr){.msg_iov = &(struct iovec){big, 1}, .msg_iovlen = 1}, 0);
+}
+static long call_send(void)
+{
+	return send(stuffed[1], big, sizeof big, 0);
+}
+static long call_accept(void)
+{
+	return accept(listener, NULL, NULL);
+}
+static long call_poll(void)
+{
+	return poll(&(struct pollfd){.fd = empty[0], .events = POLLIN}, 1, -1);
+}
+static long call_poll_nothing(void)
+{
+	return poll(NULL, 0, -1);
+}
+static long call_poll_late(void)
+{
+	return poll(&(struct pollfd){.fd = empty[0], .events = POLLIN}, 1, 100000);
+}
 
 static long call_select(void)
 {
@@ -69,8 +99,14 @@ static long call_connect(void)
 	return r;
 }
 
-static long call_nanosleep(void) { return nanosleep(&(struct timespec){1000, 0}, NULL); }
-static long call_usleep(void) { return usleep(900000000); }
+static long call_nanosleep(void)
+{
+	return nanosleep(&(struct timespec){1000, 0}, NULL);
+}
+static long call_usleep(void)
+{
+	return usleep(900000000);
+}
 static long call_flock(void)
 {
 	int fd = open(lock, O_RDWR), r = flock(fd, LOCK_EX);
@@ -88,8 +124,14 @@ static long call_setlkw(void)
 	return r;
 }
 
-static long call_open(void) { return open(fifo, O_RDONLY); }
-static long call_fopen(void) { return fopen(fifo, "r") ? 0 : -1; }
+static long call_open(void)
+{
+	return open(fifo, O_RDONLY);
+}
+static long call_fopen(void)
+{
+	return fopen(fifo, "r") ? 0 : -1;
+}
 
 static long call_timerfd(void)
 {
@@ -119,7 +161,10 @@ static long call_sendfile(void)
 	return r;
 }
 
-static long call_splice(void) { return splice(empty[0], NULL, full[1], NULL, 100, 0); }
+static long call_splice(void)
+{
+	return splice(empty[0], NULL, full[1], NULL, 100, 0);
+}
 
 static long call_waitpid(void)
 {
@@ -164,13 +209,15 @@ static const struct {
 	const char *name;
 	long (*call)(void);
 } calls[] = {
-	{"read", call_read}, {"readv", call_readv}, {"write", call_write}, {"recv", call_recv}, {"recvmsg", call_recvmsg},
-	{"send", call_send}, {"accept", call_accept}, {"poll", call_poll}, {"poll_nothing", call_poll_nothing},
-	{"poll_late", call_poll_late}, {"select", call_select}, {"epoll", call_epoll}, {"connect", call_connect},
-	{"nanosleep", call_nanosleep}, {"usleep", call_usleep}, {"flock", call_flock}, {"setlkw", call_setlkw},
-	{"open", call_open}, {"fopen", call_fopen}, {"timerfd", call_timerfd}, {"eventfd", call_eventfd},
-	{"sendfile", call_sendfile}, {"splice", call_splice}, {"waitpid", call_waitpid}, {"fgets", call_fgets},
-	{"getc", call_getchar},
+	{"read", call_read},	       {"readv", call_readv},	      {"write", call_write},
+	{"recv", call_recv},	       {"recvmsg", call_recvmsg},     {"send", call_send},
+	{"accept", call_accept},       {"poll", call_poll},	      {"poll_nothing", call_poll_nothing},
+	{"poll_late", call_poll_late}, {"select", call_select},	      {"epoll", call_epoll},
+	{"connect", call_connect},     {"nanosleep", call_nanosleep}, {"usleep", call_usleep},
+	{"flock", call_flock},	       {"setlkw", call_setlkw},	      {"open", call_open},
+	{"fopen", call_fopen},	       {"timerfd", call_timerfd},     {"eventfd", call_eventfd},
+	{"sendfile", call_sendfile},   {"splice", call_splice},	      {"waitpid", call_waitpid},
+	{"fgets", call_fgets},	       {"getc", call_getchar},
 };
 
 /* What does not block is done, cancelled or not. */

@@ -172,13 +172,16 @@ static void rwlock_case(void)
 	}
 	shoal_wg_wait(&wg);
 	MUST(n == 240 && most > 1 && in == 0);
-	MUST(pthread_rwlock_wrlock(&rw) == 0 && pthread_rwlock_wrlock(&rw) == EDEADLK && pthread_rwlock_rdlock(&rw) == EDEADLK);
-	MUST(pthread_rwlock_tryrdlock(&rw) == EBUSY && pthread_rwlock_trywrlock(&rw) == EBUSY && pthread_rwlock_unlock(&rw) == 0);
+	MUST(pthread_rwlock_wrlock(&rw) == 0 && pthread_rwlock_wrlock(&rw) == EDEADLK &&
+	     pthread_rwlock_rdlock(&rw) == EDEADLK);
+	MUST(pthread_rwlock_tryrdlock(&rw) == EBUSY && pthread_rwlock_trywrlock(&rw) == EBUSY &&
+	     pthread_rwlock_unlock(&rw) == 0);
 	MUST(pthread_rwlock_rdlock(&rw) == 0 && pthread_rwlock_tryrdlock(&rw) == 0);
 	t = after(CLOCK_REALTIME, 10 * MS);
 	MUST(pthread_rwlock_timedwrlock(&rw, &t) == ETIMEDOUT);
 	t = after(CLOCK_MONOTONIC, 10 * MS);
-	MUST(pthread_rwlock_clockwrlock(&rw, CLOCK_MONOTONIC, &t) == ETIMEDOUT && pthread_rwlock_timedrdlock(&rw, &t) == 0);
+	MUST(pthread_rwlock_clockwrlock(&rw, CLOCK_MONOTONIC, &t) == ETIMEDOUT &&
+	     pthread_rwlock_timedrdlock(&rw, &t) == 0);
 	for (int i = 0; i < 3; i++)
 		MUST(pthread_rwlock_unlock(&rw) == 0);
 	MUST(pthread_rwlock_trywrlock(&rw) == 0 && pthread_rwlock_unlock(&rw) == 0 && pthread_rwlock_destroy(&rw) == 0);
@@ -439,7 +442,8 @@ static void own_case(void)
 			shoal_wg_go(&wg, has_its_own, &i, sizeof i);
 	shoal_wg_wait(&wg);
 	MUST(ended == all);
-	MUST(pthread_key_delete(key) == 0 && pthread_setspecific(key, "") == EINVAL && pthread_getspecific(key) == NULL);
+	MUST(pthread_key_delete(key) == 0 && pthread_setspecific(key, "") == EINVAL &&
+	     pthread_getspecific(key) == NULL);
 	MUST(pthread_key_delete(key) == EINVAL);
 	MUST(tss_create(&t, NULL) == thrd_success && tss_set(t, "x") == thrd_success && !strcmp(tss_get(t), "x"));
 	tss_delete(t);
@@ -590,7 +594,9 @@ static void statics_case(void)
 	struct shoal_chan *end = shoal_chan_new(0, 0);
 	struct shoal_end end_of;
 
-	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, crashes_there, NULL, 0), &end_of) == 0 && end_of.how == SHOAL_CRASHED);
+	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED}, crashes_there, NULL, 0),
+			&end_of) == 0 &&
+	     end_of.how == SHOAL_CRASHED);
 	for (int i = 0; i < 200; i++) /* one of them in its place */
 		MUST(shoal_wg_go(&wg, waits_here, &end, sizeof end));
 	MUST(__cxa_guard_acquire(&of_crashed) == 1);
@@ -598,16 +604,18 @@ static void statics_case(void)
 	MUST(__cxa_guard_acquire(&of_crashed) == 0);
 	shoal_close(end);
 	shoal_wg_wait(&wg);
-	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED, .attempts = 2}, begins_again, NULL, 0), &end_of) == 0 &&
+	MUST(shoal_join(shoal_go_with(&(struct shoal_go_opts){.flags = SHOAL_ISOLATED, .attempts = 2}, begins_again,
+				      NULL, 0),
+			&end_of) == 0 &&
 	     end_of.how == SHOAL_DONE && runs == 2 && __cxa_guard_acquire(&of_again) == 0);
 }
 
 int shoal_main(int argc, char **argv)
 {
 	static const struct net_case cases[] = {
-		{"statics", statics_case}, {"mutex", mutex_case}, {"cond", cond_case}, {"rwlock", rwlock_case}, {"barrier", barrier_case},
-		{"once", once_case}, {"sem", sem_case}, {"c11", c11_case}, {"own", own_case},
-		{"thread", thread_case}, {"exit", exit_case}, {"deadlock", deadlock_case}};
+		{"statics", statics_case}, {"mutex", mutex_case},   {"cond", cond_case}, {"rwlock", rwlock_case},
+		{"barrier", barrier_case}, {"once", once_case},	    {"sem", sem_case},	 {"c11", c11_case},
+		{"own", own_case},	   {"thread", thread_case}, {"exit", exit_case}, {"deadlock", deadlock_case}};
 
 	return NET_RUN(argc, argv, cases);
 }

@@ -32,7 +32,8 @@ static int listener(struct sockaddr_in *a)
 	int l = socket(AF_INET, SOCK_STREAM, 0);
 
 	*a = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	MUST(bind(l, (struct sockaddr *)a, sizeof *a) == 0 && listen(l, 16) == 0 && getsockname(l, (struct sockaddr *)a, &n) == 0);
+	MUST(bind(l, (struct sockaddr *)a, sizeof *a) == 0 && listen(l, 16) == 0 &&
+	     getsockname(l, (struct sockaddr *)a, &n) == 0);
 	port = ntohs(a->sin_port);
 	return l;
 }
@@ -138,7 +139,8 @@ static void passes(void *arg)
 		char b[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} u;
-	struct msghdr m = {.msg_iov = &(struct iovec){"x", 1}, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
+	struct msghdr m = {
+		.msg_iov = &(struct iovec){"x", 1}, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 	int p[2];
 
@@ -159,7 +161,8 @@ static void rights_case(void)
 		struct cmsghdr align;
 	} u;
 	char x, b[16];
-	struct msghdr m = {.msg_iov = &(struct iovec){&x, 1}, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
+	struct msghdr m = {
+		.msg_iov = &(struct iovec){&x, 1}, .msg_iovlen = 1, .msg_control = u.b, .msg_controllen = sizeof u.b};
 	int got;
 
 	MUST(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) == 0);
@@ -299,7 +302,8 @@ static void many_things(void *arg)
 	while (readdir(d))
 		m++;
 	MUST(n == m && n > 3 && closedir(d) == 0);
-	MUST(gmtime_r(&t, &tm) && tm.tm_year == 123 && strftime(cwd, sizeof cwd, "%Y-%m-%d", &tm) == 10 && !strcmp(cwd, "2023-11-14"));
+	MUST(gmtime_r(&t, &tm) && tm.tm_year == 123 && strftime(cwd, sizeof cwd, "%Y-%m-%d", &tm) == 10 &&
+	     !strcmp(cwd, "2023-11-14"));
 	MUST(lines[999] == 'x' && getpid() > 0);
 	count++;
 }
@@ -334,7 +338,8 @@ static void fifo_case(void)
 	MUST(mkfifo(path, 0600) == 0);
 	shoal_wg_go(&wg, opens_to_write, path, sizeof path);
 	MUST((f = fopen(path, "r")) && fscanf(f, "%d %d", &a, &c) == 2 && a == 12 && c == 34);
-	MUST(fgetc(f) == '\n' && fgets(b, sizeof b, f) && !strcmp(b, "last line") && fgetc(f) == EOF && feof(f) && fclose(f) == 0);
+	MUST(fgetc(f) == '\n' && fgets(b, sizeof b, f) && !strcmp(b, "last line") && fgetc(f) == EOF && feof(f) &&
+	     fclose(f) == 0);
 	shoal_wg_wait(&wg);
 	MUST((a = open(path, O_RDONLY | O_NONBLOCK)) >= 0 && open(path, O_WRONLY | O_NONBLOCK) >= 0);
 	unlink(path);
@@ -342,8 +347,10 @@ static void fifo_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"flags", flags_case}, {"shutdown", shutdown_case}, {"connect", connect_case}, {"rights", rights_case},
-		     {"poll", poll_case}, {"copies", copies_case}, {"language", language_case}, {"fifo", fifo_case}};
+	static const struct net_case cases[] = {{"flags", flags_case},	     {"shutdown", shutdown_case},
+						{"connect", connect_case},   {"rights", rights_case},
+						{"poll", poll_case},	     {"copies", copies_case},
+						{"language", language_case}, {"fifo", fifo_case}};
 
 	return NET_RUN(argc, argv, cases);
 }

@@ -26,7 +26,8 @@ static void asks(void *arg)
 		MUST(getaddrinfo("127.0.0.1", "80", &hints, &a) == 0);
 		MUST(((struct sockaddr_in *)(void *)a->ai_addr)->sin_port == htons(80));
 		shoal_yield();
-		MUST(getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0);
+		MUST(getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof host, port, sizeof port,
+				 NI_NUMERICHOST | NI_NUMERICSERV) == 0);
 		MUST(!strcmp(host, "127.0.0.1") && !strcmp(port, "80"));
 		freeaddrinfo(a);
 		MUST(getaddrinfo("localhost", NULL, &hints, &a) == 0 && a);
@@ -200,8 +201,9 @@ static void sleep_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"names", names_case}, {"system", system_case}, {"popen", popen_case},
-		     {"spawn", spawn_case}, {"streams", streams_case}, {"sleep", sleep_case}};
+	static const struct net_case cases[] = {{"names", names_case},	   {"system", system_case},
+						{"popen", popen_case},	   {"spawn", spawn_case},
+						{"streams", streams_case}, {"sleep", sleep_case}};
 
 	return NET_RUN(argc, argv, cases);
 }

@@ -54,7 +54,8 @@ static void signals_case(void)
 	MUST(pause() < 0 && errno == EINTR && got == SIGALRM && times >= 3);
 	while (times < 6)
 		shoal_sleep(MS);
-	MUST(setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 0}}, &left) == 0 && left.it_interval.tv_usec == 5000);
+	MUST(setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 0}}, &left) == 0 &&
+	     left.it_interval.tv_usec == 5000);
 	MUST(setitimer(ITIMER_PROF, &every, NULL) < 0 && errno == ENOTSUP);
 }
 
@@ -80,7 +81,8 @@ static void suspend_case(void)
 		MUST(sigsuspend(&none) < 0 && errno == EINTR && times == i && got == SIGUSR1);
 	}
 	MUST(shoal_wg_go(&wg, raises, NULL, 0) && sigsuspend(&none) < 0 && errno == EINTR && times == 4);
-	MUST(sigprocmask(SIG_BLOCK, NULL, &after) == 0 && sigismember(&after, SIGUSR1) == sigismember(&before, SIGUSR1));
+	MUST(sigprocmask(SIG_BLOCK, NULL, &after) == 0 &&
+	     sigismember(&after, SIGUSR1) == sigismember(&before, SIGUSR1));
 	shoal_wg_wait(&wg);
 }
 
@@ -123,12 +125,15 @@ static void masked_case(void)
 		times = 0;
 		MUST(raise(SIGUSR1) == 0 && times == 0);
 		MUST(waits_masked(how, ends[0], NULL, &none) < 0 && errno == EINTR && times == 1); /* pending */
-		MUST(shoal_wg_go(&wg, raises, NULL, 0) && waits_masked(how, ends[0], NULL, &none) < 0 && errno == EINTR && times == 2);
+		MUST(shoal_wg_go(&wg, raises, NULL, 0) && waits_masked(how, ends[0], NULL, &none) < 0 &&
+		     errno == EINTR && times == 2);
 		MUST(waits_masked(how, ends[0], &t, &none) == 0 && times == 2);
 		MUST(raise(SIGUSR1) == 0 && waits_masked(how, ends[0], &t, &set) == 0 && times == 2); /* blocked */
 		MUST(write(ends[1], "x", 1) == 1 && waits_masked(how, ends[0], NULL, &set) == 1 && times == 2);
-		MUST(waits_masked(how, ends[0], NULL, &none) == 1 && times == 3); /* ready: no error, though a handler was run */
-		MUST(read(ends[0], &now, 1) == 1 && sigprocmask(SIG_BLOCK, NULL, &now) == 0 && sigismember(&now, SIGUSR1) == 1);
+		MUST(waits_masked(how, ends[0], NULL, &none) == 1 &&
+		     times == 3); /* ready: no error, though a handler was run */
+		MUST(read(ends[0], &now, 1) == 1 && sigprocmask(SIG_BLOCK, NULL, &now) == 0 &&
+		     sigismember(&now, SIGUSR1) == 1);
 	}
 	shoal_wg_wait(&wg);
 }
@@ -230,7 +235,9 @@ static void stdin_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"signals", signals_case}, {"suspend", suspend_case}, {"masked", masked_case}, {"fault", fault_case}, {"threads", threads_case}, {"stdin", stdin_case}};
+	static const struct net_case cases[] = {{"signals", signals_case}, {"suspend", suspend_case},
+						{"masked", masked_case},   {"fault", fault_case},
+						{"threads", threads_case}, {"stdin", stdin_case}};
 
 	if (argc > 1 && !strcmp(argv[1], "term"))
 		raise(SIGTERM);

@@ -34,18 +34,10 @@ static void writes(void *arg)
 		int k = snprintf(line, sizeof line, "<%d %d and some text>\n", n, i);
 
 		switch (i % 5) {
-		case 0:
-			MUST(fprintf(f, "<%d %d and some text>\n", n, i) == k);
-			break;
-		case 1:
-			MUST(fputs(line, f) >= 0);
-			break;
-		case 2:
-			MUST(fwrite(line, 1, (size_t)k, f) == (size_t)k);
-			break;
-		case 3:
-			vline("<%d %d and some text>\n", n, i);
-			break;
+		case 0: MUST(fprintf(f, "<%d %d and some text>\n", n, i) == k); break;
+		case 1: MUST(fputs(line, f) >= 0); break;
+		case 2: MUST(fwrite(line, 1, (size_t)k, f) == (size_t)k); break;
+		case 3: vline("<%d %d and some text>\n", n, i); break;
 		default: /* piece by piece, and parked in between */
 			flockfile(f);
 			flockfile(f);
@@ -199,7 +191,11 @@ static void reopen_case(void)
 
 int shoal_main(int argc, char **argv)
 {
-	static const struct net_case cases[] = {{"file", file_case}, {"socket", socket_case}, {"locks", locks_case}, {"end", end_case}, {"reopen", reopen_case}};
+	static const struct net_case cases[] = {{"file", file_case},
+						{"socket", socket_case},
+						{"locks", locks_case},
+						{"end", end_case},
+						{"reopen", reopen_case}};
 
 	MUST(close(mkstemp(path)) == 0);
 	for (unsigned i = 0; argc > 1 && i < sizeof cases / sizeof *cases; i++)

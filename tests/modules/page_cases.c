@@ -129,7 +129,8 @@ static void numbers(void)
 	MUST(shoal_self() == shoal_self() && shoal_self());
 	MUST(shoal_worker() >= 0);
 	MUST(shoal_procs(0) == 2);
-	MUST(shoal_procs(3) == 2 && shoal_procs(0) == 3 && shoal_procs(2) == 3 && shoal_procs(-5) == 2 && shoal_procs(0) == 2);
+	MUST(shoal_procs(3) == 2 && shoal_procs(0) == 3 && shoal_procs(2) == 3 && shoal_procs(-5) == 2 &&
+	     shoal_procs(0) == 2);
 }
 
 /* ---- ends ---- */
@@ -207,27 +208,13 @@ static void waits_for(void *arg)
 
 	atomic_fetch_add(&awake, 1);
 	switch (how) {
-	case 0:
-		r = shoal_recv(c, &v);
-		break;
-	case 1:
-		r = shoal_recv_timed(c, &v, 100000 * MS);
-		break;
-	case 2:
-		r = shoal_send(NULL, &v);
-		break;
-	case 3:
-		r = shoal_select(cs, 2, SHOAL_FOREVER);
-		break;
-	case 4:
-		r = shoal_select(NULL, 0, SHOAL_FOREVER);
-		break;
-	case 5:
-		r = shoal_wg_wait(&wg);
-		break;
-	case 6:
-		r = shoal_sem_acquire(&sem, 1);
-		break;
+	case 0: r = shoal_recv(c, &v); break;
+	case 1: r = shoal_recv_timed(c, &v, 100000 * MS); break;
+	case 2: r = shoal_send(NULL, &v); break;
+	case 3: r = shoal_select(cs, 2, SHOAL_FOREVER); break;
+	case 4: r = shoal_select(NULL, 0, SHOAL_FOREVER); break;
+	case 5: r = shoal_wg_wait(&wg); break;
+	case 6: r = shoal_sem_acquire(&sem, 1); break;
 	case 7:
 		shoal_mutex_lock(&mu);
 		r = shoal_cond_wait(&cond, &mu);
@@ -239,9 +226,7 @@ static void waits_for(void *arg)
 		r = shoal_join(forever, NULL);
 		shoal_cancel(forever);
 		break;
-	case 9:
-		r = shoal_recv(NULL, &v);
-		break;
+	case 9: r = shoal_recv(NULL, &v); break;
 	}
 	MUST(r == -ECANCELED);
 	atomic_fetch_add(&count, 1);
@@ -351,7 +336,9 @@ static void sizes(void)
 
 static void null_values(void)
 {
-	struct { int a[10]; } v = {{1, 2}}, w;
+	struct {
+		int a[10];
+	} v = {{1, 2}}, w;
 
 	c = shoal_chan_new(0, 2);
 	MUST(c && shoal_send(c, NULL) == 0 && shoal_send(c, &v) == 0 && shoal_chan_len(c) == 2);
@@ -363,12 +350,14 @@ static void null_values(void)
 	MUST(shoal_send_timed(c, &v, 0) == 0 && shoal_send_timed(c, &v, 0) == -EAGAIN);
 	MUST(shoal_send_timed(c, &v, MS) == -ETIMEDOUT);
 	MUST(shoal_close(c) == 0 && shoal_close(c) == -EPIPE);
-	MUST(shoal_send(c, &v) == -EPIPE && shoal_send_timed(c, &v, 0) == -EPIPE && shoal_send_timed(c, &v, MS) == -EPIPE);
+	MUST(shoal_send(c, &v) == -EPIPE && shoal_send_timed(c, &v, 0) == -EPIPE &&
+	     shoal_send_timed(c, &v, MS) == -EPIPE);
 	MUST(shoal_recv(c, &w) == 1 && w.a[1] == 2 && shoal_recv_timed(c, &w, 0) == 1);
 	w.a[1] = 9;
 	MUST(shoal_recv(c, &w) == 0 && w.a[1] == 0); /* zeroed */
 	w.a[1] = 9;
-	MUST(shoal_recv_timed(c, &w, 0) == 0 && w.a[1] == 0 && shoal_recv_timed(c, &w, MS) == 0 && shoal_recv(c, NULL) == 0);
+	MUST(shoal_recv_timed(c, &w, 0) == 0 && w.a[1] == 0 && shoal_recv_timed(c, &w, MS) == 0 &&
+	     shoal_recv(c, NULL) == 0);
 	shoal_chan_free(c);
 	c = shoal_chan_new(sizeof v, 0);
 	MUST(shoal_recv_timed(c, &w, 0) == -EAGAIN && shoal_recv_timed(c, &w, MS) == -ETIMEDOUT);
@@ -509,7 +498,7 @@ static struct heap {
 	struct shoal_once once;
 	struct shoal_cond cond;
 	struct shoal_rwmutex rw;
-} *h;
+} * h;
 
 static void once_more(void)
 {

@@ -468,7 +468,8 @@ static void refused(void)
 	errno = 0;
 	MUST(shoal_go(NULL, NULL, 0) == 0 && errno == EINVAL);
 	errno = 0;
-	MUST(shoal_go_with(&(struct shoal_go_opts){.stack_max = (64ul << 20) + 1}, nobody, NULL, 0) == 0 && errno == EINVAL);
+	MUST(shoal_go_with(&(struct shoal_go_opts){.stack_max = (64ul << 20) + 1}, nobody, NULL, 0) == 0 &&
+	     errno == EINVAL);
 	MUST(shoal_join(shoal_self() + (1ull << 60), NULL) == -ESRCH);
 }
 

@@ -214,7 +214,8 @@ int shoal_main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*run)(void);
-	} cases[] = {{"progress", progress}, {"hog", hog}, {"timer", timer}, {"calls", calls}, {"turns", turns}, {"crowd", crowd}};
+	} cases[] = {{"progress", progress}, {"hog", hog},     {"timer", timer},
+		     {"calls", calls},	     {"turns", turns}, {"crowd", crowd}};
 
 	for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof *cases; i++)
 		if (strcmp(argv[1], cases[i].name) == 0)

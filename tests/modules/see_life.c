@@ -164,8 +164,12 @@ static void wait_for(void *arg)
 	case 11: shoal_sem_acquire(&sem, 1); break;
 	case 12: shoal_join(root, NULL); break;
 	case 13: shoal_sleep(SHOAL_FOREVER); break;
-	case 14: if (read(pipes[0], &byte, 1) < 0) return; break;
-	case 15: case 16: shoal_once_do(&once, never_ends); break; /* one does it, one waits for its mutex */
+	case 14:
+		if (read(pipes[0], &byte, 1) < 0)
+			return;
+		break;
+	case 15:
+	case 16: shoal_once_do(&once, never_ends); break; /* one does it, one waits for its mutex */
 	case 17: shoal_sleep(100 * MS), pthread_mutex_lock(&pmutex); break;
 	case 18: pthread_mutex_lock(&own), pthread_cond_wait(&pcond, &own); break;
 	case 19: sem_wait(&psem); break;

@@ -57,7 +57,8 @@ static void client(void *arg)
 		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&at, n) == 0 && poll(&p, 1, 200) == 1 && read(fd, &c, 1) < 0)
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&at, n) == 0 && poll(&p, 1, 200) == 1 &&
+		    read(fd, &c, 1) < 0)
 			abort();
 		close(fd);
 		shoal_sleep(300000);
@@ -82,7 +83,8 @@ int shoal_main(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any.sun_family) < 0 || listen(listener, 64) < 0)
+	if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any.sun_family) < 0 ||
+	    listen(listener, 64) < 0)
 		abort();
 	if (pipe2(two, O_CLOEXEC) < 0)
 		abort();
@@ -98,7 +100,8 @@ int shoal_main(int argc, char **argv)
 	keep(n++, memfd_create("kept", MFD_CLOEXEC));
 	keep(n++, eventfd(0, EFD_CLOEXEC));
 	keep(n++, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	keep(n++, (int)syscall(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY | O_CLOEXEC)); /* behind the runtime's back */
+	keep(n++,
+	     (int)syscall(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY | O_CLOEXEC)); /* behind the runtime's back */
 	for (int i = 0; i < 4; i++)
 		shoal_wg_go_with(&wg, &stubborn, i % 2 ? client : server, NULL, 0);
 	puts("ready");

@@ -30,7 +30,8 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 	expect_text("survive_crash.c\", \"line\": 15");
 	cr_expect_eq(sh("build/shoal crash 999 2>&1"), 5);
 	expect_text("no such task or goroutine: 999");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal crash 2"), 0); /* none of it has crashed */
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal crash 2"),
+		     0); /* none of it has crashed */
 	sh("cat %s/s.log", dir);
 	expect_text("crash: task 1 goroutine 2 worker ");
 	/* Its worker is long gone, and so is the supervisor that saw it. */
@@ -43,8 +44,8 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 /* Functions that the compiler has put into one another are frames of their own, each with its line. */
 CLI_TEST(inlined_functions_are_frames_of_their_own)
 {
-	static const char *const crash[] = {"innermost(...)\n\t%s/i.c:3 +", "middle(...)\n\t%s/i.c:5 +", "outermost(...)\n\t%s/i.c:6 +",
-		"runs(...)\n\t%s/i.c:8 +"};
+	static const char *const crash[] = {"innermost(...)\n\t%s/i.c:3 +", "middle(...)\n\t%s/i.c:5 +",
+					    "outermost(...)\n\t%s/i.c:6 +", "runs(...)\n\t%s/i.c:8 +"};
 	char line[160];
 
 	sh("cat >%s/i.c <<'E'\n#include <shoal.h>\n"
@@ -52,7 +53,8 @@ CLI_TEST(inlined_functions_are_frames_of_their_own)
 	   "static int n;\nIN void middle(int *p) { n++; innermost(p); }\nIN void outermost(int *p) { middle(p); n++; }\n"
 	   "static __attribute__((noinline)) void runs(int *p) {\n outermost(p); n++; }\n"
 	   "int shoal_main(int c, char **v) { runs(c > 1 ? (int *)8 : 0); return n; }\nE\n"
-	   "cc -shared -fPIC -O2 -g -Icore -o %s/i.so %s/i.c", dir, dir, dir);
+	   "cc -shared -fPIC -O2 -g -Icore -o %s/i.so %s/i.c",
+	   dir, dir, dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/i.so crash 2>&1", dir), 139, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 4; i++) {
@@ -73,11 +75,20 @@ CLI_TEST(inlined_functions_are_frames_of_their_own)
 /* Also where the runtime was optimized as a whole: what waits is named with the line of its own file. */
 CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 {
-	static const char *const calls[] = {"shoal_sleep api", "shoal_recv chan", "shoal_send chan", "shoal_select select",
-		"shoal_cond_wait cond", "shoal_mutex_lock mutex", "shoal_rwmutex_rlock rwmutex", "shoal_rwmutex_lock rwmutex",
-		"shoal_wg_wait sync", "shoal_sem_acquire sem", "shoal_join sync"};
+	static const char *const calls[] = {"shoal_sleep api",
+					    "shoal_recv chan",
+					    "shoal_send chan",
+					    "shoal_select select",
+					    "shoal_cond_wait cond",
+					    "shoal_mutex_lock mutex",
+					    "shoal_rwmutex_rlock rwmutex",
+					    "shoal_rwmutex_lock rwmutex",
+					    "shoal_wg_wait sync",
+					    "shoal_sem_acquire sem",
+					    "shoal_join sync"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s",
+		     text);
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		char call[64], *file;
 
@@ -135,9 +146,13 @@ CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 	static long ns[1200];
 	int n = 0;
 
-	cr_expect_eq(sh("build/shoal stop --now && SHOAL_DEBUG=nodelay build/shoal start --procs 2 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/survive_crash.so timed 1010 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("build/shoal crash --json | tr ',' '\\n' | grep -E '\"(address|time_ns)\"' | sed 's/.*: //;s/\"//g'"), 0);
+	cr_expect_eq(sh("build/shoal stop --now && SHOAL_DEBUG=nodelay build/shoal start --procs 2 2>&1"), 0, "%s",
+		     text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/survive_crash.so timed 1010 2>&1"), 0, "%s",
+		     text);
+	cr_expect_eq(
+		sh("build/shoal crash --json | tr ',' '\\n' | grep -E '\"(address|time_ns)\"' | sed 's/.*: //;s/\"//g'"),
+		0);
 	for (char *at = strtok(text, "\n"), *when; at && n < 1200; at = strtok(NULL, "\n"), n++) {
 		when = strtok(NULL, "\n");
 		cr_assert_not_null(when);
@@ -155,18 +170,68 @@ CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 
 CLI_TEST(wrong_words_are_a_usage_error)
 {
-	static const char *const wrong[] = {"nonsense", "run", "run --attempts", "run --attempts x m.so", "run --attempts 0 m.so",
-		"run --timeout 5 m.so", "run --timeout -1s m.so", "run --env =x m.so", "run --env x m.so", "run --nonsense m.so",
-		"wait", "wait x", "wait -5", "logs", "logs 1 2", "logs -f --json 1", "cancel", "cancel x", "tasks x", "ps --task",
-		"ps --task x", "workers x", "stats x", "check x", "crash x", "crash 1 2", "restart x", "info x", "stop x",
-		"start --procs 0", "start --procs x", "start --memory 5X", "start x", "help nonsense", "version x",
-		"life", "life x", "life -1", "life 99999999999999999999", "dump x y", "dump x", "procs 0", "procs -1", "procs 1 2",
-		"logs x", "restart 1 2", "top x", "trace", "trace -o", "trace -o \"\"", "trace -s 0 -o x", "trace -s nan -o x",
-		"trace -s 5x -o x", "run \"\"", "run :main", "tasks --socket \"\"", "submit --timeout 0s m.so"};
+	static const char *const wrong[] = {"nonsense",
+					    "run",
+					    "run --attempts",
+					    "run --attempts x m.so",
+					    "run --attempts 0 m.so",
+					    "run --timeout 5 m.so",
+					    "run --timeout -1s m.so",
+					    "run --env =x m.so",
+					    "run --env x m.so",
+					    "run --nonsense m.so",
+					    "wait",
+					    "wait x",
+					    "wait -5",
+					    "logs",
+					    "logs 1 2",
+					    "logs -f --json 1",
+					    "cancel",
+					    "cancel x",
+					    "tasks x",
+					    "ps --task",
+					    "ps --task x",
+					    "workers x",
+					    "stats x",
+					    "check x",
+					    "crash x",
+					    "crash 1 2",
+					    "restart x",
+					    "info x",
+					    "stop x",
+					    "start --procs 0",
+					    "start --procs x",
+					    "start --memory 5X",
+					    "start x",
+					    "help nonsense",
+					    "version x",
+					    "life",
+					    "life x",
+					    "life -1",
+					    "life 99999999999999999999",
+					    "dump x y",
+					    "dump x",
+					    "procs 0",
+					    "procs -1",
+					    "procs 1 2",
+					    "logs x",
+					    "restart 1 2",
+					    "top x",
+					    "trace",
+					    "trace -o",
+					    "trace -o \"\"",
+					    "trace -s 0 -o x",
+					    "trace -s nan -o x",
+					    "trace -s 5x -o x",
+					    "run \"\"",
+					    "run :main",
+					    "tasks --socket \"\"",
+					    "submit --timeout 0s m.so"};
 
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
 		cr_expect_eq(sh("build/shoal %s 2>&1 >/dev/null", wrong[i]), 2, "%s: %s", wrong[i], text);
-		cr_expect(strncmp(text, "shoal", 5) == 0 && strchr(text, '\n') == strrchr(text, '\n'), "%s: %s", wrong[i], text);
+		cr_expect(strncmp(text, "shoal", 5) == 0 && strchr(text, '\n') == strrchr(text, '\n'), "%s: %s",
+			  wrong[i], text);
 	}
 	cr_expect_eq(sh("build/shoal 2>/dev/null"), 2);
 	cr_expect_str_empty(text);
@@ -179,9 +244,14 @@ CLI_TEST(a_slip_of_the_hand_is_understood)
 {
 	static const struct {
 		const char *typed, *told;
-	} slips[] = {{"taks", "did you mean tasks?"}, {"Tasks", "did you mean tasks?"}, {"wrokers", "did you mean workers?"},
-		{"help lfe", "did you mean life?"}, {"tasks --jsn", "did you mean --json?"}, {"ps --tsk 1", "did you mean --task?"},
-		{"run --timeot 5s m.so", "did you mean --timeout?"}, {"--sokcet /x tasks", "did you mean --socket?"}};
+	} slips[] = {{"taks", "did you mean tasks?"},
+		     {"Tasks", "did you mean tasks?"},
+		     {"wrokers", "did you mean workers?"},
+		     {"help lfe", "did you mean life?"},
+		     {"tasks --jsn", "did you mean --json?"},
+		     {"ps --tsk 1", "did you mean --task?"},
+		     {"run --timeot 5s m.so", "did you mean --timeout?"},
+		     {"--sokcet /x tasks", "did you mean --socket?"}};
 	static const char *const far[] = {"nonsense", "x", "zz", "tasks --nonsense", "tasks -z"};
 
 	for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
@@ -194,8 +264,9 @@ CLI_TEST(a_slip_of_the_hand_is_understood)
 	}
 }
 
-static const char *const all_verbs[] = {"start", "run", "submit", "wait", "logs", "cancel", "tasks", "ps", "workers", "life", "dump",
-	"stats", "sched", "check", "crash", "restart", "top", "trace", "procs", "info", "stop", "help", "version"};
+static const char *const all_verbs[] = {"start",   "run",   "submit", "wait",  "logs",	"cancel", "tasks",  "ps",
+					"workers", "life",  "dump",   "stats", "sched", "check",  "crash",  "restart",
+					"top",	   "trace", "procs",  "info",  "stop",	"help",	  "version"};
 
 CLI_TEST(every_verb_has_help_and_is_in_the_list)
 {
@@ -224,15 +295,19 @@ CLI_TEST(every_verb_has_help_and_is_in_the_list)
 
 CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
 {
-	static const char *const needs[] = {"wait 1", "logs 1", "cancel 1", "tasks", "ps", "workers", "life 1", "dump", "stats",
-		"sched", "check", "crash", "restart", "procs", "procs 2", "info", "stop", "submit build/tests/modules/work.so"};
+	static const char *const needs[] = {
+		"wait 1",  "logs 1", "cancel 1", "tasks", "ps",	   "workers",
+		"life 1",  "dump",   "stats",	 "sched", "check", "crash",
+		"restart", "procs",  "procs 2",	 "info",  "stop",  "submit build/tests/modules/work.so"};
 
 	for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
 		cr_expect_eq(sh("build/shoal --socket %s/none %s 2>&1", dir, needs[i]), 3, "%s: %s", needs[i], text);
 		expect_text("/none (shoal start begins one)\n");
 	}
 	/* And what it would have written to is as it was. */
-	cr_expect_eq(sh("echo old >%s/t; build/shoal trace -o %s/t --socket %s/none 2>&1; c=$?; cat %s/t; exit $c", dir, dir, dir, dir), 3);
+	cr_expect_eq(sh("echo old >%s/t; build/shoal trace -o %s/t --socket %s/none 2>&1; c=$?; cat %s/t; exit $c", dir,
+			dir, dir, dir),
+		     3);
 	expect_text("old\n");
 }
 
@@ -258,67 +333,88 @@ CLI_TEST(each_exit_code_has_its_meaning)
 	static const struct {
 		int code;
 		const char *name, *command;
-	} codes[] = {
-		{0, "ok", "tasks"},
-		{1, "failed", "restart 77"},
-		{1, "failed", "start"},
-		{2, "usage", "tasks --nonsense"},
-		{2, "usage", "start --socket $D/o --spare 1000"},
-		{2, "usage", "start --socket $D/o --memory 10K"},
-		{2, "usage", "start --socket $D/o --procs 5000000"},
-		{3, "no supervisor", "tasks --socket $D/o"},
-		{3, "no socket of ours", "tasks --socket /etc/passwd"},
-		{5, "no such task", "wait 77"},
-		{5, "no such task", "crash 77"},
-		{5, "no such goroutine", "dump 77777"},
-		{126, "no ELF file", "run /etc/passwd"},
-		{126, "a folder", "run /tmp"},
-		{126, "undefined symbols", "run $D/undefined.c"},
-		{126, "crash in a constructor", "run $D/constructor.c"},
-		{126, "does not compile", "run $D/bad.c"},
-		{127, "module not found", "run $D/nothing.so"},
-		{127, "entry not found", "run build/tests/modules/work.so:nothing"},
-		{125, "our own failure", "run build/tests/modules/work.so >/dev/full"},
-	}, ends[] = {
-		{0, "the task's own code", "build/tests/modules/work.so"},
-		{17, "the task's own code", "build/tests/modules/crash.so exit"},
-		{124, "timed out", "--timeout 100ms build/tests/modules/many.so 1 30000"},
-		{134, "crashed by SIGABRT", "build/tests/modules/crash.so abort"},
-		{139, "crashed by SIGSEGV", "build/tests/modules/crash.so null"},
-		{137, "lost", "build/tests/modules/crash.so kill"},
-		{2, "deadlock", "build/tests/modules/see_run.so dead 1 0"},
-	};
+	} codes[] =
+		{
+			{0, "ok", "tasks"},
+			{1, "failed", "restart 77"},
+			{1, "failed", "start"},
+			{2, "usage", "tasks --nonsense"},
+			{2, "usage", "start --socket $D/o --spare 1000"},
+			{2, "usage", "start --socket $D/o --memory 10K"},
+			{2, "usage", "start --socket $D/o --procs 5000000"},
+			{3, "no supervisor", "tasks --socket $D/o"},
+			{3, "no socket of ours", "tasks --socket /etc/passwd"},
+			{5, "no such task", "wait 77"},
+			{5, "no such task", "crash 77"},
+			{5, "no such goroutine", "dump 77777"},
+			{126, "no ELF file", "run /etc/passwd"},
+			{126, "a folder", "run /tmp"},
+			{126, "undefined symbols", "run $D/undefined.c"},
+			{126, "crash in a constructor", "run $D/constructor.c"},
+			{126, "does not compile", "run $D/bad.c"},
+			{127, "module not found", "run $D/nothing.so"},
+			{127, "entry not found", "run build/tests/modules/work.so:nothing"},
+			{125, "our own failure", "run build/tests/modules/work.so >/dev/full"},
+		},
+	  ends[] = {
+		  {0, "the task's own code", "build/tests/modules/work.so"},
+		  {17, "the task's own code", "build/tests/modules/crash.so exit"},
+		  {124, "timed out", "--timeout 100ms build/tests/modules/many.so 1 30000"},
+		  {134, "crashed by SIGABRT", "build/tests/modules/crash.so abort"},
+		  {139, "crashed by SIGSEGV", "build/tests/modules/crash.so null"},
+		  {137, "lost", "build/tests/modules/crash.so kill"},
+		  {2, "deadlock", "build/tests/modules/see_run.so dead 1 0"},
+	  };
 
 	sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' "
 	   ">%s/undefined.c; echo '__attribute__((constructor)) static void f(void) { __builtin_trap(); } int shoal_main(int c, char **v) "
-	   "{ return 0; }' >%s/constructor.c", dir, dir, dir);
+	   "{ return 0; }' >%s/constructor.c",
+	   dir, dir, dir);
 	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-		cr_expect_eq(sh("D=%s; timeout 20 build/shoal %s 2>&1", dir, codes[i].command), codes[i].code, "%s: %s: %s", codes[i].name,
-			     codes[i].command, text);
+		cr_expect_eq(sh("D=%s; timeout 20 build/shoal %s 2>&1", dir, codes[i].command), codes[i].code,
+			     "%s: %s: %s", codes[i].name, codes[i].command, text);
 	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-		cr_expect_eq(sh("timeout 20 build/shoal run %s 2>&1", ends[i].command), ends[i].code, "%s: %s", ends[i].name, text);
-		cr_expect_eq(sh("id=$(build/shoal submit %s 2>&1) && timeout 20 build/shoal wait $id 2>&1", ends[i].command), ends[i].code,
-			     "%s, by wait: %s", ends[i].name, text);
+		cr_expect_eq(sh("timeout 20 build/shoal run %s 2>&1", ends[i].command), ends[i].code, "%s: %s",
+			     ends[i].name, text);
+		cr_expect_eq(
+			sh("id=$(build/shoal submit %s 2>&1) && timeout 20 build/shoal wait $id 2>&1", ends[i].command),
+			ends[i].code, "%s, by wait: %s", ends[i].name, text);
 	}
-	cr_expect_eq(sh("id=$(build/shoal submit build/tests/modules/many.so 1 30000); build/shoal cancel $id; build/shoal wait $id 2>&1"), 130,
-		     "cancelled: %s", text);
+	cr_expect_eq(
+		sh("id=$(build/shoal submit build/tests/modules/many.so 1 30000); build/shoal cancel $id; build/shoal wait $id 2>&1"),
+		130, "cancelled: %s", text);
 	/* After a few more crashes within a while: 75, module quarantined. */
 	for (int i = 0; i < 12 && sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1") == 139; i++)
 		;
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal submit build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s",
+		     text);
+	cr_expect_eq(sh("timeout 20 build/shoal submit build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s",
+		     text);
 }
 
 /* One object on one line, whose version is 1. */
 CLI_TEST(every_verb_that_reads_has_json)
 {
-	static const char *const verbs[] = {"submit build/tests/modules/work.so", "wait 1", "logs 1", "tasks", "tasks -a", "ps",
-		"workers", "stats", "sched", "check", "crash", "info", "version", "dump"};
+	static const char *const verbs[] = {"submit build/tests/modules/work.so",
+					    "wait 1",
+					    "logs 1",
+					    "tasks",
+					    "tasks -a",
+					    "ps",
+					    "workers",
+					    "stats",
+					    "sched",
+					    "check",
+					    "crash",
+					    "info",
+					    "version",
+					    "dump"};
 
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
 		cr_expect_eq(sh("build/shoal --json %s", verbs[i]), 0, "%s: %s", verbs[i], text);
 		cr_expect(strncmp(text, "{\"version\": 1", 13) == 0 && text[strlen(text) - 1] == '\n' &&
-			strchr(text, '\n') == strrchr(text, '\n'), "%s: %s", verbs[i], text);
+				  strchr(text, '\n') == strrchr(text, '\n'),
+			  "%s: %s", verbs[i], text);
 	}
 	cr_expect_eq(sh("build/shoal --json life 1"), 0);
 	cr_expect_eq(sh("build/shoal --json procs"), 0);
@@ -334,17 +430,23 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 	cr_expect_eq(sh("build/shoal tasks --socket %s/none 2>&1", dir), 3, "%s", text);
 	cr_expect_eq(sh("build/shoal tasks --socket /nowhere/at/all 2>&1"), 3, "%s", text);
 	/* Somebody else's: says something else, or nothing. */
-	cr_expect_eq(sh("perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Listen => 5, Local => \"%s/other\") or die;"
-			"print STDERR \"listening\\n\"; alarm 20; while ($c = $s->accept) { print $c \"220 ready\\n\"; close $c; }' "
-			">/dev/null 2>%s/perl & for i in 1 2 3 4 5 6 7 8 9 10; do [ -S %s/other ] && break; sleep 0.1; done; "
-			"build/shoal tasks --socket %s/other 2>&1", dir, dir, dir, dir), 3, "%s", text);
+	cr_expect_eq(
+		sh("perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Listen => 5, Local => \"%s/other\") or die;"
+		   "print STDERR \"listening\\n\"; alarm 20; while ($c = $s->accept) { print $c \"220 ready\\n\"; close $c; }' "
+		   ">/dev/null 2>%s/perl & for i in 1 2 3 4 5 6 7 8 9 10; do [ -S %s/other ] && break; sleep 0.1; done; "
+		   "build/shoal tasks --socket %s/other 2>&1",
+		   dir, dir, dir, dir),
+		3, "%s", text);
 	cr_expect_eq(sh("build/shoald --socket %s/other 2>&1", dir), 1, "%s", text);
 	expect_text("somebody listens");
 	/* Left behind by one that is dead: a new one takes its place. */
 	cr_expect_eq(sh("perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Listen => 5, Local => \"%s/stale\")'; "
-			"build/shoal tasks --socket %s/stale 2>&1", dir, dir), 3, "%s", text);
-	cr_expect_eq(sh("build/shoal start --socket %s/stale 2>&1 && build/shoal stop --socket %s/stale 2>&1", dir, dir), 0, "%s",
-		text);
+			"build/shoal tasks --socket %s/stale 2>&1",
+			dir, dir),
+		     3, "%s", text);
+	cr_expect_eq(
+		sh("build/shoal start --socket %s/stale 2>&1 && build/shoal stop --socket %s/stale 2>&1", dir, dir), 0,
+		"%s", text);
 }
 
 /* What scripts rely on: each key in the first entry of its list. */
@@ -354,13 +456,16 @@ CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 		const char *verb, *list, *keys;
 	} views[] = {
 		{"tasks -a", "tasks", "id module entry name status exit_code attempts goroutines started ended"},
-		{"ps", "goroutines", "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by"},
-		{"dump", "goroutines", "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by frames"},
+		{"ps", "goroutines",
+		 "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by"},
+		{"dump", "goroutines",
+		 "gid task status wait_reason worker p waiting_ns stack_used stack_size name created_by frames"},
 		{"workers", "workers", "id pid status p gid restarts uptime_ns"},
 		{"crash", "crashes", "task gid signal address backtrace registers"},
 		{"life 1", "events", "time from to why worker p stack_size migrated"},
-		{"stats", NULL, "goroutines goroutines_created migrations stack_grows steals preemptions syscalls worker_deaths tasks_done "
-				"tasks_crashed memory_used memory_committed memory_limit"},
+		{"stats", NULL,
+		 "goroutines goroutines_created migrations stack_grows steals preemptions syscalls worker_deaths tasks_done "
+		 "tasks_crashed memory_used memory_committed memory_limit"},
 	};
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%s", text);
@@ -388,7 +493,8 @@ CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 /* A filter whose reader has gone ends as others do; what cannot be written is told. */
 CLI_TEST(output_that_nobody_takes)
 {
-	static const char *const verbs[] = {"tasks", "ps --json", "dump", "workers", "help", "life 1", "trace -o - -s 0.1", "logs 1"};
+	static const char *const verbs[] = {"tasks",  "ps --json",	   "dump",  "workers", "help",
+					    "life 1", "trace -o - -s 0.1", "logs 1"};
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
@@ -405,7 +511,9 @@ CLI_TEST(colour_and_width_are_the_terminals)
 {
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
-	cr_expect_eq(sh("timeout 20 build/shoal run --name a-name-that-is-too-long-for-it build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(
+		sh("timeout 20 build/shoal run --name a-name-that-is-too-long-for-it build/tests/modules/work.so 2>&1"),
+		0, "%s", text);
 	cr_expect_eq(sh("TERM=xterm build/shoal tasks -a"), 0);
 	cr_expect_null(strchr(text, '\033'), "%s", text);
 	cr_expect_eq(sh("TERM=xterm script -qec 'build/shoal tasks -a' /dev/null"), 0);
@@ -431,17 +539,22 @@ static void expect_off(const char *on, const char *off, const char *verb)
 /* Ctrl-C in a terminal, early and late: 130, and the terminal is as it was. */
 CLI_TEST(ctrl_c_gives_the_terminal_back)
 {
-	static const char *const verbs[] = {"top", "wait 1", "logs -f 1", "trace -s 30 -o /dev/null", "trace -s 30 -o -",
-		"run build/tests/modules/many.so 10 30000", "run build/tests/modules/see_run.so spin 2 30000",
-		"run --socket /tmp/shoal-none build/tests/modules/many.so 10 30000"};
+	static const char *const verbs[] = {"top",
+					    "wait 1",
+					    "logs -f 1",
+					    "trace -s 30 -o /dev/null",
+					    "trace -s 30 -o -",
+					    "run build/tests/modules/many.so 10 30000",
+					    "run build/tests/modules/see_run.so spin 2 30000",
+					    "run --socket /tmp/shoal-none build/tests/modules/many.so 10 30000"};
 	static const char *const when[] = {"0", "0.01", "0.03", "0.1", "0.7"};
 
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 10 60000 2>&1"), 0, "%s", text);
 	/* The shell lives on, as it does where somebody types. */
-	sh("echo 'trap : INT; stty rows 24 cols 80; stty -g >'%s'/a; build/shoal \"$@\"; echo $? >'%s'/code; stty -g >'%s'/b' >%s/s.sh", dir, dir,
-	   dir, dir);
+	sh("echo 'trap : INT; stty rows 24 cols 80; stty -g >'%s'/a; build/shoal \"$@\"; echo $? >'%s'/code; stty -g >'%s'/b' >%s/s.sh",
+	   dir, dir, dir, dir);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		for (size_t k = 0; k < sizeof when / sizeof *when; k++) {
 			/* Again if it came before the verb had begun. */
@@ -449,7 +562,8 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 			   "for i in $(seq 10); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
 			   "TERM=xterm timeout 10 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",
 			   dir, dir, dir, dir, when[k], dir, dir, verbs[i], dir);
-			cr_expect_eq(sh("cat %s/code; cmp %s/a %s/b 2>&1", dir, dir, dir), 0, "%s after %s s: %s", verbs[i], when[k], text);
+			cr_expect_eq(sh("cat %s/code; cmp %s/a %s/b 2>&1", dir, dir, dir), 0, "%s after %s s: %s",
+				     verbs[i], when[k], text);
 			cr_expect_str_eq(text, "130\n", "%s after %s s: %s", verbs[i], when[k], text);
 			sh("cat %s/typescript", dir);
 			expect_off("\033[?1049h", "\033[?1049l", verbs[i]);
@@ -462,10 +576,15 @@ CLI_TEST(another_user_is_not_permitted)
 {
 	if (geteuid() != 0)
 		cr_skip_test("takes root");
-	cr_expect_eq(sh("cp build/shoal /tmp/shoal-test-$$ && chmod 755 /tmp/shoal-test-$$ && setpriv --reuid=65534 --clear-groups "
-			"/tmp/shoal-test-$$ tasks 2>&1; c=$?; rm /tmp/shoal-test-$$; exit $c"), 4, "%s", text);
-	cr_expect_eq(sh("chmod 755 %s; chmod 666 %s/s; cp build/shoal %s/shoal; setpriv --reuid=65534 --clear-groups %s/shoal "
-			"--socket %s/s tasks 2>&1", dir, dir, dir, dir, dir), 4, "%s", text);
+	cr_expect_eq(
+		sh("cp build/shoal /tmp/shoal-test-$$ && chmod 755 /tmp/shoal-test-$$ && setpriv --reuid=65534 --clear-groups "
+		   "/tmp/shoal-test-$$ tasks 2>&1; c=$?; rm /tmp/shoal-test-$$; exit $c"),
+		4, "%s", text);
+	cr_expect_eq(
+		sh("chmod 755 %s; chmod 666 %s/s; cp build/shoal %s/shoal; setpriv --reuid=65534 --clear-groups %s/shoal "
+		   "--socket %s/s tasks 2>&1",
+		   dir, dir, dir, dir, dir),
+		4, "%s", text);
 	expect_text("not permitted");
 }
 
@@ -478,7 +597,8 @@ CLI_TEST(without_descriptors_submissions_are_refused_and_what_was_accepted_ends)
 	expect_text("open files are allowed");
 	cr_expect_eq(sh("ulimit -n 128; build/shoal start --procs 2 2>&1"), 0, "%s", text);
 	sh("for i in $(seq 60); do (timeout 30 build/shoal run build/tests/modules/survive_ticks.so 30 1 >%s/$i.out 2>%s/$i.err; "
-	   "echo $? $(wc -l <%s/$i.out) >>%s/codes) & done; wait", dir, dir, dir, dir);
+	   "echo $? $(wc -l <%s/$i.out) >>%s/codes) & done; wait",
+	   dir, dir, dir, dir);
 	cr_expect_eq(sh("sort %s/codes | uniq -c", dir), 0);
 	/* All lines and its exit code, or refused before it began. */
 	cr_expect_eq(sh("grep -vc -e '^7 30$' -e '^125 0$' %s/codes", dir), 1, "%s", text);
@@ -500,14 +620,20 @@ CLI_TEST(a_reload_looks_at_files_afresh)
 CLI_TEST(an_installed_one_needs_nothing_of_the_tree)
 {
 	cr_expect_eq(sh("make -s install PREFIX=%s/p 2>&1", dir), 0, "%s", text);
-	sh("printf '#include <shoal.h>\\n#include <stdio.h>\\nint shoal_main(int c, char **v) { puts(v[1]); return 3; }\\n' >%s/j.c", dir);
+	sh("printf '#include <shoal.h>\\n#include <stdio.h>\\nint shoal_main(int c, char **v) { puts(v[1]); return 3; }\\n' >%s/j.c",
+	   dir);
 	cr_expect_eq(sh("cd %s && timeout 20 p/bin/shoal run j.c one 2>&1", dir), 3, "%s", text);
 	cr_expect_str_eq(text, "one\n");
-	cr_expect_eq(sh("cd %s && export PKG_CONFIG_PATH=$PWD/p/lib/pkgconfig && cc -shared -fPIC $(pkg-config --cflags shoal) "
-			"-o j.so j.c && timeout 20 p/bin/shoal run j.so two 2>&1", dir), 3, "%s", text);
+	cr_expect_eq(
+		sh("cd %s && export PKG_CONFIG_PATH=$PWD/p/lib/pkgconfig && cc -shared -fPIC $(pkg-config --cflags shoal) "
+		   "-o j.so j.c && timeout 20 p/bin/shoal run j.so two 2>&1",
+		   dir),
+		3, "%s", text);
 	/* The two programs alone, and no supervisor. */
-	cr_expect_eq(sh("cd %s && mkdir alone && cp p/bin/* alone && SHOAL_SOCKET=$PWD/none timeout 20 alone/shoal run j.c three 2>&1",
-			dir), 3, "%s", text);
+	cr_expect_eq(
+		sh("cd %s && mkdir alone && cp p/bin/* alone && SHOAL_SOCKET=$PWD/none timeout 20 alone/shoal run j.c three 2>&1",
+		   dir),
+		3, "%s", text);
 	cr_expect_str_eq(text, "three\n");
 	cr_expect_eq(sh("ls %s/p/share/man/man1/shoal.1 %s/p/share/man/man8/shoald.8 2>&1", dir, dir), 0, "%s", text);
 }

@@ -44,10 +44,11 @@ GO_TEST(a_handler_catches_faults_wherever_they_are)
 /* TestSpuriousWakeupsNeverHangSemasleep: signals a millisecond apart, to all workers. */
 GO_TEST(signals_do_not_keep_a_sleeper_asleep)
 {
-	cr_expect_eq(sh("pids=$(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); "
-			"(i=0; while [ $i -lt 1500 ]; do kill -URG $pids 2>/dev/null; i=$((i+1)); sleep 0.001; done) & "
-			"timeout 30 build/shoal run " MORE " naps 2>&1; code=$?; wait; exit $code"),
-		     0, "%s", text);
+	cr_expect_eq(
+		sh("pids=$(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); "
+		   "(i=0; while [ $i -lt 1500 ]; do kill -URG $pids 2>/dev/null; i=$((i+1)); sleep 0.001; done) & "
+		   "timeout 30 build/shoal run " MORE " naps 2>&1; code=$?; wait; exit $code"),
+		0, "%s", text);
 	cr_expect_lt(atoi(text), 2000, "%s", text);
 }
 
@@ -75,9 +76,10 @@ static long number(const char *key)
 
 static long ticks(void)
 {
-	cr_expect_eq(sh("for p in $(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); do "
-			"cat /proc/$p/stat 2>/dev/null; done | awk '{s += $14 + $15} END {print s}'"),
-		     0);
+	cr_expect_eq(
+		sh("for p in $(build/shoal workers --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*$' | grep -v '^0$'); do "
+		   "cat /proc/$p/stat 2>/dev/null; done | awk '{s += $14 + $15} END {print s}'"),
+		0);
 	return atol(text);
 }
 

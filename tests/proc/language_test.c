@@ -16,12 +16,30 @@ static void cases(const char *name)
 	cr_expect(strstr(text, "ok ") && !strstr(text, "FAIL") && !strstr(text, " lost"), "%s", text);
 }
 
-PROC_TEST(language_channels) { cases("chan"); }
-PROC_TEST(language_select) { cases("select"); }
-PROC_TEST(language_sync) { cases("sync"); }
-PROC_TEST(language_time) { cases("time"); }
-PROC_TEST(language_page) { cases("page"); }
-PROC_TEST(language_sched) { cases("sched"); }
+PROC_TEST(language_channels)
+{
+	cases("chan");
+}
+PROC_TEST(language_select)
+{
+	cases("select");
+}
+PROC_TEST(language_sync)
+{
+	cases("sync");
+}
+PROC_TEST(language_time)
+{
+	cases("time");
+}
+PROC_TEST(language_page)
+{
+	cases("page");
+}
+PROC_TEST(language_sched)
+{
+	cases("sched");
+}
 
 /* What was written before the end is there, a line that was begun as well. */
 PROC_TEST(language_ends)
@@ -31,14 +49,18 @@ PROC_TEST(language_ends)
 		int code;
 		const char *out;
 	} ends[] = {
-		{"root", 0, "no line feed\nthe others finish\n"}, {"return", 6, "no line feedhandler\n"},
-		{"exit", 7, "handler\nno line feed"}, {"_exit", 8, "no line feed"}, {"crash", 139, "no line feed"},
-		{"abort", 134, "no line feed"}, {"deadlock", 2, "no line feed"},
+		{"root", 0, "no line feed\nthe others finish\n"},
+		{"return", 6, "no line feedhandler\n"},
+		{"exit", 7, "handler\nno line feed"},
+		{"_exit", 8, "no line feed"},
+		{"crash", 139, "no line feed"},
+		{"abort", 134, "no line feed"},
+		{"deadlock", 2, "no line feed"},
 	};
 
 	for (unsigned i = 0; i < sizeof ends / sizeof *ends; i++) {
-		cr_expect_eq(sh("timeout 20 build/shoal run " MODULES "page_ends.so %s 2>%s/err", ends[i].how, dir), ends[i].code, "%s",
-			     ends[i].how);
+		cr_expect_eq(sh("timeout 20 build/shoal run " MODULES "page_ends.so %s 2>%s/err", ends[i].how, dir),
+			     ends[i].code, "%s", ends[i].how);
 		cr_expect_str_eq(text, ends[i].out, "%s: %s", ends[i].how, text);
 	}
 	cr_expect_eq(sh("head -1 %s/err", dir), 0);
@@ -72,7 +94,8 @@ static void cases_killed(const char *name)
 	setenv("SHOAL_DEBUG", "nodelay", 1);
 	start();
 	killer = start_killer();
-	cr_expect_eq(sh("timeout 50 build/shoal run --attempts 100 " MODULES "%s_cases.so killed 2>&1", name), 0, "%s", text);
+	cr_expect_eq(sh("timeout 50 build/shoal run --attempts 100 " MODULES "%s_cases.so killed 2>&1", name), 0, "%s",
+		     text);
 	cr_expect(strstr(text, "ok ") && !strstr(text, "FAIL"), "%s", text);
 	kill(killer, SIGKILL);
 	waitpid(killer, NULL, 0);
@@ -83,30 +106,68 @@ static void cases_killed(const char *name)
 
 #define KILLED_TEST(name, ...) Test(proc, name, .fini = stop, .timeout = 60)
 
-KILLED_TEST(language_channels_killed) { cases_killed("chan"); }
-KILLED_TEST(language_select_killed) { cases_killed("select"); }
-KILLED_TEST(language_sync_killed) { cases_killed("sync"); }
-KILLED_TEST(language_time_killed) { cases_killed("time"); }
-KILLED_TEST(language_sched_killed) { cases_killed("sched"); }
+KILLED_TEST(language_channels_killed)
+{
+	cases_killed("chan");
+}
+KILLED_TEST(language_select_killed)
+{
+	cases_killed("select");
+}
+KILLED_TEST(language_sync_killed)
+{
+	cases_killed("sync");
+}
+KILLED_TEST(language_time_killed)
+{
+	cases_killed("time");
+}
+KILLED_TEST(language_sched_killed)
+{
+	cases_killed("sched");
+}
 
 PROC_TEST(language_misuse_is_told)
 {
 	static const char *const how[][2] = {
-		{"unlock", "shoal_mutex_unlock"}, {"unlock-other", "shoal_mutex_unlock"}, {"rwunlock", "shoal_rwmutex_unlock"},
-		{"runlock", "shoal_rwmutex_runlock"}, {"cond", "shoal_cond_wait"}, {"wg", "shoal_wg_done"},
-		{"sem", "shoal_sem_release"}, {"free-twice", "shoal_chan_free"}, {"no-channel", "shoal_send"},
-		{"thread", "shoal_yield"}, {"foreign-send", "shoal_send"}, {"foreign-recv", "shoal_recv"},
-		{"foreign-go", "shoal_go"}, {"foreign-select", "shoal_select"}, {"foreign-mutex", "shoal_mutex_lock"},
-		{"stack:mutex_lock", "shoal_mutex_lock"}, {"stack:mutex_trylock", "shoal_mutex_trylock"},
-		{"stack:rwmutex_lock", "shoal_rwmutex_lock"}, {"stack:rwmutex_rlock", "shoal_rwmutex_rlock"},
-		{"stack:cond_signal", "shoal_cond_signal"}, {"stack:cond_broadcast", "shoal_cond_broadcast"},
-		{"stack:wg_wait", "shoal_wg_wait"}, {"stack:wg_done", "shoal_wg_done"},
-		{"stack:mutex_unlock", "shoal_mutex_unlock"}, {"stack:rwmutex_unlock", "shoal_rwmutex_unlock"},
-		{"stack:once_do", "shoal_once_do"}, {"stack:cond_wait", "shoal_cond_wait"},
-		{"stack:sem_acquire", "shoal_sem_acquire"}, {"stack:sem_release", "shoal_sem_release"},
-		{"stack:wg_add", "shoal_wg_add"}, {"stack:wg_go", "shoal_wg_go"}, {"wg-add", "shoal_wg_add"},
-		{"unlock-twice", "shoal_mutex_unlock"}, {"sem-acquire", "shoal_sem_acquire"}, {"select-op", "shoal_select"},
-		{"foreign-join", "shoal_join"}, {"foreign-wg_go", "shoal_wg_go"}, {"foreign-once", "shoal_once_do"},
+		{"unlock", "shoal_mutex_unlock"},
+		{"unlock-other", "shoal_mutex_unlock"},
+		{"rwunlock", "shoal_rwmutex_unlock"},
+		{"runlock", "shoal_rwmutex_runlock"},
+		{"cond", "shoal_cond_wait"},
+		{"wg", "shoal_wg_done"},
+		{"sem", "shoal_sem_release"},
+		{"free-twice", "shoal_chan_free"},
+		{"no-channel", "shoal_send"},
+		{"thread", "shoal_yield"},
+		{"foreign-send", "shoal_send"},
+		{"foreign-recv", "shoal_recv"},
+		{"foreign-go", "shoal_go"},
+		{"foreign-select", "shoal_select"},
+		{"foreign-mutex", "shoal_mutex_lock"},
+		{"stack:mutex_lock", "shoal_mutex_lock"},
+		{"stack:mutex_trylock", "shoal_mutex_trylock"},
+		{"stack:rwmutex_lock", "shoal_rwmutex_lock"},
+		{"stack:rwmutex_rlock", "shoal_rwmutex_rlock"},
+		{"stack:cond_signal", "shoal_cond_signal"},
+		{"stack:cond_broadcast", "shoal_cond_broadcast"},
+		{"stack:wg_wait", "shoal_wg_wait"},
+		{"stack:wg_done", "shoal_wg_done"},
+		{"stack:mutex_unlock", "shoal_mutex_unlock"},
+		{"stack:rwmutex_unlock", "shoal_rwmutex_unlock"},
+		{"stack:once_do", "shoal_once_do"},
+		{"stack:cond_wait", "shoal_cond_wait"},
+		{"stack:sem_acquire", "shoal_sem_acquire"},
+		{"stack:sem_release", "shoal_sem_release"},
+		{"stack:wg_add", "shoal_wg_add"},
+		{"stack:wg_go", "shoal_wg_go"},
+		{"wg-add", "shoal_wg_add"},
+		{"unlock-twice", "shoal_mutex_unlock"},
+		{"sem-acquire", "shoal_sem_acquire"},
+		{"select-op", "shoal_select"},
+		{"foreign-join", "shoal_join"},
+		{"foreign-wg_go", "shoal_wg_go"},
+		{"foreign-once", "shoal_once_do"},
 	};
 
 	char said[128];
@@ -115,14 +176,19 @@ PROC_TEST(language_misuse_is_told)
 	for (unsigned i = 0; i < sizeof how / sizeof *how; i++) {
 		/* Each under a name of its own: a module that crashes so often is quarantined by its content. */
 		sh("cp " MODULES "misuse.so %s/m%u.so; echo %u >>%s/m%u.so", dir, i, i, dir, i);
-		cr_expect_eq(sh("timeout 20 build/shoal run %s/m%u.so %s 2>&1", dir, i, how[i][0]), 134, "%s: %s", how[i][0], text);
+		cr_expect_eq(sh("timeout 20 build/shoal run %s/m%u.so %s 2>&1", dir, i, how[i][0]), 134, "%s: %s",
+			     how[i][0], text);
 		snprintf(said, sizeof said, "shoal: %s: ", how[i][1]); /* the call, and whose it was: number and name */
-		cr_expect(strstr(text, said) && (strstr(text, ", main)\n") || strstr(text, "in the worker of goroutine ")), "%s: %s",
-			  how[i][0], text);
-		cr_expect(strncmp(how[i][0], "stack:", 6) || strstr(text, "put it in a global or on the heap"), "%s", text);
+		cr_expect(strstr(text, said) &&
+				  (strstr(text, ", main)\n") || strstr(text, "in the worker of goroutine ")),
+			  "%s: %s", how[i][0], text);
+		cr_expect(strncmp(how[i][0], "stack:", 6) || strstr(text, "put it in a global or on the heap"), "%s",
+			  text);
 	}
 	cr_expect_eq(sh("echo '#include <shoal.h>\n__attribute__((constructor)) static void f(void) { shoal_yield(); } "
-			"int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1", dir, dir), 126);
+			"int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1",
+			dir, dir),
+		     126);
 	cr_expect(strstr(text, "shoal_yield: called outside a goroutine"), "%s", text);
 }
 
@@ -131,22 +197,30 @@ Test(proc, language_pages, .timeout = 60)
 {
 	int functions;
 
-	cr_assert_eq(sh("d=$(mktemp -d) && make -s install DESTDIR=$d PREFIX=/usr >/dev/null && echo $d"), 0, "%s", text);
+	cr_assert_eq(sh("d=$(mktemp -d) && make -s install DESTDIR=$d PREFIX=/usr >/dev/null && echo $d"), 0, "%s",
+		     text);
 	strcpy(dir, strtok(text, "\n"));
 	cr_expect_eq(sh("grep -c '^[a-zA-Z_].*[ *]shoal_[a-z_]*(.*;' core/shoal.h"), 0);
 	functions = atoi(text);
 	cr_expect_gt(functions, 40);
 	cr_expect_eq(sh("ls %s/usr/share/man/man3/shoal_*.3 | wc -l", dir), 0);
 	cr_expect_eq(atoi(text), functions);
-	cr_expect_eq(sh("cd %s/usr/share/man/man3 && grep -L '^.so ' shoal_*.3 | xargs grep -L '^.SH PARKING'", dir), 0);
+	cr_expect_eq(sh("cd %s/usr/share/man/man3 && grep -L '^.so ' shoal_*.3 | xargs grep -L '^.SH PARKING'", dir),
+		     0);
 	cr_expect_str_eq(text, "");
 	cr_expect_eq(sh("cd %s/usr/share/man/man3 && awk '/ .- / && length($0) > 160' *.3", dir), 0);
 	cr_expect_str_eq(text, "", "%s", text);
 	if (sh("command -v g++") == 0) /* the header is C++ as well */
-		cr_expect_eq(sh("echo '#include <shoal.h>\nint shoal_main(int, char **) { shoal_select(nullptr, 0, 0); shoal_exit(); }' | "
-				"g++ -Wall -Wextra -Werror -fsyntax-only -I%s/usr/include -x c++ - 2>&1", dir), 0, "%s", text);
+		cr_expect_eq(
+			sh("echo '#include <shoal.h>\nint shoal_main(int, char **) { shoal_select(nullptr, 0, 0); shoal_exit(); }' | "
+			   "g++ -Wall -Wextra -Werror -fsyntax-only -I%s/usr/include -x c++ - 2>&1",
+			   dir),
+			0, "%s", text);
 	if (sh("command -v groff") == 0) {
-		cr_expect_eq(sh("cd %s/usr/share/man && groff -man -ww -Tutf8 -rLL=80n man3/shoal_*.3 man1/*.1 man7/*.7 man8/*.8 2>&1 >/dev/null", dir), 0);
+		cr_expect_eq(
+			sh("cd %s/usr/share/man && groff -man -ww -Tutf8 -rLL=80n man3/shoal_*.3 man1/*.1 man7/*.7 man8/*.8 2>&1 >/dev/null",
+			   dir),
+			0);
 		cr_expect_str_eq(text, "", "%s", text);
 	}
 	sh("rm -rf %s", dir);
@@ -157,12 +231,17 @@ PROC_TEST(language_page_examples)
 {
 	int n = 0;
 
-	cr_expect_eq(sh("for f in tools/man/*.c; do timeout 20 build/shoal run $f >/dev/null || echo $f; "
-			"${CC:-cc} -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-unused-result -Werror -idirafter core -fsyntax-only $f; "
-			"done 2>&1"), 0);
+	cr_expect_eq(
+		sh("for f in tools/man/*.c; do timeout 20 build/shoal run $f >/dev/null || echo $f; "
+		   "${CC:-cc} -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-unused-result -Werror -idirafter core -fsyntax-only $f; "
+		   "done 2>&1"),
+		0);
 	cr_expect_str_eq(text, "", "%s", text);
-	cr_expect_eq(sh("mkdir %s/man3 && tools/man/man3 -v out=%s/man3 core/shoal.h && grep -l '^.SH EXAMPLES' %s/man3/*.3 | wc -l; "
-			"ls tools/man/*.c | wc -l", dir, dir, dir), 0);
+	cr_expect_eq(
+		sh("mkdir %s/man3 && tools/man/man3 -v out=%s/man3 core/shoal.h && grep -l '^.SH EXAMPLES' %s/man3/*.3 | wc -l; "
+		   "ls tools/man/*.c | wc -l",
+		   dir, dir, dir),
+		0);
 	for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n"))
 		n = n ? n == atoi(p) : atoi(p);
 	cr_expect_eq(n, 1, "examples of functions that have no page of their own");
@@ -173,13 +252,16 @@ PROC_TEST(language_gzipcat)
 {
 	const char *gz = "timeout 20 build/shoal run build/examples/gzipcat.so";
 
-	cr_assert_eq(sh("cd %s && seq 1 700000 >a && head -c 3000000 /dev/urandom >b && : >c && cat a b c >all", dir), 0);
-	cr_expect_eq(sh("%s %s/a %s/b %s/c >%s/p.gz && gzip -dc %s/p.gz | cmp - %s/all", gz, dir, dir, dir, dir, dir, dir), 0, "%s",
-		     text);
+	cr_assert_eq(sh("cd %s && seq 1 700000 >a && head -c 3000000 /dev/urandom >b && : >c && cat a b c >all", dir),
+		     0);
+	cr_expect_eq(
+		sh("%s %s/a %s/b %s/c >%s/p.gz && gzip -dc %s/p.gz | cmp - %s/all", gz, dir, dir, dir, dir, dir, dir),
+		0, "%s", text);
 	cr_expect_eq(sh("cd %s && gzip -c a >1.gz && gzip -9c b >2.gz && gzip -c c >3.gz", dir), 0);
 	cr_expect_eq(sh("%s -d %s/1.gz %s/2.gz %s/3.gz | cmp - %s/all", gz, dir, dir, dir, dir), 0, "%s", text);
 	cr_expect_eq(sh("%s -d %s/p.gz | cmp - %s/all", gz, dir, dir), 0, "%s", text);
-	cr_expect_eq(sh("head -c 100000 %s/1.gz >%s/cut.gz; %s -d %s/cut.gz 2>&1 >/dev/null", dir, dir, gz, dir), 1, "%s", text);
+	cr_expect_eq(sh("head -c 100000 %s/1.gz >%s/cut.gz; %s -d %s/cut.gz 2>&1 >/dev/null", dir, dir, gz, dir), 1,
+		     "%s", text);
 	cr_expect_not_null(strstr(text, "damaged"), "%s", text);
 	cr_expect_eq(sh("%s -d %s/a 2>&1 >/dev/null", gz, dir), 1, "%s", text);
 	cr_expect_eq(sh("%s %s/nothing 2>&1", gz, dir), 1, "%s", text);
@@ -211,9 +293,13 @@ PROC_TEST(language_cancel_leaves_a_second)
 	from = seconds();
 	cr_expect_eq(sh("timeout 20 build/shoal run --timeout 100ms %s/s.c x 2>/dev/null", dir), 124, "%s", text);
 	cr_expect(seconds() - from > 1.0 && seconds() - from < 3.0, "%f", seconds() - from);
-	cr_expect_eq(sh("id=$(build/shoal submit %s/s.c); sleep 0.1; build/shoal cancel $id; build/shoal wait $id", dir), 130);
+	cr_expect_eq(
+		sh("id=$(build/shoal submit %s/s.c); sleep 0.1; build/shoal cancel $id; build/shoal wait $id", dir),
+		130);
 	/* The first interrupt asks, the second ends. */
-	cr_expect_eq(sh("build/shoal run %s/s.c x & p=$!; sleep 0.3; kill -TERM $p; sleep 0.2; kill -TERM $p; wait $p", dir), 130);
+	cr_expect_eq(
+		sh("build/shoal run %s/s.c x & p=$!; sleep 0.3; kill -TERM $p; sleep 0.2; kill -TERM $p; wait $p", dir),
+		130);
 	cr_expect_eq(sh("sleep 0.3; build/shoal tasks --json"), 0);
 	cr_expect_null(strstr(text, "\"running\""), "%s", text);
 }

@@ -16,7 +16,8 @@
 
 static void runs(const char *module, const char *what)
 {
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/%s.so %s 2>&1", module, what), 0, "%s: %s", what, text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/%s.so %s 2>&1", module, what), 0, "%s: %s",
+		     what, text);
 	cr_expect_str_eq(text, "ok\n", "%s: %s", what, text);
 }
 
@@ -46,7 +47,8 @@ NET_TEST(calls_that_block_are_cancelled)
 	runs("net_cancel", "all 3");
 	sh("mkfifo %s/fifo; cat >%s/b.c <<'E'\n#include <shoal.h>\n#include <fcntl.h>\n#include <stddef.h>\n"
 	   "static void f(void *a) { for (;;) open(a, O_RDONLY); }\n"
-	   "int shoal_main(int c, char **v) { shoal_go(f, v[1], 100); shoal_sleep(10000000); return 0; }\nE", dir, dir);
+	   "int shoal_main(int c, char **v) { shoal_go(f, v[1], 100); shoal_sleep(10000000); return 0; }\nE",
+	   dir, dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/b.c %s/fifo 2>&1", dir, dir), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
@@ -68,7 +70,8 @@ NET_TEST(streams_have_one_user_at_a_time)
 
 NET_TEST(corners)
 {
-	static const char *const cases[] = {"flags", "shutdown", "connect", "rights", "poll", "copies", "language", "fifo"};
+	static const char *const cases[] = {"flags", "shutdown", "connect",  "rights",
+					    "poll",  "copies",	 "language", "fifo"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_more", cases[i]);
@@ -76,17 +79,21 @@ NET_TEST(corners)
 
 NET_TEST(locks_of_pthreads_park)
 {
-	static const char *const cases[] = {"mutex", "cond", "rwlock", "barrier", "once", "sem", "c11", "own", "own", "own", "thread", "exit", "statics"};
+	static const char *const cases[] = {"mutex", "cond", "rwlock", "barrier", "once", "sem",    "c11",
+					    "own",   "own",  "own",    "thread",  "exit", "statics"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_locks", cases[i]);
 	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_locks.so deadlock 2>&1"), 2, "%s", text);
-	cr_expect(strstr(text, "all goroutines are asleep") && strstr(text, "[pthread lock]") && strstr(text, "[sem_wait]"), "%s", text);
+	cr_expect(strstr(text, "all goroutines are asleep") && strstr(text, "[pthread lock]") &&
+			  strstr(text, "[sem_wait]"),
+		  "%s", text);
 }
 
 NET_TEST(seldom_heard_of)
 {
-	static const char *const cases[] = {"sigwait", "timer", "sysv", "mq", "files", "programs", "limits", "names", "iconv"};
+	static const char *const cases[] = {"sigwait",	"timer",  "sysv",  "mq",   "files",
+					    "programs", "limits", "names", "iconv"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_calls", cases[i]);
@@ -96,9 +103,11 @@ NET_TEST(seldom_heard_of)
 	for (int i = 0; i < 3; i++) {
 		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so err 2>&1"), 3, "%s", text);
 		cr_expect_str_eq(text, "net_calls.so: what: Success\n");
-		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so error 2>&1"), 4, "%s", text);
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so error 2>&1"), 4, "%s",
+			     text);
 		cr_expect_not_null(strstr(text, "net_calls.so: what 7: No such file or directory\n"), "%s", text);
-		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so _Exit 2>&1"), 5, "%s", text);
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so _Exit 2>&1"), 5, "%s",
+			     text);
 	}
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
@@ -110,8 +119,11 @@ NET_TEST(lookups_are_cancelled)
 	if (sh("unshare -rmn true 2>&1"))
 		return;
 	sh("echo nameserver 127.0.0.1 >%s/resolv.conf", dir);
-	cr_expect_eq(sh("timeout 30 unshare -rmn sh -c 'ip link set lo up && mount --bind %s/resolv.conf /etc/resolv.conf && "
-			"build/shoal run --socket %s/alone build/tests/modules/net_calls.so silent' 2>&1", dir, dir), 0, "%s", text);
+	cr_expect_eq(
+		sh("timeout 30 unshare -rmn sh -c 'ip link set lo up && mount --bind %s/resolv.conf /etc/resolv.conf && "
+		   "build/shoal run --socket %s/alone build/tests/modules/net_calls.so silent' 2>&1",
+		   dir, dir),
+		0, "%s", text);
 	cr_expect_str_eq(text, "ok\n");
 }
 
@@ -126,7 +138,8 @@ NET_TEST(signals_and_locks_of_a_process)
 	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so term 2>&1"), 128 + SIGTERM);
 	cr_expect_not_null(strstr(text, "crashed: SIGTERM"), "%s", text);
 	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so alarm 2>&1"), 128 + SIGALRM);
-	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_signal.so segv 2>&1"), 128 + SIGSEGV, "%s", text);
+	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_signal.so segv 2>&1"), 128 + SIGSEGV, "%s",
+		     text);
 }
 
 /* Exceptions and statics on goroutines that move; sources that ask for <sched.h>. */
@@ -150,9 +163,12 @@ NET_TEST(modules_of_cplusplus)
 	   "if (e.what() != std::string(\"deep\") || one().v != 7) std::puts(\"wrong\"); } }\n"
 	   "extern \"C\" int shoal_main(int, char **) { for (int i = 0; i < 20; i++) shoal_wg_go(&wg, f, nullptr, 0); "
 	   "shoal_wg_wait(&wg); tm_.lock(); for (int i = 0; i < 20; i++) shoal_wg_go(&wg, g, nullptr, 0); shoal_wg_wait(&wg); "
-	   "std::printf(\"%%d %%d\\n\", made, tries); return 0; }\nE", dir);
-	cr_assert_eq(sh("g++ -shared -fPIC -O2 -idirafter core -fstack-protector-all -fstack-clash-protection -o %s/m.so %s/m.cc 2>&1",
-			dir, dir), 0, "%s", text);
+	   "std::printf(\"%%d %%d\\n\", made, tries); return 0; }\nE",
+	   dir);
+	cr_assert_eq(
+		sh("g++ -shared -fPIC -O2 -idirafter core -fstack-protector-all -fstack-clash-protection -o %s/m.so %s/m.cc 2>&1",
+		   dir, dir),
+		0, "%s", text);
 	for (int i = 0; i < 5; i++) {
 		cr_expect_eq(sh("timeout 20 build/shoal run %s/m.so 2>&1", dir), 0, "%s", text);
 		cr_expect_str_eq(text, "1 2\n");
@@ -161,7 +177,8 @@ NET_TEST(modules_of_cplusplus)
 
 NET_TEST(calls_on_descriptors_park)
 {
-	static const char *const cases[] = {"pipe", "much", "nonblock", "close", "readers", "timeout", "poll", "others", "tcp", "udp"};
+	static const char *const cases[] = {"pipe",    "much", "nonblock", "close", "readers",
+					    "timeout", "poll", "others",   "tcp",   "udp"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		runs("net_basic", cases[i]);
@@ -181,7 +198,8 @@ static _Atomic int over;
 
 static int connect_to(int port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval tv = {5, 0};
 	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -271,7 +289,8 @@ static size_t exchange(int port, const char *request, size_t n)
 	cr_assert_geq(s, 0);
 	while (k < n && (r = send(s, request + k, n - k, MSG_NOSIGNAL)) > 0)
 		k += (size_t)r;
-	while ((r = recv(s, text + (got < sizeof text - 1 ? got : sizeof text - 2), got < sizeof text - 1 ? sizeof text - 1 - got : 1, 0)) > 0)
+	while ((r = recv(s, text + (got < sizeof text - 1 ? got : sizeof text - 2),
+			 got < sizeof text - 1 ? sizeof text - 1 - got : 1, 0)) > 0)
 		got += (size_t)r;
 	text[got < sizeof text - 1 ? got : sizeof text - 1] = 0;
 	close(s);
@@ -296,11 +315,13 @@ NET_TEST(requests_of_all_kinds)
 	} cases[] = {
 		{"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Hello, world\n"},
 		{"GET / HTTP/1.0\r\n\r\n", "200 OK", "Hello, world\n"},
-		{"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Content-Length: 13\r\nConnection: close\r\n\r\n"},
+		{"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK",
+		 "Content-Length: 13\r\nConnection: close\r\n\r\n"},
 		{"HEAD /static HTTP/1.1\r\nConnection: close\r\n\r\n", "200 OK", "Connection: close\r\n\r\n"},
 		{"GET /../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
 		{"GET /static/../../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
-		{"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..", "501 Not Implemented", "all we know\n"},
+		{"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..", "501 Not Implemented",
+		 "all we know\n"},
 		{"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /", "200 OK", "Hello, world\n"},
 		{"GET HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
 		{"rubbish\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
@@ -314,7 +335,8 @@ NET_TEST(requests_of_all_kinds)
 
 		exchange(port, cases[i].request, strlen(cases[i].request));
 		cr_expect(!strncmp(text + 9, cases[i].status, strlen(cases[i].status)) && count_of("HTTP/1.1 ") == 1 &&
-			  strlen(text) > end && !strcmp(text + strlen(text) - end, cases[i].ends), "%s: %s", cases[i].request, text);
+				  strlen(text) > end && !strcmp(text + strlen(text) - end, cases[i].ends),
+			  "%s: %s", cases[i].request, text);
 	}
 	memset(much, 'a', sizeof much);
 	memcpy(much, "GET / HTTP/1.1\r\nX: ", 19);
@@ -327,7 +349,11 @@ NET_TEST(requests_of_all_kinds)
 	n += sprintf(much + n, "GET /x HTTP/1.0\r\n\r\n");
 	cr_expect_eq(exchange(port, much, (size_t)n), 500 * 78 + 104, "%zu", strlen(text));
 	for (int i = 0; i < 100; i++) /* half a request, and gone */
-		close(({ int s = connect_to(port); send(s, "GET / HT", 8, MSG_NOSIGNAL); s; }));
+		close(({
+			int s = connect_to(port);
+			send(s, "GET / HT", 8, MSG_NOSIGNAL);
+			s;
+		}));
 	exchange(port, "GET / HTTP/1.0\r\n\r\n", 18);
 	cr_expect_not_null(strstr(text, "200 OK"), "%s", text);
 	cr_expect_eq(sh("build/shoal check"), 0, "%s", text);
@@ -337,7 +363,8 @@ static unsigned kill_a_worker(unsigned which)
 {
 	int pid;
 
-	sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | sed -n %up", which % 2 + 1);
+	sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | sed -n %up",
+	   which % 2 + 1);
 	pid = atoi(text);
 	return pid > 1 && kill(pid, SIGKILL) == 0;
 }
@@ -387,7 +414,8 @@ Test(net, connections_outlive_the_worker_that_accepted_them, .init = start_nodel
 		lost += c[i].lost;
 		least = c[i].answers < least ? c[i].answers : least;
 	}
-	fprintf(stderr, "connections: %u workers killed, %u connections lost, at least %u answers on each\n", kills, lost, least);
+	fprintf(stderr, "connections: %u workers killed, %u connections lost, at least %u answers on each\n", kills,
+		lost, least);
 	cr_expect_gt(kills, KILLS / 2);
 	cr_expect_leq(lost, kills, "%u lost, %u workers killed: more than what ran there", lost, kills);
 	cr_expect_gt(least, 10);
@@ -407,7 +435,8 @@ NET_TEST(idle_connections_notice_nothing)
 		for (int i = 0; i < 100; i++) { /* who has answered is on its way to the next read */
 			usleep(20000);
 			cr_assert_eq(sh("build/shoal ps --json"), 0);
-			if (!strstr(text, "\"running\"") && !strstr(text, "\"runnable\"") && !strstr(text, "\"syscall\""))
+			if (!strstr(text, "\"running\"") && !strstr(text, "\"runnable\"") &&
+			    !strstr(text, "\"syscall\""))
 				break;
 		}
 		cr_expect(kill_a_worker(round));
@@ -443,8 +472,9 @@ NET_TEST(an_idle_runtime_uses_no_cpu)
 {
 	long before = 0, after = 0;
 	int port = start_server(""), s = connect_to(port);
-	const char *all = "s=$(cat $SHOAL_SOCKET.lock); for p in $s $(cat /proc/$s/task/*/children); do cat /proc/$p/stat; done | "
-			  "awk '{ n += $14 + $15 } END { print n }'";
+	const char *all =
+		"s=$(cat $SHOAL_SOCKET.lock); for p in $s $(cat /proc/$s/task/*/children); do cat /proc/$p/stat; done | "
+		"awk '{ n += $14 + $15 } END { print n }'";
 
 	cr_expect_eq(ask(s, "/"), 200);
 	usleep(500000);

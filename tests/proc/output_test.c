@@ -18,7 +18,8 @@ static void start_with_points(void)
 	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
 	cr_assert_not_null(mkdtemp(dir));
 	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
-	sh("build/kill/shoald >%s/log 2>&1 & for i in $(seq 100); do build/shoal info >%s/info 2>&1 && break; sleep 0.02; done", dir, dir);
+	sh("build/kill/shoald >%s/log 2>&1 & for i in $(seq 100); do build/shoal info >%s/info 2>&1 && break; sleep 0.02; done",
+	   dir, dir);
 }
 
 /* The supervisor's answer is in text. */
@@ -62,9 +63,11 @@ Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_point
 		if (strstr(at + 1, request)) /* the last mention of each */
 			continue;
 		for (size_t i = 0; i < sizeof hits / sizeof *hits; i++) {
-			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", name, hits[i]);
+			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", name,
+				 hits[i]);
 			ask(request);
-			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s, hit %d: %s", name, hits[i], text);
+			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s, hit %d: %s",
+				     name, hits[i], text);
 			tried++;
 		}
 	}
@@ -77,18 +80,21 @@ Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_point
 /* A write that a death cut short is completed: the repair's own points, after a death in the middle of a write. */
 Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = 60)
 {
-	static const char *const then[] = {"output.repair.written", "output.consumed", "output.finished", "output.mended",
-					   "output.part.kept", "output.write.done", "output.part.dropped"};
+	static const char *const then[] = {"output.repair.written", "output.consumed",	"output.finished",
+					   "output.mended",	    "output.part.kept", "output.write.done",
+					   "output.part.dropped"};
 	char request[200];
 	int kills;
 
 	for (size_t i = 0; i < sizeof then / sizeof *then; i++)
 		for (int hit = 3; hit < 30; hit += 13) {
-			snprintf(request, sizeof request,
-				 "{\"verb\":\"kill\",\"point\":\"output.write.%s\",\"hit\":%d,\"then\":\"%s\",\"then_hit\":1}\n",
-				 hit % 2 ? "noted" : "done", hit, then[i]);
+			snprintf(
+				request, sizeof request,
+				"{\"verb\":\"kill\",\"point\":\"output.write.%s\",\"hit\":%d,\"then\":\"%s\",\"then_hit\":1}\n",
+				hit % 2 ? "noted" : "done", hit, then[i]);
 			ask(request);
-			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s: %s", then[i], text);
+			cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s: %s", then[i],
+				     text);
 		}
 	kills = kills_done();
 	fprintf(stderr, "output: %d kills, of them the medic's\n", kills);
@@ -106,7 +112,8 @@ Test(output, is_there_once_whenever_workers_are_killed, .init = start_without_de
 	int deaths = 0, runs = 0;
 
 	sh("(while [ ! -e %s/enough ]; do for p in $(build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' "
-	   "| head -3); do [ $p -gt 1 ] && kill -9 $p; sleep 0.003; done; done) >/dev/null 2>&1 &", dir);
+	   "| head -3); do [ $p -gt 1 ] && kill -9 $p; sleep 0.003; done; done) >/dev/null 2>&1 &",
+	   dir);
 	for (; deaths < 60 && runs < 1000; runs++) {
 		cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s", text);
 		sh("build/shoal stats --json | tr ',' '\\n' | sed -n 's/.*\"worker_deaths\": //p'");
@@ -120,10 +127,12 @@ Test(output, is_there_once_whenever_workers_are_killed, .init = start_without_de
 /* The root dies between its last write and its end, and starts again. */
 Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_points, .fini = stop, .timeout = 60)
 {
-	static const char *const point[] = {"output.append.copied", "output.append.counted", "output.write.described", "output.write.noted",
-					    "output.write.done", "output.consumed", "output.finished", "task.end.verdict", "task.end.how",
+	static const char *const point[] = {"output.append.copied", "output.append.counted", "output.write.described",
+					    "output.write.noted",   "output.write.done",     "output.consumed",
+					    "output.finished",	    "task.end.verdict",	     "task.end.how",
 					    "task.end.ending"};
-	static const char run[] = "timeout 20 build/shoal run --attempts 100 build/examples/wordfreq.so -n 500 shm 2>&1";
+	static const char run[] =
+		"timeout 20 build/shoal run --attempts 100 build/examples/wordfreq.so -n 500 shm 2>&1";
 	char request[160], *calm;
 	int kills;
 
@@ -131,7 +140,8 @@ Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_poi
 	calm = strdup(text);
 	for (size_t i = 0; i < sizeof point / sizeof *point; i++)
 		for (int hit = 1; hit < 4; hit++) {
-			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", point[i], hit);
+			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", point[i],
+				 hit);
 			ask(request);
 			cr_expect_eq(sh("%s", run), 0, "%s, hit %d", point[i], hit);
 			cr_expect_str_eq(text, calm, "%s, hit %d: %.100s", point[i], hit, text);

@@ -39,7 +39,8 @@ PROC_TEST(globals_and_heap_are_one_for_all_workers)
 
 PROC_TEST(two_tasks_of_one_module_have_their_own_globals)
 {
-	cr_expect_eq(sh("for i in 1 2 3; do build/shoal submit build/tests/modules/globals.so; done 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("for i in 1 2 3; do build/shoal submit build/tests/modules/globals.so; done 2>&1"), 0, "%s",
+		     text);
 	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2 3 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/globals.so 2>&1"), 0, "%s", text);
 }
@@ -93,13 +94,18 @@ PROC_TEST(what_cannot_be_loaded_is_told)
 	cr_expect_eq(sh("build/shoal run /etc/passwd 2>&1"), 126, "%s", text);
 	cr_expect_eq(sh("build/shoal run /tmp 2>&1"), 126, "%s", text);
 	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
-	cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; build/shoal run %s/bad.c 2>&1", dir, dir),
+	cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; build/shoal run %s/bad.c 2>&1",
+			dir, dir),
 		     126, "%s", text);
 	cr_expect_not_null(strstr(text, "bad.c:1"), "%s", text);
-	cr_expect_eq(sh("echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' >%s/u.c; build/shoal run %s/u.c 2>&1",
-			dir, dir), 126, "%s", text);
-	cr_expect_eq(sh("echo '__attribute__((constructor)) static void f(void) { __builtin_trap(); } int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1",
-			dir, dir), 126, "%s", text);
+	cr_expect_eq(
+		sh("echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' >%s/u.c; build/shoal run %s/u.c 2>&1",
+		   dir, dir),
+		126, "%s", text);
+	cr_expect_eq(
+		sh("echo '__attribute__((constructor)) static void f(void) { __builtin_trap(); } int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1",
+		   dir, dir),
+		126, "%s", text);
 	cr_expect_eq(sh("build/shoal start 2>&1"), 1, "%s", text); /* one runs already */
 	cr_expect_eq(sh("build/shoal wait 999 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal nonsense 2>&1"), 2, "%s", text);

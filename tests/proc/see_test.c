@@ -63,15 +63,17 @@ PROC_TEST(a_deadlock_is_told_at_once)
 			cr_expect_eq(sh("build/shoal submit build/tests/modules/%s 2>&1", busy[i]), 0, "%s", text);
 		for (unsigned k = 0; k < 9; k++) {
 			usleep(30000 * k); /* the medic's rounds are to be met at different moments */
-			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead_at >%s/at 2>&1", dir), 2);
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead_at >%s/at 2>&1",
+					dir),
+				     2);
 			sh("sed -n 's/^asleep at //p' %s/at; date +%%s%%3N -r %s/at", dir, dir);
 			ms[k] = atol(strchr(text, '\n')) - atol(text);
 			cr_expect(ms[k] > -5 && ms[k] < 20000, "%s", text);
 			for (unsigned j = k; j && ms[j] < ms[j - 1]; j--)
 				best = ms[j], ms[j] = ms[j - 1], ms[j - 1] = best;
 		}
-		fprintf(stderr, "deadlock told and task ended after %ld ms (median), %ld at most, beside: %s\n", ms[4], ms[8],
-			*busy[i] ? busy[i] : "nothing");
+		fprintf(stderr, "deadlock told and task ended after %ld ms (median), %ld at most, beside: %s\n", ms[4],
+			ms[8], *busy[i] ? busy[i] : "nothing");
 		cr_expect_lt(ms[4], 500, "%ld ms, beside: %s", ms[4], busy[i]);
 		sh("build/shoal cancel 10 2>/dev/null; build/shoal cancel 20 2>/dev/null");
 	}
@@ -88,11 +90,22 @@ static bool has_change(const char *from, const char *to, const char *why)
 /* Each transition of core/LIFE_OF_A_G.md that can be brought about from outside, in one life. */
 PROC_TEST(one_that_went_through_everything)
 {
-	static const char *const changes[][3] = {{"dead", "runnable", ""}, {"runnable", "running", ""}, {"running", "runnable", ""},
-		{"running", "waiting", "sleep"}, {"running", "waiting", "chan receive"}, {"running", "waiting", "select"},
-		{"running", "waiting", "sync.Mutex.Lock"}, {"running", "waiting", "IO wait"}, {"waiting", "runnable", ""},
-		{"running", "syscall", ""}, {"syscall", "running", ""}, {"running", "copystack", ""}, {"copystack", "running", ""},
-		{"running", "runnable", "preempted"}, {"running", "preempted", ""}, {"preempted", "waiting", "preempted"}};
+	static const char *const changes[][3] = {{"dead", "runnable", ""},
+						 {"runnable", "running", ""},
+						 {"running", "runnable", ""},
+						 {"running", "waiting", "sleep"},
+						 {"running", "waiting", "chan receive"},
+						 {"running", "waiting", "select"},
+						 {"running", "waiting", "sync.Mutex.Lock"},
+						 {"running", "waiting", "IO wait"},
+						 {"waiting", "runnable", ""},
+						 {"running", "syscall", ""},
+						 {"syscall", "running", ""},
+						 {"running", "copystack", ""},
+						 {"copystack", "running", ""},
+						 {"running", "runnable", "preempted"},
+						 {"running", "preempted", ""},
+						 {"preempted", "waiting", "preempted"}};
 	unsigned long gid = 0;
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so all %s/end 2>&1", dir), 0, "%s", text);
@@ -110,8 +123,8 @@ PROC_TEST(one_that_went_through_everything)
 	cr_expect_eq(sh("build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal life %lu --json", gid), 0, "%s", text);
 	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
-		cr_expect(has_change(changes[i][0], changes[i][1], changes[i][2]), "no %s -> %s (%s): %s", changes[i][0], changes[i][1],
-			  changes[i][2], text);
+		cr_expect(has_change(changes[i][0], changes[i][1], changes[i][2]), "no %s -> %s (%s): %s",
+			  changes[i][0], changes[i][1], changes[i][2], text);
 	cr_expect(has_change("running", "dead", "done"), "%s", text);
 	cr_expect_not_null(strstr(text, "\"whole\": true"), "%s", text);
 	cr_expect_geq(number_of(text, "migrations"), 1, "%s", text);
@@ -123,9 +136,25 @@ PROC_TEST(one_that_went_through_everything)
 
 PROC_TEST(every_wait_reason_is_seen)
 {
-	static const char *const reasons[] = {"IO wait", "sleep", "chan receive (nil chan)", "chan send (nil chan)", "select (no cases)",
-		"select", "chan receive", "chan send", "sync.Cond.Wait", "sync.Mutex.Lock", "sync.RWMutex.RLock", "sync.RWMutex.Lock",
-		"sync.WaitGroup.Wait", "semacquire", "join", "pthread lock", "pthread_cond_wait", "sem_wait", "signal"};
+	static const char *const reasons[] = {"IO wait",
+					      "sleep",
+					      "chan receive (nil chan)",
+					      "chan send (nil chan)",
+					      "select (no cases)",
+					      "select",
+					      "chan receive",
+					      "chan send",
+					      "sync.Cond.Wait",
+					      "sync.Mutex.Lock",
+					      "sync.RWMutex.RLock",
+					      "sync.RWMutex.Lock",
+					      "sync.WaitGroup.Wait",
+					      "semacquire",
+					      "join",
+					      "pthread lock",
+					      "pthread_cond_wait",
+					      "sem_wait",
+					      "signal"};
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1"), 0, "%s", text);
 	usleep(500000);
@@ -172,8 +201,11 @@ PROC_TEST(dumps_agree_with_counts)
 	}
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so crowd 200 20000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 20; i++) {
-		cr_expect_eq(sh("build/shoal dump --json | tr '{' '\\n' | grep -o '\"gid\": [0-9]*' >%s/gids; sort %s/gids | uniq -d; "
-				"[ $(wc -l <%s/gids) -ge 301 ]", dir, dir, dir), 0, "%s", text);
+		cr_expect_eq(
+			sh("build/shoal dump --json | tr '{' '\\n' | grep -o '\"gid\": [0-9]*' >%s/gids; sort %s/gids | uniq -d; "
+			   "[ $(wc -l <%s/gids) -ge 301 ]",
+			   dir, dir, dir),
+			0, "%s", text);
 		cr_expect_str_empty(text, "twice in one dump: %s", text);
 	}
 	cr_expect_eq(sh("build/shoal cancel 1 2 && timeout 20 build/shoal wait 1"), 130, "%s", text);
@@ -211,7 +243,8 @@ PROC_TEST(more_blocking_calls_than_workers)
 {
 	unsigned inside, outside;
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 150 50000 %s/over 2>&1", dir), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 150 50000 %s/over 2>&1", dir), 0,
+		     "%s", text);
 	for (int i = 0; i < 400; i++) {
 		usleep(50000);
 		sh("build/shoal logs 1");
@@ -222,12 +255,14 @@ PROC_TEST(more_blocking_calls_than_workers)
 	/* Channels, timers, sleepers and other calls, of other tasks, while all that can be are in calls. */
 	for (int i = 0; i < 3; i++) {
 		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 2 2>&1 | wc -l"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 2 2>&1 | wc -l"), 0,
+			     "%s", text);
 		cr_expect_eq(atoi(text), 20, "%s", text);
 		cr_expect_eq(sh("build/shoal ps --json"), 0);
 		inside = count("\"status\": \"syscall\"");
 		outside = count("\"wait_reason\": \"syscall turn\"");
-		cr_expect(inside <= 60 && inside + outside >= 148, "%u in calls, %u wait for their turn", inside, outside);
+		cr_expect(inside <= 60 && inside + outside >= 148, "%u in calls, %u wait for their turn", inside,
+			  outside);
 	}
 	cr_expect_geq(inside, 52u);
 	cr_expect_geq(outside, 80u);
@@ -235,7 +270,8 @@ PROC_TEST(more_blocking_calls_than_workers)
 	/* One after the other, and all. */
 	sh("touch %s/over", dir);
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal check"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal check"), 0, "%s",
+		     text);
 }
 
 /* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
@@ -243,8 +279,10 @@ PROC_TEST(dead_goroutines_are_used_again)
 {
 	unsigned long highest = 0;
 
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s",
+		     text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s",
+		     text);
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 900 2000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	cr_expect_eq(sh("build/shoal ps --json"), 0);
@@ -292,8 +330,10 @@ PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
 {
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 60000 2>&1"), 0, "%s", text);
 	usleep(300000);
-	cr_expect_eq(sh("kill -QUIT $(build/shoal info --json | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); sleep 0.5; cat %s/*.log", dir),
-		     0, "%s", text);
+	cr_expect_eq(
+		sh("kill -QUIT $(build/shoal info --json | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); sleep 0.5; cat %s/*.log",
+		   dir),
+		0, "%s", text);
 	cr_expect_not_null(strstr(text, "P0: status="), "%s", text);
 	cr_expect_not_null(strstr(text, "M1: "), "%s", text);
 	cr_expect_not_null(strstr(text, "G2: status=4(chan receive)"), "%s", text);
@@ -309,8 +349,11 @@ PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)
 	for (unsigned way = 0; way < 5; way++) {
 		char header[64];
 
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead 3 %u 2>&1 >%s/out", way, dir), 2, "%s", text);
-		cr_expect_eq(strncmp(text, "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ", 62), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead 3 %u 2>&1 >%s/out", way,
+				dir),
+			     2, "%s", text);
+		cr_expect_eq(strncmp(text, "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ", 62), 0,
+			     "%s", text);
 		snprintf(header, sizeof header, " [%s]:\n", why[way]);
 		cr_expect_eq(count(header), 4u, "%s", text);
 		cr_expect_geq(count("(...)\n\t"), 3u, "%s", text);
@@ -388,7 +431,10 @@ PROC_TEST(the_number_of_ps_is_changed_while_goroutines_run)
 
 PROC_TEST(the_default_number_of_ps_follows_affinity)
 {
-	cr_expect_eq(sh("export SHOAL_SOCKET=%s/one; taskset -c 0 build/shoal start 2>&1 && build/shoal procs && build/shoal stop", dir), 0, "%s", text);
+	cr_expect_eq(
+		sh("export SHOAL_SOCKET=%s/one; taskset -c 0 build/shoal start 2>&1 && build/shoal procs && build/shoal stop",
+		   dir),
+		0, "%s", text);
 	cr_expect_not_null(strstr(text, "\n1\n"), "%s", text);
 }
 
@@ -421,11 +467,13 @@ PROC_TEST(what_the_machine_allows_is_followed_until_a_number_is_set_by_hand)
 	cr_expect_eq(procs_within(1, 3), 3);
 	/* Nor if it was given at the start, or a goroutine asks for the number that there is. */
 	for (int way = 0; way < 3; way++) {
-		static const char *const how[] = {"SHOAL_PROCS=2 build/shoal start", "build/shoal start --procs 2", "build/shoal start"};
+		static const char *const how[] = {"SHOAL_PROCS=2 build/shoal start", "build/shoal start --procs 2",
+						  "build/shoal start"};
 
 		cr_expect_eq(sh("build/shoal stop --now && %s 2>&1", how[way]), 0, "%s", text);
 		if (way == 2)
-			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so procs 0 2>&1"), 0, "%s", text);
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so procs 0 2>&1"), 0,
+				     "%s", text);
 		cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 1 60000 2>&1"), 0, "%s", text);
 		cr_expect_eq(sh("taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
 		sleep(3);
@@ -455,7 +503,9 @@ PROC_TEST(a_trace_has_a_slice_for_each_run_and_an_arrow_for_each_wake)
 	unsigned runs, wakes, arrivals;
 
 	cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/many.so 200 300) >%s/id & "
-			"build/shoal trace --seconds 1.2 -o %s/t.json 2>&1; cat %s/t.json", dir, dir, dir), 0, "%s", text);
+			"build/shoal trace --seconds 1.2 -o %s/t.json 2>&1; cat %s/t.json",
+			dir, dir, dir),
+		     0, "%s", text);
 	cr_expect_eq(strncmp(text, "{\"displayTimeUnit\"", 18), 0, "%.200s", text);
 	cr_expect_not_null(strstr(text, "\"lost\":0}}\n"), "%.200s", text);
 	runs = count("\"ph\":\"X\"");
@@ -476,7 +526,9 @@ PROC_TEST(top_shows_a_screen_and_needs_a_terminal)
 	cr_expect_not_null(strstr(text, "needs a terminal"), "%s", text);
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
-	cr_expect_eq(sh("(sleep 1.5; printf q) | TERM=xterm timeout 10 script -qec 'stty rows 24 cols 80; build/shoal top' /dev/null"), 0, "%s", text);
+	cr_expect_eq(
+		sh("(sleep 1.5; printf q) | TERM=xterm timeout 10 script -qec 'stty rows 24 cols 80; build/shoal top' /dev/null"),
+		0, "%s", text);
 	cr_expect(strstr(text, "procs 2") && strstr(text, "WORKER") && strstr(text, "TASK"), "%s", text);
 }
 
@@ -488,13 +540,18 @@ PROC_TEST(sched_prints_a_line_of_gos_schedtrace)
 
 	usleep(300000); /* until all workers are there */
 	cr_expect_eq(sh("build/shoal sched"), 0);
-	cr_expect_eq(sscanf(text, "SCHED %lums: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=%d idlethreads=%d "
-				  "runqueue=%d [ %*d %*d ] schedticks=[ %*d %*d ]%n",
-			    &ms, &procs, &idle, &threads, &spinning, &need, &sleeping, &queued, &end), 8, "%s", text);
+	cr_expect_eq(
+		sscanf(text,
+		       "SCHED %lums: gomaxprocs=%d idleprocs=%d threads=%d spinningthreads=%d needspinning=%d idlethreads=%d "
+		       "runqueue=%d [ %*d %*d ] schedticks=[ %*d %*d ]%n",
+		       &ms, &procs, &idle, &threads, &spinning, &need, &sleeping, &queued, &end),
+		8, "%s", text);
 	cr_expect_eq(text[end], '\n', "%s", text);
 	cr_expect(procs == 2 && idle == 2 && threads >= 2 && queued == 0, "%s", text);
 	cr_expect_eq(sh("SHOAL_SOCKET=%s/u SHOAL_DEBUG=schedtrace=100 build/shoal start --procs 1 2>&1 && sleep 1 && "
-			"SHOAL_SOCKET=%s/u build/shoal stop && cat %s/u.log", dir, dir, dir), 0, "%s", text);
+			"SHOAL_SOCKET=%s/u build/shoal stop && cat %s/u.log",
+			dir, dir, dir),
+		     0, "%s", text);
 	cr_expect_geq(count("ms: gomaxprocs=1 idleprocs="), 5u, "%s", text);
 }
 
@@ -545,11 +602,15 @@ PROC_TEST(nobody_starves_another)
 
 	for (unsigned procs = 1; procs <= 2; procs++) {
 		for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-			cr_expect_eq(sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_fair.so %s 2>&1",
-					dir, procs, cases[i]), 0, "%s on %u Ps: %s", cases[i], procs, text);
+			cr_expect_eq(
+				sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_fair.so %s 2>&1",
+				   dir, procs, cases[i]),
+				0, "%s on %u Ps: %s", cases[i], procs, text);
 		/* Loops without a call give way as well. */
-		cr_expect_eq(sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_run.so spin 4 200 2>&1",
-				dir, procs), 0, "%u Ps: %s", procs, text);
+		cr_expect_eq(
+			sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_run.so spin 4 200 2>&1",
+			   dir, procs),
+			0, "%u Ps: %s", procs, text);
 		cr_expect_str_eq(text, "all have run\n");
 	}
 }

@@ -47,7 +47,8 @@ static void client(unsigned id, unsigned tasks, int out)
 		int st;
 
 		snprintf(name, sizeof name, "<%u.%u>", id, i);
-		snprintf(cmd, sizeof cmd, "exec timeout 30 build/shoal run --attempts %d build/tests/modules/storm_task.so '%s' 2>&1",
+		snprintf(cmd, sizeof cmd,
+			 "exec timeout 30 build/shoal run --attempts %d build/tests/modules/storm_task.so '%s' 2>&1",
 			 once ? 1 : 1000, name);
 		p = popen(cmd, "r");
 		n = p ? fread(said, 1, sizeof said - 1, p) : 0;
@@ -110,8 +111,8 @@ Test(storm, short_tasks_while_workers_are_killed, .init = storm_start, .fini = s
 		sum.odd += t.odd;
 	}
 	close(out[0]);
-	fprintf(stderr, "storm: %u tasks, %u kills: %u done, %u lost, %u missing, %u doubled, %u odd\n", clients * tasks, killed,
-		sum.done, sum.lost, sum.missing, sum.doubled, sum.odd);
+	fprintf(stderr, "storm: %u tasks, %u kills: %u done, %u lost, %u missing, %u doubled, %u odd\n",
+		clients * tasks, killed, sum.done, sum.lost, sum.missing, sum.doubled, sum.odd);
 	cr_expect_eq(sum.done + sum.lost, clients * tasks);
 	cr_expect_eq(sum.missing, 0);
 	cr_expect_eq(sum.doubled, 0);

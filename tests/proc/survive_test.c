@@ -71,7 +71,8 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
 	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 700 1 >%s/run; echo $? >%s/run.code) "
-	   ">/dev/null 2>&1 &", dir, dir);
+	   ">/dev/null 2>&1 &",
+	   dir, dir);
 	usleep(200000);
 	sh("(timeout 30 build/shoal wait 2; echo $? >%s/wait.code) >/dev/null 2>&1 &", dir);
 	sh("(timeout 30 build/shoal logs -f 2 >%s/logs; echo $? >%s/logs.code) >/dev/null 2>&1 &", dir, dir);
@@ -79,7 +80,8 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 	kill_it("pid");
 	/* Asked while there is nobody to answer. */
 	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 3 >%s/later; echo $? >%s/later.code) "
-	   ">/dev/null 2>&1 &", dir, dir);
+	   ">/dev/null 2>&1 &",
+	   dir, dir);
 	usleep(300000);
 	ms = now_ms();
 	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
@@ -87,7 +89,8 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 	cr_expect_eq(sh("build/shoal tasks --json"), 0);
 	cr_expect_not_null(strstr(text, "survive_ticks.so"), "%s", text);
 	sh("for i in $(seq 200); do [ -s %s/run.code ] && [ -s %s/wait.code ] && [ -s %s/logs.code ] && "
-	   "[ -s %s/later.code ] && break; sleep 0.05; done", dir, dir, dir, dir);
+	   "[ -s %s/later.code ] && break; sleep 0.05; done",
+	   dir, dir, dir, dir);
 	cr_expect_eq(sh("cat %s/run.code %s/wait.code %s/logs.code %s/later.code", dir, dir, dir, dir), 0);
 	cr_expect_str_eq(text, "7\n7\n0\n7\n");
 	expect_lines("run", 700);
@@ -128,11 +131,13 @@ SURVIVE_TEST(no_task_is_lost_or_doubled_while_supervisors_are_killed)
 			snprintf(file, sizeof file, "c%d.%d", c, i);
 			expect_lines(file, 10);
 		}
-	cr_expect_eq(sh("build/shoal tasks -a --json | tr '{' '\\n' | grep -o '\"name\": \"c[^\"]*\"' | sort | uniq -d"), 0);
+	cr_expect_eq(
+		sh("build/shoal tasks -a --json | tr '{' '\\n' | grep -o '\"name\": \"c[^\"]*\"' | sort | uniq -d"), 0);
 	cr_expect_str_empty(text, "doubled: %s", text);
 	cr_expect_eq(sh("build/shoal tasks -a --json | tr '{' '\\n' | grep -c '\"name\": \"c[0-9]'"), 0);
 	cr_expect_eq(atoi(text), CLIENTS * TASKS);
-	fprintf(stderr, "supervisors killed: %d, tasks lost: 0, adopted and serving after %.1f ms on average\n", kills, sum / kills);
+	fprintf(stderr, "supervisors killed: %d, tasks lost: 0, adopted and serving after %.1f ms on average\n", kills,
+		sum / kills);
 	cr_expect_gt(kills, 3);
 }
 
@@ -185,7 +190,9 @@ SURVIVE_TEST(a_standby_takes_the_place_of_the_zygote)
 		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
 		/* loaded by the standby */
 		cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return %d; }' >%s/n.c; "
-				"timeout 20 build/shoal run %s/n.c 2>&1", i + 30, dir, dir), i + 30, "%s", text);
+				"timeout 20 build/shoal run %s/n.c 2>&1",
+				i + 30, dir, dir),
+			     i + 30, "%s", text);
 	}
 	kill_it("standby");
 	usleep(1500000); /* the supervisor looks once a second */
@@ -199,7 +206,8 @@ SURVIVE_TEST(each_of_them_in_turn_under_load)
 	static const char *const who[] = {"zygote", "medic", "pid", "keeper", "zygote", "pid", "medic", "pid"};
 
 	sh("(timeout 50 build/shoal run build/tests/modules/survive_ticks.so 1500 1 >%s/run; echo $? >%s/run.code) "
-	   ">/dev/null 2>&1 &", dir, dir);
+	   ">/dev/null 2>&1 &",
+	   dir, dir);
 	usleep(200000);
 	for (size_t i = 0; i < sizeof who / sizeof *who; i++) {
 		kill_it(who[i]);
@@ -230,8 +238,10 @@ SURVIVE_TEST(no_process_is_left_when_all_is_gone)
 {
 	char pids[512];
 
-	cr_expect_eq(sh("build/shoal info --json | tr ',' '\\n' | sed -n 's/.*\"\\(pid\\|medic\\|zygote\\|standby\\|keeper\\)\": //p' "
-			"| tr '\\n' ' '"), 0);
+	cr_expect_eq(
+		sh("build/shoal info --json | tr ',' '\\n' | sed -n 's/.*\"\\(pid\\|medic\\|zygote\\|standby\\|keeper\\)\": //p' "
+		   "| tr '\\n' ' '"),
+		0);
 	snprintf(pids, sizeof pids, "%.400s", text);
 	kill_it("pid");
 	usleep(50000);
@@ -239,7 +249,8 @@ SURVIVE_TEST(no_process_is_left_when_all_is_gone)
 	cr_expect_eq(sh("timeout 10 build/shoal stop --now 2>&1"), 0, "%s", text);
 	/* At once: stop waits for them. Nobody is left to end by himself when he sees that he is alone. */
 	sh("for p in %s; do sed 's/.*) //' /proc/$p/stat 2>/dev/null | grep -q '^[^ZX]' && echo $p is left: $(cat /proc/$p/comm); "
-	   "done", pids);
+	   "done",
+	   pids);
 	cr_expect_null(strstr(text, "is left"), "%s", text);
 	cr_expect_eq(sh("ls %s", dir), 0);
 	cr_expect_str_eq(text, "s.log\n", "%s", text);
@@ -272,14 +283,17 @@ static int how_many(double seconds)
 Test(survive, a_module_that_always_crashes_is_refused_for_a_while, .init = start_short, .fini = stop, .timeout = 60)
 {
 	for (int i = 0; i < 12; i++) /* of isolated goroutines: they do not count */
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s",
+			     text);
 	for (int i = 0; i < 10; i++)
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%d: %s", i, text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%d: %s", i,
+			     text);
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 75, "%s", text);
 	cr_expect_not_null(strstr(text, "crash.so is in quarantine"), "%s", text);
 	/* By its content, whatever its name; and a supervisor that died does not forget. */
-	cr_expect_eq(sh("cp build/tests/modules/crash.so %s/other.so; timeout 20 build/shoal submit %s/other.so 2>&1", dir, dir), 75,
-		     "%s", text);
+	cr_expect_eq(sh("cp build/tests/modules/crash.so %s/other.so; timeout 20 build/shoal submit %s/other.so 2>&1",
+			dir, dir),
+		     75, "%s", text);
 	replace_supervisor(0);
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "%s", text);
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
@@ -294,10 +308,12 @@ Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = star
 
 	how_many(0.3);
 	calm = how_many(2.5);
-	sh("(while [ ! -e %s/enough ]; do build/shoal run build/tests/modules/crash.so null; sleep 0.05; done) >/dev/null 2>&1 &", dir);
+	sh("(while [ ! -e %s/enough ]; do build/shoal run build/tests/modules/crash.so null; sleep 0.05; done) >/dev/null 2>&1 &",
+	   dir);
 	disturbed = how_many(2.5);
 	sh("touch %s/enough; sleep 0.2", dir);
-	fprintf(stderr, "with a module that always crashes: %d tasks, without: %d (%.0f %%)\n", disturbed, calm, disturbed * 100.0 / calm);
+	fprintf(stderr, "with a module that always crashes: %d tasks, without: %d (%.0f %%)\n", disturbed, calm,
+		disturbed * 100.0 / calm);
 	cr_expect_gt(calm, 20);
 	cr_expect_gt(disturbed, calm / 4); /* the figure is told above; this is for machines with other work */
 }
@@ -332,7 +348,8 @@ Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fi
 			kill(worker_pid(), SIGKILL);
 			usleep(10000);
 		}
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 1 2>&1"), 7, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 1 2>&1"), 7, "%s",
+			     text);
 	}
 	for (int i = 0; i < 100 && (after = lines_of(fds) - FDS_OF_A_WORKER * count_workers()) != before; i++)
 		usleep(20000);
@@ -353,7 +370,9 @@ static int pid_for_sure(const char *name)
 
 		if (strcmp(name, "worker") != 0)
 			pid = pid_of(name);
-		else if (sh("build/shoal workers --json 2>/dev/null | tr '{' '\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1") == 0)
+		else if (
+			sh("build/shoal workers --json 2>/dev/null | tr '{' '\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -n 1") ==
+			0)
 			pid = atoi(text);
 		if (pid > 1 && kill(pid, 0) == 0)
 			return pid;
@@ -389,17 +408,21 @@ static void every_order(unsigned step)
 		order[2] = left[(rest / 2 + 1 + rest % 2) % 3];
 		order[3] = left[(rest / 2 + 2 - rest % 2) % 3];
 		for (int i = 0; i < 4; i++) {
-			cr_assert_eq(i % 2 ? sh("build/shoal submit --attempts 50 build/tests/modules/kill_work.so")
-					   : sh("build/shoal submit --attempts 50 build/tests/modules/survive_ticks.so 30 5"), 0, "%s", text);
+			cr_assert_eq(
+				i % 2 ? sh("build/shoal submit --attempts 50 build/tests/modules/kill_work.so")
+				      : sh("build/shoal submit --attempts 50 build/tests/modules/survive_ticks.so 30 5"),
+				0, "%s", text);
 			id[i] = atol(text);
 		}
 		kill_in_order(order, n % 2 ? 12000 : 0);
 		for (int i = 0; i < 4; i++)
-			cr_expect_eq(sh("timeout 30 build/shoal wait %ld 2>&1 || { e=$?; build/shoal logs %ld 2>&1; exit $e; }", id[i], id[i]),
-				     i % 2 ? 0 : 7, "%s %s %s %s, task %d: %s", whom[order[0]], whom[order[1]], whom[order[2]],
-				     whom[order[3]], i, text);
-		cr_expect_eq(sh("build/shoal check 2>&1"), 0, "%s %s %s %s: %s", whom[order[0]], whom[order[1]], whom[order[2]],
-			     whom[order[3]], text);
+			cr_expect_eq(
+				sh("timeout 30 build/shoal wait %ld 2>&1 || { e=$?; build/shoal logs %ld 2>&1; exit $e; }",
+				   id[i], id[i]),
+				i % 2 ? 0 : 7, "%s %s %s %s, task %d: %s", whom[order[0]], whom[order[1]],
+				whom[order[2]], whom[order[3]], i, text);
+		cr_expect_eq(sh("build/shoal check 2>&1"), 0, "%s %s %s %s: %s", whom[order[0]], whom[order[1]],
+			     whom[order[2]], whom[order[3]], text);
 	}
 }
 
@@ -432,7 +455,8 @@ static unsigned kill_some(unsigned seed)
 			kill(victim, SIGKILL);
 		usleep((useconds_t)(rand() % 4) * 10000);
 	}
-	cr_expect(sh("timeout 20 build/shoal start 2>&1") == 0 || strstr(text, "runs already"), "seed %u: %s", seed, text);
+	cr_expect(sh("timeout 20 build/shoal start 2>&1") == 0 || strstr(text, "runs already"), "seed %u: %s", seed,
+		  text);
 	return n;
 }
 
@@ -447,13 +471,16 @@ SURVIVE_TEST(whoever_and_whenever)
 		long id[3];
 
 		for (int i = 0; i < 3; i++) {
-			cr_assert_eq(sh("timeout 20 build/shoal submit --attempts 200 build/tests/modules/kill_work.so 2>&1"), 0, "%s", text);
+			cr_assert_eq(
+				sh("timeout 20 build/shoal submit --attempts 200 build/tests/modules/kill_work.so 2>&1"),
+				0, "%s", text);
 			id[i] = atol(text);
 		}
 		for (int again = rand() % 4; again >= 0; again--)
 			kills += kill_some(seed);
 		for (int i = 0; i < 3; i++)
-			cr_expect_eq(sh("timeout 30 build/shoal wait %ld 2>&1", id[i]), 0, "seed %u, round %d, task %d: %s", seed, round, i, text);
+			cr_expect_eq(sh("timeout 30 build/shoal wait %ld 2>&1", id[i]), 0,
+				     "seed %u, round %d, task %d: %s", seed, round, i, text);
 		cr_expect_eq(sh("timeout 20 build/shoal check 2>&1"), 0, "seed %u, round %d: %s", seed, round, text);
 	}
 	fprintf(stderr, "seed %u: %u kills, 45 tasks, none lost\n", seed, kills);

@@ -51,8 +51,9 @@ static void slices_nest(void)
 		const struct slice *a = &slice[i - 1], *b = &slice[i];
 
 		if (a->tid == b->tid)
-			cr_expect(b->from >= a->to - SLOP || b->to <= a->to + SLOP, "on track %d %.3f to %.3f and %.3f to %.3f cross", a->tid,
-				  a->from, a->to, b->from, b->to);
+			cr_expect(b->from >= a->to - SLOP || b->to <= a->to + SLOP,
+				  "on track %d %.3f to %.3f and %.3f to %.3f cross", a->tid, a->from, a->to, b->from,
+				  b->to);
 	}
 }
 
@@ -78,7 +79,8 @@ static size_t check(json_t *root)
 	cr_assert(json_is_array(events) && from && to);
 	nslices = 0;
 	slice = malloc(json_array_size(events) * sizeof *slice);
-	json_array_foreach(events, i, e) {
+	json_array_foreach(events, i, e)
+	{
 		const char *ph = json_string_value(json_object_get(e, "ph"));
 		int tid = (int)number(e, "tid");
 
@@ -111,8 +113,10 @@ static size_t check(json_t *root)
 		cr_expect_str_eq(json_string_value(json_object_get(to[i], "bp")), "e");
 		if (looked++ > 3000)
 			continue;
-		cr_expect(in_a_slice((int)number(from[i], "tid"), number(from[i], "ts")), "%s", json_dumps(from[i], JSON_COMPACT));
-		cr_expect(in_a_slice((int)number(to[i], "tid"), number(to[i], "ts")), "%s", json_dumps(to[i], JSON_COMPACT));
+		cr_expect(in_a_slice((int)number(from[i], "tid"), number(from[i], "ts")), "%s",
+			  json_dumps(from[i], JSON_COMPACT));
+		cr_expect(in_a_slice((int)number(to[i], "tid"), number(to[i], "ts")), "%s",
+			  json_dumps(to[i], JSON_COMPACT));
 	}
 	free(from);
 	free(to);
@@ -123,8 +127,9 @@ static size_t check(json_t *root)
 /* Begun and ended in the middle of it, with all there is to show: calls, timers, the net, those that run for long. */
 TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 {
-	static const char *const work[] = {"many.so 500 60000", "see_run.so alive 20 60000", "see_run.so spin 3 60000",
-		"see_life.so calls 6 60000", "see_fair.so crowd", "survive_ticks.so 400 3"};
+	static const char *const work[] = {"many.so 500 60000",	      "see_run.so alive 20 60000",
+					   "see_run.so spin 3 60000", "see_life.so calls 6 60000",
+					   "see_fair.so crowd",	      "survive_ticks.so 400 3"};
 	char path[128];
 	json_error_t error;
 	json_t *root;
@@ -137,7 +142,9 @@ TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 
 		/* The tasks above may have become quiet; this one starts 100 in the middle of it. */
 		cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/many.so 100 200) >%s/id & "
-				"build/shoal trace --seconds 1.2 -o %s 2>&1; wait", dir, path), 0, "%s", text);
+				"build/shoal trace --seconds 1.2 -o %s 2>&1; wait",
+				dir, path),
+			     0, "%s", text);
 		root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 		cr_assert_not_null(root, "line %d: %s", error.line, error.text);
 		cr_expect_eq(json_integer_value(json_object_get(json_object_get(root, "otherData"), "version")), 1);
@@ -160,9 +167,12 @@ static unsigned recorders(void)
 /* Who is interrupted leaves the file as it was, or none, and nobody records on. */
 TRACE_TEST(who_is_interrupted_leaves_nothing)
 {
-	cr_expect_eq(sh("timeout -s INT 0.5 build/shoal trace -s 60 -o %s/new; echo $?; ls %s/new 2>&1", dir, dir), 2, "%s", text);
+	cr_expect_eq(sh("timeout -s INT 0.5 build/shoal trace -s 60 -o %s/new; echo $?; ls %s/new 2>&1", dir, dir), 2,
+		     "%s", text);
 	cr_expect_eq(atoi(text), 124, "%s", text);
-	cr_expect_eq(sh("echo kept >%s/old; timeout -s TERM 0.5 build/shoal trace -s 60 -o %s/old; cat %s/old", dir, dir, dir), 0);
+	cr_expect_eq(sh("echo kept >%s/old; timeout -s TERM 0.5 build/shoal trace -s 60 -o %s/old; cat %s/old", dir,
+			dir, dir),
+		     0);
 	cr_expect_str_eq(text, "kept\n");
 	cr_expect_eq(sh("build/shoal trace -s 0.1 -o %s/old && head -c 18 %s/old", dir, dir), 0);
 	cr_expect_str_eq(text, "{\"displayTimeUnit\"");

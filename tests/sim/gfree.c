@@ -155,6 +155,7 @@ static bool none_is_lost_and_none_is_there_twice(void)
 
 unsigned gfree_tests(void)
 {
-	return WHITE_RUN("gfree", a_full_list_keeps_32_and_gives_32_away, an_empty_list_is_filled_to_32_from_the_global_one,
-			 one_is_made_only_when_none_is_free, a_p_that_goes_keeps_none, none_is_lost_and_none_is_there_twice);
+	return WHITE_RUN("gfree", a_full_list_keeps_32_and_gives_32_away,
+			 an_empty_list_is_filled_to_32_from_the_global_one, one_is_made_only_when_none_is_free,
+			 a_p_that_goes_keeps_none, none_is_lost_and_none_is_there_twice);
 }

@@ -166,8 +166,11 @@ static void selecter(void *p)
 
 	for (unsigned i = 0; i < q->k;) {
 		uint64_t v = a->i * q->k + i, in1 = ~0ull, in2 = ~0ull;
-		struct shoal_case k[5] = {{SHOAL_SEND, q->c, &v, 0}, {SHOAL_RECV, q->c, &in1, 0}, {SHOAL_SEND, q->c2, &v, 0},
-					  {SHOAL_RECV, q->c2, &in2, 0}, {SHOAL_RECV, NULL, NULL, 0}};
+		struct shoal_case k[5] = {{SHOAL_SEND, q->c, &v, 0},
+					  {SHOAL_RECV, q->c, &in1, 0},
+					  {SHOAL_SEND, q->c2, &v, 0},
+					  {SHOAL_RECV, q->c2, &in2, 0},
+					  {SHOAL_RECV, NULL, NULL, 0}};
 		int64_t timeout = sim_below(2) ? SHOAL_FOREVER : sim_below(3) ? 1 + (int64_t)sim_below(100000) : 0;
 		int r = shoal_select(k, 5, timeout);
 
@@ -183,7 +186,8 @@ static void selecter(void *p)
 			continue;
 		}
 		must(k[r].result == 1, "select's receive", a->part, (unsigned)k[r].result, 1);
-		must(q->cap || (r == 1 ? in1 : in2) / q->k != a->i, "received what it had sent itself", a->part, a->i, 0);
+		must(q->cap || (r == 1 ? in1 : in2) / q->k != a->i, "received what it had sent itself", a->part, a->i,
+		     0);
 		got(a->part, r == 1 ? in1 : in2);
 	}
 }
@@ -197,7 +201,8 @@ static void select_drainer(void *p)
 
 	while (c[0] || c[1]) {
 		uint64_t v[2];
-		struct shoal_case k[3] = {{SHOAL_RECV, c[0], &v[0], 0}, {SHOAL_RECV, c[1], &v[1], 0}, {SHOAL_RECV, c[0], &v[0], 0}};
+		struct shoal_case k[3] = {
+			{SHOAL_RECV, c[0], &v[0], 0}, {SHOAL_RECV, c[1], &v[1], 0}, {SHOAL_RECV, c[0], &v[0], 0}};
 		int r = shoal_select(k, 3, SHOAL_FOREVER);
 
 		must(r >= 0, "select", a->part, (unsigned)-r, 0);
@@ -327,7 +332,8 @@ static void cond_consumer(void *p)
 			continue;
 		}
 		lock_it(a->part, shoal_cond_wait(q->cond, q->mu));
-		must(mutex_holder(q->mu->owner) == shoal_self(), "cond_wait came back without the mutex", a->part, 0, 1);
+		must(mutex_holder(q->mu->owner) == shoal_self(), "cond_wait came back without the mutex", a->part, 0,
+		     1);
 	}
 	shoal_mutex_unlock(q->mu);
 }
@@ -360,15 +366,9 @@ static void blocks_for_ever(void *p)
 
 	maybe_yield();
 	switch (a->i % 4) {
-	case 0:
-		r = shoal_sleep(SHOAL_FOREVER);
-		break;
-	case 1:
-		r = shoal_recv(q->c, &v);
-		break;
-	case 2:
-		r = shoal_sem_acquire(q->sem, 1);
-		break;
+	case 0: r = shoal_sleep(SHOAL_FOREVER); break;
+	case 1: r = shoal_recv(q->c, &v); break;
+	case 2: r = shoal_sem_acquire(q->sem, 1); break;
 	case 3:
 		lock_it(a->part, shoal_mutex_lock(q->mu));
 		r = shoal_cond_wait(q->cond, q->mu);
@@ -390,7 +390,8 @@ static void sleeper(void *p)
 		int r = shoal_sleep(ns);
 
 		must(r == 0, "sleep", a->part, (unsigned)-r, 0);
-		must(shoal_now() - from >= ns, "slept too little", a->part, (unsigned)(shoal_now() - from), (unsigned)ns);
+		must(shoal_now() - from >= ns, "slept too little", a->part, (unsigned)(shoal_now() - from),
+		     (unsigned)ns);
 		part[a->part].counter++;
 	}
 }
@@ -442,7 +443,8 @@ static void pipe_reader(void *p)
 	unsigned late = 0;
 	int r;
 
-	while ((r = sim_pipe_take(a->part, part[a->part].cap && sim_below(2) ? host_now() + 1 + sim_below(50000) : 0)) != -EBADF) {
+	while ((r = sim_pipe_take(a->part, part[a->part].cap && sim_below(2) ? host_now() + 1 + sim_below(50000)
+									     : 0)) != -EBADF) {
 		must(r == 0 || r == -ETIMEDOUT, "take", a->part, (unsigned)-r, 0);
 		part[a->part].received += r == 0;
 		if (r && sim_count.lost && ++late > 50)
@@ -573,7 +575,8 @@ static void join_part(unsigned p)
 		int r = shoal_join(gid[i], &end);
 
 		must(r == 0, "join", p, (unsigned)-r, 0);
-		must(end.how == SHOAL_DONE || (end.how == SHOAL_LOST && sim_count.lost), "its end", p, (unsigned)end.how, SHOAL_DONE);
+		must(end.how == SHOAL_DONE || (end.how == SHOAL_LOST && sim_count.lost), "its end", p,
+		     (unsigned)end.how, SHOAL_DONE);
 	}
 }
 
@@ -599,20 +602,14 @@ static void run_part(void *arg)
 
 	make_objects(p);
 	switch (q->what) {
-	case CHANNEL:
-		channel_part(p, producer, consumer);
-		break;
-	case TIMED:
-		channel_part(p, timed_sender, timed_receiver);
-		break;
+	case CHANNEL: channel_part(p, producer, consumer); break;
+	case TIMED: channel_part(p, timed_sender, timed_receiver); break;
 	case TREE:
 		start(q->wg, tree, (struct arg){.part = p, .depth = q->k % 4});
 		shoal_wg_wait(q->wg);
 		want = 1u << q->k % 4;
 		break;
-	case SELECT:
-		select_part(p);
-		break;
+	case SELECT: select_part(p); break;
 	case RWMUTEX:
 		both(p, reader_writer, NULL);
 		want = writes_of(q);
@@ -626,27 +623,27 @@ static void run_part(void *arg)
 		shoal_sem_release(q->sem, (int)q->cap + 2);
 		both(p, sem_user, NULL);
 		want = q->n * q->k;
-		must(q->sem->units == q->cap + 2 || sim_count.lost, "units left", p, (unsigned)q->sem->units, q->cap + 2);
+		must(q->sem->units == q->cap + 2 || sim_count.lost, "units left", p, (unsigned)q->sem->units,
+		     q->cap + 2);
 		break;
 	case CANCEL:
 		cancel_part(p);
 		want = q->n;
 		break;
-	case PIPE:
-		pipe_part(p);
-		break;
+	case PIPE: pipe_part(p); break;
 	case MUTEX:
 	case SLEEP:
 	case SYSCALL:
 		for (unsigned i = 0; i < q->n; i++)
-			start(q->wg, q->what == MUTEX ? locker : q->what == SLEEP ? sleeper : caller,
+			start(q->wg,
+			      q->what == MUTEX	 ? locker
+			      : q->what == SLEEP ? sleeper
+						 : caller,
 			      (struct arg){.part = p, .i = i});
 		shoal_wg_wait(q->wg);
 		want = q->n * q->k;
 		break;
-	default:
-		join_part(p);
-		want = q->n;
+	default: join_part(p); want = q->n;
 	}
 	if (!sim_count.lost)
 		must(q->counter == want, "count", p, q->counter, want);

@@ -149,7 +149,8 @@ static bool a_batch_is_a_share_and_not_more_than_half_a_ring(void)
 		all_global(1, batch[i].queued);
 		MUST(next_is(1));
 		MUST(runqlen(p) == batch[i].taken - 1);
-		MUST(atomic_load(&sched.grunq_tail) - atomic_load(&sched.grunq_head) == batch[i].queued - batch[i].taken);
+		MUST(atomic_load(&sched.grunq_tail) - atomic_load(&sched.grunq_head) ==
+		     batch[i].queued - batch[i].taken);
 	}
 	return true;
 }
@@ -405,10 +406,11 @@ static bool not_more_than_half_of_the_busy_search(void)
 
 unsigned schedule_tests(void)
 {
-	return WHITE_RUN("schedule", one_in_61_comes_from_the_global_queue_first, the_next_one_inherits_the_tick, each_place_in_its_turn,
-			 own_timers_are_run_before_the_queues, a_batch_is_a_share_and_not_more_than_half_a_ring,
-			 a_ring_is_robbed_in_the_first_round, what_another_is_to_run_next_is_taken_when_it_has_stood_there_for_a_while,
-			 what_nobody_is_there_to_run_next_is_taken_in_the_fourth,
-			 anothers_timers_are_run_in_the_fourth, half_is_taken, work_is_seen_whenever_it_comes,
-			 another_look_is_taken_before_it_lies_down, an_idle_one_wakes_for_the_next_timer, not_more_than_half_of_the_busy_search);
+	return WHITE_RUN("schedule", one_in_61_comes_from_the_global_queue_first, the_next_one_inherits_the_tick,
+			 each_place_in_its_turn, own_timers_are_run_before_the_queues,
+			 a_batch_is_a_share_and_not_more_than_half_a_ring, a_ring_is_robbed_in_the_first_round,
+			 what_another_is_to_run_next_is_taken_when_it_has_stood_there_for_a_while,
+			 what_nobody_is_there_to_run_next_is_taken_in_the_fourth, anothers_timers_are_run_in_the_fourth,
+			 half_is_taken, work_is_seen_whenever_it_comes, another_look_is_taken_before_it_lies_down,
+			 an_idle_one_wakes_for_the_next_timer, not_more_than_half_of_the_busy_search);
 }

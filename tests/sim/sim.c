@@ -59,16 +59,19 @@ static void stalled(struct task *t)
 				sim_fail("all sleep, and G %lu waits for a byte that is there", (unsigned long)i);
 			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_RECV && shoal_chan_len(q->c))
 				sim_fail("all sleep, and G %lu waits for a value that is there", (unsigned long)i);
-			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_SEND && shoal_chan_len(q->c) < q->cap)
+			if (q->c && g->sudog.queue == q->c && g->waitreason == WAIT_SEND &&
+			    shoal_chan_len(q->c) < q->cap)
 				sim_fail("all sleep, and G %lu waits for room that is there", (unsigned long)i);
 			if (q->mu && g->sudog.queue == &q->mu->q && !mutex_holder(atomic_load(&q->mu->owner)))
 				sim_fail("all sleep, and G %lu waits for a free mutex", (unsigned long)i);
 			if (q->rw && g->sudog.queue == q->rw && !q->rw->writer && !q->rw->readers)
 				sim_fail("all sleep, and G %lu waits for a free rwmutex", (unsigned long)i);
-			if (q->sem && g->sudog.queue == q->sem && q->sem->q.first == &g->sudog && q->sem->units >= g->sudog.n)
+			if (q->sem && g->sudog.queue == q->sem && q->sem->q.first == &g->sudog &&
+			    q->sem->units >= g->sudog.n)
 				sim_fail("all sleep, and G %lu waits for units that are there", (unsigned long)i);
-			if (q->wg && (g->sudog.queue == &q->wg->q ? !atomic_load(&q->wg->count) :
-				      q->wg2 && g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
+			if (q->wg && (g->sudog.queue == &q->wg->q
+					      ? !atomic_load(&q->wg->count)
+					      : q->wg2 && g->sudog.queue == &q->wg2->q && !atomic_load(&q->wg2->count)))
 				sim_fail("all sleep, and G %lu waits for an empty wait group", (unsigned long)i);
 		}
 	}
@@ -140,8 +143,10 @@ static void check_lives(void)
 
 			life_decode(&e[i], seat, host_now(), &l);
 			if (!(g_legal[l.from] & G_BIT(l.to)))
-				sim_fail("goroutine %lu went from %s to %s", (unsigned long)l.gid, g_status_name(l.from), g_status_name(l.to));
-			for (k = (unsigned)(l.gid * 0x9e3779b97f4a7c15u >> 51); life[k].gid && life[k].gid != l.gid; k = (k + 1) % 8192)
+				sim_fail("goroutine %lu went from %s to %s", (unsigned long)l.gid,
+					 g_status_name(l.from), g_status_name(l.to));
+			for (k = (unsigned)(l.gid * 0x9e3779b97f4a7c15u >> 51); life[k].gid && life[k].gid != l.gid;
+			     k = (k + 1) % 8192)
 				;
 			used += !life[k].gid;
 			if (used > 8000)
@@ -156,8 +161,8 @@ static void check_lives(void)
 	for (unsigned k = 0; k < 8192; k++)
 		for (unsigned s = 0; s < 16 && life[k].gid; s++)
 			if (life[k].balance[s] && s != G_IDLE && s != G_DEAD) /* it was made dead once more than born */
-				sim_fail("goroutine %lu came %d times more to %s than it left", (unsigned long)life[k].gid,
-					 life[k].balance[s], g_status_name(s));
+				sim_fail("goroutine %lu came %d times more to %s than it left",
+					 (unsigned long)life[k].gid, life[k].balance[s], g_status_name(s));
 	lives += used;
 }
 
@@ -168,7 +173,7 @@ static int segment = -1;
 static struct {
 	off_t at;
 	char bytes[PAGE];
-} *fresh;
+} * fresh;
 static unsigned nfresh;
 
 static void each_page(void (*fn)(off_t at))
@@ -287,7 +292,8 @@ int main(int argc, char **argv)
 	if (one || count) {
 		batch(one ? seed : 1, count ? count : 1, deaths);
 	} else {
-		static unsigned (*const inside[])(void) = {runq_tests, schedule_tests, sysmon_tests, gfree_tests, waitq_tests};
+		static unsigned (*const inside[])(void) = {runq_tests, schedule_tests, sysmon_tests, gfree_tests,
+							   waitq_tests};
 
 		for (unsigned i = 0; i < sizeof inside / sizeof *inside; i++) {
 			bool failed = inside[i]() != 0;
@@ -298,7 +304,8 @@ int main(int argc, char **argv)
 		batch(1, SEEDS, false);
 		batch(1, SEEDS_DEATHS, true);
 	}
-	printf("lives: %lu goroutines, every change legal, every state left as often as entered\n", (unsigned long)lives);
+	printf("lives: %lu goroutines, every change legal, every state left as often as entered\n",
+	       (unsigned long)lives);
 	printf("tests: %u passed, %u failed\n", passed, batches_failed);
 	return batches_failed != 0;
 }

@@ -12,10 +12,10 @@
 
 struct sim_plan {
 	unsigned workers, procs;
-	unsigned deaths;	/* at most so many */
-	unsigned death_rate;	/* one in so many points */
-	unsigned renewals;	/* workers asked to leave in good order, at most */
-	unsigned switch_rate;	/* one in so many points */
+	unsigned deaths;      /* at most so many */
+	unsigned death_rate;  /* one in so many points */
+	unsigned renewals;    /* workers asked to leave in good order, at most */
+	unsigned switch_rate; /* one in so many points */
 	bool medic_dies;
 };
 

@@ -104,7 +104,8 @@ static void tell_where(void)
 		printf("  %u %s\n", last[n % LAST].seat, last[n % LAST].name);
 	for (unsigned i = 0; i <= plan.workers; i++)
 		printf("  seat %u: state %d, P %d, G %u, oncpu %u\n", i, (int)ctx[i].state, atomic_load(&allm(i)->p),
-		       atomic_load(&allm(i)->curg) ? g_index(atomic_load(&allm(i)->curg)) : 0, atomic_load(&allm(i)->oncpu));
+		       atomic_load(&allm(i)->curg) ? g_index(atomic_load(&allm(i)->curg)) : 0,
+		       atomic_load(&allm(i)->oncpu));
 	printf("  idle Ps %lx, idle Ms %lx, spinning %lx\n", (unsigned long)atomic_load(&sched.pidle),
 	       (unsigned long)atomic_load(&sched.midle), (unsigned long)atomic_load(&sched.mspinning));
 	for (uint64_t i = 1; i < atomic_load(&sched.ngs) && i < 300; i++)
@@ -267,7 +268,8 @@ static void die(void)
 		if (atomic_load(&m->oncpu) && atomic_load(&m->curg))
 			sim_count.lost++;
 		if (sim_trace)
-			printf("  seat %u dies at %s, G %u, oncpu %u\n", c->seat, last[(sim_count.points - 1) % LAST].name,
+			printf("  seat %u dies at %s, G %u, oncpu %u\n", c->seat,
+			       last[(sim_count.points - 1) % LAST].name,
 			       atomic_load(&m->curg) ? g_index(atomic_load(&m->curg)) : 0, atomic_load(&m->oncpu));
 		c->state = C_DEAD;
 		atomic_fetch_or(&sh_root->seat[c->seat].liveness, FUTEX_OWNER_DIED);
@@ -356,7 +358,8 @@ static void look_at_queues(void)
 
 	for (uint64_t i = 1; i < ngs; i++) {
 		struct g *g = allg(i);
-		struct select_wait *w = g_state(g) == G_WAITING && g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
+		struct select_wait *w =
+			g_state(g) == G_WAITING && g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
 
 		if (g_state(g) != G_WAITING || g->waitreason == WAIT_JOIN)
 			continue;
@@ -365,8 +368,8 @@ static void look_at_queues(void)
 			struct sh_lock *l = sg->queue;
 
 			if (l && atomic_load(&sg->state) == SG_QUEUED && !atomic_load(&l->owner) && !whole(sg))
-				sim_fail("after a repair G %lu (%s) waits in a queue that is not whole", (unsigned long)i,
-					 waitreason_name[g->waitreason]);
+				sim_fail("after a repair G %lu (%s) waits in a queue that is not whole",
+					 (unsigned long)i, waitreason_name[g->waitreason]);
 		}
 	}
 }
@@ -592,8 +595,8 @@ static void resume(struct g *g)
 		sim_fail("G %u goes on with another stack pointer", g_index(g));
 	for (uint64_t *at = (uint64_t *)host_here(g->sp); at < top; at++) {
 		if (*at != (v += 0x9e3779b97f4a7c15u))
-			sim_fail("G %u, park %lu: its frames are not what they were, %ld bytes from the top", g_index(g),
-				 (unsigned long)b->parks, (long)((char *)top - (char *)at));
+			sim_fail("G %u, park %lu: its frames are not what they were, %ld bytes from the top",
+				 g_index(g), (unsigned long)b->parks, (long)((char *)top - (char *)at));
 		*at = ~*at; /* while it runs they change: a copy made before is of no use to anybody */
 	}
 	_longjmp(b->here, 1);

@@ -99,7 +99,8 @@ unsigned host_poll(void)
 	for (unsigned i = 0; i < PIPES; i++)
 		if (pipes[i].edge) {
 			pipes[i].edge = false;
-			m->events[n++] = (struct net_event){.events = 1, .fd = (uint32_t)SIM_PIPE_FD(i), .gen = pipes[i].gen};
+			m->events[n++] =
+				(struct net_event){.events = 1, .fd = (uint32_t)SIM_PIPE_FD(i), .gen = pipes[i].gen};
 		}
 	if (!n)
 		return 0;

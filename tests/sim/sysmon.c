@@ -272,7 +272,8 @@ unsigned sysmon_tests(void)
 {
 	return WHITE_RUN("sysmon", a_p_whose_queue_waits_is_taken_after_one_tick, and_never_later_than_its_longest_tick,
 			 the_p_is_handed_to_another_worker, a_p_that_nobody_wants_is_left_10_ms,
-			 a_lone_p_is_left_1_ms_when_timers_are_there, work_that_comes_later_ends_the_patience, short_calls_keep_their_p,
-			 who_comes_back_takes_an_idle_p, who_runs_too_long_is_told_after_10_ms, who_runs_alone_is_left_alone,
+			 a_lone_p_is_left_1_ms_when_timers_are_there, work_that_comes_later_ends_the_patience,
+			 short_calls_keep_their_p, who_comes_back_takes_an_idle_p,
+			 who_runs_too_long_is_told_after_10_ms, who_runs_alone_is_left_alone,
 			 it_looks_more_and_more_rarely, it_sleeps_when_all_is_idle_and_a_p_rings_it);
 }

@@ -22,10 +22,11 @@
 void white_begin(unsigned procs, uint32_t gs);
 unsigned white_run(const char *what, bool (*const test[])(void), size_t n); /* how many failed */
 #define WHITE_RUN(what, ...) \
-	white_run(what, (bool (*const[])(void)){__VA_ARGS__}, sizeof((bool (*const[])(void)){__VA_ARGS__}) / sizeof(void *))
+	white_run(what, (bool (*const[])(void)){__VA_ARGS__}, \
+		  sizeof((bool (*const[])(void)){__VA_ARGS__}) / sizeof(void *))
 
-struct p *white_p(unsigned id, int seat); /* gives that P to the M in that seat */
-void white_leave(struct g *);		  /* the one that schedule() has chosen is off its M again, and waits */
+struct p *white_p(unsigned id, int seat);     /* gives that P to the M in that seat */
+void white_leave(struct g *);		      /* the one that schedule() has chosen is off its M again, and waits */
 void white_wait(struct g *, enum waitreason); /* a runnable one in no queue waits */
 
 #endif

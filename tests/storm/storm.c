@@ -37,15 +37,16 @@
 #define KINDS 5
 
 enum kind { MARK, MARK_AGAIN, WORK, COUNT, HUNGRY };
-static const char *const kind_name[KINDS] = {"channels+timers", "the same, 50 attempts", "work", "wordfreq", "memory limit"};
+static const char *const kind_name[KINDS] = {"channels+timers", "the same, 50 attempts", "work", "wordfreq",
+					     "memory limit"};
 
 static struct shared {
 	_Atomic uint64_t attempted[KINDS], ended[KINDS], lost[KINDS], wrong;
 	_Atomic uint64_t answers, connections_lost, connections_short; /* the last: while memory was short */
-	_Atomic uint64_t connections_due; /* lost with who ran */
+	_Atomic uint64_t connections_due;			       /* lost with who ran */
 	_Atomic uint64_t refused;
 	_Atomic int scarce, stop; /* scarce: somebody takes all memory */
-} *all;
+} * all;
 
 struct samples {
 	unsigned n;
@@ -140,7 +141,11 @@ static void tell_state(void)
 static void one_task(unsigned client, unsigned number, char *text, size_t room)
 {
 	bool scarce = atomic_load(&all->scarce);
-	enum kind kind = pick(100) < 45 ? MARK : pick(100) < 45 ? MARK_AGAIN : scarce ? HUNGRY : pick(100) < 70 ? WORK : COUNT;
+	enum kind kind = pick(100) < 45	  ? MARK
+			 : pick(100) < 45 ? MARK_AGAIN
+			 : scarce	  ? HUNGRY
+			 : pick(100) < 70 ? WORK
+					  : COUNT;
 	int code = -1, good = kind == MARK || kind == MARK_AGAIN ? 7 : 0;
 	bool right = true;
 
@@ -148,21 +153,29 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 	switch (kind) {
 	case MARK:
 	case MARK_AGAIN:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run --name %c%u.%u %s build/tests/modules/survive_mark.so %s/marks %c%u.%u 100 2>%s/err%u",
-			  "oa"[kind], client, number, kind == MARK ? "" : "--attempts 50", dir, "oa"[kind], client, number, dir, client);
+		code = sh(
+			text, room,
+			"timeout -s KILL 40 build/shoal run --name %c%u.%u %s build/tests/modules/survive_mark.so %s/marks %c%u.%u 100 2>%s/err%u",
+			"oa"[kind], client, number, kind == MARK ? "" : "--attempts 50", dir, "oa"[kind], client,
+			number, dir, client);
 		/* With attempts left the last run is the one that counts; what earlier ones wrote is there too. */
 		right = kind == MARK ? strcmp(text, "100\n") == 0 : strstr(text, "100\n") != NULL;
 		break;
 	case WORK:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/work.so 2>%s/err%u", dir, client);
+		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/work.so 2>%s/err%u", dir,
+			  client);
 		right = strcmp(text, "4000 0\n") == 0;
 		break;
 	case COUNT:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run --attempts 10000 build/examples/wordfreq.so -n 50 core shm 2>%s/err%u", dir, client);
+		code = sh(
+			text, room,
+			"timeout -s KILL 40 build/shoal run --attempts 10000 build/examples/wordfreq.so -n 50 core shm 2>%s/err%u",
+			dir, client);
 		right = strcmp(text, calm) == 0;
 		break;
 	case HUNGRY:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/hungry.so eat 2>%s/err%u", dir, client);
+		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/hungry.so eat 2>%s/err%u",
+			  dir, client);
 		break;
 	}
 	if (code == good && right) {
@@ -177,8 +190,8 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 		char said[2000];
 
 		sh(said, sizeof said, "cat %s/err%u", dir, client);
-		wrong("%s %s with %d and says %.100s %.300s", kind_name[kind], code == 137 ? "is lost or hangs, ending" : "ends", code,
-		      text, said);
+		wrong("%s %s with %d and says %.100s %.300s", kind_name[kind],
+		      code == 137 ? "is lost or hangs, ending" : "ends", code, text, said);
 		tell_state();
 	}
 }
@@ -197,7 +210,8 @@ static _Noreturn void client(unsigned number)
 
 static int connect_to_server(void)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval limit = {5, 0};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -219,7 +233,7 @@ static _Noreturn void browser(void)
 		fd[i] = connect_to_server();
 	for (unsigned i = 0; !atomic_load(&all->stop); i = (i + 1) % CONNECTIONS) {
 		if (fd[i] >= 0 && send(fd[i], get, sizeof get - 1, MSG_NOSIGNAL) == (ssize_t)sizeof get - 1 &&
-			recv(fd[i], answer, sizeof answer, 0) > 12 && memcmp(answer, "HTTP/1.1 200", 12) == 0) {
+		    recv(fd[i], answer, sizeof answer, 0) > 12 && memcmp(answer, "HTTP/1.1 200", 12) == 0) {
 			atomic_fetch_add(&all->answers, 1);
 			usleep(300);
 			continue;
@@ -415,7 +429,8 @@ static int count_processes(void)
 {
 	char text[64];
 
-	sh(text, sizeof text, "grep -lsa '%s/s' /proc/[0-9]*/cmdline | while read f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l",
+	sh(text, sizeof text,
+	   "grep -lsa '%s/s' /proc/[0-9]*/cmdline | while read f; do grep -qs ') Z' ${f%%cmdline}stat || echo x; done | wc -l",
 	   dir);
 	return atoi(text) - count_workers();
 }
@@ -471,17 +486,19 @@ static void report(int fds, int processes, long used)
 	if (atomic_load(&all->wrong))
 		sh(text, sizeof text, "build/shoal crash >%s/crashes 2>&1", dir);
 	for (unsigned i = 0; i < KINDS; i++) {
-		uint64_t a = atomic_load(&all->attempted[i]), e = atomic_load(&all->ended[i]), l = atomic_load(&all->lost[i]);
+		uint64_t a = atomic_load(&all->attempted[i]), e = atomic_load(&all->ended[i]),
+			 l = atomic_load(&all->lost[i]);
 
-		printf("  %-24s %6lu tasks, %6lu ended, %5lu of them with the worker that ran their root\n", kind_name[i],
-		       (unsigned long)a, (unsigned long)e, (unsigned long)l);
+		printf("  %-24s %6lu tasks, %6lu ended, %5lu of them with the worker that ran their root\n",
+		       kind_name[i], (unsigned long)a, (unsigned long)e, (unsigned long)l);
 		attempted += a;
 		ended += e;
 		lost += l;
 	}
 	printf("%lu tasks, %lu without a recorded end; %lu workers killed, %lu stopped, %lu medics, zygotes and standbys, "
-	       "%lu supervisors\n", (unsigned long)attempted, (unsigned long)(attempted - ended), (unsigned long)kills,
-	       (unsigned long)stops, (unsigned long)others, (unsigned long)supervisors);
+	       "%lu supervisors\n",
+	       (unsigned long)attempted, (unsigned long)(attempted - ended), (unsigned long)kills, (unsigned long)stops,
+	       (unsigned long)others, (unsigned long)supervisors);
 	if (attempted != ended)
 		wrong("tasks without an end");
 	if (lost > kills + stops)
@@ -500,16 +517,18 @@ static void report(int fds, int processes, long used)
 	print_times("SIGKILL -> another worker has its P", taken);
 	print_times("SIGKILL -> replacement serves", replaced);
 	print_times("start of a supervisor -> it has adopted", adopted);
-	if (!settle("descriptors but for those of idle workers", count_fds, fds)) /* supervisor/sweep.c closes what deaths left */
+	if (!settle("descriptors but for those of idle workers", count_fds,
+		    fds)) /* supervisor/sweep.c closes what deaths left */
 		wrong("descriptors are left open");
-	sh(text, sizeof text, "ls -l /proc/%d/fd >%s/fds; build/shoal tasks >%s/tasks; build/shoal ps >%s/ps", (int)atomic_load(&sh_root->zygote),
-	   dir, dir, dir);
+	sh(text, sizeof text, "ls -l /proc/%d/fd >%s/fds; build/shoal tasks >%s/tasks; build/shoal ps >%s/ps",
+	   (int)atomic_load(&sh_root->zygote), dir, dir, dir);
 	if (!settle("processes besides workers", count_processes, processes))
 		wrong("processes are left");
 	left = figure("stats", "memory_used");
 	printf("  %-44s %ld before, %ld after\n", "memory used by tasks", used, left);
 	if (left > used)
-		printf("warning: storm: %ld bytes of the runtime's own are not back after memory was short\n", left - used);
+		printf("warning: storm: %ld bytes of the runtime's own are not back after memory was short\n",
+		       left - used);
 	if (left > used + (1l << 20))
 		wrong("memory is not back");
 	if (sh(text, sizeof text, "timeout 20 build/shoal check 2>&1"))
@@ -524,8 +543,10 @@ static void end_all(void)
 	char text[4096];
 
 	for (int i = 0; i < 60; i++) {
-		sh(text, sizeof text, "grep -lsa '%s/s' /proc/[0-9]*/cmdline | tr -dc '0-9\\n' | while read p; do grep -qs ') Z' /proc/$p/stat || "
-				      "[ $p = $$ ] || tr '\\0' ' ' </proc/$p/cmdline | grep '^build/shoald\\|shoald --' | sed \"s/^/$p /\"; done 2>/dev/null", dir);
+		sh(text, sizeof text,
+		   "grep -lsa '%s/s' /proc/[0-9]*/cmdline | tr -dc '0-9\\n' | while read p; do grep -qs ') Z' /proc/$p/stat || "
+		   "[ $p = $$ ] || tr '\\0' ' ' </proc/$p/cmdline | grep '^build/shoald\\|shoald --' | sed \"s/^/$p /\"; done 2>/dev/null",
+		   dir);
 		if (!*text)
 			return;
 		usleep(50000);
@@ -561,8 +582,10 @@ static void begin(void)
 	sh(calm, sizeof calm, "timeout -s KILL 40 build/shoal run build/examples/wordfreq.so -n 50 core shm");
 	if (strlen(calm) < 100)
 		wrong("wordfreq counts nothing: %.200s", calm);
-	sh(text, sizeof text, "timeout -s KILL 40 build/shoal run build/tests/modules/work.so; build/shoal run build/tests/modules/hungry.so eat; "
-			      "timeout -s KILL 40 build/shoal run build/tests/modules/survive_mark.so %s/warm w 10", dir);
+	sh(text, sizeof text,
+	   "timeout -s KILL 40 build/shoal run build/tests/modules/work.so; build/shoal run build/tests/modules/hungry.so eat; "
+	   "timeout -s KILL 40 build/shoal run build/tests/modules/survive_mark.so %s/warm w 10",
+	   dir);
 	usleep(300000);
 }
 
@@ -600,7 +623,8 @@ int main(int argc, char **argv)
 		}
 	}
 	if (getenv("STORM_CALM"))
-		sh(text, sizeof text, "build/shoal submit --attempts 1000 build/tests/modules/survive_busy.so 16 %d", (int)seconds);
+		sh(text, sizeof text, "build/shoal submit --attempts 1000 build/tests/modules/survive_busy.so 16 %d",
+		   (int)seconds);
 	trouble(now_ns() + (uint64_t)(seconds * 0.8e9));
 	atomic_store(&all->scarce, 1);
 	trouble(now_ns() + (uint64_t)(seconds * 0.2e9));

@@ -61,7 +61,7 @@ static struct shared {
 
 static struct sh_arena *arena;
 static uint64_t rng;
-static bool mortal; /* a worker or a child that repairs */
+static bool mortal;	 /* a worker or a child that repairs */
 static unsigned planned; /* kill points: which is next, and on which hit */
 #define HITS 3
 
@@ -523,7 +523,7 @@ static void settle(uint64_t deaths)
 		sh_heap_flush(h, 0, cpu);
 	audit("flushed");
 	printf("after all was freed: %zu bytes in blocks that %lu deaths lost, heap has %zu\n", sh_arena_live(arena, 0),
-		(unsigned long)deaths, sh_heap_used(h));
+	       (unsigned long)deaths, sh_heap_used(h));
 	sh_heap_release(h, 0);
 	audit("released");
 	sh_arena_stats(arena, &st);
@@ -606,8 +606,7 @@ static void park(struct sh_heap *h)
 {
 	enum { N = 400000 };
 	struct sh_heap_stats before, after;
-	void **p = mmap(NULL, N * sizeof *p, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	void **p = mmap(NULL, N * sizeof *p, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t t0;
 	double in, out;
 
@@ -624,7 +623,7 @@ static void park(struct sh_heap *h)
 		sh_heap_free(arena, 0, 0, p[i]);
 	out = ns_per(t0, N);
 	printf("blocks of 256 bytes: alloc %.1f ns, free %.1f ns, %.1f bytes each\n", in, out,
-		(double)(after.committed - before.committed) / N);
+	       (double)(after.committed - before.committed) / N);
 	sh_arena_stats(arena, &after);
 	printf("then committed %zu MiB, used %zu\n", after.committed >> 20, after.used);
 	munmap(p, N * sizeof *p);
@@ -644,8 +643,7 @@ static void small_tasks(void)
 		sh_heap_release(h, 0);
 		in_release += sh_now() - t1;
 	}
-	printf("task heap with 5 spans: %.0f ns, of which release %.0f\n", ns_per(t0, N),
-		(double)in_release / N);
+	printf("task heap with 5 spans: %.0f ns, of which release %.0f\n", ns_per(t0, N), (double)in_release / N);
 }
 
 static void bench(void)
@@ -656,8 +654,8 @@ static void bench(void)
 	park(h);
 	printf("pair 64 B: %.1f ns (malloc %.1f)\n", pairs(h, 64, 10 * n), pairs(NULL, 64, 10 * n));
 	printf("pair 40000 B: %.1f ns (malloc %.1f)\n", pairs(h, 40000, n / 10), pairs(NULL, 40000, n / 10));
-	printf("mix: %.1f ns, a half freed remotely %.1f, all %.1f (malloc %.1f)\n", mix(h, 0, n),
-		mix(h, 2, n), mix(h, 1, n), mix(NULL, 0, n));
+	printf("mix: %.1f ns, a half freed remotely %.1f, all %.1f (malloc %.1f)\n", mix(h, 0, n), mix(h, 2, n),
+	       mix(h, 1, n), mix(NULL, 0, n));
 	small_tasks();
 	sh_heap_release(h, 0);
 	audit("after the figures");
@@ -666,8 +664,8 @@ static void bench(void)
 int main(int argc, char **argv)
 {
 	bool only_bench = argc > 1 && !strcmp(argv[1], "bench");
-	uint64_t seed = argc > 1 && !only_bench ? strtoull(argv[1], NULL, 0)
-						: (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
+	uint64_t seed =
+		argc > 1 && !only_bench ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
 	uint64_t ms = argc > 2 ? strtoull(argv[2], NULL, 0) : 1800, deaths;
 	int fd = sh_segment_create(only_bench ? 2ul << 30 : LIMIT);
 
@@ -687,8 +685,8 @@ int main(int argc, char **argv)
 		at_the_top();
 		deaths = storm(sh_now() + ms * 1000000);
 		printf("%lu deaths, %lu operations, %lu tasks, %lu times full\n", (unsigned long)deaths,
-			(unsigned long)atomic_load(&sh->ops), (unsigned long)atomic_load(&sh->tasks),
-			(unsigned long)atomic_load(&sh->full));
+		       (unsigned long)atomic_load(&sh->ops), (unsigned long)atomic_load(&sh->tasks),
+		       (unsigned long)atomic_load(&sh->full));
 		settle(deaths);
 		list_points();
 	}

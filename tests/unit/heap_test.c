@@ -60,16 +60,16 @@ Test(heap, classes_waste_an_eighth_at_most)
 	for (size_t size = 1; size <= 32 * KiB; size++) {
 		unsigned c = class_of(size);
 
-		cr_assert(c < CLASSES && class_bytes(c) >= size && (c == 0 || class_bytes(c - 1) < size),
-			"size %zu", size);
+		cr_assert(c < CLASSES && class_bytes(c) >= size && (c == 0 || class_bytes(c - 1) < size), "size %zu",
+			  size);
 		cr_assert(size <= 128 || (class_bytes(c) - size) * 8 <= class_bytes(c), "size %zu", size);
 	}
 	for (size_t size = 256; size <= 2048; size *= 2)
 		cr_assert_eq(class_bytes(class_of(size)), size);
 	for (unsigned c = 0; c < CLASSES; c++)
 		for (size_t off = 0; off < SPAN_PAGES_MAX * PAGE_BYTES; off++)
-			cr_assert((off * sh_class_recip[c] >> 32) == off / class_bytes(c),
-				"class %u offset %zu", c, off);
+			cr_assert((off * sh_class_recip[c] >> 32) == off / class_bytes(c), "class %u offset %zu", c,
+				  off);
 }
 
 Test(heap, blocks_hold_what_was_asked_and_do_not_overlap)

@@ -106,7 +106,8 @@ LIMITS_TEST(it_is_rounded_up_and_never_below_two)
 	static const struct {
 		long quota;
 		unsigned procs;
-	} rounds[] = {{1000, 2}, {50000, 2}, {100000, 2}, {100001, 2}, {200000, 2}, {200001, 3}, {250000, 3}, {300001, 4}};
+	} rounds[] = {{1000, 2},   {50000, 2},	{100000, 2}, {100001, 2},
+		      {200000, 2}, {200001, 3}, {250000, 3}, {300001, 4}};
 
 	v2();
 	for (unsigned i = 0; i < sizeof rounds / sizeof *rounds; i++) {
@@ -165,17 +166,19 @@ LIMITS_TEST(a_mount_with_a_blank_in_its_name)
 static void v1(const char *controllers, const char *where)
 {
 	file("proc/self/cgroup", "12:pids:/x\n4:memory:/m\n3:%s:/a/b\n1:name=systemd:/init\n0::/\n", controllers);
-	file("proc/self/mountinfo", "30 22 0:20 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
-				    "31 30 0:21 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-				    "32 30 0:22 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
-				    "33 30 0:23 / /sys/fs/cgroup/%s rw - cgroup cgroup rw,%s\n"
-				    "34 30 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", where, controllers);
+	file("proc/self/mountinfo",
+	     "30 22 0:20 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
+	     "31 30 0:21 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+	     "32 30 0:22 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
+	     "33 30 0:23 / /sys/fs/cgroup/%s rw - cgroup cgroup rw,%s\n"
+	     "34 30 0:24 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+	     where, controllers);
 }
 
 LIMITS_TEST(version_1)
 {
-	static const char *const names[][2] = {{"cpu,cpuacct", "cpu,cpuacct"}, {"cpuacct,cpu", "cpuacct,cpu"}, {"cpu", "cpu"},
-		{"cpu", "somewhere"}};
+	static const char *const names[][2] = {
+		{"cpu,cpuacct", "cpu,cpuacct"}, {"cpuacct,cpu", "cpuacct,cpu"}, {"cpu", "cpu"}, {"cpu", "somewhere"}};
 
 	for (unsigned i = 0; i < 4; i++) {
 		char path[128];
@@ -225,8 +228,14 @@ LIMITS_TEST(memory_as_well)
 LIMITS_TEST(files_of_another_kind_are_no_limit)
 {
 	static const char *const cgroup[] = {"", "\n", "0:", "0::", "0::/a", ":::\n", "x\n0::/a/b\n", "3:cpu\n"};
-	static const char *const mountinfo[] = {"", "\n", "31", "31 22 0:26 /", " - \n", "31 22 0:26 / /x rw - cgroup2\n",
-		"31 22 0:26 / - cgroup2 cgroup2 rw\n", "1 2 3 4 5 6 - cgroup2\n"};
+	static const char *const mountinfo[] = {"",
+						"\n",
+						"31",
+						"31 22 0:26 /",
+						" - \n",
+						"31 22 0:26 / /x rw - cgroup2\n",
+						"31 22 0:26 / - cgroup2 cgroup2 rw\n",
+						"1 2 3 4 5 6 - cgroup2\n"};
 	char *many = malloc(40000);
 
 	for (unsigned i = 0; i < sizeof cgroup / sizeof *cgroup; i++)

@@ -149,8 +149,8 @@ static uint64_t check(void)
 		uint64_t made = atomic_load(&sh->made[i]), claimed = atomic_load(&sh->claimed[i]);
 
 		if (made != claimed) {
-			fprintf(stderr, "runq_stress: G %u was made runnable %lu times and claimed %lu times\n", i, (unsigned long)made,
-				(unsigned long)claimed);
+			fprintf(stderr, "runq_stress: G %u was made runnable %lu times and claimed %lu times\n", i,
+				(unsigned long)made, (unsigned long)claimed);
 			atomic_store(&sh->failed, 1);
 		}
 		n += claimed;

@@ -21,8 +21,8 @@
 #include <zlib.h>
 
 #define BLOCK (256u << 10)
-#define AHEAD 32	/* blocks or files in work at once */
-#define GZIP 15 + 16	/* zlib's window, with a gzip header */
+#define AHEAD 32     /* blocks or files in work at once */
+#define GZIP 15 + 16 /* zlib's window, with a gzip header */
 #define DETECT 15 + 32
 
 struct block {
@@ -89,7 +89,8 @@ static void pack(void *arg)
 	z_stream z = {0};
 
 	b->len = 0;
-	if (!in || read_block(b, in) < 0 || deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, GZIP, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+	if (!in || read_block(b, in) < 0 ||
+	    deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, GZIP, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
 		free(in);
 		return;
 	}
@@ -144,7 +145,8 @@ static void pack_file(const char *name)
 			fail(name, strerror(ENOMEM));
 			break;
 		}
-		*b = (struct block){.fd = fd, .at = at, .size = st.st_size - at < BLOCK ? (size_t)(st.st_size - at) : BLOCK};
+		*b = (struct block){
+			.fd = fd, .at = at, .size = st.st_size - at < BLOCK ? (size_t)(st.st_size - at) : BLOCK};
 		packers[slot] = shoal_go_with(&again, pack, &b, sizeof b);
 		if (!packers[slot]) {
 			fail(name, strerror(errno));
@@ -228,8 +230,8 @@ static struct file *start_unpacking(const char *name)
 {
 	struct file *f = calloc(1, sizeof *f);
 
-	if (!f || (f->fd = open(name, O_RDONLY | O_CLOEXEC)) < 0 || !(f->pieces = shoal_chan_new(sizeof(struct piece), 4)) ||
-	    !shoal_go(unpack, &f, sizeof f)) {
+	if (!f || (f->fd = open(name, O_RDONLY | O_CLOEXEC)) < 0 ||
+	    !(f->pieces = shoal_chan_new(sizeof(struct piece), 4)) || !shoal_go(unpack, &f, sizeof f)) {
 		fail(name, strerror(errno));
 		return NULL;
 	}

@@ -67,7 +67,8 @@ static int send_all(int fd, const char *head, size_t n)
 static int answer(const struct request *r, const char *status, const char *body)
 {
 	char text[512];
-	int n = snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s", status,
+	int n = snprintf(text, sizeof text,
+			 "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%s", status,
 			 strlen(body), r->keep ? "" : "Connection: close\r\n", r->head ? "" : body);
 
 	return send_all(r->fd, text, (size_t)n);
@@ -75,7 +76,8 @@ static int answer(const struct request *r, const char *status, const char *body)
 
 static int say_hello(const struct request *r)
 {
-	static const char hello[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
+	static const char hello[] =
+		"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world\n";
 
 	return r->keep && !r->head ? send_all(r->fd, hello, sizeof hello - 1) : answer(r, "200 OK", "Hello, world\n");
 }
@@ -119,7 +121,8 @@ static int crash(const struct request *r)
 	char body[96];
 
 	shoal_join(shoal_go_with(&o, crashes, NULL, 0), &end);
-	snprintf(body, sizeof body, "goroutine %s, signal %d\n", end.how == SHOAL_CRASHED ? "crashed" : "ended", end.signal);
+	snprintf(body, sizeof body, "goroutine %s, signal %d\n", end.how == SHOAL_CRASHED ? "crashed" : "ended",
+		 end.signal);
 	return answer(r, "500 Internal Server Error", body);
 }
 
@@ -267,7 +270,8 @@ static void connection(void *arg)
 	if (!c->busy && (c->buf || grow(c, REQUEST_FIRST) == 0))
 		requests(a->fd, c);
 	else if (c->busy)
-		c->buf = NULL; /* lost in the middle of a request, and the buffer perhaps as it grew: left to the task's end */
+		c->buf =
+			NULL; /* lost in the middle of a request, and the buffer perhaps as it grew: left to the task's end */
 	buf = c->buf;
 	c->buf = NULL;
 	c->busy = 0;
@@ -304,7 +308,8 @@ static void acceptor(void *arg)
 
 static int listen_on(int port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port),
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons((unsigned short)port),
 				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof a;
 	int one = 1;

@@ -48,8 +48,8 @@
 
 #define READ_SIZE 65536
 #define ARENA_SIZE 16384
-#define ATTEMPTS 100	  /* of a file's goroutine */
-#define ATTEMPTS_LOST 3	  /* of one that crashes each time */
+#define ATTEMPTS 100	/* of a file's goroutine */
+#define ATTEMPTS_LOST 3 /* of one that crashes each time */
 
 /* ---- tables: word -> count ---- */
 

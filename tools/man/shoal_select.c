@@ -26,14 +26,9 @@ int shoal_main(int argc, char **argv)
 		};
 
 		switch (shoal_select(cases, 2, SECOND)) {
-		case 0:
-			sum += value;
-			break;
-		case 1: /* closed */
-			printf("%d\n", sum);
-			return sum != 10;
-		default: /* -ETIMEDOUT, -ECANCELED */
-			return 1;
+		case 0: sum += value; break;
+		case 1: /* closed */ printf("%d\n", sum); return sum != 10;
+		default: /* -ETIMEDOUT, -ECANCELED */ return 1;
 		}
 	}
 }

@@ -56,13 +56,13 @@ void print_help(const struct verb *);
 _Noreturn void fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void say_block(const char *text);	     /* several lines, as they are but for control characters */
+void say_block(const char *text); /* several lines, as they are but for control characters */
 int failure_code(void);
-void flush_stdout(void);		     /* ends the process when it cannot be written */
+void flush_stdout(void);	     /* ends the process when it cannot be written */
 _Noreturn void end_by_sigpipe(void); /* as a filter whose reader has gone */
-void *must(void *);			     /* out of memory ends the process */
+void *must(void *);		     /* out of memory ends the process */
 char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-char *tail_of(const char *file);	     /* its last line that is not empty, or NULL */
+char *tail_of(const char *file); /* its last line that is not empty, or NULL */
 
 /* ---- parse.c: what is typed ---- */
 enum opt_kind { OPT_FLAG, OPT_TEXT, OPT_COUNT, OPT_COUNT0, OPT_DURATION, OPT_SIZE, OPT_LIST };
@@ -101,9 +101,9 @@ struct conn {
 	pid_t pid; /* of the supervisor */
 };
 const char *socket_path(void);
-void socket_use(char *path); /* from now on, whatever was asked for */
+void socket_use(char *path);			/* from now on, whatever was asked for */
 bool conn_try(struct conn *, const char *path); /* false: nobody there. Anything else that is wrong ends the process */
-void conn_open(struct conn *); /* waits for the successor of one that died */
+void conn_open(struct conn *);			/* waits for the successor of one that died */
 /*
  * The connection broke. If what the supervisor ran goes on without it, connects to its successor as
  * soon as there is one; meanwhile() is called about 50 times a second. false: all of it is gone.
@@ -116,7 +116,7 @@ void conn_send(struct conn *, json_t *request, int fd); /* takes the request; fd
 json_t *conn_reply(struct conn *, int ms);
 /* A reply that is no error, or ends the process. Asks again, with "again", whoever follows a supervisor that dies over it. */
 json_t *conn_call(struct conn *, json_t *request, int fd);
-void reply_check(json_t *reply);			   /* ends the process if it is an error */
+void reply_check(json_t *reply); /* ends the process if it is an error */
 int conn_take_fd(struct conn *);
 json_t *request(const char *verb);
 void put(json_t *object, const char *key, json_t *value); /* takes the value */

@@ -75,7 +75,8 @@ static int connect_to(int fd, const char *path)
 	}
 	int rc, tries = 0;
 	/* EAGAIN: its queue of callers is full. */
-	while ((rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa))) < 0 && (errno == EAGAIN || errno == EINTR) && tries++ < HELLO_MS / 10)
+	while ((rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa))) < 0 && (errno == EAGAIN || errno == EINTR) &&
+	       tries++ < HELLO_MS / 10)
 		usleep(10000);
 	int e = errno;
 	if (folder >= 0)
@@ -110,7 +111,9 @@ bool conn_again(struct conn *c, void (*meanwhile)(void *), void *arg)
 		if (!conn_orphaned())
 			return false;
 		if (tries * AGAIN_MS > IMPATIENT_MS && cli.verb && !cli.verb->patient)
-			fail(EXIT_NO_SUPERVISOR, "no supervisor at %s, though what it ran goes on (shoal start begins another)", socket_path());
+			fail(EXIT_NO_SUPERVISOR,
+			     "no supervisor at %s, though what it ran goes on (shoal start begins another)",
+			     socket_path());
 		if (tries * AGAIN_MS > 1000 && !told) {
 			say("the supervisor is gone: waiting for the next one (shoal start begins it)");
 			told = true;
@@ -134,11 +137,14 @@ static bool say_hello(struct conn *c, const char *path)
 		return false;
 	if (!reply)
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path,
-		     errno == ETIMEDOUT ? "it does not answer" : errno == EPIPE ? "it hangs up" : "what answers is something else");
+		     errno == ETIMEDOUT ? "it does not answer"
+		     : errno == EPIPE	? "it hangs up"
+					: "what answers is something else");
 	if (json_object_get(reply, "error"))
 		reply_check(reply);
 	if (get_int(reply, "shoal", 0) != 1)
-		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: what answers is something else, or of another version", path);
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: what answers is something else, or of another version",
+		     path);
 	c->pid = (pid_t)get_int(reply, "pid", 0);
 	json_decref(reply);
 	return true;
@@ -247,7 +253,8 @@ static int fill(struct conn *c)
 		c->buf = must(realloc(c->buf, c->cap = c->cap * 2 + 65536));
 	char control[CMSG_SPACE(sizeof(int) * 16)] __attribute__((aligned(sizeof(size_t))));
 	struct iovec part = {c->buf + c->len, c->cap - c->len};
-	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct msghdr m = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
 	if (n <= 0)
 		return (int)n;

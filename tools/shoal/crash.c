@@ -53,7 +53,8 @@ static void open_modules(json_t *reply)
 	size_t i;
 
 	unwinder = must(unwind_open());
-	json_array_foreach(json_object_get(reply, "modules"), i, module) {
+	json_array_foreach(json_object_get(reply, "modules"), i, module)
+	{
 		char *file = format("/proc/%lld/fd/%lld", (long long)get_int(reply, "supervisor", 0),
 				    (long long)get_int(module, "fd", -1));
 
@@ -68,15 +69,17 @@ static void open_modules(json_t *reply)
 static const struct {
 	const char *name;
 	int dwarf;
-} registers[] = {{"r8", UNWIND_R8}, {"r9", UNWIND_R9}, {"r10", UNWIND_R10}, {"r11", UNWIND_R11}, {"r12", UNWIND_R12},
-	{"r13", UNWIND_R13}, {"r14", UNWIND_R14}, {"r15", UNWIND_R15}, {"rdi", UNWIND_RDI}, {"rsi", UNWIND_RSI},
-	{"rbp", UNWIND_RBP}, {"rbx", UNWIND_RBX}, {"rdx", UNWIND_RDX}, {"rax", UNWIND_RAX}, {"rcx", UNWIND_RCX},
-	{"rsp", UNWIND_RSP}, {"rip", UNWIND_PC}, {"eflags", -1}};
+} registers[] = {{"r8", UNWIND_R8},   {"r9", UNWIND_R9},   {"r10", UNWIND_R10}, {"r11", UNWIND_R11},
+		 {"r12", UNWIND_R12}, {"r13", UNWIND_R13}, {"r14", UNWIND_R14}, {"r15", UNWIND_R15},
+		 {"rdi", UNWIND_RDI}, {"rsi", UNWIND_RSI}, {"rbp", UNWIND_RBP}, {"rbx", UNWIND_RBX},
+		 {"rdx", UNWIND_RDX}, {"rax", UNWIND_RAX}, {"rcx", UNWIND_RCX}, {"rsp", UNWIND_RSP},
+		 {"rip", UNWIND_PC},  {"eflags", -1}};
 
 static size_t find_frames(json_t *crash, struct unwind_frame *f)
 {
 	json_t *regs = json_object_get(crash, "registers"), *pcs = json_object_get(crash, "pcs"), *pc;
-	struct stack stack = {hex_number(crash, "stack_at"), strlen(get_text(crash, "stack")) / 2, get_text(crash, "stack")};
+	struct stack stack = {hex_number(crash, "stack_at"), strlen(get_text(crash, "stack")) / 2,
+			      get_text(crash, "stack")};
 	struct unwind_regs r = {.known = 0};
 	size_t n = 0, found = 0, i;
 
@@ -90,7 +93,8 @@ static size_t find_frames(json_t *crash, struct unwind_frame *f)
 		n = 0;
 	for (size_t k = 0; k < n; k++)
 		found += !f[k].inlined;
-	json_array_foreach(pcs, i, pc) {
+	json_array_foreach(pcs, i, pc)
+	{
 		uint64_t at = strtoull(json_string_value(pc), NULL, 16);
 		bool known = false;
 
@@ -129,25 +133,30 @@ static void print_registers(json_t *regs)
 
 	for (size_t i = 0; i < sizeof registers / sizeof *registers; i++)
 		if (json_object_get(regs, registers[i].name))
-			printf("%s%6s %-18s", column++ % 3 ? " " : column > 1 ? "\n" : "", registers[i].name,
-			       get_text(regs, registers[i].name));
+			printf("%s%6s %-18s",
+			       column++ % 3 ? " "
+			       : column > 1 ? "\n"
+					    : "",
+			       registers[i].name, get_text(regs, registers[i].name));
 	if (column)
 		putchar('\n');
 }
 
 static void print_crash(json_t *crash, const struct unwind_frame *f, size_t n)
 {
-	char *message = show_clean(get_text(crash, "message")), *time = when(crash), *name = show_clean(get_text(crash, "name")),
-	     *module = show_clean(get_text(crash, "module"));
+	char *message = show_clean(get_text(crash, "message")), *time = when(crash),
+	     *name = show_clean(get_text(crash, "name")), *module = show_clean(get_text(crash, "module"));
 
 	printf("crash %lld: %s\n", (long long)get_int(crash, "number", 0), message);
-	printf("[signal %s code=%lld addr=%s pc=%s]\n", get_text(crash, "signal_name"), (long long)get_int(crash, "code", 0),
-	       get_text(crash, "address"), get_text(json_object_get(crash, "registers"), "rip"));
-	printf("task %lld%s%s%s, worker %lld (pid %lld), %s\n\n", (long long)get_int(crash, "task", 0), *module ? " (" : "", module,
-	       *module ? ")" : "", (long long)get_int(crash, "worker", 0), (long long)get_int(crash, "pid", 0), time);
+	printf("[signal %s code=%lld addr=%s pc=%s]\n", get_text(crash, "signal_name"),
+	       (long long)get_int(crash, "code", 0), get_text(crash, "address"),
+	       get_text(json_object_get(crash, "registers"), "rip"));
+	printf("task %lld%s%s%s, worker %lld (pid %lld), %s\n\n", (long long)get_int(crash, "task", 0),
+	       *module ? " (" : "", module, *module ? ")" : "", (long long)get_int(crash, "worker", 0),
+	       (long long)get_int(crash, "pid", 0), time);
 	if (get_int(crash, "gid", 0))
-		printf("goroutine %lld%s%s%s [running]:\n", (long long)get_int(crash, "gid", 0), *name ? " \"" : "", name,
-		       *name ? "\"" : "");
+		printf("goroutine %lld%s%s%s [running]:\n", (long long)get_int(crash, "gid", 0), *name ? " \"" : "",
+		       name, *name ? "\"" : "");
 	for (size_t i = 0; i < n; i++) {
 		printf("%s(...)\n", frame_name(&f[i]));
 		frame_print(&f[i]);
@@ -191,7 +200,8 @@ int verb_crash(int argc, char **argv)
 	conn_close(&c);
 	if (json_array_size(json_object_get(reply, "crashes")))
 		open_modules(reply);
-	json_array_foreach(json_object_get(reply, "crashes"), i, crash) {
+	json_array_foreach(json_object_get(reply, "crashes"), i, crash)
+	{
 		n = without_start(frame, find_frames(crash, frame));
 		if (cli.json) {
 			as_json(crash, frame, n);

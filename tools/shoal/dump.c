@@ -75,13 +75,22 @@ static bool read_word(void *arg, uint64_t at, uint64_t *value)
 /* What waits for that is called so, whatever it went over into. */
 static const char *call_of(const struct dump_g *g)
 {
-	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep", [WAIT_RECV_NIL] = "shoal_recv",
-		[WAIT_SEND_NIL] = "shoal_send", [WAIT_SELECT_EMPTY] = "shoal_select", [WAIT_SELECT] = "shoal_select",
-		[WAIT_RECV] = "shoal_recv", [WAIT_SEND] = "shoal_send", [WAIT_COND] = "shoal_cond_wait",
-		[WAIT_MUTEX] = "shoal_mutex_lock", [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
-		[WAIT_RW_LOCK] = "shoal_rwmutex_lock", [WAIT_WG] = "shoal_wg_wait", [WAIT_SEM] = "shoal_sem_acquire",
-		[WAIT_JOIN] = "shoal_join",
-		[WAIT_PTHREAD_COND] = "pthread_cond_wait", [WAIT_PTHREAD_SEM] = "sem_wait"};
+	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep",
+						       [WAIT_RECV_NIL] = "shoal_recv",
+						       [WAIT_SEND_NIL] = "shoal_send",
+						       [WAIT_SELECT_EMPTY] = "shoal_select",
+						       [WAIT_SELECT] = "shoal_select",
+						       [WAIT_RECV] = "shoal_recv",
+						       [WAIT_SEND] = "shoal_send",
+						       [WAIT_COND] = "shoal_cond_wait",
+						       [WAIT_MUTEX] = "shoal_mutex_lock",
+						       [WAIT_RW_RLOCK] = "shoal_rwmutex_rlock",
+						       [WAIT_RW_LOCK] = "shoal_rwmutex_lock",
+						       [WAIT_WG] = "shoal_wg_wait",
+						       [WAIT_SEM] = "shoal_sem_acquire",
+						       [WAIT_JOIN] = "shoal_join",
+						       [WAIT_PTHREAD_COND] = "pthread_cond_wait",
+						       [WAIT_PTHREAD_SEM] = "sem_wait"};
 
 	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
 }
@@ -215,8 +224,8 @@ static uint32_t reason_of(const struct dump_g *g)
 static bool alike(const struct group *k, const struct shape *s, const struct dump_g *g)
 {
 	return k->shape == s && k->first->status == g->status && reason_of(k->first) == reason_of(g) &&
-	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task && k->first->fn == g->fn &&
-	       k->first->flags == g->flags;
+	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task &&
+	       k->first->fn == g->fn && k->first->flags == g->flags;
 }
 
 static void add(const struct dump_g *g)
@@ -383,7 +392,8 @@ static void read_dump(const char *at, size_t size)
 int verb_dump(int argc, char **argv)
 {
 	int64_t from = -1;
-	const struct opt opts[] = {{"all", 'a', OPT_FLAG, &all_frames}, {"from", 0, OPT_COUNT0, &from}, {NULL, 0, OPT_FLAG, NULL}};
+	const struct opt opts[] = {
+		{"all", 'a', OPT_FLAG, &all_frames}, {"from", 0, OPT_COUNT0, &from}, {NULL, 0, OPT_FLAG, NULL}};
 	int n = parse_options(argc, argv, opts, false), fd = (int)from;
 	struct stat st;
 

@@ -28,20 +28,24 @@ static char *why_of(json_t *event, int64_t before)
 
 static void print_life(json_t *reply)
 {
-	struct table t = {.columns = 7, .status = 2, .align = "rllrrrl",
-		.titles = {"TIME", "FROM", "TO", "WORKER", "P", "STACK", "WHY"}};
+	struct table t = {.columns = 7,
+			  .status = 2,
+			  .align = "rllrrrl",
+			  .titles = {"TIME", "FROM", "TO", "WORKER", "P", "STACK", "WHY"}};
 	json_t *event;
 	int64_t worker = 0;
 	size_t i;
 
-	json_array_foreach(json_object_get(reply, "events"), i, event) {
+	json_array_foreach(json_object_get(reply, "events"), i, event)
+	{
 		int64_t ns = get_int(event, "time_ns", 0);
 		bool runs = strcmp(get_text(event, "to"), "running") == 0;
 
-		table_add(&t, (char *[]){format("%lld.%06lld", (long long)(ns / 1000000000), (long long)(ns / 1000 % 1000000)),
-			show_clean(get_text(event, "from")), show_clean(get_text(event, "to")),
-			text_or_dash(event, "worker"), text_or_dash(event, "p"),
-			show_size(get_int(event, "stack_size", 0)), why_of(event, worker)});
+		table_add(&t, (char *[]){format("%lld.%06lld", (long long)(ns / 1000000000),
+						(long long)(ns / 1000 % 1000000)),
+					 show_clean(get_text(event, "from")), show_clean(get_text(event, "to")),
+					 text_or_dash(event, "worker"), text_or_dash(event, "p"),
+					 show_size(get_int(event, "stack_size", 0)), why_of(event, worker)});
 		worker = runs ? get_int(event, "worker", worker) : worker;
 	}
 	printf("goroutine %lld [%s], %zu transitions, %lld migrations%s\n", (long long)get_int(reply, "gid", 0),
@@ -125,7 +129,8 @@ static int open_for_trace(const char *file)
 int verb_trace(int argc, char **argv)
 {
 	const char *file = NULL, *seconds = NULL;
-	const struct opt opts[] = {{"seconds", 's', OPT_TEXT, &seconds}, {"output", 'o', OPT_TEXT, &file}, {NULL, 0, OPT_FLAG, NULL}};
+	const struct opt opts[] = {
+		{"seconds", 's', OPT_TEXT, &seconds}, {"output", 'o', OPT_TEXT, &file}, {NULL, 0, OPT_FLAG, NULL}};
 	double s = 1;
 	char *end;
 	struct conn c;

@@ -11,10 +11,10 @@
 static int verb_help(int, char **);
 static int verb_version(int, char **);
 
-#define TASK_OPTIONS                                                              \
+#define TASK_OPTIONS \
 	"  --attempts N        runs it may have when its worker dies or it crashes (1)\n" \
-	"  --timeout DURATION  ends it after 250ms, 5s, 2m, 1h\n"                     \
-	"  --name NAME         shown by tasks\n"                                      \
+	"  --timeout DURATION  ends it after 250ms, 5s, 2m, 1h\n" \
+	"  --name NAME         shown by tasks\n" \
 	"  --env K=V           sets a variable of its environment; may be repeated\n"
 
 static const struct verb verbs[] = {
@@ -27,18 +27,17 @@ static const struct verb verbs[] = {
 	 "Its log lies next to its socket.\n"},
 	{"run", verb_run, false, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
 	 "runs a task: streams its output, exits with its code",
-	 TASK_OPTIONS
-	 "  --detach            as submit\n"
-	 "MODULE is a .so, or a .c that is compiled. With no supervisor running, one is\n"
-	 "started for this task alone. Ctrl-C cancels the task, a second one ends it at once.\n"
-	 "Exit code: the task's own; 124 timed out, 125 Shoal's own failure, 126 module not\n"
-	 "loadable, 127 module or entry not found, 128+signal crashed, 137 lost, 130 cancelled.\n"},
+	 TASK_OPTIONS "  --detach            as submit\n"
+		      "MODULE is a .so, or a .c that is compiled. With no supervisor running, one is\n"
+		      "started for this task alone. Ctrl-C cancels the task, a second one ends it at once.\n"
+		      "Exit code: the task's own; 124 timed out, 125 Shoal's own failure, 126 module not\n"
+		      "loadable, 127 module or entry not found, 128+signal crashed, 137 lost, 130 cancelled.\n"},
 	{"submit", verb_submit, true, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
 	 "submits a task and prints its id", TASK_OPTIONS},
-	{"wait", verb_wait, true, true, EXIT_OWN_FAILURE, "ID...",
-	 "waits for tasks; exits with the code of the last", "The codes are those of run.\n"},
-	{"logs", verb_logs, true, true, 1, "[-f] ID",
-	 "prints what a task has written", "  -f, --follow  goes on until the task ends\n"},
+	{"wait", verb_wait, true, true, EXIT_OWN_FAILURE, "ID...", "waits for tasks; exits with the code of the last",
+	 "The codes are those of run.\n"},
+	{"logs", verb_logs, true, true, 1, "[-f] ID", "prints what a task has written",
+	 "  -f, --follow  goes on until the task ends\n"},
 	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks",
 	 "Their calls that would block return -ECANCELED; a second later what is left of\n"
 	 "them is ended.\n"},
@@ -61,7 +60,8 @@ static const struct verb verbs[] = {
 	{"restart", verb_restart, false, false, 1, "[WORKER]", "replaces a worker, or all of them",
 	 "The goroutine that runs on it is preempted first and goes on afterwards.\n"},
 	{"top", verb_top, false, false, 1, "", "shows all of it, live", "q ends it.\n"},
-	{"trace", verb_trace, false, false, 1, "[--seconds N] -o FILE", "writes a trace for Chrome (about:tracing) and Perfetto",
+	{"trace", verb_trace, false, false, 1, "[--seconds N] -o FILE",
+	 "writes a trace for Chrome (about:tracing) and Perfetto",
 	 "  -s, --seconds N    so long; 1 if it is not said\n"
 	 "  -o, --output FILE  - is stdout\n"
 	 "A track a worker, a slice each time a goroutine runs, arrows for wake-ups.\n"},
@@ -100,7 +100,8 @@ static void print_list(FILE *to)
 			fprintf(to, "  %-8s  %s\n", v->name, v->summary);
 	fputs("\n--json on every verb that reads: one object on one line. The socket: --socket,\n"
 	      "else $SHOAL_SOCKET, else $XDG_RUNTIME_DIR/shoal/default.sock, else\n"
-	      "/tmp/shoal-UID/default.sock. More on one verb: shoal help VERB\n", to);
+	      "/tmp/shoal-UID/default.sock. More on one verb: shoal help VERB\n",
+	      to);
 }
 
 void print_help(const struct verb *v)

@@ -48,17 +48,29 @@ static bool parse_units(const char *text, const struct unit *units, int64_t *res
 
 bool parse_duration(const char *text, int64_t *ns)
 {
-	static const struct unit units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
+	static const struct unit units[] = {{"ns", 1},	 {"us", 1e3},	{"ms", 1e6}, {"s", 1e9},
+					    {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
 	return parse_units(text, units, ns);
 }
 
 bool parse_size(const char *text, int64_t *bytes)
 {
 	const double K = 1024;
-	const struct unit units[] = {{"", 1}, {"B", 1},
-		{"K", K}, {"M", K * K}, {"G", K * K * K}, {"T", K * K * K * K},
-		{"k", K}, {"m", K * K}, {"g", K * K * K}, {"t", K * K * K * K},
-		{"KiB", K}, {"MiB", K * K}, {"GiB", K * K * K}, {"TiB", K * K * K * K}, {NULL, 0}};
+	const struct unit units[] = {{"", 1},
+				     {"B", 1},
+				     {"K", K},
+				     {"M", K * K},
+				     {"G", K * K * K},
+				     {"T", K * K * K * K},
+				     {"k", K},
+				     {"m", K * K},
+				     {"g", K * K * K},
+				     {"t", K * K * K * K},
+				     {"KiB", K},
+				     {"MiB", K * K},
+				     {"GiB", K * K * K},
+				     {"TiB", K * K * K * K},
+				     {NULL, 0}};
 	return parse_units(text, units, bytes);
 }
 
@@ -97,12 +109,8 @@ static void set_option(const struct opt *o, const char *shown, const char *value
 {
 	int64_t n = 0;
 	switch (o->kind) {
-	case OPT_FLAG:
-		*(bool *)o->to = true;
-		return;
-	case OPT_TEXT:
-		*(const char **)o->to = value;
-		return;
+	case OPT_FLAG: *(bool *)o->to = true; return;
+	case OPT_TEXT: *(const char **)o->to = value; return;
 	case OPT_LIST: {
 		struct opt_list *list = o->to;
 		list->item = must(realloc(list->item, (list->n + 1) * sizeof(*list->item)));
@@ -112,7 +120,8 @@ static void set_option(const struct opt *o, const char *shown, const char *value
 	case OPT_COUNT:
 	case OPT_COUNT0:
 		if (!parse_count(value, o->kind == OPT_COUNT, &n) || n > INT_MAX)
-			usage("%s wants a whole number%s, not '%s'", shown, o->kind == OPT_COUNT ? " from 1 on" : "", value);
+			usage("%s wants a whole number%s, not '%s'", shown, o->kind == OPT_COUNT ? " from 1 on" : "",
+			      value);
 		break;
 	case OPT_DURATION:
 		if (!parse_duration(value, &n) || n == 0)
@@ -156,8 +165,10 @@ static int take_option(int argc, char **argv, int i, const struct opt *table, co
 			o = find_option(common, name, len, is_long ? 0 : *name);
 		char *shown = format("%s%.*s", is_long ? "--" : "-", (int)len, name);
 		if (!o) {
-			const char *near = is_long ? near_option(table, shown + 2, near_option(common, shown + 2, NULL)) : NULL;
-			usage("no option %s%s%s%s", shown, near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+			const char *near =
+				is_long ? near_option(table, shown + 2, near_option(common, shown + 2, NULL)) : NULL;
+			usage("no option %s%s%s%s", shown, near ? "; did you mean --" : "", near ? near : "",
+			      near ? "?" : "");
 		}
 		const char *rest = name + len;
 		if (o->kind == OPT_FLAG) {

@@ -90,8 +90,9 @@ static const char *colour_of(const char *status)
 {
 	static const struct {
 		const char *start, *colour;
-	} known[] = {{"running", "\033[32m"}, {"done", "\033[2m"}, {"crashed", "\033[31m"}, {"lost", "\033[31m"},
-		{"timeout", "\033[33m"}, {"cancelled", "\033[33m"}, {"syscall", "\033[36m"}, {"runnable", "\033[33m"}};
+	} known[] = {{"running", "\033[32m"}, {"done", "\033[2m"},     {"crashed", "\033[31m"},
+		     {"lost", "\033[31m"},    {"timeout", "\033[33m"}, {"cancelled", "\033[33m"},
+		     {"syscall", "\033[36m"}, {"runnable", "\033[33m"}};
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strncmp(status, known[i].start, strlen(known[i].start)) == 0)
 			return known[i].colour;
@@ -123,7 +124,8 @@ static void print_cell(const char *text, int width, bool right, bool cut, bool l
 	}
 	if (right)
 		printf("%*s", width > w ? width - w : 0, "");
-	printf("%s%.*s%s%s", colour ? colour : "", (int)(end - text), text, cut && w > width ? "~" : "", colour ? "\033[0m" : "");
+	printf("%s%.*s%s%s", colour ? colour : "", (int)(end - text), text, cut && w > width ? "~" : "",
+	       colour ? "\033[0m" : "");
 	if (!right && !last)
 		printf("%*s", width > w ? width - w : 0, "");
 }
@@ -163,9 +165,8 @@ void print_json(json_t *reply)
 	json_t *shown = must(json_object()), *value;
 	const char *key;
 	put(shown, "version", json_integer(1));
-	json_object_foreach(reply, key, value)
-		if (strcmp(key, "ok") != 0 && strcmp(key, "version") != 0)
-			put(shown, key, json_incref(value));
+	json_object_foreach(reply, key, value) if (strcmp(key, "ok") != 0 && strcmp(key, "version") != 0)
+		put(shown, key, json_incref(value));
 	char *text = must(json_dumps(shown, JSON_REAL_PRECISION(15)));
 	puts(text);
 	free(text);
@@ -194,11 +195,13 @@ void print_members(json_t *reply)
 	int width = 0;
 	const char *key;
 	json_t *value;
-	json_object_foreach(reply, key, value) {
+	json_object_foreach(reply, key, value)
+	{
 		int w = width_of(key);
 		width = w > width ? w : width;
 	}
-	json_object_foreach(reply, key, value) {
+	json_object_foreach(reply, key, value)
+	{
 		if (strcmp(key, "ok") == 0 || (strcmp(key, "version") == 0 && json_is_integer(value)))
 			continue;
 		char *text = value_text(key, value);

@@ -198,9 +198,7 @@ static json_t *find_task(json_t *reply, int64_t id)
 {
 	size_t i;
 	json_t *task;
-	json_array_foreach(json_object_get(reply, "tasks"), i, task)
-		if (get_int(task, "id", -1) == id)
-			return task;
+	json_array_foreach(json_object_get(reply, "tasks"), i, task) if (get_int(task, "id", -1) == id) return task;
 	fail(failure_code(), "the supervisor does not tell how task %lld ended", (long long)id);
 }
 
@@ -447,8 +445,7 @@ int verb_wait(int argc, char **argv)
 	if (cli.json)
 		print_json(reply);
 	else
-		json_array_foreach(json_object_get(reply, "tasks"), i, task)
-			say_end(task);
+		json_array_foreach(json_object_get(reply, "tasks"), i, task) say_end(task);
 	json_decref(reply);
 	conn_close(&c);
 	return code;

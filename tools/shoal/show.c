@@ -79,18 +79,23 @@ int verb_tasks(int argc, char **argv)
 	json_t *what = request("tasks"), *task;
 	put(what, "all", json_boolean(all));
 	json_t *reply = ask(what);
-	struct table t = {.columns = 8, .status = 1, .align = "rlrrrlrl",
-		.titles = {"ID", "STATUS", "CODE", "RUNS", "GS", "STARTED", "TIME", "WHAT"}};
+	struct table t = {.columns = 8,
+			  .status = 1,
+			  .align = "rlrrrlrl",
+			  .titles = {"ID", "STATUS", "CODE", "RUNS", "GS", "STARTED", "TIME", "WHAT"}};
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	size_t i;
-	json_array_foreach(list_or_json(reply, "tasks"), i, task) {
+	json_array_foreach(list_or_json(reply, "tasks"), i, task)
+	{
 		int64_t started = get_time(task, "started"), ended = get_time(task, "ended");
 		int64_t until = ended > 0 ? ended : now.tv_sec * 1000000000ll + now.tv_nsec;
 		table_add(&t, (char *[]){number_or_dash(task, "id"), show_clean(get_text(task, "status")),
-			ended > 0 ? number_or_dash(task, "exit_code") : must(strdup("-")),
-			number_or_dash(task, "attempts"), number_or_dash(task, "goroutines"), show_start(started),
-			started > 0 ? show_duration(until - started) : must(strdup("-")), show_what(task)});
+					 ended > 0 ? number_or_dash(task, "exit_code") : must(strdup("-")),
+					 number_or_dash(task, "attempts"), number_or_dash(task, "goroutines"),
+					 show_start(started),
+					 started > 0 ? show_duration(until - started) : must(strdup("-")),
+					 show_what(task)});
 	}
 	if (!cli.json)
 		table_print(&t);
@@ -113,13 +118,15 @@ int verb_ps(int argc, char **argv)
 	if (task)
 		put(what, "task", json_integer(parse_id("task", task)));
 	json_t *reply = ask(what);
-	struct table t = {.columns = 8, .status = 2, .align = "rrlrrrrl",
-		.titles = {"GID", "TASK", "STATUS", "M", "P", "WAIT", "STACK", "NAME"}};
+	struct table t = {.columns = 8,
+			  .status = 2,
+			  .align = "rrlrrrrl",
+			  .titles = {"GID", "TASK", "STATUS", "M", "P", "WAIT", "STACK", "NAME"}};
 	size_t i;
-	json_array_foreach(list_or_json(reply, "goroutines"), i, g)
-		table_add(&t, (char *[]){number_or_dash(g, "gid"), number_or_dash(g, "task"), show_g_status(g),
-			number_or_dash(g, "worker"), number_or_dash(g, "p"), duration_or_dash(g, "waiting_ns"),
-			show_size(get_int(g, "stack_used", 0)), show_clean(get_text(g, "name"))});
+	json_array_foreach(list_or_json(reply, "goroutines"), i, g) table_add(
+		&t, (char *[]){number_or_dash(g, "gid"), number_or_dash(g, "task"), show_g_status(g),
+			       number_or_dash(g, "worker"), number_or_dash(g, "p"), duration_or_dash(g, "waiting_ns"),
+			       show_size(get_int(g, "stack_used", 0)), show_clean(get_text(g, "name"))});
 	if (!cli.json)
 		table_print(&t);
 	json_decref(reply);
@@ -130,14 +137,19 @@ int verb_workers(int argc, char **argv)
 {
 	no_words(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("workers")), *w;
-	struct table t = {.columns = 7, .status = 2, .align = "rrlrrrr",
-		.titles = {"ID", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME"}};
+	struct table t = {.columns = 7,
+			  .status = 2,
+			  .align = "rrlrrrr",
+			  .titles = {"ID", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME"}};
 	size_t i;
-	json_array_foreach(list_or_json(reply, "workers"), i, w) {
+	json_array_foreach(list_or_json(reply, "workers"), i, w)
+	{
 		bool busy = get_int(w, "gid", 0) > 0;
-		table_add(&t, (char *[]){number_or_dash(w, "id"), get_int(w, "pid", 0) > 0 ? number_or_dash(w, "pid") : must(strdup("-")), show_clean(get_text(w, "status")),
-			number_or_dash(w, "p"), busy ? number_or_dash(w, "gid") : must(strdup("-")),
-			number_or_dash(w, "restarts"), duration_or_dash(w, "uptime_ns")});
+		table_add(&t, (char *[]){number_or_dash(w, "id"),
+					 get_int(w, "pid", 0) > 0 ? number_or_dash(w, "pid") : must(strdup("-")),
+					 show_clean(get_text(w, "status")), number_or_dash(w, "p"),
+					 busy ? number_or_dash(w, "gid") : must(strdup("-")),
+					 number_or_dash(w, "restarts"), duration_or_dash(w, "uptime_ns")});
 	}
 	if (!cli.json)
 		table_print(&t);

@@ -215,8 +215,9 @@ int verb_start(int argc, char **argv)
 	int64_t procs = 0, spare = -1, memory = 0;
 	bool foreground = false;
 	const struct opt opts[] = {
-		{"procs", 'p', OPT_COUNT, &procs}, {"spare", 0, OPT_COUNT0, &spare}, {"memory", 'm', OPT_SIZE, &memory},
-		{"foreground", 'f', OPT_FLAG, &foreground}, {NULL, 0, OPT_FLAG, NULL},
+		{"procs", 'p', OPT_COUNT, &procs},  {"spare", 0, OPT_COUNT0, &spare},
+		{"memory", 'm', OPT_SIZE, &memory}, {"foreground", 'f', OPT_FLAG, &foreground},
+		{NULL, 0, OPT_FLAG, NULL},
 	};
 	if (parse_options(argc, argv, opts, false))
 		usage("'%s' is too much", argv[0]);

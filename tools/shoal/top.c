@@ -125,15 +125,18 @@ static int draw_head(json_t *info, json_t *stats, json_t *before, double seconds
 	char *up = show_duration(get_int(info, "uptime_ns", 0)), *used = show_size(get_int(stats, "memory_used", 0)),
 	     *limit = show_size(get_int(stats, "memory_limit", 0));
 
-	line(0, A_BOLD, format("shoal %s  up %s  procs %lld  workers %lld  memory %s of %s", get_text(info, "shoal"), up,
-			       member(info, "procs"), member(info, "workers"), used, limit));
-	line(1, A_NORMAL, format("goroutines %lld  tasks %lld live, %lld done, %lld crashed  worker deaths %lld",
-				 member(stats, "goroutines"), member(stats, "tasks_live"), member(stats, "tasks_done"),
-				 member(stats, "tasks_crashed"), member(stats, "worker_deaths")));
-	line(2, A_NORMAL, format("a second: %.0f created  %.0f moved  %.0f stolen  %.0f preempted  %.0f syscalls  %.0f grown",
-				 rate(stats, before, "goroutines_created", seconds), rate(stats, before, "migrations", seconds),
-				 rate(stats, before, "steals", seconds), rate(stats, before, "preemptions", seconds),
-				 rate(stats, before, "syscalls", seconds), rate(stats, before, "stack_grows", seconds)));
+	line(0, A_BOLD,
+	     format("shoal %s  up %s  procs %lld  workers %lld  memory %s of %s", get_text(info, "shoal"), up,
+		    member(info, "procs"), member(info, "workers"), used, limit));
+	line(1, A_NORMAL,
+	     format("goroutines %lld  tasks %lld live, %lld done, %lld crashed  worker deaths %lld",
+		    member(stats, "goroutines"), member(stats, "tasks_live"), member(stats, "tasks_done"),
+		    member(stats, "tasks_crashed"), member(stats, "worker_deaths")));
+	line(2, A_NORMAL,
+	     format("a second: %.0f created  %.0f moved  %.0f stolen  %.0f preempted  %.0f syscalls  %.0f grown",
+		    rate(stats, before, "goroutines_created", seconds), rate(stats, before, "migrations", seconds),
+		    rate(stats, before, "steals", seconds), rate(stats, before, "preemptions", seconds),
+		    rate(stats, before, "syscalls", seconds), rate(stats, before, "stack_grows", seconds)));
 	free(up);
 	free(used);
 	free(limit);
@@ -155,9 +158,11 @@ static int draw_workers(int y, int until, json_t *reply)
 	json_t *w;
 	size_t i;
 
-	line(y++, A_REVERSE, format("%6s %9s  %-9s %3s %12s %9s %10s%*s", "WORKER", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME",
-				    COLS > 62 ? COLS - 62 : 0, ""));
-	json_array_foreach(json_object_get(reply, "workers"), i, w) {
+	line(y++, A_REVERSE,
+	     format("%6s %9s  %-9s %3s %12s %9s %10s%*s", "WORKER", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME",
+		    COLS > 62 ? COLS - 62 : 0, ""));
+	json_array_foreach(json_object_get(reply, "workers"), i, w)
+	{
 		char *up = show_duration(get_int(w, "uptime_ns", 0));
 		char p[8] = "-", gid[24] = "-";
 
@@ -166,8 +171,9 @@ static int draw_workers(int y, int until, json_t *reply)
 				snprintf(p, sizeof p, "%d", (int)get_int(w, "p", 0));
 			if (get_int(w, "gid", 0) > 0)
 				snprintf(gid, sizeof gid, "%lld", member(w, "gid"));
-			line(y++, A_NORMAL, format("%6lld %9lld  %-9s %3s %12s %9lld %10s", member(w, "id"), member(w, "pid"),
-						   get_text(w, "status"), p, gid, member(w, "restarts"), up));
+			line(y++, A_NORMAL,
+			     format("%6lld %9lld  %-9s %3s %12s %9lld %10s", member(w, "id"), member(w, "pid"),
+				    get_text(w, "status"), p, gid, member(w, "restarts"), up));
 		}
 		free(up);
 	}
@@ -179,18 +185,20 @@ static int draw_tasks(int y, json_t *reply)
 	json_t *t;
 	size_t i;
 
-	line(y++, A_REVERSE, format("%6s  %-9s %5s %10s  %-40s%*s", "TASK", "STATUS", "RUNS", "GOROUTINES", "WHAT",
-				    COLS > 76 ? COLS - 76 : 0, ""));
-	json_array_foreach(json_object_get(reply, "tasks"), i, t)
-		if (y < LINES)
-			line(y++, A_NORMAL, format("%6lld  %-9s %5lld %10lld  %s", member(t, "id"), get_text(t, "status"),
-						   member(t, "attempts"), member(t, "goroutines"), get_text(t, "name")));
+	line(y++, A_REVERSE,
+	     format("%6s  %-9s %5s %10s  %-40s%*s", "TASK", "STATUS", "RUNS", "GOROUTINES", "WHAT",
+		    COLS > 76 ? COLS - 76 : 0, ""));
+	json_array_foreach(json_object_get(reply, "tasks"), i, t) if (y < LINES)
+		line(y++, A_NORMAL,
+		     format("%6lld  %-9s %5lld %10lld  %s", member(t, "id"), get_text(t, "status"),
+			    member(t, "attempts"), member(t, "goroutines"), get_text(t, "name")));
 	return y;
 }
 
 static json_t *draw(json_t *before, double seconds)
 {
-	json_t *info = ask("info"), *stats = ask("stats"), *sched = ask("sched"), *workers = ask("workers"), *tasks = ask("tasks");
+	json_t *info = ask("info"), *stats = ask("stats"), *sched = ask("sched"), *workers = ask("workers"),
+	       *tasks = ask("tasks");
 	int y = draw_head(info, stats, before, seconds);
 
 	y = draw_sched(y, sched);

@@ -74,8 +74,10 @@ static bool first_registers(Dwfl_Thread *thread, void *arg)
 }
 
 static const Dwfl_Callbacks callbacks = {.find_elf = no_elf, .find_debuginfo = dwfl_standard_find_debuginfo};
-static const Dwfl_Thread_Callbacks thread_callbacks = {.next_thread = next_thread, .get_thread = get_thread,
-	.memory_read = read_word, .set_initial_registers = first_registers};
+static const Dwfl_Thread_Callbacks thread_callbacks = {.next_thread = next_thread,
+						       .get_thread = get_thread,
+						       .memory_read = read_word,
+						       .set_initial_registers = first_registers};
 
 /* ---- modules ---- */
 
@@ -125,7 +127,7 @@ unsigned unwind_add_process(struct unwinder *u, pid_t pid)
 		const char *slash;
 
 		if (sscanf(line, "%lx-%*x %*s %lx %*s %lu %4095[^\n]", &start, &offset, &inode, file) != 4 || offset ||
-			file[0] != '/' || !inode || strcmp(file, last) == 0 || strncmp(file, "/memfd:", 7) == 0)
+		    file[0] != '/' || !inode || strcmp(file, last) == 0 || strncmp(file, "/memfd:", 7) == 0)
 			continue;
 		snprintf(last, sizeof last, "%s", file);
 		slash = strrchr(file, '/');
@@ -176,7 +178,8 @@ static void set_call(struct unwinder *u, Dwarf_Die *cu, Dwarf_Die *inlined, stru
 	const char *file = NULL, *folder;
 
 	f->line = dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attr), &n) == 0 ? (int)n : 0;
-	if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attr), &n) == 0 && dwarf_getsrcfiles(cu, &files, NULL) == 0)
+	if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attr), &n) == 0 &&
+	    dwarf_getsrcfiles(cu, &files, NULL) == 0)
 		file = dwarf_filesrc(files, n, NULL, NULL);
 	folder = dwarf_formstring(dwarf_attr(cu, DW_AT_comp_dir, &attr));
 	f->file = file ? keep(u, file[0] == '/' ? NULL : folder, file) : NULL;
@@ -195,9 +198,10 @@ static size_t scopes_at(Dwarf_Die *unit, uint64_t at, Dwarf_Die *scopes)
 	while (n < INLINED_MAX && dwarf_child(&around, &die) == 0) {
 		int tag, more = 0;
 
-		while (more == 0 && ((tag = dwarf_tag(&die), tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine &&
-								     tag != DW_TAG_lexical_block) ||
-				     dwarf_haspc(&die, at) <= 0))
+		while (more == 0 &&
+		       ((tag = dwarf_tag(&die),
+			 tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block) ||
+			dwarf_haspc(&die, at) <= 0))
 			more = dwarf_siblingof(&die, &die);
 		if (more != 0)
 			break;
@@ -285,7 +289,7 @@ static int take_frame(Dwfl_Frame *frame, void *arg)
 }
 
 size_t unwind_stack(struct unwinder *u, const struct unwind_regs *regs, unwind_read *read, void *arg,
-	struct unwind_frame *frames, size_t max)
+		    struct unwind_frame *frames, size_t max)
 {
 	uint64_t pc = regs->reg[UNWIND_PC], sp = regs->reg[UNWIND_RSP], back;
 

@@ -17,9 +17,24 @@ struct unwinder;
 
 /* DWARF's numbers of the x86-64 registers. */
 enum {
-	UNWIND_RAX, UNWIND_RDX, UNWIND_RCX, UNWIND_RBX, UNWIND_RSI, UNWIND_RDI, UNWIND_RBP, UNWIND_RSP,
-	UNWIND_R8, UNWIND_R9, UNWIND_R10, UNWIND_R11, UNWIND_R12, UNWIND_R13, UNWIND_R14, UNWIND_R15,
-	UNWIND_PC, UNWIND_REGS
+	UNWIND_RAX,
+	UNWIND_RDX,
+	UNWIND_RCX,
+	UNWIND_RBX,
+	UNWIND_RSI,
+	UNWIND_RDI,
+	UNWIND_RBP,
+	UNWIND_RSP,
+	UNWIND_R8,
+	UNWIND_R9,
+	UNWIND_R10,
+	UNWIND_R11,
+	UNWIND_R12,
+	UNWIND_R13,
+	UNWIND_R14,
+	UNWIND_R15,
+	UNWIND_PC,
+	UNWIND_REGS
 };
 
 /* pc and rsp must be known; rbp should be, and rbx, r12-r15 where frames have no frame pointer. */
@@ -44,8 +59,8 @@ struct unwind_frame {
 	const char *module;   /* file's name without folder, NULL: pc is in none */
 	const char *file;     /* of the source, absolute, or NULL */
 	int line;
-	bool inlined;	      /* into the frame after it, which has the same pc */
-}; /* the strings are good until unwind_close */
+	bool inlined; /* into the frame after it, which has the same pc */
+};		      /* the strings are good until unwind_close */
 
 struct unwinder *unwind_open(void);
 /*
