@@ -58,12 +58,14 @@ LTO := $(if $(filter release,$(MODE)),$(if $(SAN),,$(shell $(CC) --version 2>/de
 ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 foreign := $(foreach a,$(filter-out $(ARCH),x86_64 aarch64 riscv64),%_$a.c %_$a.S)
 sources  = $(sort $(filter-out $(foreign),$(wildcard $1)))
+# All sources below a folder, at most three folders deep.
+tree     = $(call sources,$(foreach d,* */* */*/*,$1/$d.c $1/$d.S))
 objects  = $(addprefix $1/,$(addsuffix .o,$(basename $2)))
 
-SHM     := $(call sources,shm/*.c shm/*.S)
-CORE    := $(call sources,core/*.c core/*.S)
-WORKER  := $(call sources,worker/*.c worker/*.S)
-SUPER   := $(call sources,supervisor/*.c supervisor/*.S)
+SHM     := $(call tree,shm)
+CORE    := $(call tree,core)
+WORKER  := $(call tree,worker)
+SUPER   := $(call tree,supervisor)
 CLI     := $(call sources,tools/shoal/*.c)
 DAEMON  := $(SHM) $(CORE) $(WORKER) $(SUPER)
 
@@ -218,8 +220,8 @@ $(B)/tests/modules/%.so: tests/modules/%.c $(B)/.modflags
 $(B)/bench.d/%.so: tests/bench/%.c $(B)/.modflags
 	$(call module,-I.)
 
--include $(wildcard $(O)/*/*.d $(O)/*/*/*.d $(O)-kill/*/*.d $(O)-sim/*/*.d $(O)-sim/*/*/*.d \
-	$(B)/examples/*.d $(B)/tests/modules/*.d $(B)/bench.d/*.d)
+-include $(foreach d,*/* */*/* */*/*/*,$(wildcard $(O)/$d.d $(O)-kill/$d.d $(O)-sim/$d.d)) \
+	$(wildcard $(B)/examples/*.d $(B)/tests/modules/*.d $(B)/bench.d/*.d)
 
 # ---- what to run ----
 
