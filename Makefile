@@ -120,7 +120,7 @@ $(B)/.link: FORCE
 # ---- objects ----
 
 compile = @mkdir -p $(@D); echo "  CC    $@"; \
-	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(if $(filter worker/posix_sync.c,$<),-fexceptions) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(if $(filter worker/posix/sync.c,$<),-fexceptions) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # Whoever lacks a library is told its package, and not by the compiler.
 $(B)/.headers: tools/deps.sh
@@ -158,7 +158,7 @@ INTERPOSED := tests/lint/interposed.txt
 $(B)/exports.list: $(INTERPOSED)
 	@mkdir -p $(@D); { echo '{ shoal_*; sh_*;'; sed -e 's/#.*//' -e '/^ *$$/d' -e 's/ *$$/;/' $<; echo '};'; } >$@
 
-# jemalloc is linked as a shared library: worker/malloc.c defines malloc and its kin and calls
+# jemalloc is linked as a shared library: worker/posix/malloc.c defines malloc and its kin and calls
 # mallocx, rallocx, dallocx, sallocx, which only jemalloc has.
 DAEMON_LD   = -Wl,--dynamic-list=$(B)/exports.list
 DAEMON_LIBS = -ljansson -luv -ljemalloc -ldw -lelf -lpthread -ldl -lm

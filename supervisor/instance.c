@@ -41,9 +41,9 @@
 #define RANGES 8
 #define DT_HIDDEN 0x60005ea1 /* between DT_LOOS and DT_HIOS: the loader passes over it */
 
-/* While not NULL, malloc in this process allocates from it (worker/malloc.c): constructors run. */
+/* While not NULL, malloc in this process allocates from it (worker/posix/malloc.c): constructors run. */
 extern struct sh_heap *sh_loading_heap;
-/* Thread-local variables of what was loaded get their memory, the same place in all processes cloned from now on (worker/posix_thread.c). */
+/* Thread-local variables of what was loaded get their memory, the same place in all processes cloned from now on (worker/posix/thread.c). */
 extern void sh_variables_touch(void);
 
 struct range {

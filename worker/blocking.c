@@ -12,7 +12,7 @@
  * ORDER  status says syscall, then the mark is looked at; the canceller sets the mark, has all pass a
  *        barrier, and looks at status (g_cancel_wake): one of them sees the other
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -20,7 +20,7 @@
 #include "core/sync.h"
 #include "shm/check.h"
 #include "shm/kill.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "worker/worker.h"
 
 #include <errno.h>

@@ -19,11 +19,11 @@ _Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);
 void loop_start(unsigned seat); /* the worker's libuv loop and its eventfd */
 void signals_start(void);
-/* posix_signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
+/* posix/signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
 void *signal_fault_handler(struct g *, int sig);
 void signal_fault(int sig, siginfo_t *, void *ucontext);
 int signal_send(struct g *, int sig, int code, union sigval); /* to the goroutine's task. 0, or -1 and errno */
-void thread_end(struct g *); /* posix_thread.c: destructors of the values of keys. On its stack. May park */
+void thread_end(struct g *); /* posix/thread.c: destructors of the values of keys. On its stack. May park */
 void variables_turn_to(const struct task *); /* _Thread_local ones of its module are those of this task from now on */
 void thread_once(struct g *);		     /* what std::call_once has left for the function of pthread_once */
 void blocking_start(void);		     /* blocking.c */
@@ -34,8 +34,8 @@ int output_append(int stream, const void *data,
 		  size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
 extern bool output_dying; /* its last words: it waits for nobody to read them */
-void process_start(void); /* posix_process.c: an exit inside of libc is the task's */
-void iconv_start(void);	  /* posix_iconv.c */
+void process_start(void); /* posix/process.c: an exit inside of libc is the task's */
+void iconv_start(void);	  /* posix/iconv.c */
 void process_state_start(void);
 void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */

@@ -104,7 +104,7 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 		}
 	}
 	cr_expect_eq(sh("build/shoal dump | grep -A2 '^flock(' | tr -d '\\n'"), 0);
-	expect_text("/worker/posix_fd.c:");
+	expect_text("/worker/posix/fd.c:");
 	expect_text("in_call(...)");
 }
 

@@ -1,5 +1,5 @@
 /*
- * posix_sync.c - locks of pthreads and C11 on goroutines: mutex, condition, reader/writer lock, barrier,
+ * posix/sync.c - locks of pthreads and C11 on goroutines: mutex, condition, reader/writer lock, barrier,
  * once, semaphore.
  *
  * libc's wait in futexes of the process, and their owner is a thread: a goroutine that waited there
@@ -15,7 +15,7 @@
  *        again when one of the task's goroutines dies
  */
 #include "core/waits.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <limits.h>

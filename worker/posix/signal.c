@@ -1,5 +1,5 @@
 /*
- * posix_signal.c - signals, as a task sees them.
+ * posix/signal.c - signals, as a task sees them.
  *
  * The kernel's signals are the worker's: they tell crashes and preempt. What a goroutine says of
  * signals is its task's and stays in the task's record: handlers, the mask, what is pending. A signal
@@ -12,7 +12,7 @@
  */
 #include "core/waits.h"
 #include "shm/heap.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,11 +1,11 @@
 /*
- * posix_name.c - names of hosts, and the sleeps that posix.c does not have.
+ * posix/name.c - names of hosts, and the sleeps that posix.c does not have.
  *
  * A lookup waits for servers inside of libc, which nothing gets it out of. So a thread of the worker
  * does it, while the goroutine sleeps and looks again: it can be cancelled, and the thread then ends
  * by itself.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/heap.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 /*
- * posix_fd.c - descriptors come and go: open, dup, pipe, close and what else works on files.
+ * posix/fd.c - descriptors come and go: open, dup, pipe, close and what else works on files.
  *
  * Each descriptor that a goroutine makes is its task's: written down in poll_owner, closed when the
  * task ends, and closed by no other task. Descriptors 0, 1 and 2 are the runtime's.
@@ -7,7 +7,7 @@
  * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open until
  *        no task is there (supervisor/strays.c)
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/kill.h"
 
 #include <dirent.h>

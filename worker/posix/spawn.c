@@ -1,5 +1,5 @@
 /*
- * posix_spawn.c - other programs: posix_spawn, waitpid and kin, system, popen.
+ * posix/spawn.c - other programs: posix_spawn, waitpid and kin, system, popen.
  *
  * A child belongs to the process that made it, a goroutine does not. So each child is written down
  * in the segment: the worker that made it reaps it when it ends and notes how; who waits for it
@@ -13,7 +13,7 @@
  * OWNER  the worker in seat, while that process lives; reaped when state says ended: the task
  * DEATH  of the worker: nobody can learn how its children end, who waits for them is told ECHILD
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/kill.h"
 
 #include <dlfcn.h>

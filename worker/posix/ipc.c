@@ -1,8 +1,8 @@
 /*
- * posix_ipc.c - what else can wait in the kernel: message queues, semaphores of System V, terminals, locks
+ * posix/ipc.c - what else can wait in the kernel: message queues, semaphores of System V, terminals, locks
  * of files. All as system calls: the P goes on without them, cancellation gets them out (blocking.c).
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>

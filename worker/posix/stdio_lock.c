@@ -5,7 +5,7 @@
  * between, where the stream leads to a socket, and go on in another worker with the lock still its own.
  * Streams that no goroutine has opened, 1 and 2 among them, are the process's: libc's locks will do.
  */
-#include "worker/stdio.h"
+#include "worker/posix/stdio.h"
 
 #include <errno.h>
 #include <stdarg.h>

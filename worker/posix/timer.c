@@ -1,5 +1,5 @@
 /*
- * posix_timer.c - alarm, setitimer and timers of POSIX: a goroutine each while they are set.
+ * posix/timer.c - alarm, setitimer and timers of POSIX: a goroutine each while they are set.
  *
  * It waits for the time, or to be told that the timer was set anew, and does what is to be done there:
  * handlers of signals and the functions of SIGEV_THREAD run on its stack. A process's processor time,
@@ -9,7 +9,7 @@
  * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
  */
 #include "core/waits.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <signal.h>

@@ -7,7 +7,7 @@
  * DEATH  a static whose initializer died is begun anew by another
  */
 #include "core/waits.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <sched.h>

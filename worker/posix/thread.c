@@ -1,5 +1,5 @@
 /*
- * posix_thread.c - what a thread has of its own: variables of _Thread_local, which are the worker's, and
+ * posix/thread.c - what a thread has of its own: variables of _Thread_local, which are the worker's, and
  * values of keys, which are the goroutine's. And threads that a module makes.
  *
  * A module's _Thread_local variables are one for each worker, fresh for each task, and at the same
@@ -13,7 +13,7 @@
  * DEATH  what a goroutine had that did not come to its end goes with the task
  */
 #include "core/waits.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <link.h>

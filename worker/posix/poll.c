@@ -1,10 +1,10 @@
 /*
- * posix_poll.c - poll, select, epoll_wait: waiting for many.
+ * posix/poll.c - poll, select, epoll_wait: waiting for many.
  *
  * Each first asks the kernel without waiting. When nothing is ready the goroutine waits for an
  * edge of any of them and asks again.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <poll.h>
 #include <signal.h>

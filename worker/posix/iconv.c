@@ -1,12 +1,12 @@
 /*
- * posix_iconv.c - conversions of character sets.
+ * posix/iconv.c - conversions of character sets.
  *
  * All but a few sets are in libraries that libc loads when they are first asked for: into one worker
  * alone. A goroutine that has a conversion open for which its worker has loaded one, now or before, is
  * pinned until it closes it; those that libc has built in (UTF-8, UTF-16, UCS-4, ASCII) cost nothing.
  */
 #include "core/sync.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <iconv.h>

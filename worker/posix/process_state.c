@@ -12,7 +12,7 @@
  */
 #include "shm/heap.h"
 #include "shm/kill.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
- * posix_socket.c - the calls that only sockets have.
+ * posix/socket.c - the calls that only sockets have.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/kill.h"
 
 #include <fcntl.h>

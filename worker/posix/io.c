@@ -1,12 +1,12 @@
 /*
- * posix_io.c - read, write and their kin.
+ * posix/io.c - read, write and their kin.
  *
  * A socket is tried with MSG_DONTWAIT, a pipe with RWF_NOWAIT (or after a look with poll, where the
  * kernel does not have it for pipes): O_NONBLOCK is never set, others may share the file. A
  * stream whose last read came back short has nothing more until there is an edge, so the next
  * read parks without a try.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <fcntl.h>
 #include <limits.h>

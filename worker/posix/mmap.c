@@ -9,7 +9,7 @@
  * A block is not protected and not taken away by pieces: the segment is everybody's.
  */
 #include "shm/heap.h"
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <errno.h>
 #include <stdarg.h>

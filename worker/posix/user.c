@@ -1,11 +1,11 @@
 /*
- * posix_user.c - names of users and groups.
+ * posix/user.c - names of users and groups.
  *
  * libc asks libraries of other people's, under a lock of the process: one that opened a socket on a
  * goroutine would park there, and the lock be dropped in another process. So they are asked off it.
  * What getpwnam and its like give out without being given room is the task's.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/kill.h"
 
 #include <dlfcn.h>

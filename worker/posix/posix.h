@@ -69,7 +69,7 @@ static inline void iov_free(const struct iovec *few, struct iovec *v)
 	errno = err;
 }
 
-/* A signal mask for the time of one wait: posix_signal.c. begin: false and errno if there is no memory. */
+/* A signal mask for the time of one wait: posix/signal.c. begin: false and errno if there is no memory. */
 struct signal_masked {
 	sigset_t old;
 	uint32_t before;

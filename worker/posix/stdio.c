@@ -15,8 +15,8 @@
  *        not flushed at the end, as if the process had died in fopen
  */
 #include "shm/kill.h"
-#include "worker/posix.h"
-#include "worker/stdio.h"
+#include "worker/posix/posix.h"
+#include "worker/posix/stdio.h"
 
 #include <unistd.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * the process and not on the goroutine's, so what they allocate is the process' own, as are the
  * caches in which libc keeps it.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 #include "shm/check.h"
 
 #include <sys/mman.h>

@@ -1,11 +1,11 @@
 /*
- * posix_process.c - what would copy, replace or end the process: a worker, and not the task's.
+ * posix/process.c - what would copy, replace or end the process: a worker, and not the task's.
  *
  * A task ends by exit and its like, also where libc calls them inside (err, argp). What makes a second
  * copy of the worker, or another program of it, is refused: ENOTSUP; posix_spawn starts programs. Limits
  * are the workers', which all tasks share: asking for what there is is granted, anything else EPERM.
  */
-#include "worker/posix.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
