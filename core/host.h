@@ -5,7 +5,7 @@
 #ifndef CORE_HOST_H
 #define CORE_HOST_H
 
-#include "core/sched.h"
+#include "core/sched/sched.h"
 
 /*
  * Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0, which returns

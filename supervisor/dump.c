@@ -5,14 +5,14 @@
  * What lies in the segment may be wrong, and one that runs has to be stopped for a moment: so it
  * is done by a child of ours, which sits in a seat of its own (DUMP_SEAT) and is repaired by the
  * medic like any other process, should it die. Its wake-ups go by way of the medic, because it
- * does not share the workers' descriptors. The file it writes (core/dump.h) is read by the command
+ * does not share the workers' descriptors. The file it writes (core/repair/dump.h) is read by the command
  * line: ours is started for the log and for the output of tasks.
  *
  * OWNER  one child at a time; requests wait their turn
  */
-#include "core/dump.h"
+#include "core/repair/dump.h"
 #include "core/host.h"
-#include "core/life.h"
+#include "core/g/life.h"
 #include "supervisor/super.h"
 
 #include <errno.h>

@@ -12,7 +12,7 @@
 #ifndef SUPERVISOR_LEDGER_H
 #define SUPERVISOR_LEDGER_H
 
-#include "core/sched.h"
+#include "core/sched/sched.h"
 #include "supervisor/zygote.h"
 
 #define LEDGER_MAGIC 0x72656764656cull

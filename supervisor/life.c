@@ -1,7 +1,7 @@
 /*
- * life.c - the life of one goroutine, gathered from the rings of all workers. See core/life.h.
+ * life.c - the life of one goroutine, gathered from the rings of all workers. See core/g/life.h.
  */
-#include "core/life.h"
+#include "core/g/life.h"
 #include "supervisor/super.h"
 
 #include <stdlib.h>
@@ -103,7 +103,7 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 }
 
 /*
- * Became runnable and left no event (see core/life.h): no later than it ran. Who gave way did so on
+ * Became runnable and left no event (see core/g/life.h): no later than it ran. Who gave way did so on
  * its worker; who woke it is not known.
  */
 static struct life implied(const struct life *before, const struct life *runs)

@@ -9,8 +9,8 @@
  * 20-40 us after it, long before SIGCHLD.
  */
 #include "core/host.h"
-#include "core/life.h"
-#include "core/sched.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"

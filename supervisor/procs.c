@@ -1,6 +1,6 @@
 /*
  * procs.c - the number of Ps, asked for by command, or because the machine allows us another number of
- * processors now. The medic does it (core/procs.c); here we wait for it.
+ * processors now. The medic does it (core/sched/procs.c); here we wait for it.
  */
 #include "supervisor/super.h"
 

@@ -15,7 +15,7 @@
  * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
  * call: terminals, message queues, what has no file.
  */
-#include "core/netpoll.h"
+#include "core/sched/netpoll.h"
 #include "supervisor/zygote.h"
 
 #include <dirent.h>

@@ -20,7 +20,7 @@
 #ifndef SUPERVISOR_SUPER_H
 #define SUPERVISOR_SUPER_H
 
-#include "core/sched.h"
+#include "core/sched/sched.h"
 #include "supervisor/keeper.h"
 #include "supervisor/ledger.h"
 #include "supervisor/log.h"
@@ -294,7 +294,7 @@ void sh_procs(struct asker *, uint32_t n); /* answers when there are so many Ps 
 void sh_procs_follow(void); /* now and then: as many as affinity and control groups allow, unless set by hand */
 
 /* ---- dump.c: stacks of goroutines ---- */
-void sh_dump(struct asker *, uint64_t gid); /* 0: all. Answers with a descriptor: core/dump.h */
+void sh_dump(struct asker *, uint64_t gid); /* 0: all. Answers with a descriptor: core/repair/dump.h */
 typedef void sh_dump_done(void *arg);
 void sh_dump_to(uint64_t task, int fd, sh_dump_done *, void *arg); /* as text; task 0: all */
 

@@ -2,7 +2,7 @@
  * trace.c - what all workers do for some seconds, as Chrome and Perfetto show it.
  *
  * While sched.tracing is set every change of status leaves an event with the time it happened
- * (core/life.h). A child of ours empties the rings as they fill and writes JSON: a track a worker, a
+ * (core/g/life.h). A child of ours empties the rings as they fill and writes JSON: a track a worker, a
  * slice for each run of a goroutine and each system call, an arrow from whoever made it runnable. An
  * arrow is written once both of its ends are known, for the rings are emptied one after the other and
  * either may lie before the beginning; where a poller or a timer wakes, between two runs, it begins
@@ -12,7 +12,7 @@
  *
  * OWNER  sched.tracing is the supervisor's
  */
-#include "core/life.h"
+#include "core/g/life.h"
 #include "supervisor/super.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  * worker, and Z_END closes it in all of them.
  */
 #include "supervisor/zygote.h"
-#include "core/netpoll.h"
+#include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/segment.h"

@@ -2,7 +2,7 @@
  * host.c - what a worker lends the core: stacks at fixed addresses, the switch, the loop it idles in.
  * See core/host.h. All state here is private to the process and goes with it.
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"

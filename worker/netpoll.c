@@ -1,6 +1,6 @@
 /*
  * netpoll.c - the worker's half of netpoll: the loop it sleeps in, the epoll set, and what is
- * known of a descriptor. See core/netpoll.h.
+ * known of a descriptor. See core/sched/netpoll.h.
  *
  * All workers share one epoll set. Who has ever slept for all (sched.poller) has it in its libuv loop
  * as one more descriptor; the others wait for their eventfd alone, or every event would wake them all. A descriptor costs uv_poll an epoll_ctl at each start and stop, 160 ns; edge
@@ -9,7 +9,7 @@
  * DEATH  the loop goes with the process, its descriptors are in the seat. The set stays. Events are
  *        taken straight into m->events: what was taken and not delivered is there for the medic
  */
-#include "core/netpoll.h"
+#include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 #include "worker/posix/posix.h"

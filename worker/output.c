@@ -17,7 +17,7 @@
  * DEATH  see struct task_out: the write is completed by output_repair, then what is left in the
  *        buffer goes where it would have gone (host_output_mend), before the goroutine runs again
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 #include "worker/posix/posix.h"

@@ -6,7 +6,7 @@
  * runtime is not in the middle of anything; the signal frame stays on the goroutine's stack and
  * goes with it, so rt_sigreturn may run in another worker.
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "worker/worker.h"
 

@@ -5,7 +5,7 @@
 #define WORKER_WORKER_H
 
 #include "core/host.h"
-#include "core/sched.h"
+#include "core/sched/sched.h"
 
 #include <signal.h>
 

@@ -8,7 +8,7 @@
 #ifndef TESTS_FAULTS_FAULTS_H
 #define TESTS_FAULTS_FAULTS_H
 
-#include "core/sched.h"
+#include "core/sched/sched.h"
 #include "shm/segment.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /*
  * recover.c - a crash is recorded, a killed worker's P runs elsewhere, another process takes its seat.
  */
-#include "core/life.h"
+#include "core/g/life.h"
 #include "tests/faults/faults.h"
 
 #include <signal.h>

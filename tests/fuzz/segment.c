@@ -6,8 +6,8 @@
  * same process in the end. Seats and locks are left alone: pids are there, and workers wait there.
  */
 #include "core/host.h"
-#include "core/life.h"
-#include "core/sched.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
 #include "shm/segment.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/outside/outside.h"

@@ -13,7 +13,7 @@
 #if !defined(SHOAL_DEBUG)
 #define SHOAL_DEBUG 0
 #endif
-#include "core/sched.h"
+#include "core/sched/sched.h"
 #include <shoal.h>
 #include <fcntl.h>
 #include <stdio.h>

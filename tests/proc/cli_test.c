@@ -83,9 +83,9 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 					    "shoal_mutex_lock mutex",
 					    "shoal_rwmutex_rlock rwmutex",
 					    "shoal_rwmutex_lock rwmutex",
-					    "shoal_wg_wait sync",
+					    "shoal_wg_wait waitq",
 					    "shoal_sem_acquire sem",
-					    "shoal_join sync"};
+					    "shoal_join waitq"};
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s",
 		     text);
@@ -99,7 +99,7 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 		for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
 			char want[64];
 
-			snprintf(want, sizeof want, "/core/%s.c:", file);
+			snprintf(want, sizeof want, "/core/sync/%s.c:", file);
 			cr_expect_not_null(strstr(line, want), "%s in%s", call, line);
 		}
 	}

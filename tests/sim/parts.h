@@ -5,7 +5,7 @@
 #ifndef TESTS_SIM_PARTS_H
 #define TESTS_SIM_PARTS_H
 
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "tests/sim/sim.h"
 
 #define PARTS 4

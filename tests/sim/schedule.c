@@ -3,7 +3,7 @@
  *
  * How many rounds of stealing were made is read off the M's random numbers: one is drawn a round.
  */
-#include "core/netpoll.h"
+#include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "tests/sim/white.h"
 

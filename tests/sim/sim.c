@@ -10,7 +10,7 @@
  * wait for what it would have done: then everybody who waits must have a reason, and nothing
  * arrives twice. In the end the task goes, and the memory is back.
  */
-#include "core/life.h"
+#include "core/g/life.h"
 #include "tests/sim/parts.h"
 #include "shm/check.h"
 #include "shm/heap.h"

@@ -9,8 +9,8 @@
  */
 #undef _FORTIFY_SOURCE /* its longjmp knows one stack only */
 #include "tests/sim/sim.h"
-#include "core/chan.h"
-#include "core/netpoll.h"
+#include "core/sync/chan.h"
+#include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 

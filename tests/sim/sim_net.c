@@ -5,7 +5,7 @@
  * pipe's last one was not taken yet is the same one, as in epoll.
  */
 #include "tests/sim/sim.h"
-#include "core/netpoll.h"
+#include "core/sched/netpoll.h"
 #include "shm/kill.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
 #ifndef TESTS_SIM_WHITE_H
 #define TESTS_SIM_WHITE_H
 
-#include "core/life.h"
+#include "core/g/life.h"
 #include "tests/sim/sim.h"
 
 #include <stdio.h>

@@ -10,7 +10,7 @@
  * connection may be lost only with the worker that ran its goroutine (or the server's root): so a
  * worker is stopped for a moment before it is killed, to see what it runs.
  */
-#include "core/sched.h"
+#include "core/sched/sched.h"
 #include "shm/segment.h"
 #include "tests/outside/outside.h"
 

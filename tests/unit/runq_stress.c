@@ -9,7 +9,7 @@
  * runq_stress [milliseconds]
  */
 #include "core/host.h"
-#include "core/life.h"
+#include "core/g/life.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 /*
- * dump.c - stacks of goroutines, from the file that the supervisor made of them (core/dump.h).
+ * dump.c - stacks of goroutines, from the file that the supervisor made of them (core/repair/dump.h).
  *
  * Goroutines whose stacks are equal share one: their headers stand together above it. There may be
  * a hundred thousand, most of them alike, so a stack is unwound once for each shape: the words that
  * turned out to be return addresses, and where they lie. One with the same words in the same places,
  * and as many bytes, has the same frames.
  */
-#include "core/dump.h"
+#include "core/repair/dump.h"
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
 

@@ -6,7 +6,7 @@
  * DEATH  a handler is off the list before it is called: none runs twice
  */
 #include "core/host.h"
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 

@@ -6,7 +6,7 @@
  *
  * DEATH  a static whose initializer died is begun anew by another
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>

@@ -9,7 +9,7 @@
  * LOCK   task->lock around a change; readers take none
  * DEATH  a list is whole after each store: strings are put before their place counts
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 

@@ -5,7 +5,7 @@
  * alone. A goroutine that has a conversion open for which its worker has loaded one, now or before, is
  * pinned until it closes it; those that libc has built in (UTF-8, UTF-16, UCS-4, ASCII) cost nothing.
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>

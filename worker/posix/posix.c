@@ -3,7 +3,7 @@
  *
  * Off a goroutine (supervisor, zygote, libuv) each does what libc does.
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>

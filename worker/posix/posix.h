@@ -5,11 +5,11 @@
  * when it would block, and tries again. What cannot be waited for is a system call: the P is
  * handed on if it lasts.
  */
-#ifndef WORKER_POSIX_H
-#define WORKER_POSIX_H
+#ifndef WORKER_POSIX_POSIX_H
+#define WORKER_POSIX_POSIX_H
 
-#include "core/netpoll.h"
-#include "core/sync.h"
+#include "core/sched/netpoll.h"
+#include "core/sync/waitq.h"
 #include "worker/worker.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
  * LOCK   task->lock
  * DEATH  a half-made step leaves another sequence, no other harm
  */
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/worker.h"
 

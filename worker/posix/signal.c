@@ -10,7 +10,7 @@
  *
  * DEATH  each word by itself is whole; a handler that was being run is not run again
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "shm/heap.h"
 #include "worker/posix/posix.h"
 

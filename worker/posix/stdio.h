@@ -1,10 +1,10 @@
 /*
  * stdio.h - what stdio.c and stdio_lock.c know of a stream that a goroutine has opened.
  */
-#ifndef WORKER_STDIO_H
-#define WORKER_STDIO_H
+#ifndef WORKER_POSIX_STDIO_H
+#define WORKER_POSIX_STDIO_H
 
-#include "core/sync.h"
+#include "core/sync/waitq.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>

@@ -4,7 +4,7 @@
  *
  * libc's wait in futexes of the process, and their owner is a thread: a goroutine that waited there
  * would hold up its worker and be woken by nobody in another. So who has to wait does so in the task's
- * table of waits (core/waits.c). A thread of the module's on the same object waits for a count that
+ * table of waits (core/sync/semtable.c). A thread of the module's on the same object waits for a count that
  * whoever lets one go raises; as it can tell no goroutine, in a task that has threads goroutines
  * ask again instead of parking.
  *
@@ -14,7 +14,7 @@
  * DEATH  what a dead goroutine held stays locked, as in a process; a once is begun anew. Who waits looks
  *        again when one of the task's goroutines dies
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>

@@ -12,7 +12,7 @@
  * OWNER  the goroutine; cxx.run says of which run of it
  * DEATH  what a goroutine had that did not come to its end goes with the task
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>

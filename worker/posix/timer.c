@@ -8,7 +8,7 @@
  * OWNER  the task; refs counts the goroutines at work and one for the timer itself
  * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
  */
-#include "core/waits.h"
+#include "core/sync/semtable.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>

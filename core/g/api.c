@@ -1,0 +1,71 @@
+/*
+ * api.c - the calls of shoal.h about goroutines.
+ */
+#include "core/sync/waitq.h"
+
+#include <errno.h>
+
+static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size, void *pc)
+{
+	struct g *self = api_enter("shoal_go");
+	int err;
+
+	getm->gopc = pc;
+	api_value(arg, "shoal_go: the argument is on another goroutine's stack");
+	if (!newproc(self->task, o, fn, arg, size, NULL, &err)) {
+		errno = err;
+		return 0;
+	}
+	return getm->note.gid; /* the new one may have ended by now, its number is what it was */
+}
+
+shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size)
+{
+	return go(o, fn, arg, size, __builtin_return_address(0));
+}
+
+shoal_gid shoal_go(void (*fn)(void *), const void *arg, size_t size)
+{
+	return go(NULL, fn, arg, size, __builtin_return_address(0));
+}
+
+shoal_gid shoal_self(void)
+{
+	return getm && getg() ? getg()->gid : 0;
+}
+
+void shoal_yield(void)
+{
+	api_enter("shoal_yield");
+	goyield();
+}
+
+void shoal_exit(void)
+{
+	api_enter("shoal_exit");
+	goexit();
+}
+
+int shoal_sleep(int64_t ns)
+{
+	struct g *g = api_enter("shoal_sleep");
+
+	if (ns == 0)
+		return 0;
+	gopark(NULL, WAIT_SLEEP, deadline(ns));
+	return g_cancelled(g) ? -ECANCELED : 0;
+}
+
+int64_t shoal_now(void)
+{
+	struct g *g = getm ? getg() : NULL;
+
+	if (g && __builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
+		gopreempt(); /* who waits for a time in a loop calls nothing else */
+	return host_now();
+}
+
+int shoal_worker(void)
+{
+	return getm ? getm->seat : -1;
+}

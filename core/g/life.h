@@ -1,0 +1,145 @@
+/*
+ * life.h - the life of goroutines, recorded as it happens.
+ *
+ * A change of a status word leaves an event of 16 bytes in the ring of the process that made it
+ * (a ring a seat, in the segment, the last LIFE_RING events). So it stays on: it costs three stores,
+ * two nanoseconds. Two changes can be told from what comes next and leave none: what gives way of
+ * itself and what is woken becomes runnable, and running is next. While somebody traces they do. What costs ten times that is the time of day, so an event carries the
+ * worker's last look at the clock (at least each 61st goroutine, each idling, each round of
+ * sysmon), and the order of one goroutine's events comes from its own count. While somebody traces
+ * (sched.tracing) each event looks at the clock itself.
+ *
+ *   a  time in 64 ns (46 bits) | size of the stack's block (10) | P, 255: none (8)
+ *   b  gid, its low 40 bits (40) | from (4) | to (4) | why (6) | order (10)
+ *
+ * why: enum waitreason of what becomes waiting; enum shoal_end's how of what becomes dead;
+ * WAIT_PREEMPTED of what was made to give way.
+ *
+ * OWNER  the process in the seat writes, anybody reads: a reader takes n before and after, and
+ *        throws away what may have been overwritten between
+ * DEATH  between an event and its change: the change did not happen. Nothing depends on it
+ */
+#ifndef CORE_G_LIFE_H
+#define CORE_G_LIFE_H
+
+#include "core/sched/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#define LIFE_RING (1u << 15)
+#define LIFE_ORDERS 1024u
+
+struct life_event {
+	uint64_t a, b;
+};
+
+struct life_ring {
+	_Atomic uint64_t n; /* events so far: the next goes to n % LIFE_RING */
+	_Alignas(64) struct life_event e[LIFE_RING];
+};
+_Static_assert(sizeof(struct life_ring) <= SH_LIFE_SIZE, "a ring fits its place");
+
+#define life_ring_of(seat) ((struct life_ring *)(SH_BASE + SH_OFF_LIFE + (uint64_t)(seat)*SH_LIFE_SIZE))
+
+/* One event, taken apart. */
+struct life {
+	int64_t ns; /* monotonic */
+	uint64_t gid;
+	unsigned from, to, why, order;
+	int worker, p; /* p: -1 none */
+	uint32_t stack;
+};
+void life_decode(const struct life_event *, unsigned seat, int64_t now, struct life *);
+/*
+ * Copies up to max events of a ring from number *at on (moved to the oldest that is still there)
+ * and moves *at past them. Returns how many; *lost is raised by those that came too late for us.
+ */
+unsigned life_read(unsigned seat, uint64_t *at, struct life_event *, unsigned max, uint64_t *lost);
+
+uint16_t life_size(uint32_t bytes); /* 10 bits: about 6 % exact */
+
+/* The worker has just looked at the clock: what it records from now on happened then. */
+static inline int64_t life_clock(struct m *m, int64_t now)
+{
+	m->life_now = (uint64_t)now >> 6 << 18 | (uint8_t)atomic_load_explicit(&m->p, memory_order_relaxed);
+	return now;
+}
+
+/* The worker has taken another P, or has none. */
+static inline void life_p(struct m *m)
+{
+	life_clock(m, (int64_t)(m->life_now >> 18 << 6));
+}
+
+static inline bool life_traced(void)
+{
+	return __builtin_expect(atomic_load_explicit(&sched.tracing, memory_order_relaxed) != 0, 0);
+}
+
+void life_look(struct m *m); /* at the clock */
+
+void life_record_traced(struct m *, uint64_t gid, uint64_t what, unsigned stack); /* looks at the clock first */
+
+static inline void life_write(struct m *m, uint64_t gid, uint64_t what, unsigned stack)
+{
+	struct life_ring *r = life_ring_of(m->seat);
+	uint64_t n = atomic_load_explicit(&r->n, memory_order_relaxed);
+	struct life_event *e = &r->e[n % LIFE_RING];
+
+	e->a = m->life_now | (uint64_t)stack << 8;
+	e->b = gid << 24 | what;
+	atomic_store_explicit(&r->n, n + 1, memory_order_release); /* pairs with life_read */
+}
+
+static inline void life_record(struct m *m, uint64_t gid, unsigned from, unsigned to, unsigned why, unsigned order,
+			       unsigned stack)
+{
+	uint64_t what = from << 20 | to << 16 | why << 10 | order % LIFE_ORDERS;
+
+	if (life_traced())
+		life_record_traced(m, gid, what, stack);
+	else
+		life_write(m, gid, what, stack);
+}
+
+/* Who runs it is named in the word while it runs. */
+static inline uint64_t g_owner_bits(unsigned state)
+{
+	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
+}
+
+/*
+ * A G's owner changes its status, which is recorded. Raises the park sequence when it begins to
+ * wait. Checks that the change is legal.
+ */
+static inline void casgstatus(struct g *g, unsigned from, unsigned to)
+{
+	struct m *m = getm;
+	uint64_t s, gid = g->gid;
+	unsigned why = 0;
+
+	if (from != G_RUNNING && from != G_COPYSTACK && from != G_DEAD && from != G_IDLE) {
+		casgstatus_shared(g, from, to);
+		return;
+	}
+	s = atomic_load_explicit(&g->status, memory_order_relaxed);
+	sh_check((g_legal[from] & G_BIT(to)) && (s & (G_STATE | G_SCAN)) == from);
+	s = (s & G_SEQ_MASK) | g_owner_bits(to) | to;
+	if (to == G_WAITING) {
+		s += 1ull << 32;
+		g->wait_since = (int64_t)(m->life_now >> 18 << 6);
+	}
+	if (to == G_WAITING || (from == G_RUNNING && to == G_RUNNABLE)) {
+		why = g->waitreason;
+	} else if (to == G_DEAD && from != G_IDLE) {
+		why = (unsigned)m->note.cleared_how & 3;
+		gid -= GID_STEP; /* it has been raised by now */
+	}
+	g->life_order++;
+	if (from != G_RUNNING || to != G_RUNNABLE || why || life_traced())
+		life_record(m, gid, from, to, why, g->life_order, g->life_stack); /* before: it is another's after */
+	atomic_store_explicit(&g->status, s, memory_order_release);
+	KILL_POINT("g.status.stored");
+}
+
+#endif

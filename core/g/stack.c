@@ -1,0 +1,252 @@
+/*
+ * stack.c - where the frames of a G are: windows and images. See DESIGN, "Stacks".
+ *
+ * Two facts, kept apart: m->occ[w] says whose frames this worker last put into window w; the G
+ * itself says where its frames are (g->res, g->win). Frames are here only if both agree.
+ *
+ * LOCK   the scan bit of a G that does not run: displacing it and copying it exclude each other,
+ *        because who runs it has claimed it first
+ * DEATH  displacing: the window keeps the frames until g->res says image. Entering: the source
+ *        keeps them until g->res says this seat. Growing: g->image and g->image_cap are only read
+ *        of a G that is parked; it was running.
+ */
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <string.h>
+
+#define IMAGE_MIN 256u
+#define SHRINK_FROM 2048u
+
+/*
+ * Tops are staggered within a page, or the hot ends of all windows would fall into the same few
+ * sets of the first-level cache.
+ */
+char *stack_top(uint32_t win)
+{
+	return host_window(win) + host_window_size(win) - (win % 15) * 256;
+}
+
+static size_t top_in_window(uint32_t win)
+{
+	return host_window_size(win) - (win % 15) * 256;
+}
+
+static bool here(const struct m *m, const struct g *g, uint32_t win)
+{
+	return g && g->win == win && atomic_load_explicit(&((struct g *)g)->res, memory_order_acquire) == m->seat;
+}
+
+void windows_init(struct m *m)
+{
+	m->nwfree = 0;
+	for (uint32_t w = HOST_WINDOWS; w-- > 0;)
+		if (!here(m, m->occ[w], w)) {
+			m->occ[w] = NULL;
+			m->wfree[m->nwfree++] = (uint16_t)w;
+		}
+}
+
+static uint32_t pick_window(struct m *m, const struct g *g)
+{
+	uint32_t w;
+
+	if (g->stack_max > WIN_SIZE) {
+		for (w = WIN_COUNT; w < WIN_ALL; w++)
+			if (!here(m, m->occ[w], w))
+				return w;
+		return WIN_COUNT + (m->whand++ % WIN_LARGE_COUNT);
+	}
+	while (m->nwfree > 0) {
+		w = m->wfree[--m->nwfree];
+		if (!here(m, m->occ[w], w))
+			return w;
+	}
+	return m->whand++ % HOST_WINDOWS;
+}
+
+/*
+ * Frames of a G that is ours, still in another worker's window: to its image, so that nobody waits
+ * for us. Two workers that each have claimed what lies in the other's window would wait for ever.
+ */
+static void let_go(struct m *m, struct g *g)
+{
+	int res = atomic_load_explicit(&g->res, memory_order_acquire);
+	size_t used;
+
+	if (res < 0 || res == m->seat)
+		return;
+	used = (size_t)(stack_top(g->win) - g->sp);
+	sh_check(used <= g->image_cap);
+	memcpy(g->image, host_region((unsigned)res, g->win) + (g->sp - host_window(g->win)), used);
+	KILL_POINT("stack.letgo.copied");
+	atomic_store_explicit(&g->res, RES_IMAGE, memory_order_release);
+	KILL_POINT("stack.letgo.moved");
+}
+
+/* Gets the frames of the window's occupant out of the way of g. */
+static void displace(struct m *m, uint32_t win, struct g *g)
+{
+	struct g *o = m->occ[win];
+
+	while (here(m, o, win)) {
+		if (g_scan_lock(o)) {
+			if (here(m, o, win) && o->sp) {
+				char *from = host_here(o->sp);
+				size_t used = (size_t)(stack_top(win) - o->sp);
+
+				sh_check(used <= o->image_cap);
+				memcpy(o->image, from, used);
+				KILL_POINT("stack.displace.copied");
+				atomic_store_explicit(&o->res, RES_IMAGE, memory_order_release);
+				KILL_POINT("stack.displace.moved");
+			}
+			g_scan_unlock(o);
+		} else if (g_state(o) == G_DEAD) {
+			break;
+		} else { /* another worker has claimed it and copies its frames from here right now */
+			let_go(m, g);
+			sh_pause(1);
+			KILL_POINT("stack.displace.wait");
+		}
+	}
+	m->occ[win] = NULL;
+}
+
+void stack_enter(struct g *g)
+{
+	struct m *m = getm;
+	int res = atomic_load_explicit(&g->res, memory_order_acquire);
+	uint32_t w = g->win;
+	const char *from;
+	size_t used;
+
+	if (res == m->seat)
+		return;
+	if (w == WIN_NONE) {
+		w = pick_window(m, g);
+		g->win = w;
+		KILL_POINT("stack.enter.bound");
+	}
+	if (m->occ[w] && m->occ[w] != g)
+		displace(m, w, g);
+	m->occ[w] = g;
+	KILL_POINT("stack.enter.occupied");
+	host_window_guard(w, g->stack_max);
+	if (res == RES_NONE)
+		return;						   /* starts with no frames; sh_first makes them */
+	res = atomic_load_explicit(&g->res, memory_order_relaxed); /* displace() may have let it go */
+	used = (size_t)(stack_top(w) - g->sp);
+	sh_check(used <= top_in_window(w) && used <= g->stack_max + 65536ul);
+	if (res == RES_IMAGE) {
+		from = g->image;
+		sh_check(used <= g->image_cap);
+	} else {
+		from = host_region((unsigned)res, w) + (g->sp - host_window(w));
+		g->migrations++;
+		getp()->migrations++;
+	}
+	memcpy(host_here(g->sp), from, used);
+	KILL_POINT("stack.enter.copied");
+	atomic_store_explicit(&g->res, m->seat, memory_order_release);
+	KILL_POINT("stack.enter.here");
+}
+
+static size_t block_for(size_t used)
+{
+	size_t n = IMAGE_MIN;
+
+	while (n < used && n < 2048)
+		n *= 2;
+	if (n >= used)
+		return n;
+	/* Above 2 KiB in steps finer than doubling: an eighth of the power of two below. */
+	while (n * 2 <= used)
+		n *= 2;
+	n /= 8;
+	return (used + n - 1) / n * n;
+}
+
+/*
+ * Running -> copystack -> running: takes a block that holds the frames. They stay in the window and
+ * are copied when it is displaced: copying them here as well would be done for nothing by most. Called on g0, before the G parks, so that displacing it never allocates.
+ */
+static __attribute__((noinline)) bool refit(struct g *g, size_t used)
+{
+	size_t want = block_for(used <= g->image_cap ? used * 2 : used);
+	struct p *p = getp();
+	struct m *m = getm;
+	char *new, *old;
+
+	if (want < 2 * g->image_cap && used > g->image_cap)
+		want = block_for(2 * g->image_cap);
+	new = sh_heap_alloc(g->task->heap, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, want, 0, false);
+	if (!new) { /* the limit is reached: then only what is needed, and from the runtime's reserve */
+		if (used <= g->image_cap)
+			return true;
+		new = task_alloc_reserved(g->task, block_for(used));
+		if (!new)
+			return false;
+	}
+	casgstatus(g, G_RUNNING, G_COPYSTACK);
+	old = g->image;
+	if (want < g->image_cap) { /* never more than there is room for: who finds it dead believes the number */
+		g->image_cap = (uint32_t)want;
+		sh_noted();
+		KILL_POINT("stack.shrink.cap");
+	}
+	g->image = new;
+	sh_noted();
+	KILL_POINT("stack.grow.block");
+	g->image_cap = (uint32_t)sh_heap_usable(sh_root->arena, new);
+	g->life_stack = life_size(g->image_cap);
+	KILL_POINT("stack.grow.cap");
+	if (old) {
+		sh_heap_free(sh_root->arena, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, old);
+		g->grows++;
+		if (p)
+			p->grows++;
+	}
+	casgstatus(g, G_COPYSTACK, G_RUNNING);
+	return true;
+}
+
+bool stack_fit(struct g *g)
+{
+	size_t used = (size_t)(stack_top(g->win) - g->sp);
+
+	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
+		return true;
+	return refit(g, used);
+}
+
+/* At its death: block and window are free. */
+void stack_free(struct g *g)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	char *old = g->image;
+	uint32_t w = g->win;
+
+	g->image_cap = 0;
+	g->life_stack = 0;
+	g->image = NULL;
+	sh_noted();
+	KILL_POINT("stack.free.block");
+	if (old && sh_heap_usable(sh_root->arena, old))
+		sh_heap_free(sh_root->arena, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, old);
+	atomic_store_explicit(&g->res, RES_NONE, memory_order_release);
+	g->win = WIN_NONE;
+	g->sp = NULL;
+	KILL_POINT("stack.free.none");
+	if (w < WIN_COUNT && p && m->occ[w] == g) {
+		m->occ[w] = NULL;
+		/* The last freed is the next taken: it is hot. One listed twice is harmless: who takes it looks. */
+		if (m->nwfree < WIN_COUNT)
+			m->wfree[m->nwfree++] = (uint16_t)w;
+	}
+}

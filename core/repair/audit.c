@@ -1,0 +1,234 @@
+/*
+ * audit.c - every invariant of the scheduler, looked at without stopping anybody.
+ *
+ * A thing that looks wrong is looked at again a little later: what is on its way is right then.
+ * Only what stays wrong is told.
+ */
+#include "core/sync/chan.h"
+#include "core/host.h"
+#include "core/sched/netpoll.h"
+#include "core/sched/sched.h"
+#include "shm/heap.h"
+
+#include <string.h>
+#include <time.h>
+
+#define LOOKS 20
+
+struct report {
+	char *msg;
+	size_t n;
+	int faults;
+};
+
+static void fault(struct report *r, const char *what, uint64_t which)
+{
+	if (r->faults++ == 0)
+		sh_format(r->msg, r->n, "%s %lu", what, (unsigned long)which);
+}
+
+static bool in_ring(const struct p *p, const struct g *g)
+{
+	uint32_t h = atomic_load(&((struct p *)p)->runqhead), t = atomic_load(&((struct p *)p)->runqtail);
+
+	if (atomic_load(&((struct p *)p)->runnext) == g)
+		return true;
+	for (uint32_t i = atomic_load(&((struct p *)p)->hand_at);
+	     i < atomic_load(&((struct p *)p)->hand_n) && i < RUNQ_HAND; i++)
+		if (atomic_load(&((struct p *)p)->hand[i]) == g)
+			return true;
+	for (; h != t && t - h <= RUNQ_SIZE; h++)
+		if (atomic_load(&((struct p *)p)->runq[h % RUNQ_SIZE]) == g)
+			return true;
+	return false;
+}
+
+static bool has_hint(const struct g *g)
+{
+	_Atomic(struct g *) *q = (_Atomic(struct g *) *)(SH_BASE + SH_OFF_RUNQ);
+
+	for (unsigned i = 0; i < P_MAX; i++)
+		if (in_ring(allp(i), g))
+			return true;
+	for (uint64_t h = atomic_load(&sched.grunq_head); h != atomic_load(&sched.grunq_tail); h++)
+		if (atomic_load(&q[h % GRUNQ_SIZE]) == g)
+			return true;
+	for (unsigned i = 0; i < SH_SEATS; i++) {
+		struct m *m = allm(i);
+
+		if (m->note.ready == g || m->note.kicked == g || atomic_load(&m->curg) == g)
+			return true;
+	}
+	return false;
+}
+
+struct waitq *queue_waited_in(const struct sudog *sg)
+{
+	struct sh_lock *l = sg->queue;
+
+	switch (l->kind) {
+	case SH_LOCK_CHAN: return queue_of((struct shoal_chan *)l, sg);
+	case SH_LOCK_RWMUTEX: return wq_queue(&((struct shoal_rwmutex *)l)->q);
+	case SH_LOCK_WAITQ: return wq_queue((struct shoal_waitq_ *)l);
+	default: /* joiners are a list of their own */ return NULL;
+	}
+}
+
+/* Its neighbours in the queue know it. Not while somebody, or somebody dead, has the queue's lock. */
+static const char *sudog_fault(const struct sudog *sg)
+{
+	struct sh_lock *l = sg->queue;
+	struct waitq *q;
+	bool known;
+
+	if (!l || atomic_load(&sg->state) != SG_QUEUED)
+		return NULL;
+	if (!sh_shared(l))
+		return "waits in no queue that is one: goroutine";
+	q = queue_waited_in(sg);
+	if (!q || atomic_load(&l->owner))
+		return NULL;
+	known = (q->first == sg ? !sg->prev : waitq_has(q, sg)) &&
+		(sg->next ? sh_in_segment(sg->next) && sg->next->prev == sg : q->last == sg);
+	return known || atomic_load(&l->owner) || atomic_load(&sg->state) != SG_QUEUED || sg->queue != l
+		       ? NULL
+		       : "waits in a queue that does not know it: goroutine";
+}
+
+static const char *wait_fault(struct g *g)
+{
+	const char *wrong = g->waitreason == WAIT_JOIN ? NULL : sudog_fault(&g->sudog);
+	struct select_wait *w = g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
+
+	for (uint32_t i = 0; w && !wrong && i < w->n; i++)
+		wrong = sudog_fault(&w->sg[i]);
+	return wrong;
+}
+
+/* What is wrong with one G right now, or NULL. */
+static const char *g_fault(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+	int res = atomic_load(&g->res), seat = G_OWNER_SEAT(s);
+	const char *wrong;
+
+	switch (s & G_STATE) {
+	case G_IDLE: return "a G that was never made whole:";
+	case G_RUNNABLE:
+		if (!(s & G_SCAN) && !has_hint(g) && atomic_load(&g->status) == s)
+			return "runnable, but on no queue: goroutine";
+		break;
+	case G_RUNNING:
+	case G_COPYSTACK:
+	case G_SYSCALL:
+		if (seat < 0 || seat >= SH_SEATS)
+			return "running, but on no worker: goroutine";
+		if (atomic_load(&allm(seat)->curg) != g && atomic_load(&g->status) == s)
+			return "running on a worker that runs another: goroutine";
+		break;
+	case G_WAITING:
+		if (res == RES_IMAGE && !g->image)
+			return "waiting, its stack is nowhere: goroutine";
+		if ((wrong = wait_fault(g)) && atomic_load(&g->status) == s)
+			return wrong;
+		break;
+	case G_DEAD: break;
+	default: return "unknown status: goroutine";
+	}
+	if (res < RES_NONE || res >= SH_SEATS)
+		return "its stack is in no worker: goroutine";
+	return NULL;
+}
+
+/* It may take its time on a busy machine: until it runs it is blocked, or its hand is open. */
+static bool on_its_way(const struct p *p, int m)
+{
+	int given = m - P_GIVEN, handed = m - P_HANDED;
+
+	if (given > 0 && given < SH_SEATS)
+		return atomic_load(&allm(given)->blocked) != 0;
+	return handed > 0 && handed < SH_SEATS && atomic_load(&allm(handed)->handed) == (int32_t)p->id;
+}
+
+static const char *p_fault(struct p *p)
+{
+	int m = atomic_load(&p->m);
+
+	if (on_its_way(p, m))
+		return NULL;
+
+	if (m == NOSEAT && !(atomic_load(&sched.pidle) & (1ull << p->id)))
+		return "has no worker and is not idle: P";
+	if (m != NOSEAT && (m < 0 || m >= SH_SEATS || atomic_load(&sh_root->seat[m].state) == SEAT_EMPTY ||
+			    atomic_load(&sh_root->seat[m].state) == SEAT_VACANT))
+		return "belongs to an empty seat: P";
+	if (m > 0 && m < SH_SEATS && atomic_load(&allm(m)->p) >= 0 && atomic_load(&allm(m)->p) != (int)p->id)
+		return "belongs to a worker that has another: P";
+	if (atomic_load(&p->runqtail) - atomic_load(&p->runqhead) > RUNQ_SIZE)
+		return "its queue is longer than its ring: P";
+	return NULL;
+}
+
+/* What is written down as a task's will be closed with it: it must be that task's, and not somebody else's by now. */
+static const char *fd_fault(uint32_t fd)
+{
+	uint32_t owner = atomic_load(&poll_owner[fd]) & ~POLL_CLOSING;
+
+	if (!owner || owner == POLL_RUNTIME || owner == POLL_HELD)
+		return NULL;
+	if (owner > TASK_SLOTS)
+		return "belongs to no task: descriptor";
+	if (!host_file_open((int)fd) && (atomic_load(&poll_owner[fd]) & ~POLL_CLOSING) == owner)
+		return "closed, but a task's: descriptor";
+	return NULL;
+}
+
+#define LOOK(what, expr, which) \
+	do { \
+		const char *wrong_ = NULL; \
+		for (int i_ = 0; i_ < LOOKS && (wrong_ = (expr)); i_++) \
+			nanosleep(&(struct timespec){0, 2000000}, NULL); \
+		if (wrong_) \
+			fault(what, wrong_, which); \
+	} while (0)
+
+static void audit_free_list(struct report *r)
+{
+	unsigned seat = (unsigned)getm->seat;
+	uint64_t n = 0, max = atomic_load(&sched.ngs);
+
+	sh_lock_take(&sched.lock, seat);
+	for (struct g *g = sched.gfree; g; g = g->schedlink) {
+		if (g < allg(1) || g >= allg(max) || g_state(g) != G_DEAD) {
+			fault(r, "on the free list, but not dead: G", g_index(g));
+			break;
+		}
+		if (++n > max) {
+			fault(r, "the free list of Gs is a ring, length", n);
+			break;
+		}
+	}
+	sh_lock_drop(&sched.lock, seat);
+}
+
+int audit(char *msg, size_t n)
+{
+	struct report r = {msg, n, 0};
+	uint64_t ngs = atomic_load(&sched.ngs);
+
+	msg[0] = 0;
+	for (uint64_t i = 1; i < ngs && i < G_MAX && r.faults < 10; i++)
+		LOOK(&r, g_fault(allg(i)), allg(i)->gid);
+	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
+		LOOK(&r, p_fault(allp(i)), i);
+	for (uint32_t fd = 0; fd < atomic_load(&sched.fd_top) && r.faults < 10; fd++)
+		LOOK(&r, fd_fault(fd), fd);
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		LOOK(&r, host_seat_fault(i), i);
+	audit_free_list(&r);
+	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)
+		r.faults++;
+	if (!r.faults)
+		sh_format(msg, n, "clean");
+	return r.faults;
+}

@@ -1,0 +1,266 @@
+/*
+ * netpoll.c - who waits for which descriptor. See netpoll.h.
+ */
+#include "core/sched/netpoll.h"
+#include "core/host.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+
+_Static_assert(sizeof(struct polldesc) <= 128 && POLL_FDS * sizeof(struct polldesc) <= 1ul << 27,
+	       "the table fits its range");
+_Static_assert(sizeof(struct pollmore) == 128, "a block of slots");
+
+#define WAITER(g, seq) ((uint64_t)g_index(g) << 32 | (seq))
+#define WAITER_G(v) allg((v) >> 32)
+#define WAITER_SEQ(v) ((uint32_t)(v))
+
+/* ---- slots ---- */
+
+static bool stale(uint64_t v)
+{
+	uint64_t s = atomic_load_explicit(&WAITER_G(v)->status, memory_order_relaxed);
+
+	return (s & G_STATE) != G_WAITING || G_SEQ(s) != WAITER_SEQ(v);
+}
+
+static bool put(_Atomic uint64_t *slot, unsigned n, uint64_t v)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t was = atomic_load_explicit(&slot[i], memory_order_relaxed);
+
+		if ((was == 0 || stale(was)) && atomic_compare_exchange_strong(&slot[i], &was, v)) {
+			KILL_POINT("netpoll.put.slot");
+			return true;
+		}
+	}
+	return false;
+}
+
+/* One more block at the end of the chain. */
+static uint32_t chain(_Atomic uint32_t *link)
+{
+	uint32_t i = atomic_fetch_add(&sched.pollmore, 1) + 1, none = 0;
+
+	if (i >= POLL_POOL) {
+		atomic_store(&sched.pollmore, POLL_POOL - 1);
+		return 0;
+	}
+	KILL_POINT("netpoll.more.taken");
+	while (!atomic_compare_exchange_strong(link, &none, i)) { /* somebody was faster: behind theirs */
+		link = &pollmore(none)->next;
+		none = 0;
+	}
+	KILL_POINT("netpoll.more.chained");
+	return i;
+}
+
+static bool publish(int fd, unsigned mode, uint64_t v)
+{
+	struct polldesc *d = polldesc(fd);
+	_Atomic uint32_t *link = &d->more[mode];
+	uint32_t i;
+
+	if (put(d->slot[mode], POLL_SLOTS, v))
+		return true;
+	for (;;) {
+		i = atomic_load_explicit(link, memory_order_acquire);
+		if (!i && !(i = chain(link)))
+			return false;
+		if (put(pollmore(i)->slot, POLL_MORE, v))
+			return true;
+		link = &pollmore(i)->next;
+	}
+}
+
+static void withdraw_from(_Atomic uint64_t *slot, unsigned n, uint64_t v)
+{
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t was = v;
+
+		if (atomic_load_explicit(&slot[i], memory_order_relaxed) == v)
+			atomic_compare_exchange_strong(&slot[i], &was, 0);
+	}
+}
+
+/* Not needed for anything to be right: it keeps the slots free. */
+static void withdraw(int fd, unsigned mode, uint64_t v)
+{
+	struct polldesc *d = polldesc(fd);
+
+	withdraw_from(d->slot[mode], POLL_SLOTS, v);
+	for (uint32_t i = atomic_load(&d->more[mode]); i; i = atomic_load(&pollmore(i)->next))
+		withdraw_from(pollmore(i)->slot, POLL_MORE, v);
+}
+
+/* ---- waking ---- */
+
+static unsigned wake_slots(_Atomic uint64_t *slot, unsigned n)
+{
+	unsigned woken = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t v = atomic_load(&slot[i]);
+
+		if (!v)
+			continue;
+		woken += injectg(WAITER_G(v), WAITER_SEQ(v));
+		atomic_compare_exchange_strong(&slot[i], &v, 0);
+		KILL_POINT("netpoll.wake.cleared");
+	}
+	return woken;
+}
+
+static unsigned wake(struct polldesc *d, unsigned mode)
+{
+	unsigned woken;
+
+	atomic_fetch_add(&d->edges[mode], 1);
+	KILL_POINT("netpoll.edge.raised");
+	woken = wake_slots(d->slot[mode], POLL_SLOTS);
+	for (uint32_t i = atomic_load(&d->more[mode]); i; i = atomic_load(&pollmore(i)->next))
+		woken += wake_slots(pollmore(i)->slot, POLL_MORE);
+	return woken;
+}
+
+static unsigned edge(const struct net_event *e)
+{
+	struct polldesc *d = polldesc(e->fd);
+	unsigned woken = 0;
+
+	if (e->fd >= POLL_FDS || atomic_load(&d->gen) != e->gen)
+		return 0; /* of a file that is closed by now */
+	if (e->events & NET_END)
+		atomic_store(&d->drain, 0); /* it ends behind what there is to read: no other edge will tell */
+	if (e->events & NET_READ)
+		woken += wake(d, POLL_READ);
+	if (e->events & NET_WRITE)
+		woken += wake(d, POLL_WRITE);
+	return woken;
+}
+
+unsigned netpoll_deliver(struct m *m, unsigned n)
+{
+	unsigned woken = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct net_event *e = &m->events[i];
+
+		if (!e->events)
+			continue;
+		woken += edge(e);
+		e->events = 0;
+		KILL_POINT("netpoll.deliver.done");
+	}
+	return woken;
+}
+
+/* It is found out again. */
+static void forget(struct polldesc *d)
+{
+	atomic_store(&d->kind, PD_UNKNOWN);
+	atomic_store(&d->drain, 0);
+	atomic_store(&d->timeo[POLL_READ], 0);
+	atomic_store(&d->timeo[POLL_WRITE], 0);
+	KILL_POINT("netpoll.closed.forgotten");
+}
+
+void netpoll_closed(int fd)
+{
+	struct polldesc *d = polldesc(fd);
+	struct m *m = getm;
+
+	m->note.closed = (uint32_t)fd + 1;
+	KILL_POINT("netpoll.closed.noted");
+	atomic_fetch_add(&d->gen, 1);
+	KILL_POINT("netpoll.closed.gen");
+	forget(d);
+	atomic_store(&d->accepting, 0);
+	KILL_POINT("netpoll.closed.reset");
+	if (wake(d, POLL_READ) + wake(d, POLL_WRITE))
+		wakep();
+	m->note.closed = 0;
+	KILL_POINT("netpoll.closed.told");
+}
+
+/* Whose file it is now is not known: who waits looks again. */
+unsigned netpoll_closed_repair(uint32_t closed)
+{
+	struct polldesc *d = polldesc(closed - 1);
+
+	if (closed - 1 >= POLL_FDS)
+		return 0;
+	forget(d);
+	return wake(d, POLL_READ) + wake(d, POLL_WRITE);
+}
+
+/* ---- waiting ---- */
+
+struct waits {
+	struct pollwait *w;
+	unsigned n;
+	uint32_t seq; /* of this park: a timer may have ended it already */
+};
+
+/* On g0; g waits already. False: it does not wait after all. */
+static bool commit(struct g *g, void *arg)
+{
+	const struct waits *ws = arg; /* on the stack of g: still what it was, until somebody runs g */
+	unsigned n = ws->n;
+	uint64_t v = WAITER(g, ws->seq);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (stale(v))
+			return true;
+		if (!publish(ws->w[i].fd, ws->w[i].mode, v))
+			return false;
+	}
+	KILL_POINT("netpoll.commit.published");
+	if (stale(v))
+		return true;
+	for (unsigned i = 0; i < n; i++) {
+		struct polldesc *d = polldesc(ws->w[i].fd);
+
+		if (atomic_load(&d->edges[ws->w[i].mode]) != ws->w[i].edges || atomic_load(&d->gen) != ws->w[i].gen)
+			return false;
+	}
+	return !g_cancelled(g);
+}
+
+int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
+{
+	struct g *g = getg();
+	struct waits ws = {w, n, g_next_seq(g)};
+	uint64_t v = WAITER(g, ws.seq);
+
+	if (g_cancelled(g))
+		return -ECANCELED;
+	if (when && host_now() >= when)
+		return -ETIMEDOUT;
+	gopark_commit(commit, &ws, WAIT_IO, when);
+	for (unsigned i = 0; i < n; i++)
+		withdraw(w[i].fd, w[i].mode, v);
+	for (unsigned i = 0; i < n; i++)
+		if (atomic_load(&polldesc(w[i].fd)->gen) != w[i].gen)
+			return -EBADF;
+	return g_cancelled(g) ? -ECANCELED : 0;
+}
+
+/* ---- a task's descriptors ---- */
+
+void netpoll_task_over(struct task *t)
+{
+	uint32_t top = atomic_load(&sched.fd_top), mine = t->slot + 1;
+
+	if (!atomic_load(&t->fds))
+		return;
+	for (uint32_t fd = 0; fd < top; fd++) {
+		if ((atomic_load_explicit(&poll_owner[fd], memory_order_relaxed) & ~POLL_CLOSING) != mine)
+			continue;
+		netpoll_closed((int)fd);
+		host_file_close((int)fd); /* which makes it nobody's before it is closed */
+		KILL_POINT("netpoll.task.closed");
+	}
+	atomic_store(&t->fds, 0);
+}

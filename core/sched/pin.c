@@ -1,0 +1,288 @@
+/*
+ * pin.c - goroutines that stay on their worker: Go's LockOSThread.
+ *
+ * A pinned G has its worker to itself: m->lockedg and g->lockedm name each other, and such a
+ * worker runs nothing else. While its G waits it gives its P away and sleeps (stoplockedm). Who
+ * takes the G off a queue elsewhere gives it back and hands its own P to that worker
+ * (startlockedm). The worker is the seat: when its process dies or is renewed while the G waits,
+ * the next process in the seat has it. One that ends while it is pinned takes the process along.
+ *
+ * g->locked counts the pins; GF_PINNED is one from the start, taken where it first runs.
+ *
+ * The P on its way: p->m says P_HANDED + the pinned worker, then m->handed there names the P. It is
+ * the worker's who takes it out of m->handed by compare-and-swap: the pinned one, or, if that has
+ * had another P meanwhile and runs, the giver.
+ *
+ * DEATH  of the giver: note.ready names the G until then, note.handed the P: nobody's, unless it is in
+ *        m->handed or the pinned worker's own note.handed says that it takes it (repair_handed). Of
+ *        the pinned worker: its Ps are freed by repair, and the next process in the seat queues its G
+ *        (pin_begin): a giver looks at the seat's state after the G is runnable, the new process at
+ *        the G after it has set that state, so one of them sees the other
+ */
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+void pin(struct g *g)
+{
+	struct m *m = getm;
+
+	if (g->locked) {
+		g->locked++;
+		return;
+	}
+	g->lockedm = (uint8_t)m->seat;
+	atomic_signal_fence(memory_order_seq_cst);
+	KILL_POINT("pin.named");
+	g->locked = 1; /* from here on it is pinned: repair does the rest (repair_pinned) */
+	KILL_POINT("pin.g");
+	m->lockedg = g;
+	KILL_POINT("pin.m.named");
+	atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
+	KILL_POINT("pin.m");
+}
+
+void unpin(struct g *g)
+{
+	struct m *m = getm;
+
+	g->locked = 0;
+	KILL_POINT("pin.unlocked");
+	if (m->lockedg != g) { /* the medic ends it: its worker sleeps, and is to see that */
+		int seat = g->lockedm;
+
+		g->lockedm = 0;
+		KILL_POINT("pin.lost");
+		host_wake((unsigned)seat);
+		return;
+	}
+	g->lockedm = 0;
+	KILL_POINT("pin.unnamed");
+	m->lockedg = NULL;
+	KILL_POINT("pin.freed");
+	if (m->seat < WORKERS_MAX)
+		atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
+	KILL_POINT("pin.counted");
+}
+
+/* Go's "program exceeds N-thread limit": each pinned one has a worker of its own, and some must be left. */
+bool pin_room(void)
+{
+	return __builtin_popcountll(atomic_load(&sched.mlocked)) < PINNED_MAX;
+}
+
+void shoal_pin(void)
+{
+	struct g *g = api_enter("shoal_pin");
+
+	if (!g->locked && !pin_room())
+		host_misuse("shoal_pin: thread exhaustion: too many pinned goroutines");
+	if (g->locked == UINT8_MAX)
+		host_misuse("shoal_pin: pinned too often");
+	pin(g);
+}
+
+void shoal_unpin(void)
+{
+	struct g *g = api_enter("shoal_unpin");
+
+	if (g->locked > 1)
+		g->locked--;
+	else if (g->locked)
+		unpin(g);
+}
+
+/* ---- on g0 ---- */
+
+static bool still_pinned(const struct m *m, struct g *g)
+{
+	return g->locked && g->lockedm == m->seat && g_state(g) != G_DEAD;
+}
+
+static struct p *take_handed(struct m *m)
+{
+	int32_t id = atomic_load(&m->handed), on_its_way = P_HANDED + m->seat;
+
+	if (id < 0)
+		return NULL;
+	m->note.handed = (uint32_t)id + 1;
+	KILL_POINT("pin.handed.noted");
+	if (!atomic_compare_exchange_strong(&m->handed, &id, -1)) {
+		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST); /* then the look at the G, in stoplockedm */
+		return NULL;
+	}
+	KILL_POINT("pin.handed.taken");
+	/* Or it was for who died in this seat before us, and the medic has given it to another. */
+	if (!atomic_compare_exchange_strong(&allp(id)->m, &on_its_way, m->seat)) {
+		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST);
+		return NULL;
+	}
+	KILL_POINT("pin.handed.named");
+	return allp(id);
+}
+
+/* Its G is no more: it was pinned when it ended, and what it did to this process goes with it. */
+_Noreturn void pin_retire(struct m *m)
+{
+	m->lockedg = NULL;
+	atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
+	KILL_POINT("pin.retired");
+	if (getp())
+		handoffp(releasep());
+	host_leave();
+}
+
+/* The G pinned here, claimed; sleeps without a P until it is runnable and has been brought one. */
+struct g *stoplockedm(struct m *m)
+{
+	struct g *g = m->lockedg;
+
+	for (;;) {
+		struct p *p;
+
+		if (!getp() &&
+		    ((p = take_handed(m)) || (p = given_p(m)))) { /* given: as to an idle worker, which it was */
+			acquirep(p);
+			atomic_signal_fence(memory_order_seq_cst);
+			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
+			give_up_others(m, p);
+		}
+		if (!still_pinned(m, g))
+			pin_retire(m);
+		if (getp() && !atomic_load(&sched.gcwaiting) && g_claim(g))
+			return g;
+		if (getp()) {
+			handoffp(releasep());
+			continue;
+		}
+		atomic_store(&m->blocked, 1);
+		KILL_POINT("pin.stop.blocked");
+		/* Who was bringing a P has seen that we had one, or were about to take one: he is to come again. */
+		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
+			gogive(g);
+		if (atomic_load(&m->handed) < 0 && !given_p(m) && still_pinned(m, g)) {
+			if (host_must_leave())
+				host_leave();
+			host_idle(0);
+		}
+		atomic_store(&m->blocked, 0);
+		KILL_POINT("pin.stop.unblocked");
+		life_look(m);
+	}
+}
+
+/*
+ * It has none, and none but what it is brought: it takes that before it does anything else. One that
+ * has or takes another P has claimed the G by now, or looks at it once more after that P is gone.
+ */
+static bool waits_for_p(struct m *m, struct g *g)
+{
+	return !__atomic_load_n(&m->note.handed, __ATOMIC_SEQ_CST) && atomic_load(&m->p) == -1 &&
+	       __atomic_load_n(&m->lockedg, __ATOMIC_SEQ_CST) == g;
+}
+
+static bool seat_lives(const struct m *m)
+{
+	return atomic_load(&sh_root->seat[m->seat].state) == SEAT_LIVE;
+}
+
+/* g, claimed by us, is pinned to another worker, which gets our P for it. */
+void startlockedm(struct m *m, struct g *g)
+{
+	struct m *to = allm(g->lockedm);
+	int32_t none = -1, id, on_its_way = P_HANDED + to->seat;
+	struct p *p;
+
+	m->note.ready = g;
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	dropg(m);
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with pin_begin */
+	if (!seat_lives(to)) {
+		m->note.ready = NULL;
+		return;
+	}
+	p = getp();
+	id = (int32_t)p->id;
+	m->note.handed = p->id + 1;
+	releasep();
+	atomic_store(&p->status, P_IDLE);
+	atomic_store(&p->m, on_its_way);
+	KILL_POINT("pin.hand.named");
+	if (atomic_compare_exchange_strong(&to->handed, &none, id)) {
+		KILL_POINT("pin.hand.given");
+		host_wake((unsigned)to->seat);
+		/* One that has died since is not there to take it, and repair may have looked before it was there. */
+		if ((seat_lives(to) && waits_for_p(to, g)) || !atomic_compare_exchange_strong(&to->handed, &id, -1))
+			p = NULL;
+	} /* else somebody else has brought one */
+	if (p && atomic_compare_exchange_strong(&p->m, &on_its_way, m->seat)) {
+		KILL_POINT("pin.hand.back");
+		acquirep(p);
+	} else {
+		atomic_fetch_and(&sched.mspinning, ~(1ull << (unsigned)m->seat));
+	}
+	m->note.handed = 0;
+	m->note.ready = NULL;
+}
+
+/* A new process in the seat: the G may have become runnable while nobody sat here. */
+void pin_begin(struct m *m)
+{
+	if (m->lockedg && g_state(m->lockedg) == G_RUNNABLE)
+		gogive(m->lockedg);
+}
+
+/* ---- the medic ---- */
+
+/* The goroutine that the dead one ran, before it may run again: pinned altogether or not at all. */
+void repair_pinned(struct m *m, struct g *g)
+{
+	if (!g->lockedm || g->lockedm != m->seat || g_state(g) == G_DEAD)
+		return;
+	if (g->locked)
+		m->lockedg = g;
+	else
+		g->lockedm = 0;
+	KILL_POINT("repair.pinned");
+}
+
+/* What the dead process leaves to the next one in its seat. */
+void repair_pin(struct m *m, struct g *g)
+{
+	m->lockedg = g && still_pinned(m, g) ? g : NULL;
+	if (m->lockedg)
+		atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
+	else if (m->seat < WORKERS_MAX)
+		atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
+	atomic_store(&m->handed, -1);
+	KILL_POINT("repair.pin");
+}
+
+/* The dead one was handing its P over, or taking one: it has arrived, or is nobody's. */
+void repair_handed(struct m *m)
+{
+	uint32_t id = m->note.handed - 1;
+	int32_t has = (int32_t)id;
+	struct p *p = allp(id);
+	struct m *to;
+	int seat;
+
+	if (id >= P_MAX)
+		return;
+	seat = atomic_load(&p->m) - P_HANDED;
+	if (seat <= 0 || seat >= SH_SEATS || seat == m->seat)
+		return;
+	to = allm(seat);
+	if (to->note.handed == m->note.handed)
+		return; /* it takes it just now */
+	if (atomic_load(&to->handed) == has &&
+	    ((to->lockedg && waits_for_p(to, to->lockedg)) || !atomic_compare_exchange_strong(&to->handed, &has, -1))) {
+		host_wake((unsigned)seat);
+		return;
+	}
+	pidleput(p);
+	KILL_POINT("repair.handed");
+}

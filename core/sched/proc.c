@@ -1,0 +1,701 @@
+/*
+ * proc.c - the scheduler loop: schedule, findrunnable, park, ready, and the death of a goroutine.
+ *
+ * Everything that leaves a goroutine does so on g0, where its frames are complete: host_mcall
+ * saves it, m->oncpu falls to 0, and from then on a death of this worker loses nothing of it. What
+ * runs on g0 returns who is next, which host_mcall enters: g0 has no frame that outlives a switch,
+ * and calls and returns stay paired, or the processor would mispredict each return after it.
+ * The names and the order of things are Go's (proc.go).
+ */
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct m *getm;
+
+#define SPIN_NS 20000 /* an idle worker looks around this long before it sleeps: a wake-up costs 25 us */
+#define NAP_NS 3000   /* 55 us, with the kernel's usual slack */
+#define LOOK_NS 2000
+
+void schedinit(unsigned procs)
+{
+	sh_check(procs >= 1 && procs <= P_MAX);
+	for (unsigned i = 0; i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		p->id = i;
+		atomic_store(&p->m, NOSEAT);
+		atomic_store(&p->status, i < procs ? P_IDLE : P_DEAD);
+		p->timers_lock.kind = SH_LOCK_TIMERS;
+	}
+	for (unsigned i = 0; i < SH_SEATS; i++) {
+		struct m *m = allm(i);
+
+		m->seat = (int32_t)i;
+		atomic_store(&m->p, -1);
+		atomic_store(&m->handed, -1);
+		m->rng = 0x9e3779b97f4a7c15u * (i + 1);
+	}
+	sched.lock.kind = SH_LOCK_SCHED;
+	atomic_store(&sched.poller, NOSEAT);
+	atomic_store(&sched.ngs, 1); /* 0 is no goroutine */
+	atomic_store(&sched.procs_most, procs);
+	atomic_store(&sched.procs, procs);
+	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
+}
+
+void acquirem(void)
+{
+	getm->locks++;
+}
+
+void releasem(void)
+{
+	sh_check(getm->locks > 0);
+	getm->locks--;
+}
+
+static uint32_t cheaprand(struct m *m)
+{
+	m->rng ^= m->rng << 13;
+	m->rng ^= m->rng >> 7;
+	m->rng ^= m->rng << 17;
+	return (uint32_t)(m->rng >> 16);
+}
+
+/* ---- making runnable ---- */
+
+void gogive(struct g *g)
+{
+	globrunqput(g);
+	atomic_thread_fence(memory_order_seq_cst); /* by one without a P, whom findrunnable's barrier may not reach */
+	wakep();
+}
+
+void ready(struct g *g)
+{
+	struct p *p = getp();
+
+	if (__builtin_expect(!p, 0)) {
+		gogive(g);
+		getm->note.ready = NULL;
+		return;
+	}
+	runqput(p, g, true);
+	wakep();
+}
+
+void goready(struct g *g, uint32_t seq)
+{
+	struct m *m = getm;
+
+	m->note.ready = g;
+	KILL_POINT("g.ready.noted");
+	if (g_rouse(g, seq))
+		ready(g); /* clears the note */
+	else
+		m->note.ready = NULL;
+}
+
+bool injectg(struct g *g, uint32_t seq)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	bool woken;
+
+	m->note.ready = g;
+	KILL_POINT("g.inject.noted");
+	woken = g_rouse(g, seq);
+	if (woken && p)
+		runqput(p, g, false);
+	else if (woken)
+		globrunqput(g);
+	m->note.ready = NULL;
+	KILL_POINT("g.inject.done");
+	return woken;
+}
+
+/* ---- leaving a goroutine, on g0 ---- */
+
+void left_cpu(struct m *m, struct g *g)
+{
+	g->err = *host_errno();
+	if (__builtin_expect(g->flags & GF_ROOT, 0))
+		host_left(g);
+	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
+	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
+	KILL_POINT("g.left.cpu");
+}
+
+void dropg(struct m *m)
+{
+	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
+}
+
+/* Its block holds its frames from here on, or it ends as crashed: not a byte is left, the reserve included. */
+void keep_frames(struct m *m, struct g *g)
+{
+	if (__builtin_expect(stack_fit(g), 1))
+		return;
+	atomic_store(&m->oncpu, 1); /* it comes to its end as if it still ran */
+	host_misuse("out of memory: no room to keep the goroutine's stack");
+}
+
+/*
+ * Asked to give way, and it leaves of its own accord: those who have inherited its time would go on for
+ * ever. Whom it has made runnable waits behind all others, as if it had been preempted itself.
+ */
+static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
+{
+	struct p *p = allp(atomic_load_explicit(&m->p, memory_order_relaxed));
+	struct g *next = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+	uint8_t yield = PREEMPT_YIELD;
+
+	atomic_compare_exchange_strong(&g->preempt, &yield, 0);
+	p->preemptions++;
+	if (!next)
+		return;
+	m->note.kicked = next;
+	KILL_POINT("g.slice.noted");
+	globrunqput(next);
+	atomic_store_explicit(&p->runnext, NULL, memory_order_relaxed);
+	m->note.kicked = NULL;
+	KILL_POINT("g.slice.kicked");
+}
+
+static struct g *park_m(struct g *g)
+{
+	struct m *m = getm;
+	bool again, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
+
+	left_cpu(m, g);
+	host_before_park(g);
+	keep_frames(m, g);
+	g->wake_at = m->park_when;
+	casgstatus(g, G_RUNNING, G_WAITING);
+	if (m->park_when) {
+		timer_add(getp(), m->park_when, g, G_SEQ(atomic_load(&g->status)));
+		KILL_POINT("g.park.timed");
+	}
+	if (m->park_lock) {
+		sh_lock_drop(m->park_lock, (unsigned)m->seat);
+		KILL_POINT("g.park.unlocked");
+	} else {
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with who tells a waiter without a lock in common */
+	}
+	sh_lock_none((unsigned)m->seat);
+	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
+	/* Another worker may run it by now; the sequence says whether it is still this wait. */
+	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
+		 wait_over(g, m->park_seq);
+	if (again)
+		goready(g, m->park_seq);
+	m->parking = 0;
+	KILL_POINT("g.park.done");
+	if (__builtin_expect(asked, 0))
+		slice_over(m, g);
+	dropg(m);
+	return schedule();
+}
+
+void gopark(struct sh_lock *lock, enum waitreason why, int64_t when)
+{
+	struct m *m = getm;
+	struct g *g = getg();
+
+	sh_check(g && m->locks == 0);
+	g->waitreason = (uint8_t)why;
+	m->park_lock = lock;
+	m->park_unlockf = NULL;
+	m->park_seq = g_next_seq(g);
+	m->park_when = when;
+	m->parking = 1;
+	host_mcall(park_m);
+}
+
+void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason why, int64_t when)
+{
+	struct m *m = getm;
+	struct g *g = getg();
+
+	sh_check(g && m->locks == 0);
+	g->waitreason = (uint8_t)why;
+	m->park_lock = NULL;
+	m->park_unlockf = commit;
+	m->park_seq = g_next_seq(g);
+	m->park_arg = arg;
+	m->park_when = when;
+	m->parking = 1;
+	host_mcall(park_m);
+}
+
+/*
+ * The global queue has its turn every so many ticks, so that it is not forgotten. If who has just had its
+ * time is all there is in it, it would have another, ahead of those who wait here.
+ */
+static void not_the_same_again(struct p *p)
+{
+	uint32_t tick = atomic_load_explicit(&p->schedtick, memory_order_relaxed);
+
+	if (tick % SCHEDTICK_GLOBAL == 0 && atomic_load(&sched.grunq_tail) - atomic_load(&sched.grunq_head) == 1)
+		atomic_store_explicit(&p->schedtick, tick + 1, memory_order_relaxed);
+}
+
+static struct g *goyield_m(struct g *g)
+{
+	struct m *m = getm;
+
+	sh_lock_none((unsigned)m->seat);
+	left_cpu(m, g);
+	g->waitreason = WAIT_ZERO;
+	if (atomic_load_explicit(&g->preempt, memory_order_relaxed)) {
+		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+		g->waitreason = WAIT_PREEMPTED;
+		getp()->preemptions++;
+	}
+	host_before_park(g);
+	keep_frames(m, g);
+	if (g->waitreason == WAIT_PREEMPTED) /* who slept while it ran comes first, or it would run once more before */
+		timers_run(getp(), life_clock(m, host_now()));
+	m->note.ready = g;
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	/*
+	 * The local tail, not Go's global queue: no lock, and a thief finds it as well. But who has had
+	 * its time goes behind all others, or those in the global queue would wait 61 such times each.
+	 */
+	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
+		globrunqput(g);
+		m->note.ready = NULL;
+		not_the_same_again(getp());
+	} else {
+		runqput(getp(), g, false);
+	}
+	dropg(m);
+	return schedule();
+}
+
+void goyield(void)
+{
+	host_mcall(goyield_m);
+}
+
+static struct g *goexit0(struct g *g)
+{
+	struct m *m = getm;
+	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
+	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
+
+	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
+	g_end_note(g, how, 0, NULL);
+	left_cpu(m, g);
+	g_end(g, how, 0, NULL);
+	dropg(m);
+	if (__builtin_expect(asked, 0))
+		slice_over(m, g);
+	if (__builtin_expect(pinned, 0))
+		pin_retire(m);
+	return schedule();
+}
+
+void goexit(void)
+{
+	struct g *g = getg();
+
+	host_g_end(g);
+	host_mexit(goexit0);
+}
+
+/* ---- starting one ---- */
+
+void gmain(struct g *g)
+{
+	void *arg = NULL;
+
+	if (g->arg_size) { /* its own copy; the first one is kept for another attempt */
+		arg = __builtin_alloca(g->arg_size);
+		memcpy(arg, g->arg, g->arg_size);
+	}
+	g->fn(arg);
+	goexit();
+}
+
+static int copy_extras(struct g *g, struct task *t, const struct shoal_go_opts *o, const void *arg, size_t size)
+{
+	unsigned seat = (unsigned)getm->seat, cpu = getp() ? getp()->id : SH_HEAP_NOCPU;
+
+	g->arg = g->arg_inline;
+	if (size > G_ARG_INLINE) {
+		g->arg = sh_heap_alloc(t->heap, seat, cpu, size, 16, false);
+		if (!g->arg)
+			return ENOMEM;
+	}
+	if (size)
+		memcpy(g->arg, arg, size);
+	if (o && o->name && o->name[0]) {
+		size_t n = strnlen(o->name, 31);
+
+		g->name = sh_heap_alloc(t->heap, seat, cpu, n + 1, 0, false);
+		if (!g->name) {
+			if (g->arg != g->arg_inline)
+				sh_heap_free(sh_root->arena, seat, cpu, g->arg);
+			return ENOMEM;
+		}
+		memcpy(g->name, o->name, n);
+		g->name[n] = 0;
+	}
+	return 0;
+}
+
+static void set_options(struct g *g, const struct task *t, const struct shoal_go_opts *o)
+{
+	g->stack_max = WIN_SIZE;
+	g->attempts = (uint16_t)(t->attempts ? t->attempts : 1);
+	g->flags = g->name ? GF_NAMED : 0;
+	if (!o)
+		return;
+	if (o->stack_max)
+		g->stack_max = (uint32_t)((o->stack_max + 4095) & ~4095ul);
+	if (o->attempts > 0)
+		g->attempts = (uint16_t)(o->attempts < 65535 ? o->attempts : 65535);
+	if (o->flags & SHOAL_ISOLATED)
+		g->flags |= GF_ISOLATED;
+	if (o->flags & GO_ROOT) {
+		g->flags |= GF_ROOT;
+		sh_heap_privilege(
+			t->heap,
+			false); /* it has all it needs to begin, and in a moment it runs: the reserve is not its */
+	}
+	if (o->flags & SHOAL_PINNED)
+		g->flags |= GF_PINNED;
+}
+
+struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size,
+		  struct shoal_wg *wg, int *err)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	struct g *g, *self = getg();
+
+	*err = 0;
+	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
+	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 ||
+		   (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
+		*err = EINVAL;
+		return NULL;
+	}
+	if (o && o->flags & SHOAL_PINNED && !pin_room()) {
+		*err = EAGAIN;
+		return NULL;
+	}
+	g = gfget();
+	if (!g) {
+		*err = EAGAIN;
+		return NULL;
+	}
+	g->task = t;
+	g->name = NULL;
+	g->arg_size = (uint32_t)size;
+	if (__builtin_expect(size > 0 || o, 0) || size) {
+		*err = copy_extras(g, t, o, arg, size);
+		if (*err) {
+			gfput(g);
+			return NULL;
+		}
+	} else {
+		g->arg = g->arg_inline;
+	}
+	set_options(g, t, o);
+	g->fn = fn;
+	g->parent = self ? self->gid : 0;
+	g->gopc = m->gopc;
+	g->attempt = 1;
+	g->migrations = g->grows = 0;
+	g->wg = wg;
+	if (atomic_load_explicit(&gtask_slot[g->idx], memory_order_relaxed) != t->slot + 1)
+		atomic_store_explicit(&gtask_slot[g->idx], t->slot + 1, memory_order_relaxed);
+	m->note.made = t->per_p[p ? p->id : P_MAX - 1].created + 1;
+	KILL_POINT("g.new.count");
+	sh_noted();
+	t->per_p[p ? p->id : P_MAX - 1].created = m->note.made;
+	(p ? p : allp(P_MAX - 1))->created++; /* the medic's: no M ever has that one */
+	m->note.ready = g;
+	KILL_POINT("g.new.noted");
+	casgstatus(g, G_DEAD, G_RUNNABLE);
+	sh_noted();
+	m->note.wg_given = NULL; /* it counts itself out from now on */
+	m->note.g = NULL;
+	sh_noted();
+	m->note.made = 0;
+	ready(g);
+	return g;
+}
+
+/* ---- the loop ---- */
+
+/* Takes hints until one can be claimed. */
+static struct g *claimed(struct g *g)
+{
+	bool mine;
+
+	if (!g)
+		return NULL;
+	mine = g_claim(g);
+	getm->note.ready = NULL;
+	return mine ? g : NULL;
+}
+
+static struct g *from_local(struct p *p, bool *inherit)
+{
+	struct g *g;
+
+	while ((g = runqget(p, inherit)))
+		if (claimed(g))
+			return g;
+	return NULL;
+}
+
+static struct g *from_global(struct p *p, unsigned max)
+{
+	struct g *g;
+
+	while (atomic_load_explicit(&sched.grunq_head, memory_order_relaxed) !=
+	       atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed)) {
+		g = globrunqget(p, max);
+		if (!g)
+			return NULL;
+		if (claimed(g))
+			return g;
+	}
+	return NULL;
+}
+
+static struct g *stealwork(struct m *m, struct p *p, int64_t now)
+{
+	unsigned n = atomic_load(&sched.procs);
+
+	for (unsigned round = 0; round < STEAL_ROUNDS; round++) {
+		bool last = round == STEAL_ROUNDS - 1;
+		unsigned at, step;
+		bool inherit;
+		struct g *g;
+
+		stealorder(cheaprand(m), n, &at, &step);
+		for (unsigned i = 0; i < n; i++, at = (at + step) % n) {
+			struct p *victim = allp(at);
+
+			if (victim == p)
+				continue;
+			if (last && timers_run(victim, now) && (g = from_local(p, &inherit)))
+				return g;
+			/* Idle Ps as well, unlike Go: who left or died with work in its ring leaves it there. */
+			while (runqsteal(p, victim, last && runnext_ripe(m, victim, now), &g))
+				if (claimed(g))
+					return g;
+		}
+	}
+	return NULL;
+}
+
+static struct g *findrunnable(bool *inherit)
+{
+	struct m *m = getm;
+	struct p *p;
+	struct g *g;
+	int64_t now, spin_until = 0;
+
+top:
+	if (__builtin_expect(atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed), 0))
+		gcstopm(m);
+	p = getp();
+	*inherit = false;
+	now = 0;
+	if (atomic_load_explicit(&p->timer_when, memory_order_relaxed)) {
+		now = life_clock(m, host_now());
+		if (timers_run(p, now) > 1)
+			wakep();
+	}
+	if (atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0 &&
+	    (g = from_global(p, 1)))
+		return g;
+	if ((g = from_local(p, inherit)) || (g = from_global(p, RUNQ_SIZE / 2)))
+		return g;
+	if (host_poll() > 1)
+		wakep();
+	if ((g = from_local(p, inherit)))
+		return g;
+	now = life_clock(m, host_now());
+	if (spinning(m) ||
+	    2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) < atomic_load(&sched.procs) - npidle()) {
+		if (!spinning(m))
+			atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		KILL_POINT("m.spinning.on");
+		if ((g = stealwork(m, p, now)))
+			return g;
+		if (!spin_until)
+			spin_until = now + SPIN_NS;
+		if (now < spin_until && !host_must_leave()) {
+			sh_pause(20);
+			goto top;
+		}
+		if (m->eyed_fresh && !host_must_leave()) {
+			m->eyed_fresh = 0;
+			host_nap(NAP_NS);
+			spin_until = host_now() + LOOK_NS;
+			goto top;
+		}
+	}
+	/* Nothing. The P goes first, then spinning, then another look: see Go's "delicate dance". */
+	pidleput(releasep());
+	if (spinning(m)) {
+		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+		KILL_POINT("m.idle.nospin");
+	}
+	/*
+	 * Who makes work pays for no fence before it looks for idle Ps (wakep): we make all of them pass
+	 * one. Then either we see their work, or they see our P.
+	 */
+	if (atomic_load_explicit(&sched.procs, memory_order_relaxed) > 1)
+		host_barrier();
+	if (work_in_sight() && (p = pidleget(m->seat))) {
+		atomic_fetch_or(&sched.mspinning, MBIT(m->seat));
+		acquirep(p);
+		goto top;
+	}
+	stopm(m);
+	spin_until = 0;
+	goto top;
+}
+
+/* The process lacks a module, or is asked to go: the G waits for another worker. */
+static _Noreturn void leave_with(struct g *g)
+{
+	struct m *m = getm;
+
+	m->note.ready = g;
+	casgstatus(g, G_RUNNING, G_RUNNABLE);
+	globrunqput(g);
+	m->note.ready = NULL;
+	dropg(m);
+	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
+	handoffp(releasep());
+	host_leave();
+}
+
+/* Its frames are not in its window here, or there are none yet. */
+static __attribute__((noinline)) void bring(struct m *m, struct g *g)
+{
+	stack_enter(g);
+	if (atomic_load_explicit(&g->res, memory_order_relaxed) != RES_NONE)
+		return;
+	atomic_store_explicit(&g->res, m->seat, memory_order_relaxed);
+	KILL_POINT("g.execute.first");
+	if (g->flags & GF_PINNED && !g->locked)
+		pin(g);
+}
+
+/* Its task is over: the medic ends it when none of the task runs. */
+static __attribute__((noinline)) void shelve(struct m *m, struct g *g)
+{
+	g->waitreason = WAIT_ZERO;
+	casgstatus(g, G_RUNNING, G_WAITING);
+	dropg(m);
+}
+
+/* Makes g ready to be entered. False: it may not run any more. */
+static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
+{
+	if (__builtin_expect(host_must_leave(), 0))
+		leave_with(g);
+	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
+		shelve(m, g);
+		return false;
+	}
+	if (!inherit) {
+		uint32_t tick = atomic_load_explicit(&p->schedtick, memory_order_relaxed) + 1;
+
+		atomic_store_explicit(&p->schedtick, tick, memory_order_relaxed);
+		if (__builtin_expect(tick % SCHEDTICK_GLOBAL == 0, 0))
+			life_look(m);
+	}
+	if (__builtin_expect(atomic_load_explicit(&g->res, memory_order_acquire) != m->seat, 0))
+		bring(m, g);
+	host_before_run(g);
+	m->park_lock = NULL;
+	*host_errno() = g->err;
+	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses it */
+	KILL_POINT("g.execute.oncpu");
+	return true;
+}
+
+/* g: claimed already, or NULL. */
+static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *g, bool inherit)
+{
+	for (;; g = NULL) {
+		if (__builtin_expect(m->lockedg != NULL, 0)) {
+			inherit = false;
+			g = stoplockedm(m);
+		} else {
+			if (__builtin_expect(!getp(), 0))
+				stopm(m);
+			if (!g)
+				g = findrunnable(&inherit);
+			if (__builtin_expect(spinning(m), 0))
+				resetspinning(m);
+			if (__builtin_expect(g->lockedm, 0)) {
+				startlockedm(m, g);
+				continue;
+			}
+		}
+		host_works();
+		if (__builtin_expect(execute(m, getp(), g, inherit), 1))
+			return g;
+	}
+}
+
+/* The usual case by itself: a P of ours, nothing else to look at, and one made ready or in the ring. */
+struct g *schedule(void)
+{
+	struct m *m = getm;
+	struct p *p = getp();
+	bool inherit;
+	struct g *g;
+
+	sh_check(m->locks == 0 && !getg());
+	if (__builtin_expect(!p || m->lockedg || spinning(m) ||
+				     atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed) ||
+				     atomic_load_explicit(&p->timer_when, memory_order_relaxed) ||
+				     atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0,
+			     0) ||
+	    !(g = runqget(p, &inherit)) || !claimed(g))
+		return schedule_from(m, NULL, false);
+	if (__builtin_expect(g->lockedm, 0))
+		return schedule_from(m, g, inherit);
+	return __builtin_expect(execute(m, p, g, inherit), 1) ? g : schedule_from(m, NULL, false);
+}
+
+struct g *mstart(unsigned seat)
+{
+	struct p *p;
+
+	getm = allm(seat);
+	life_look(getm);
+	sh_populate(life_ring_of(seat), sizeof(struct life_ring));
+	windows_init(getm);
+	pin_begin(getm);
+	p = given_p(getm);
+	if (!p && !getm->lockedg)
+		p = pidleget((int)seat);
+	if (p) {
+		atomic_fetch_or(&sched.mspinning, MBIT(seat));
+		acquirep(p);
+	}
+	return schedule();
+}

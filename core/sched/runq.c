@@ -1,0 +1,417 @@
+/*
+ * runq.c - local and global run queues.
+ *
+ * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap. runnext
+ * beside it is written by the owner alone: a thief claims the G it names and lets it stand. So is
+ * hand: the next few of the ring, which the owner takes with one compare-and-swap. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
+ * a G into its new place before it leaves the old one, or notes it.
+ *
+ * OWNER  the M of the P puts; anybody takes
+ * DEATH  runqput: the G is in note.ready until it is in the ring. A G kicked out of runnext is in
+ *        note.kicked. A thief's catch lies in its own ring behind tail, counted by note.grab_n.
+ *        What goes from the ring to hand is in both until the head moves. A batch from the global queue is in the ring before the global head moves.
+ */
+#include "core/sched/sched.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#define RIPE_NS 3000
+#define RING(i) ((i) % RUNQ_SIZE)
+#define GRING(i) ((i) % GRUNQ_SIZE)
+#define grunq ((_Atomic(struct g *) *)(SH_BASE + SH_OFF_RUNQ))
+
+void globrunqput_locked(struct g *g)
+{
+	uint64_t t = atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed);
+	uint64_t h = atomic_load_explicit(&sched.grunq_head, memory_order_relaxed);
+
+	sh_check(sh_lock_held(&sched.lock, (unsigned)getm->seat));
+	sh_check(t - h < GRUNQ_SIZE);
+	atomic_store_explicit(&grunq[GRING(t)], g, memory_order_relaxed);
+	KILL_POINT("runq.global.slot");
+	atomic_store_explicit(&sched.grunq_tail, t + 1, memory_order_release);
+	KILL_POINT("runq.global.tail");
+}
+
+void globrunqput(struct g *g)
+{
+	unsigned seat = (unsigned)getm->seat;
+
+	sh_lock_take(&sched.lock, seat);
+	globrunqput_locked(g);
+	sh_lock_drop(&sched.lock, seat);
+}
+
+struct g *globrunqget(struct p *p, unsigned max)
+{
+	unsigned seat = (unsigned)getm->seat, procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
+	struct g *g = NULL;
+	uint64_t h, n;
+	uint32_t t;
+
+	sh_lock_take(&sched.lock, seat);
+	h = atomic_load_explicit(&sched.grunq_head, memory_order_relaxed);
+	n = atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed) - h;
+	if (n > 0) {
+		uint64_t share = n / procs + 1;
+
+		if (n > share)
+			n = share;
+		if (n > max)
+			n = max;
+		g = atomic_load_explicit(&grunq[GRING(h)], memory_order_relaxed);
+		t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+		for (uint64_t i = 1; i < n; i++) {
+			struct g *more = atomic_load_explicit(&grunq[GRING(h + i)], memory_order_relaxed);
+
+			if (t - atomic_load_explicit(&p->runqhead, memory_order_acquire) >= RUNQ_SIZE) {
+				n = i;
+				break;
+			}
+			atomic_store_explicit(&p->runq[RING(t)], more, memory_order_relaxed);
+			KILL_POINT("runq.batch.slot");
+			atomic_store_explicit(&p->runqtail, ++t, memory_order_release);
+			KILL_POINT("runq.batch.tail");
+		}
+		getm->note.ready = g;
+		KILL_POINT("runq.batch.noted");
+		atomic_store_explicit(&sched.grunq_head, h + n, memory_order_release);
+		KILL_POINT("runq.batch.head");
+	}
+	sh_lock_drop(&sched.lock, seat);
+	return g;
+}
+
+/* The ring is full: half of it and g go to the global queue. False: a thief was faster, try again. */
+static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
+{
+	unsigned seat = (unsigned)getm->seat, n = (t - h) / 2;
+	struct g *batch[RUNQ_SIZE / 2];
+
+	sh_check(n == RUNQ_SIZE / 2);
+	for (unsigned i = 0; i < n; i++)
+		batch[i] = atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed);
+	/* Into the global queue first: dead after that, some are in both, which is harmless. */
+	sh_lock_take(&sched.lock, seat);
+	if (atomic_load_explicit(&p->runqhead, memory_order_acquire) != h) {
+		sh_lock_drop(&sched.lock, seat);
+		return false;
+	}
+	for (unsigned i = 0; i < n; i++)
+		globrunqput_locked(batch[i]);
+	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release,
+						    memory_order_relaxed))
+		globrunqput_locked(g);
+	else /* a thief has some of them: take our tail back, nobody has seen it under the lock */
+		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release),
+			g = NULL;
+	KILL_POINT("runq.spill.done");
+	sh_lock_drop(&sched.lock, seat);
+	return g != NULL;
+}
+
+/* Holds: note.ready or note.kicked names g. True: it is in the ring; false: that is full. */
+static inline bool put_ring(struct p *p, struct g *g)
+{
+	uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with runqget, runqgrab */
+	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+
+	if (__builtin_expect(t - h >= RUNQ_SIZE, 0))
+		return false;
+	atomic_store_explicit(&p->runq[RING(t)], g, memory_order_relaxed);
+	KILL_POINT("runq.put.slot");
+	atomic_store_explicit(&p->runqtail, t + 1, memory_order_release);
+	KILL_POINT("runq.put.tail");
+	return true;
+}
+
+static __attribute__((noinline)) void put_full(struct m *m, struct p *p, struct g *g)
+{
+	uint32_t h;
+
+	do
+		h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
+	while (!put_ring(p, g) && !runqputslow(p, g, h, atomic_load_explicit(&p->runqtail, memory_order_relaxed)));
+	m->note.ready = m->note.kicked = NULL;
+}
+
+void runqput(struct p *p, struct g *g, bool next)
+{
+	struct m *m = getm;
+
+	m->note.ready = g;
+	KILL_POINT("runq.put.noted");
+	if (next) {
+		struct g *old = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+
+		if (old) {
+			m->note.kicked = old;
+			KILL_POINT("runq.next.noted");
+		}
+		atomic_store_explicit(&p->runnext, g, memory_order_release);
+		KILL_POINT("runq.next.set");
+		if (!old) {
+			m->note.ready = NULL;
+			return;
+		}
+		g = old;
+	}
+	if (__builtin_expect(!put_ring(p, g), 0))
+		put_full(m, p, g);
+	else
+		m->note.ready = m->note.kicked = NULL;
+}
+
+/*
+ * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the Gs of
+ * the hand after next, and the frames of the next, whose Gs have come by now.
+ */
+static inline void ask_ahead(struct p *p, uint32_t h)
+{
+	for (unsigned i = 0; i < RUNQ_HAND; i++) {
+		uint32_t next = h + RUNQ_HAND + i;
+		const char *g =
+			(const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_HAND)], memory_order_relaxed);
+		const char *image = atomic_load_explicit(&p->runq[RING(next)], memory_order_relaxed)->image;
+
+		__builtin_prefetch(g, 1);
+		__builtin_prefetch(g + 64, 1);
+		__builtin_prefetch(g + 128, 1);
+		__builtin_prefetch(image);
+		__builtin_prefetch(image + 64);
+		__builtin_prefetch(image + 128);
+	}
+}
+
+/* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
+static inline struct g *from_hand(struct m *m, struct p *p)
+{
+	uint32_t at = atomic_load_explicit(&p->hand_at, memory_order_relaxed);
+	struct g *g;
+
+	if (at >= atomic_load_explicit(&p->hand_n, memory_order_relaxed))
+		return NULL;
+	g = atomic_load_explicit(&p->hand[at], memory_order_relaxed);
+	m->note.ready = g;
+	KILL_POINT("runq.hand.noted");
+	atomic_store_explicit(&p->hand_at, at + 1, memory_order_relaxed);
+	KILL_POINT("runq.hand.taken");
+	return g;
+}
+
+/* The next few of the ring, into the empty hand. False: there are none. */
+static bool fill_hand(struct p *p)
+{
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
+		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+		uint32_t n = t - h < RUNQ_HAND ? t - h : RUNQ_HAND;
+
+		for (uint32_t i = 0; i < n; i++)
+			atomic_store_explicit(&p->hand[i],
+					      atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed),
+					      memory_order_relaxed);
+		KILL_POINT("runq.fill.slots");
+		atomic_store_explicit(&p->hand_n, n, memory_order_relaxed);
+		atomic_store_explicit(&p->hand_at, 0, memory_order_release);
+		KILL_POINT("runq.fill.named");
+		if (n == 0)
+			return false;
+		if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.fill.taken");
+			if (t - h > 16)
+				ask_ahead(p, h);
+			return true;
+		}
+	}
+}
+
+struct g *runqget(struct p *p, bool *inherit)
+{
+	struct m *m = getm;
+	struct g *g = atomic_load_explicit(&p->runnext, memory_order_relaxed);
+
+	if (g) {
+		m->note.ready = g;
+		KILL_POINT("runq.get.next.noted");
+		atomic_store_explicit(&p->runnext, NULL, memory_order_relaxed);
+		KILL_POINT("runq.get.next.taken");
+		*inherit = true;
+		return g;
+	}
+	*inherit = false;
+	if ((g = from_hand(m, p)))
+		return g;
+	if (fill_hand(p))
+		return from_hand(m, p);
+	m->note.ready = NULL;
+	return NULL;
+}
+
+void runqdrain(struct p *p)
+{
+	struct m *m = getm;
+	bool inherit;
+	struct g *g;
+
+	while ((g = runqget(p, &inherit))) {
+		if (g_state(g) == G_RUNNABLE)
+			globrunqput(g);
+		m->note.ready = NULL;
+	}
+}
+
+/* One that a thief has claimed stays named: it is none. */
+static struct g *handof(struct p *p)
+{
+	uint32_t at = atomic_load(&p->hand_at);
+
+	for (uint32_t i = atomic_load(&p->hand_n); i-- > at;) {
+		struct g *g = i < RUNQ_HAND ? atomic_load(&p->hand[i]) : NULL;
+
+		if (g && g_state(g) == G_RUNNABLE)
+			return g;
+	}
+	return NULL;
+}
+
+static struct g *nextof(struct p *p)
+{
+	struct g *next = atomic_load(&p->runnext);
+
+	return next && g_state(next) == G_RUNNABLE ? next : NULL;
+}
+
+bool runqempty(struct p *p)
+{
+	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
+		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
+		bool more = handof(p) || nextof(p); /* after the ring: from there they come into the hand */
+
+		if (t == atomic_load(&p->runqtail))
+			return h == t && !more;
+	}
+}
+
+/* For people: nothing in there is believed. */
+uint32_t runqlen(struct p *p)
+{
+	struct g *next = atomic_load(&p->runnext);
+	uint32_t len = atomic_load(&p->runqtail) - atomic_load(&p->runqhead);
+	uint32_t hand = atomic_load(&p->hand_n) - atomic_load(&p->hand_at);
+
+	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) +
+	       (g_place(next) && g_state(next) == G_RUNNABLE);
+}
+
+static unsigned gcd(unsigned a, unsigned b)
+{
+	while (b) {
+		unsigned r = a % b;
+
+		a = b;
+		b = r;
+	}
+	return a;
+}
+
+void stealorder(uint32_t r, unsigned n, unsigned *at, unsigned *step)
+{
+	*at = r % n;
+	*step = n > 1 ? 1 + (r >> 8) % (n - 1) : 1;
+	while (gcd(*step, n) != 1)
+		++*step;
+}
+
+static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
+{
+	struct m *m = getm;
+
+	for (;;) {
+		uint32_t h = atomic_load_explicit(&victim->runqhead, memory_order_acquire);
+		uint32_t t = atomic_load_explicit(&victim->runqtail, memory_order_acquire);
+		uint32_t n = t - h;
+
+		n = n - n / 2;
+		if (n == 0)
+			return 0;
+		if (n > RUNQ_SIZE / 2) /* head and tail were read at different times */
+			continue;
+		for (uint32_t i = 0; i < n; i++)
+			atomic_store_explicit(&p->runq[RING(at + i)],
+					      atomic_load_explicit(&victim->runq[RING(h + i)], memory_order_relaxed),
+					      memory_order_relaxed);
+		m->note.grab_at = at;
+		sh_noted();
+		m->note.grab_n = n;
+		KILL_POINT("runq.steal.noted");
+		if (atomic_compare_exchange_strong_explicit(&victim->runqhead, &h, h + n, memory_order_acq_rel,
+							    memory_order_relaxed)) {
+			KILL_POINT("runq.steal.taken");
+			return n;
+		}
+		m->note.grab_n = 0;
+	}
+}
+
+/*
+ * Who has just made a G ready is mostly about to park, and runs it then, with all that both of them
+ * use in its cache: it is stolen when it has stood there for a while, or nobody is there to run it.
+ * Go waits 3 us as well, asleep (runqgrab). One is watched at a time, until it is gone.
+ */
+bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
+{
+	struct g *next = nextof(victim);
+	uint64_t status;
+
+	if (!next) {
+		if (m->eyed_p == victim->id)
+			m->eyed = NULL;
+		return false;
+	}
+	if (atomic_load(&victim->status) != P_RUNNING)
+		return true;
+	status = atomic_load(&next->status);
+	if (m->eyed && m->eyed_p == victim->id && m->eyed == next && m->eyed_status == status &&
+	    now - m->eyed_ns >= RIPE_NS)
+		return true;
+	m->eyed_fresh = 1;
+	if (!m->eyed || (m->eyed_p == victim->id && (m->eyed != next || m->eyed_status != status))) {
+		m->eyed = next;
+		m->eyed_status = status;
+		m->eyed_p = victim->id;
+		m->eyed_ns = now;
+	}
+	return false;
+}
+
+/*
+ * Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at
+ * once, noted. With an empty ring: one that its hand names, or, with steal_next, runnext; it stays named.
+ */
+unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
+{
+	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
+	unsigned n = runqgrab(p, victim, t);
+
+	if (n == 0) {
+		if (!(*out = handof(victim)) && (!steal_next || !(*out = nextof(victim))))
+			return 0;
+		getm->note.ready = *out;
+		KILL_POINT("runq.steal.next");
+		p->steals++;
+		return 1;
+	}
+	*out = atomic_load_explicit(&p->runq[RING(t + n - 1)], memory_order_relaxed);
+	getm->note.ready = *out;
+	KILL_POINT("runq.steal.first");
+	if (n > 1) {
+		sh_check(t - atomic_load(&p->runqhead) + n - 1 < RUNQ_SIZE);
+		atomic_store_explicit(&p->runqtail, t + n - 1, memory_order_release);
+		KILL_POINT("runq.steal.tail");
+	}
+	getm->note.grab_n = 0;
+	p->steals += n;
+	return n;
+}

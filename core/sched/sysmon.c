@@ -1,0 +1,138 @@
+/*
+ * sysmon.c - who looks after those who have the Ps (proc.go, sysmon and retake).
+ *
+ * Run by the medic, without a P. What it remembers between two looks is in the segment and only
+ * its own; a new medic goes on with it.
+ */
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
+#include "shm/kill.h"
+
+#define TICK_MIN_NS 20000
+#define TICK_MAX_NS 10000000
+#define IDLE_ROUNDS 50 /* then the tick doubles */
+#define PREEMPT_NS 10000000
+#define WAITED_FOR_NS 2500000 /* between looks at a P that others wait for */
+#define SYSCALL_NS 10000000   /* a P in a system call is left alone so long when nobody wants it */
+#define LONELY_NS 1000000     /* when no other P is there for timers and the net */
+#define NETPOLL_NS 10000000
+#define STARVED_LOOKS 10
+#define ASLEEP_ROUNDS 10 /* all Ps idle at so many looks in a row: it sleeps until rung */
+
+bool others_wait(struct p *p, int64_t now)
+{
+	int64_t when = atomic_load(&p->timer_when);
+
+	return !runqempty(p) || atomic_load(&sched.grunq_head) != atomic_load(&sched.grunq_tail) ||
+	       (when && when <= now);
+}
+
+/*
+ * How long a P is left in a system call while nothing waits for it. Go takes it at once when nobody
+ * is there to see what may come; we give it a little, or a call that was only preempted by the
+ * kernel would cost its P each time.
+ */
+static int64_t patience_of(void)
+{
+	if (atomic_load(&sched.mspinning) || npidle())
+		return SYSCALL_NS;
+	return atomic_load(&sched.netpolled) || timers_next() ? LONELY_NS : SYSCALL_NS;
+}
+
+/* One P that somebody has. True: it was taken from a worker in a system call. */
+static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
+{
+	struct sh_seat *s = &sh_root->seat[m->seat];
+	uint32_t tick = atomic_load(&p->schedtick);
+	bool late = false;
+	int64_t patience;
+
+	if (tick != p->sysmon_tick || p->sysmon_when == 0) {
+		p->sysmon_tick = tick;
+		p->sysmon_when = now;
+	} else if (now - p->sysmon_when >= PREEMPT_NS) {
+		late = true;
+	}
+	if (p->sysmon_when + PREEMPT_NS > now && p->sysmon_when + PREEMPT_NS - now < *next)
+		*next = p->sysmon_when + PREEMPT_NS - now;
+	/* When its turn began is known to a look: who waits should not wait two of them more. */
+	if (*next > WAITED_FOR_NS && (others_wait(p, now) || atomic_load(&p->timer_when)))
+		*next = WAITED_FOR_NS;
+	if (in_syscall(m)) {
+		tick = atomic_load(&p->syscalltick);
+		if (tick != p->sysmon_systick || p->sysmon_syswhen == 0) {
+			p->sysmon_systick = tick;
+			p->sysmon_syswhen = now;
+			if (!late) {
+				patience = others_wait(p, now) ? TICK_MIN_NS : patience_of();
+				*next = patience < *next ? patience : *next;
+				return false;
+			}
+		}
+		if (!others_wait(p, now) && now - p->sysmon_syswhen < patience_of())
+			return false;
+		return retake(p);
+	}
+	if (late && atomic_load(&m->oncpu) &&
+	    (others_wait(p, now) || atomic_load(&s->leave) || s->load_gen < atomic_load(&sh_root->load_gen))) {
+		p->sysmon_when = now;
+		host_kick((unsigned)m->seat);
+	}
+	return false;
+}
+
+/* Work, a P for it, and nobody to do it: all workers are in system calls. At some looks in a row, or one is only on its way. */
+static void want_worker(void)
+{
+	bool starved = npidle() && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) && work_in_sight();
+
+	sched.starved = starved ? sched.starved + 1 : 0;
+	if (sched.starved >= STARVED_LOOKS)
+		atomic_store(&sched.want_worker, 1);
+}
+
+int64_t sysmon(int64_t now)
+{
+	unsigned procs = atomic_load(&sched.procs);
+	bool took = false;
+	int64_t ns, next = TICK_MAX_NS;
+
+	atomic_store(&sched.sysmonwait, 0);
+	for (unsigned i = 0; i < procs; i++) {
+		struct p *p = allp(i);
+		int seat = atomic_load(&p->m);
+
+		if (seat > 0 && seat < SH_SEATS) {
+			life_clock(allm(seat), now);
+			took |= look_at(p, allm(seat), now, &next);
+		}
+	}
+	if (now - sched.lastpoll >= NETPOLL_NS) { /* all may be busy, and none comes to look */
+		sched.lastpoll = now;
+		if (host_poll())
+			wakep();
+	}
+	/* A timer that is due, or work, and nobody awake to see it. */
+	if (npidle() && atomic_load(&sched.midle) && work_in_sight())
+		wakep();
+	want_worker();
+	if (fence_look(now)) /* somebody is stopped: soon it is judged */
+		sched.idle_looks = 0;
+	if (npidle() < procs) {
+		sched.idle_looks = 0;
+	} else if (++sched.idle_looks >= ASLEEP_ROUNDS && !took) {
+		atomic_store(&sched.sysmonwait, 1); /* pairs with acquirep and entersyscall: the flag, then the Ps */
+		sched.sysmon_rounds = 0;
+		if (npidle() == procs && !work_in_sight())
+			return 0;
+		atomic_store(&sched.sysmonwait, 0);
+	}
+	if (took || sched.starved)
+		sched.sysmon_rounds = 0;
+	ns = TICK_MIN_NS;
+	for (uint32_t n = sched.sysmon_rounds; n > IDLE_ROUNDS && ns < TICK_MAX_NS; n--)
+		ns *= 2;
+	sched.sysmon_rounds++;
+	return ns < next ? ns : next;
+}

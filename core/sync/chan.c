@@ -1,0 +1,572 @@
+/*
+ * chan.c - channels, with Go's semantics (chan.go).
+ *
+ * Values are copied through the segment: a waiting receiver's value goes to its sudog's slot (or a
+ * block of the heap), never to its stack, which may be anywhere.
+ *
+ * LOCK   c->lock guards all of it
+ * ORDER  sendx and recvx only grow; the value is in the ring before sendx passes it
+ * DEATH  note.chan, note.sg and note.sg_mark say what is under way. The queue chains are whole by
+ *        next after every store. A waiter taken off its queue that was not told goes back to the
+ *        head (it never happened), one that was told is made runnable. See chan_repair().
+ */
+#include "core/sync/chan.h"
+#include "core/host.h"
+#include "core/sched/sched.h"
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
+{
+	struct g *g = api_enter("shoal_chan_new");
+	struct shoal_chan *c;
+	size_t bytes;
+
+	if (elem > UINT32_MAX || __builtin_mul_overflow(elem, cap, &bytes) || bytes > SH_HEAP_SIZE) {
+		errno = EINVAL;
+		return NULL;
+	}
+	c = g_alloc(g, sizeof *c + bytes);
+	if (!c) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	memset(c, 0, sizeof *c);
+	c->lock.kind = SH_LOCK_CHAN;
+	c->magic = CHAN_MAGIC;
+	c->elem = elem;
+	c->cap = cap;
+	c->task = g->task;
+	return c;
+}
+
+struct shoal_chan *chan_known(struct shoal_chan *c, const char *call)
+{
+	if (__builtin_expect((uintptr_t)c - (SH_BASE + SH_OFF_HEAP) >= SH_HEAP_SIZE - sizeof *c || (uintptr_t)c % 8 ||
+				     c->magic != CHAN_MAGIC,
+			     0))
+		host_misuse(call);
+	return c;
+}
+
+void shoal_chan_free(struct shoal_chan *c)
+{
+	struct g *g = api_enter("shoal_chan_free");
+
+	if (!c)
+		return;
+	chan_known(c, "shoal_chan_free: not a channel");
+	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	c->magic = 0;
+	KILL_POINT("chan.free.marked");
+	sh_lock_drop(&c->lock, (unsigned)getm->seat);
+	g_free(g, c);
+}
+
+size_t shoal_chan_len(struct shoal_chan *c)
+{
+	return c ? atomic_load(&c->sendx) - atomic_load(&c->recvx) : 0;
+}
+
+size_t shoal_chan_cap(struct shoal_chan *c)
+{
+	return c ? c->cap : 0;
+}
+
+/* Tells the waiter in note.sg: its wait is over. Holds: c->lock; drops it. */
+static void tell(struct shoal_chan *c, struct sudog *sg, uint32_t how)
+{
+	struct m *m = getm;
+	uint32_t seq = sg->seq;
+	struct g *g = sg->g;
+
+	atomic_store_explicit(&sg->state, how, memory_order_release);
+	KILL_POINT("chan.tell.delivered");
+	sh_lock_drop(&c->lock, (unsigned)m->seat);
+	goready(g, seq);
+	m->note.sg = NULL;
+}
+
+/* The first waiter is a select's: off the queue with those that were matched elsewhere. */
+static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
+{
+	struct note *n = &getm->note;
+	struct sudog *sg;
+
+	while ((sg = q->first)) {
+		bool claimed;
+
+		n->sg_seq = sg->seq;
+		n->sg_mark = 0;
+		sh_noted();
+		n->sg = sg;
+		sh_noted();
+		KILL_POINT("chan.take.select");
+		claimed = !(sg->n & SG_SELECT) || select_claim(sg);
+		KILL_POINT("chan.take.claimed");
+		waitq_pop(q);
+		if (claimed)
+			return sg;
+		atomic_store_explicit(&sg->state, SG_IDLE, memory_order_release); /* it is in no queue any more */
+		KILL_POINT("chan.take.stale");
+		n->sg = NULL;
+	}
+	return NULL;
+}
+
+/* Takes the first waiter off a queue, noted. */
+static struct sudog *take_first(struct waitq *q)
+{
+	struct m *m = getm;
+	struct sudog *sg = q->first;
+
+	if (!sg)
+		return NULL;
+	if (__builtin_expect(sg->n & SG_SELECT, 0))
+		return take_select(q);
+	m->note.sg_seq = sg->seq;
+	m->note.sg_mark = 0;
+	sh_noted();
+	m->note.sg = sg;
+	sh_noted();
+	KILL_POINT("chan.take.noted");
+	waitq_pop(q);
+	return sg;
+}
+
+/* A timer or a cancellation ended its wait, but a partner may come right now. */
+static __attribute__((noinline)) int give_up(struct shoal_chan *c, struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	int how;
+
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
+	if (how == SG_QUEUED)
+		waitq_remove(queue_of(c, sg), sg);
+	sh_lock_drop(&c->lock, (unsigned)getm->seat);
+	return how;
+}
+
+/*
+ * Waits in q; 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks.
+ *
+ * Inlined into the two that park, which keep little across it: what a goroutine that waits for a
+ * channel has on its stack should fit the smallest image.
+ */
+static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g,
+							 int64_t timeout, enum waitreason why)
+{
+	struct sudog *sg = &g->sudog;
+	int how;
+
+	sg->g = g;
+	sg->seq = g_next_seq(g);
+	sg->queue = c;
+	sg->n = why == WAIT_SEND ? SHOAL_SEND : SHOAL_RECV;
+	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
+	g->waiting = sg;
+	waitq_push(q, sg);
+	KILL_POINT("chan.wait.queued");
+	gopark(&c->lock, why, deadline(timeout));
+	g->waiting = NULL;
+	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
+	if (__builtin_expect(how == SG_QUEUED, 0))
+		how = give_up(c, g);
+	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
+	sg->queue = NULL;
+	KILL_POINT("chan.wait.over");
+	if (how == SG_DELIVERED)
+		return 0;
+	if (how == SG_CLOSED)
+		return -EPIPE;
+	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
+}
+
+static int slot_for(struct g *g, size_t n)
+{
+	struct sudog *sg = &g->sudog;
+
+	sg->size = (uint32_t)n;
+	sg->elem = sg->slot;
+	if (n <= SLOT_INLINE)
+		return 0;
+	sg->elem = g_alloc(g, n);
+	return sg->elem ? 0 : -ENOMEM;
+}
+
+static void slot_done(struct g *g)
+{
+	if (g->sudog.elem && g->sudog.elem != g->sudog.slot)
+		g_free(g, g->sudog.elem);
+	g->sudog.elem = NULL;
+}
+
+int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
+{
+	if (timeout == 0)
+		return -EAGAIN;
+	gopark(NULL, why, deadline(timeout));
+	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
+}
+
+/* Nobody takes it: waits. Holds: c->lock; drops it. Parks. */
+static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = getg();
+
+	if (timeout == 0 || g_cancelled(g)) {
+		sh_lock_drop(&c->lock, (unsigned)getm->seat);
+		return timeout == 0 ? -EAGAIN : -ECANCELED;
+	}
+	if (c->elem <= SLOT_INLINE)
+		slot_for(g, c->elem);
+	copy_value(g->sudog.elem, value, c->elem);
+	return wait_in(c, &c->sendq, g, timeout, WAIT_SEND);
+}
+
+static inline __attribute__((always_inline)) int send(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct sudog *sg;
+	uint64_t x;
+
+	sh_lock_take(&c->lock, seat);
+	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+		sh_lock_drop(&c->lock, seat);
+		return -EPIPE;
+	}
+	if ((sg = take_first(&c->recvq))) {
+		copy_value(sg->elem, value, c->elem);
+		tell(c, sg, SG_DELIVERED);
+		return 0;
+	}
+	x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
+	if (x - atomic_load_explicit(&c->recvx, memory_order_relaxed) < c->cap) {
+		copy_value(SLOT(c, x), value, c->elem);
+		KILL_POINT("chan.send.slot");
+		atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
+		KILL_POINT("chan.send.stored");
+		sh_lock_drop(&c->lock, seat);
+		return 0;
+	}
+	return send_park(c, value, timeout);
+}
+
+/* The block for the value is taken before the lock. */
+static __attribute__((noinline)) int send_large(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = getg();
+	int r;
+
+	if (slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	r = send(c, value, timeout);
+	slot_done(g);
+	return r;
+}
+
+int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_send");
+
+	api_value(value, "shoal_send: the value is on another goroutine's stack");
+	if (!c)
+		return chan_block_forever(g, timeout, WAIT_SEND_NIL);
+	chan_known(c, "shoal_send: not a channel");
+	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
+		return send_large(c, value, timeout);
+	return send(c, value, timeout);
+}
+
+/* A full buffer and a blocked sender: its value goes to the tail that has just become free. */
+static void refill_from_sender(struct shoal_chan *c, struct sudog *sg)
+{
+	uint64_t x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
+
+	getm->note.sg_mark = x + 1; /* once sendx is there, its value is in */
+	copy_value(SLOT(c, x), sg->elem, c->elem);
+	KILL_POINT("chan.refill.slot");
+	atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
+	KILL_POINT("chan.refill.stored");
+}
+
+/* 1 done, 0 closed and drained, -EAGAIN nothing there. Holds: c->lock; drops it unless -EAGAIN. */
+static int take_ready(struct shoal_chan *c, void *value)
+{
+	unsigned seat = (unsigned)getm->seat;
+	uint64_t x = atomic_load_explicit(&c->recvx, memory_order_relaxed);
+	struct sudog *sg;
+
+	if (atomic_load_explicit(&c->sendx, memory_order_relaxed) != x) {
+		if (value)
+			copy_value(value, SLOT(c, x), c->elem);
+		atomic_store_explicit(&c->recvx, x + 1, memory_order_release);
+		KILL_POINT("chan.recv.taken");
+		if ((sg = take_first(&c->sendq))) {
+			refill_from_sender(c, sg);
+			tell(c, sg, SG_DELIVERED);
+		} else {
+			sh_lock_drop(&c->lock, seat);
+		}
+		return 1;
+	}
+	if ((sg = take_first(&c->sendq))) { /* unbuffered: straight from the sender's slot */
+		if (value)
+			copy_value(value, sg->elem, c->elem);
+		tell(c, sg, SG_DELIVERED);
+		return 1;
+	}
+	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
+		sh_lock_drop(&c->lock, seat);
+		if (value)
+			memset(value, 0, c->elem);
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+/* Nobody has one: waits. Holds: c->lock; drops it. Parks. */
+static __attribute__((noinline)) int recv_park(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = getg();
+	int r;
+
+	if (timeout == 0 || g_cancelled(g)) {
+		sh_lock_drop(&c->lock, (unsigned)getm->seat);
+		return timeout == 0 ? -EAGAIN : -ECANCELED;
+	}
+	if (c->elem <= SLOT_INLINE)
+		slot_for(g, c->elem);
+	r = wait_in(c, &c->recvq, g, timeout, WAIT_RECV);
+	if (r == 0) {
+		if (value)
+			copy_value(value, g->sudog.elem, c->elem);
+		return 1;
+	}
+	if (r != -EPIPE)
+		return r;
+	if (value)
+		memset(value, 0, c->elem);
+	return 0;
+}
+
+static inline __attribute__((always_inline)) int recv(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	int r;
+
+	sh_lock_take(&c->lock, (unsigned)getm->seat);
+	r = take_ready(c, value);
+	return r != -EAGAIN ? r : recv_park(c, value, timeout);
+}
+
+static __attribute__((noinline)) int recv_large(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = getg();
+	int r;
+
+	if (slot_for(g, c->elem) < 0)
+		return -ENOMEM;
+	r = recv(c, value, timeout);
+	slot_done(g);
+	return r;
+}
+
+int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
+{
+	struct g *g = api_enter("shoal_recv");
+
+	api_value(value, "shoal_recv: the value would go to another goroutine's stack");
+	if (!c)
+		return chan_block_forever(g, timeout, WAIT_RECV_NIL);
+	chan_known(c, "shoal_recv: not a channel");
+	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
+		return recv_large(c, value, timeout);
+	return recv(c, value, timeout);
+}
+
+int chan_try_send(struct shoal_chan *c, const void *value)
+{
+	return send(c, value, 0);
+}
+
+int chan_try_recv(struct shoal_chan *c, void *value)
+{
+	return recv(c, value, 0);
+}
+
+int shoal_send(struct shoal_chan *c, const void *value)
+{
+	return shoal_send_timed(c, value, SHOAL_FOREVER);
+}
+
+int shoal_recv(struct shoal_chan *c, void *value)
+{
+	return shoal_recv_timed(c, value, SHOAL_FOREVER);
+}
+
+int shoal_close(struct shoal_chan *c)
+{
+	unsigned seat;
+	struct sudog *sg;
+
+	api_enter("shoal_close");
+	seat = (unsigned)getm->seat;
+	if (!c)
+		host_misuse("shoal_close: close of nil channel");
+	chan_known(c, "shoal_close: not a channel");
+	sh_lock_take(&c->lock, seat);
+	if (atomic_load(&c->closed)) {
+		sh_lock_drop(&c->lock, seat);
+		return -EPIPE;
+	}
+	atomic_store(&c->closed, 1);
+	KILL_POINT("chan.close.closed");
+	while ((sg = take_first(&c->recvq)) || (sg = take_first(&c->sendq))) {
+		tell(c, sg, SG_CLOSED);
+		sh_lock_take(&c->lock, seat);
+	}
+	sh_lock_drop(&c->lock, seat);
+	return 0;
+}
+
+/* A waiter that is off its queue and was not told: it goes back, as if nothing had begun. */
+static uint32_t undone(struct shoal_chan *c, struct sudog *sg)
+{
+	if (sg->n & SG_SELECT) {
+		/* Others have passed it by since it was claimed: it must look at all its channels again. */
+		if (atomic_load(&select_of(sg)->claim) == SG_CASE(sg->n) + 1)
+			return atomic_load(&c->closed) ? SG_CLOSED : SG_RETRY;
+		return SG_IDLE;
+	}
+	if (atomic_load(&c->closed))
+		return SG_CLOSED;
+	waitq_unpop(queue_of(c, sg), sg);
+	return SG_QUEUED;
+}
+
+/* The waiter in the dead seat's note: told, or as if nothing had begun. */
+static void mend_noted(struct shoal_chan *c, struct note *n)
+{
+	struct sudog *sg = n->sg;
+
+	if (!sg || !sh_in_segment(sg) || sg->queue != c)
+		return;
+	if (atomic_load(&sg->state) == SG_QUEUED) {
+		struct waitq *q = queue_of(c, sg);
+		bool there = waitq_has(q, sg);
+
+		if (there && (sg->n & SG_SELECT) && atomic_load(&select_of(sg)->claim)) {
+			waitq_remove(q, sg);
+			there = false;
+		}
+		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
+			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
+		else if (!there)
+			atomic_store(&sg->state, undone(c, sg));
+		KILL_POINT("chan.repair.waiter");
+	}
+	note_told(n);
+	n->sg = NULL;
+	KILL_POINT("chan.repair.noted");
+}
+
+/* The first waiter of q is the medic's, in the note; false: it was a select's that is over. */
+static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *n)
+{
+	struct sudog *sg = q->first;
+	bool claimed;
+
+	n->sg_seq = sg->seq;
+	n->sg_mark = 0;
+	sh_noted();
+	n->sg = sg;
+	sh_noted();
+	KILL_POINT("chan.repair.taken");
+	claimed = !(sg->n & SG_SELECT) || select_claim(sg);
+	waitq_pop(q);
+	if (!claimed)
+		mend_noted(c, n);
+	return claimed;
+}
+
+/* What a closer did not come to. */
+static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
+{
+	while (q->first)
+		if (take_for_repair(c, q, n))
+			mend_noted(c, n);
+}
+
+/* A hundred thousand may wait here, and others for the lock: only what the dead can have touched is looked at. */
+static void mend_queues(struct shoal_chan *c, const struct note *n)
+{
+	struct m *m = (struct m *)((char *)n - offsetof(struct m, note));
+	struct g *g = atomic_load(&m->curg);
+
+	if (n->sg && sh_in_segment(n->sg) && n->sg->queue == c)
+		waitq_mend_at(queue_of(c, n->sg), n->sg);
+	if (g_place(g)) {
+		if (g->sudog.queue == c)
+			waitq_mend_at(queue_of(c, &g->sudog), &g->sudog);
+		select_mend(g, c);
+	}
+	waitq_mend_ends(&c->recvq);
+	waitq_mend_ends(&c->sendq);
+}
+
+/*
+ * Holds: the lock, in the dead seat's name. Makes the channel whole. What the medic does on the way
+ * it writes to the dead seat's note: it is killed itself, and its successor comes by here again.
+ */
+void chan_repair(struct sh_lock *l, struct note *n)
+{
+	struct shoal_chan *c = (struct shoal_chan *)l;
+	struct sudog *sg;
+
+	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+		return;
+	mend_queues(c, n);
+	mend_noted(c, n);
+	if (atomic_load(&c->closed)) {
+		close_on(c, &c->recvq, n);
+		close_on(c, &c->sendq, n);
+		return;
+	}
+	/* A buffer with room and a blocked sender: a receiver died between the two. */
+	while ((sg = c->sendq.first) && c->cap && atomic_load(&c->sendx) - atomic_load(&c->recvx) < c->cap) {
+		uint64_t x = atomic_load(&c->sendx);
+
+		if (!take_for_repair(c, &c->sendq, n))
+			continue;
+		n->sg_mark = x + 1;
+		copy_value(SLOT(c, x), sg->elem, c->elem);
+		KILL_POINT("chan.repair.slot");
+		atomic_store(&c->sendx, x + 1);
+		KILL_POINT("chan.repair.stored");
+		mend_noted(c, n);
+	}
+}
+
+void chan_forget(struct sh_lock *l, struct sudog *sg)
+{
+	struct shoal_chan *c = (struct shoal_chan *)l;
+	unsigned seat = (unsigned)getm->seat;
+
+	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
+		return;
+	sh_lock_take(&c->lock, seat);
+	if (waitq_has(queue_of(c, sg), sg))
+		waitq_remove(queue_of(c, sg), sg);
+	if (sg->n & SG_SELECT)
+		atomic_store(&sg->state, SG_IDLE);
+	KILL_POINT("chan.forget.idle");
+	sh_lock_drop(&c->lock, seat);
+}

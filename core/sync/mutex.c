@@ -1,0 +1,366 @@
+/*
+ * mutex.c - mutex and once.
+ *
+ * Go's two modes (sync/mutex.go). Normal: who finds it free takes it, also ahead of those who wait;
+ * a waiter that is woken tries its luck again. Starving: a waiter has failed for longer than 1 ms; from
+ * then on the mutex is handed over at unlock to the first in the queue, until one has waited for less.
+ *
+ * OWNER  owner: the holder's gid, 0, or MUTEX_DEAD: free, its last holder died with it. MUTEX_WAITERS
+ *        beside it: somebody is in the queue, and the unlock wakes one, unless MUTEX_WOKEN says that one
+ *        was woken and has not tried yet. So who lets it go looks at it no more unless somebody waits,
+ *        and the next may give its memory back
+ * LOCK   q's lock: the queue, starving, setting MUTEX_WAITERS; MUTEX_WOKEN, but for what a holder's death frees
+ * DEATH  each G lists what it holds, so that the next holder is told (mutexes_abandon); the only one is
+ *        named before it is taken (ALONE). While a mutex is taken and not listed, freed and nobody
+ *        told, or its waiter told and not yet trying, note.chan names it (mutex_lost). Handed over and
+ *        not told: the queue's lock is held, the medic wakes all, and the new owner finds its name
+ */
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+
+#define MUTEX_DEAD (1ull << 63)
+#define MUTEX_WAITERS (1ull << 62)
+#define MUTEX_WOKEN (1ull << 61)
+#define STARVING_NS 1000000
+#define ON_STACK "a mutex on a goroutine's stack; put it in a global or on the heap"
+
+/*
+ * The only one that a G holds is named by g->mutexes with ALONE added, and its links mean nothing: it
+ * is named before it is taken, and until after it is free. If it is not this G's, that is all there is to it.
+ */
+#define ALONE 1u
+
+static inline void *alone(struct shoal_mutex *mu)
+{
+	return (char *)mu + ALONE;
+}
+
+static inline bool is_alone(const void *mutexes)
+{
+	return (uintptr_t)mutexes & ALONE;
+}
+
+/* From now on its links are good. */
+static void make_list(struct g *g)
+{
+	struct shoal_mutex *mu = (void *)((char *)g->mutexes - ALONE);
+
+	mu->prev = mu->next = NULL;
+	sh_noted();
+	g->mutexes = mu;
+	KILL_POINT("mutex.list.made");
+}
+
+static void now_mine(struct shoal_mutex *mu, struct g *g)
+{
+	struct shoal_mutex *head;
+
+	if (is_alone(g->mutexes))
+		make_list(g);
+	head = g->mutexes;
+	mu->prev = NULL;
+	mu->next = head;
+	if (head)
+		head->prev = mu;
+	g->mutexes = mu;
+	KILL_POINT("mutex.listed");
+}
+
+static void not_mine(struct shoal_mutex *mu, struct g *g)
+{
+	if (mu->prev)
+		mu->prev->next = mu->next;
+	else
+		g->mutexes = mu->next;
+	if (mu->next)
+		mu->next->prev = mu->prev;
+	KILL_POINT("mutex.unlisted");
+}
+
+/* 0, -EOWNERDEAD, or -EBUSY. keep: flags that stay as they are; set: those that are set. */
+static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t keep, uint64_t set)
+{
+	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+	void *noted = getm->note.chan; /* mu: it is perhaps the one that was woken */
+
+	if (mutex_holder(owner))
+		return -EBUSY;
+	getm->note.chan = mu;
+	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & keep) | set,
+						     memory_order_acquire, memory_order_relaxed)) {
+		getm->note.chan = noted;
+		return -EBUSY;
+	}
+	KILL_POINT("mutex.taken");
+	now_mine(mu, g);
+	sh_noted();
+	getm->note.chan = NULL;
+	return owner & MUTEX_DEAD ? -EOWNERDEAD : 0;
+}
+
+static bool anybody(struct shoal_mutex *mu)
+{
+	return wq_queue(&mu->q)->first != NULL;
+}
+
+/*
+ * It is held, and its holder will see that somebody waits; false: it has become free. Holds: q's lock.
+ * keep: as above, of MUTEX_WOKEN.
+ */
+static bool mark(struct shoal_mutex *mu, uint64_t keep)
+{
+	uint64_t owner = atomic_load(&mu->owner), marked;
+
+	while (mutex_holder(owner)) {
+		marked = (owner & ~(MUTEX_WOKEN & ~keep)) | MUTEX_WAITERS;
+		if (owner == marked || atomic_compare_exchange_weak(&mu->owner, &owner, marked))
+			return true;
+	}
+	return false;
+}
+
+#define SPIN_ROUNDS 4
+#define SPIN_PAUSES 100
+
+/*
+ * Its holder runs, so it is soon free, and the way to sleep and back is longer than that. Go does this
+ * as well (sync_runtime_canSpin). The pauses leave the holder alone with the mutex: it is taken and
+ * freed a hundred times in the cache of the one, before the other has it.
+ */
+static void spin(struct shoal_mutex *mu)
+{
+	for (unsigned i = 0; i < SPIN_ROUNDS; i++) {
+		uint64_t gid = mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)),
+			 at = gid & (GID_STEP - 1);
+
+		if (!gid || at >= G_MAX || g_state(allg(at)) != G_RUNNING)
+			return;
+		sh_pause(SPIN_PAUSES);
+	}
+}
+
+static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g *g)
+{
+	struct sh_lock *l = wq_lock(&mu->q);
+	uint64_t keep = MUTEX_WOKEN;
+	int64_t since = 0;
+	int r;
+
+	if ((r = try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* it holds others */
+		return r;
+	spin(mu);
+	if ((r = try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY)
+		return r;
+	for (;; keep = 0) { /* who has waited is perhaps the one that was woken */
+		sh_lock_take(l, (unsigned)getm->seat);
+		do {
+			if ((r = try_mutex(mu, g, keep, anybody(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
+				sh_lock_drop(l, (unsigned)getm->seat);
+				return r;
+			}
+		} while (!mark(mu, keep));
+		KILL_POINT("mutex.marked");
+		getm->note.chan = NULL; /* whoever was woken, another will be */
+		if (since && host_now() - since > STARVING_NS)
+			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
+		wq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
+		if (!since)
+			since = host_now();
+		if (mutex_holder(atomic_load(&mu->owner)) != g->gid)
+			continue;
+		now_mine(mu, g); /* it was handed to us */
+		sh_noted();
+		getm->note.chan = NULL;
+		if (host_now() - since < STARVING_NS)
+			atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
+		return 0;
+	}
+}
+
+int mutex_take(struct shoal_mutex *mu, struct g *g)
+{
+	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+
+	if (__builtin_expect(mutex_holder(owner) || g->mutexes, 0))
+		return lock_slow(mu, g);
+	g->mutexes = alone(mu);
+	sh_noted();
+	KILL_POINT("mutex.named");
+	if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&mu->owner, &owner,
+								      g->gid | (owner & ~MUTEX_DEAD),
+								      memory_order_acquire, memory_order_relaxed),
+			     0)) {
+		g->mutexes = NULL;
+		return lock_slow(mu, g);
+	}
+	KILL_POINT("mutex.alone");
+	return __builtin_expect((owner & MUTEX_DEAD) != 0, 0) ? -EOWNERDEAD : 0;
+}
+
+int shoal_mutex_trylock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_trylock");
+
+	api_shared(mu, "shoal_mutex_trylock: " ON_STACK);
+	return try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0);
+}
+
+int shoal_mutex_lock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_lock");
+
+	api_shared(mu, "shoal_mutex_lock: " ON_STACK);
+	return mutex_take(mu, g);
+}
+
+/* It was free: tells the first waiter, unless somebody has taken it since, who will. */
+static __attribute__((noinline)) void wake_one(struct shoal_mutex *mu)
+{
+	struct sh_lock *l = wq_lock(&mu->q);
+	uint64_t owner, told;
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	owner = atomic_load(&mu->owner);
+	do {
+		told = anybody(mu) ? owner | MUTEX_WAITERS : owner & ~MUTEX_WAITERS;
+		if (!mutex_holder(owner) && anybody(mu))
+			told |= MUTEX_WOKEN;
+	} while (!atomic_compare_exchange_weak(&mu->owner, &owner, told));
+	KILL_POINT("mutex.woken");
+	if (!mutex_holder(told) && anybody(mu))
+		wq_tell_last(&mu->q, wq_queue(&mu->q)->first);
+	else
+		sh_lock_drop(l, (unsigned)getm->seat);
+}
+
+/* Starving: the first in the queue has it from here on. False: nobody waits. */
+static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g *g)
+{
+	struct sh_lock *l = wq_lock(&mu->q);
+	struct sudog *sg;
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	if ((sg = wq_queue(&mu->q)->first)) {
+		not_mine(mu, g);
+		atomic_store(&mu->owner,
+			     sg->g->gid | (sg->next ? MUTEX_WAITERS : 0) | (atomic_load(&mu->owner) & MUTEX_WOKEN));
+		KILL_POINT("mutex.handed");
+		wq_tell_last(&mu->q, sg);
+		return true;
+	}
+	atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
+	sh_lock_drop(l, (unsigned)getm->seat);
+	return false;
+}
+
+/* The usual case: the only one that it holds, and nobody is to be told. */
+static inline bool give_alone(struct shoal_mutex *mu, struct g *g)
+{
+	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
+
+	if (__builtin_expect(g->mutexes != alone(mu), 0))
+		return false;
+	do {
+		if (__builtin_expect(owner & MUTEX_WAITERS, 0) &&
+		    (!(owner & MUTEX_WOKEN) || atomic_load_explicit(&mu->starving, memory_order_relaxed)))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&mu->owner, &owner, owner - g->gid, memory_order_release,
+							memory_order_relaxed));
+	KILL_POINT("mutex.alone.freed");
+	g->mutexes = NULL;
+	return true;
+}
+
+void mutex_give(struct shoal_mutex *mu, struct g *g)
+{
+	uint64_t owner;
+
+	if (__builtin_expect(give_alone(mu, g), 1))
+		return;
+	if (is_alone(g->mutexes))
+		make_list(g);
+	getm->note.chan = mu; /* until the next one is told */
+	sh_noted();
+	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && hand_over(mu, g)) {
+		getm->note.chan = NULL;
+		return;
+	}
+	not_mine(mu, g);
+	owner = atomic_fetch_sub(&mu->owner, g->gid); /* the flags stay */
+	KILL_POINT("mutex.freed");
+	if (__builtin_expect((owner & (MUTEX_WAITERS | MUTEX_WOKEN)) == MUTEX_WAITERS, 0))
+		wake_one(mu);
+	getm->note.chan = NULL;
+}
+
+int shoal_mutex_unlock(struct shoal_mutex *mu)
+{
+	struct g *g = api_enter("shoal_mutex_unlock");
+
+	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0)) {
+		api_shared(mu, "shoal_mutex_unlock: " ON_STACK);
+		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
+	}
+	mutex_give(mu, g);
+	return 0;
+}
+
+void mutexes_abandon(struct g *g)
+{
+	struct shoal_mutex *mu = getm->note.chan;
+
+	if (mu && sh_shared(mu)) /* a medic died between taking it off the list and telling the next */
+		mutex_lost(mu, g);
+	if (is_alone(g->mutexes)) {
+		mu = (void *)((char *)g->mutexes - ALONE);
+		if (sh_shared(mu) && mutex_holder(atomic_load(&mu->owner)) == g->gid)
+			make_list(g);
+		else
+			g->mutexes = NULL;
+	}
+	for (unsigned n = 0; (mu = g->mutexes) && n < 1000000 && sh_shared(mu); n++) {
+		getm->note.chan = mu;
+		sh_noted();
+		KILL_POINT("mutex.abandon.noted");
+		g->mutexes = mu->next;
+		KILL_POINT("mutex.abandon.unlisted");
+		mutex_lost(mu, g);
+		getm->note.chan = NULL;
+	}
+	g->mutexes = NULL;
+}
+
+void mutex_lost(struct shoal_mutex *mu, struct g *g)
+{
+	uint64_t owner = atomic_load(&mu->owner), freed;
+
+	do { /* whoever it was that was woken: it may have been this one */
+		freed = owner & ~MUTEX_WOKEN;
+		if (mutex_holder(owner) == g->gid)
+			freed = MUTEX_DEAD | (owner & MUTEX_WAITERS);
+	} while (!atomic_compare_exchange_weak(&mu->owner, &owner, freed));
+	KILL_POINT("mutex.lost");
+	wake_one(mu);
+}
+
+/* ---- once ---- */
+
+int shoal_once_do(struct shoal_once *once, void (*fn)(void))
+{
+	struct g *g = api_enter("shoal_once_do");
+
+	api_shared(once, "shoal_once_do: a once on a goroutine's stack; put it in a global or on the heap");
+	if (__builtin_expect(atomic_load_explicit(&once->done, memory_order_acquire), 1))
+		return 0;
+	mutex_take(&once->mu, g); /* -EOWNERDEAD: who ran fn did not come to its end, it is run again */
+	if (!atomic_load_explicit(&once->done, memory_order_relaxed)) {
+		fn();
+		atomic_store_explicit(&once->done, 1, memory_order_release);
+		KILL_POINT("once.done");
+	}
+	mutex_give(&once->mu, g);
+	return 0;
+}

@@ -1,0 +1,375 @@
+/*
+ * rwmutex.c - reader/writer lock: a writer that waits keeps new readers out (sync/rwmutex.go).
+ *
+ * What is held is written down where it survives: each G lists the rwmutexes it holds or waits for
+ * (holds); a waiter in the queue is not counted. writer and readers follow from that, so who dies in
+ * the middle of anything here leaves nothing that could not be counted again.
+ *
+ * OWNER  writer: gid of the holder. readers: how many holds for reading there are
+ * LOCK   q's lock guards all of it, and the entries of all Gs for this rwmutex
+ * ORDER  an entry is made before it is counted, and taken away before it is counted out; but a writer
+ *        is taken out of writer first, and for a moment looks like a reader
+ * DEATH  the lock was held: rw_repair() counts the entries of the task. Not held: entries and counts
+ *        agree, rw_abandon() gives up what the lost one held. A queue that is not empty always has a
+ *        writer in it or before it
+ */
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ON_STACK "an rwmutex on a goroutine's stack; put it in a global or on the heap"
+enum { RW_READ, RW_WRITE }; /* sudog.n */
+
+/* g->rwheld: 0, one rwmutex held once, or a table of them with bit 0 set. */
+struct hold {
+	struct shoal_rwmutex *rw;
+	uint32_t n; /* 0: the entry is free */
+};
+struct holds {
+	struct holds *old; /* the smaller one before it: the medic may be reading there. Freed at the end of the G */
+	uint32_t cap;
+	struct hold e[];
+};
+
+static struct holds *table_of(const struct g *g)
+{
+	uintptr_t held = *(const volatile uintptr_t *)&g->rwheld;
+
+	return held & 1 ? (struct holds *)(held & ~1ull) : NULL;
+}
+
+static struct sh_lock *lock_of(struct shoal_rwmutex *rw)
+{
+	struct sh_lock *l = (struct sh_lock *)&rw->q;
+
+	l->kind = SH_LOCK_RWMUTEX;
+	return l;
+}
+
+/* ---- entries ---- */
+
+static struct holds *grow(struct g *g, struct holds *old)
+{
+	uint32_t cap = old ? old->cap * 2 : 4;
+	size_t size = sizeof *old + cap * sizeof old->e[0];
+	struct holds *t = g_alloc(g, size);
+
+	if (!t) /* the limit is reached: from the reserve, as for a stack */
+		t = task_alloc_reserved(g->task, size);
+	sh_check(t);
+	memset(t, 0, size);
+	t->cap = cap;
+	t->old = old;
+	if (old)
+		memcpy(t->e, old->e, old->cap * sizeof old->e[0]);
+	else if (g->rwheld)
+		t->e[0] = (struct hold){(struct shoal_rwmutex *)g->rwheld, 1};
+	return t;
+}
+
+static struct hold *find(struct holds *t, const struct shoal_rwmutex *rw)
+{
+	for (uint32_t i = 0; i < t->cap; i++)
+		if (t->e[i].n && t->e[i].rw == rw)
+			return &t->e[i];
+	return NULL;
+}
+
+static void hold_add(struct g *g, struct shoal_rwmutex *rw)
+{
+	struct holds *t = table_of(g), *new;
+	struct hold *h;
+	uint32_t i;
+
+	if (!g->rwheld) {
+		g->rwheld = (uintptr_t)rw;
+		KILL_POINT("rwmutex.hold.first");
+		return;
+	}
+	if (t && (h = find(t, rw))) {
+		h->n++;
+		KILL_POINT("rwmutex.hold.again");
+		return;
+	}
+	for (i = 0; t && i < t->cap && t->e[i].n; i++)
+		;
+	if (!t || i == t->cap) {
+		new = grow(g, t);
+		g->rwheld = (uintptr_t) new | 1;
+		KILL_POINT("rwmutex.hold.grown");
+		hold_add(g, rw);
+		return;
+	}
+	t->e[i].rw = rw;
+	KILL_POINT("rwmutex.hold.named");
+	t->e[i].n = 1;
+	KILL_POINT("rwmutex.hold.added");
+}
+
+static void hold_sub(struct g *g, const struct shoal_rwmutex *rw)
+{
+	struct holds *t = table_of(g);
+	struct hold *h;
+
+	if (!t && g->rwheld == (uintptr_t)rw)
+		g->rwheld = 0;
+	else if (t && (h = find(t, rw)))
+		h->n--;
+	KILL_POINT("rwmutex.hold.gone");
+}
+
+static bool queued(struct g *g, const struct shoal_rwmutex *rw)
+{
+	return g->sudog.queue == rw && atomic_load(&g->sudog.state) == SG_QUEUED;
+}
+
+/* Holds of g for reading. Holds: the lock. */
+static uint32_t reads(struct g *g, const struct shoal_rwmutex *rw)
+{
+	struct holds *t = table_of(g);
+	struct hold *h = t ? find(t, rw) : NULL;
+	uint32_t n = t ? (h ? h->n : 0) : g->rwheld == (uintptr_t)rw;
+
+	if (n && atomic_load(&rw->writer) == g->gid)
+		n--;
+	return n && queued(g, rw) ? n - 1 : n;
+}
+
+/* ---- who is next ---- */
+
+/* last: of those that are let in now; the lock is dropped, unless it is the medic that mends by the note. */
+static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *mend, bool last)
+{
+	sg->size = rw->dead;
+	rw->dead = 0;
+	KILL_POINT("rwmutex.admit.told");
+	if (sg->n == RW_WRITE)
+		atomic_store(&rw->writer, sg->g->gid);
+	else
+		rw->readers++;
+	KILL_POINT("rwmutex.admit.counted");
+	if (last && !mend)
+		wq_tell_last(&rw->q, sg);
+	else
+		wq_tell(&rw->q, sg, mend ? mend : &getm->note);
+}
+
+static struct sudog *first_of(struct sudog *sg, uint32_t kind)
+{
+	while (sg && sg->n != kind)
+		sg = sg->next;
+	return sg;
+}
+
+/*
+ * Lets in whom it can: after a writer all readers that wait; else the first writer, once no reader
+ * is left. Holds: the lock; drops it, unless it mends by a note.
+ */
+static void next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
+{
+	struct sudog *first = wq_queue(&rw->q)->first, *writer = first_of(first, RW_WRITE), *sg, *after;
+
+	if (!atomic_load(&rw->writer) && (after_writer || !writer) && (sg = first_of(first, RW_READ))) {
+		for (; sg; sg = after) {
+			after = first_of(sg->next, RW_READ);
+			admit(rw, sg, mend, !after);
+		}
+		return;
+	}
+	if (!atomic_load(&rw->writer) && !rw->readers && writer)
+		admit(rw, writer, mend, true);
+	else if (!mend)
+		sh_lock_drop((struct sh_lock *)&rw->q, (unsigned)getm->seat);
+}
+
+/* ---- the calls ---- */
+
+/* Waits in the queue. Holds: the lock; drops it. Parks. */
+static int wait_for(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
+{
+	struct sudog *sg = &g->sudog;
+
+	sg->g = g;
+	sg->n = kind;
+	sg->size = 0;
+	sg->seq = g_next_seq(g);
+	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
+	sg->queue = rw; /* from here on its entry does not count */
+	KILL_POINT("rwmutex.wait.named");
+	waitq_push(wq_queue(&rw->q), sg);
+	gopark(lock_of(rw), kind == RW_READ ? WAIT_RW_RLOCK : WAIT_RW_LOCK, 0);
+	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) ==
+		 SG_DELIVERED); /* nothing else ends this wait */
+	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
+	sg->queue = NULL;
+	return sg->size ? -EOWNERDEAD : 0;
+}
+
+static int enter(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
+{
+	struct sh_lock *l = lock_of(rw);
+	uint32_t dead;
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	hold_add(g, rw);
+	if (atomic_load(&rw->writer) || wq_queue(&rw->q)->first || (kind == RW_WRITE && rw->readers))
+		return wait_for(rw, g, kind);
+	if (kind == RW_WRITE)
+		atomic_store(&rw->writer, g->gid);
+	else
+		rw->readers++;
+	KILL_POINT("rwmutex.enter.counted");
+	dead = rw->dead;
+	rw->dead = 0;
+	sh_lock_drop(l, (unsigned)getm->seat);
+	return dead ? -EOWNERDEAD : 0;
+}
+
+int shoal_rwmutex_rlock(struct shoal_rwmutex *rw)
+{
+	struct g *g = api_enter("shoal_rwmutex_rlock");
+
+	api_shared(rw, "shoal_rwmutex_rlock: " ON_STACK);
+	return enter(rw, g, RW_READ);
+}
+
+int shoal_rwmutex_lock(struct shoal_rwmutex *rw)
+{
+	struct g *g = api_enter("shoal_rwmutex_lock");
+
+	api_shared(rw, "shoal_rwmutex_lock: " ON_STACK);
+	return enter(rw, g, RW_WRITE);
+}
+
+int shoal_rwmutex_runlock(struct shoal_rwmutex *rw)
+{
+	struct g *g = api_enter("shoal_rwmutex_runlock");
+	struct sh_lock *l = lock_of(rw);
+
+	api_shared(rw, "shoal_rwmutex_runlock: " ON_STACK);
+	sh_lock_take(l, (unsigned)getm->seat);
+	if (!reads(g, rw)) {
+		sh_lock_drop(l, (unsigned)getm->seat);
+		host_misuse("shoal_rwmutex_runlock: the rwmutex is not held for reading by this goroutine");
+	}
+	hold_sub(g, rw);
+	rw->readers--;
+	KILL_POINT("rwmutex.runlock.counted");
+	next(rw, false, NULL);
+	return 0;
+}
+
+int shoal_rwmutex_unlock(struct shoal_rwmutex *rw)
+{
+	struct g *g = api_enter("shoal_rwmutex_unlock");
+	struct sh_lock *l = lock_of(rw);
+
+	api_shared(rw, "shoal_rwmutex_unlock: " ON_STACK);
+	if (atomic_load(&rw->writer) != g->gid)
+		host_misuse("shoal_rwmutex_unlock: the rwmutex is not held for writing by this goroutine");
+	sh_lock_take(l, (unsigned)getm->seat);
+	atomic_store(&rw->writer, 0);
+	KILL_POINT("rwmutex.unlock.freed");
+	hold_sub(g, rw);
+	next(rw, true, NULL);
+	return 0;
+}
+
+/* ---- deaths ---- */
+
+/* Gives up one entry of g, which has ended or is lost. */
+static void give_up(struct shoal_rwmutex *rw, struct g *g)
+{
+	struct sh_lock *l = lock_of(rw);
+	bool wrote;
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	wrote = atomic_load(&rw->writer) == g->gid;
+	if (wrote) {
+		rw->dead = 1;
+		KILL_POINT("rwmutex.abandon.dead");
+		atomic_store(&rw->writer, 0);
+		KILL_POINT("rwmutex.abandon.freed");
+		hold_sub(g, rw);
+	}
+	while (reads(g, rw)) {
+		hold_sub(g, rw);
+		KILL_POINT("rwmutex.abandon.reader");
+		rw->readers--;
+	}
+	next(rw, wrote, NULL);
+}
+
+void rw_abandon(struct g *g)
+{
+	struct holds *t = table_of(g);
+
+	if (!t) {
+		if (sh_shared((void *)g->rwheld))
+			give_up((struct shoal_rwmutex *)g->rwheld, g);
+	} else if (sh_heap_usable(sh_root->arena, t)) {
+		for (uint32_t i = 0; i < t->cap; i++)
+			if (t->e[i].n && sh_shared(t->e[i].rw))
+				give_up(t->e[i].rw, g);
+	}
+	g->rwheld = 0;
+	KILL_POINT("rwmutex.abandon.done");
+	for (struct holds *old; t && sh_heap_usable(sh_root->arena, t); t = old) {
+		old = t->old;
+		g_free(g, t);
+	}
+}
+
+void rw_forget(struct sh_lock *l, struct sudog *sg)
+{
+	struct shoal_rwmutex *rw = (struct shoal_rwmutex *)l;
+
+	sh_lock_take(l, (unsigned)getm->seat);
+	if (waitq_has(wq_queue(&rw->q), sg))
+		waitq_remove(wq_queue(&rw->q), sg);
+	if (queued(sg->g, rw)) {
+		hold_sub(sg->g, rw);
+		KILL_POINT("rwmutex.forget.entry");
+		atomic_store(&sg->state, SG_IDLE);
+		KILL_POINT("rwmutex.forget.idle");
+		next(rw, false, NULL); /* it may have kept readers out */
+		return;
+	}
+	sh_lock_drop(l, (unsigned)getm->seat);
+}
+
+/* Holds: the lock, in the dead seat's name. */
+void rw_repair(struct sh_lock *l, struct note *note)
+{
+	struct shoal_rwmutex *rw = (struct shoal_rwmutex *)l;
+	struct waitq *q = wq_queue(&rw->q);
+	uint64_t ngs = atomic_load(&sched.ngs);
+	struct sudog *sg = note->sg, *after;
+	uint32_t n = 0;
+
+	note_told(note);
+	waitq_mend(q);
+	if (sg && sh_in_segment(sg) && sg->queue == rw && !waitq_has(q, sg) && atomic_load(&sg->state) == SG_QUEUED) {
+		waitq_unpop(q, sg); /* admitted, out of the queue and not told: admitted again below */
+		KILL_POINT("rwmutex.repair.back");
+	}
+	for (sg = q->first; sg; sg = after) {
+		after = sg->next;
+		if (sg->n == RW_WRITE && atomic_load(&rw->writer) == sg->g->gid) {
+			wq_tell(&rw->q, sg, note);
+		} else if (sg->size) { /* what it was to be told, the next one is */
+			rw->dead = 1;
+			KILL_POINT("rwmutex.repair.dead");
+			sg->size = 0;
+		}
+	}
+	for (uint64_t i = 1; i < ngs && i < G_MAX; i++)
+		if (allg(i)->rwheld)
+			n += reads(allg(i), rw);
+	rw->readers = n;
+	KILL_POINT("rwmutex.repair.counted");
+	next(rw, false, note);
+}

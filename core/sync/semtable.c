@@ -1,0 +1,141 @@
+/*
+ * semtable.c - goroutines that wait for a word, whatever it is part of.
+ *
+ * What pthreads and libc's semaphores are made of has no room for a queue. So each task has a table
+ * of queues, as Go has its semtable, made when the first one waits: a queue holds those whose
+ * addresses fall to it, in the order in which they came.
+ *
+ * LOCK   the queue's
+ * ORDER  who ends a wait stores the word first and takes the lock then; who waits looks at the word
+ *        under the lock. One of them sees the other
+ * DEATH  a goroutine that dies between its store and the telling, or told and before it made use of
+ *        it, leaves others asleep: all who wait in its task's table look again (repair.c, lost), after
+ *        it is marked as gone, for they may look while it is still being ended
+ */
+#include "core/sync/semtable.h"
+#include "shm/kill.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define QUEUES 64
+
+struct waits {
+	struct shoal_waitq_ q[QUEUES];
+};
+
+static struct shoal_waitq_ *queue_of(struct waits *w, const void *at)
+{
+	return &w->q[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
+}
+
+static __attribute__((noinline)) struct waits *make_table(struct g *g)
+{
+	struct waits *w = g_alloc(g, sizeof *w);
+	void *none = NULL;
+
+	if (!w)
+		return NULL;
+	memset(w, 0, sizeof *w);
+	if (atomic_compare_exchange_strong(&g->task->own.waits, &none, w)) {
+		KILL_POINT("waits.made");
+		return w;
+	}
+	g_free(g, w);
+	return none;
+}
+
+struct shoal_waitq_ *waits_take(struct g *g, const void *at)
+{
+	struct waits *w = atomic_load(&g->task->own.waits);
+	struct shoal_waitq_ *q;
+
+	if (!w && !(w = make_table(g)))
+		return NULL;
+	q = queue_of(w, at);
+	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
+	return q;
+}
+
+void waits_drop(struct shoal_waitq_ *q)
+{
+	sh_lock_drop(wq_lock(q), (unsigned)getm->seat);
+}
+
+void waits_queue(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why)
+{
+	struct sudog *sg = &g->sudog;
+
+	sg->g = g;
+	sg->seq = g_next_seq(g);
+	sg->queue = q;
+	sg->elem = (void *)at;
+	g->waitreason = (uint8_t)why; /* park_m, which may find it told, and a cancellation look at it */
+	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
+	waitq_push(wq_queue(q), sg);
+}
+
+static int outcome(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
+{
+	int r = wq_woken(q, g);
+
+	if (r != -ECANCELED)
+		return r;
+	if (g_cancelled(g) && wait_cancellable(why))
+		return -ECANCELED;
+	return when && host_now() >= when ? -ETIMEDOUT : -EAGAIN;
+}
+
+int waits_sleep(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
+{
+	gopark(NULL, why, when);
+	return outcome(q, g, why, when);
+}
+
+int waits_park(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why, int64_t when)
+{
+	waits_queue(q, g, at, why);
+	gopark(wq_lock(q), why, when);
+	return outcome(q, g, why, when);
+}
+
+void waits_wake(struct g *g, const void *at, bool all)
+{
+	struct waits *w = atomic_load(&g->task->own.waits);
+	struct shoal_waitq_ *q;
+	struct sudog *sg, *next;
+
+	if (!w)
+		return;
+	q = queue_of(w, at);
+	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
+	for (sg = wq_queue(q)->first; sg; sg = next) {
+		next = sg->next;
+		if (sg->elem != at)
+			continue;
+		if (!all) {
+			wq_tell_last(q, sg);
+			return;
+		}
+		wq_tell(q, sg, &getm->note);
+	}
+	waits_drop(q);
+}
+
+void waits_look_again(struct task *t)
+{
+	struct waits *w = atomic_load(&t->own.waits);
+
+	for (unsigned i = 0; w && i < QUEUES; i++) {
+		sh_lock_take(wq_lock(&w->q[i]), (unsigned)getm->seat);
+		wq_tell_all(&w->q[i]);
+	}
+}
+
+void waits_gone(struct g *g)
+{
+	/* First: whoever is told may look before the rest of its end is done, and would wait for it again. */
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags | GF_GONE), __ATOMIC_RELAXED);
+	KILL_POINT("waits.gone");
+	waits_look_again(g->task);
+}

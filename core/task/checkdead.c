@@ -1,0 +1,149 @@
+/*
+ * checkdead.c - tasks in which all goroutines are asleep for good.
+ *
+ * Only another goroutine of its task can wake one that waits for a channel, a sync object or an
+ * end, and has no timer. So if at one moment all of a task's goroutines wait like that, and nobody
+ * is in the middle of waking one of them, they wait for ever. That moment is found without
+ * stopping anybody:
+ *
+ *   1. All are looked at, and their status words summed up. A word names its park by a number, so
+ *      who has the same word in step 3 has waited all the time between: all wait at the end of 1.
+ *   2. No worker has a goroutine of the task in hand. Who wakes others does so while it runs (then
+ *      step 1 finds it running), or while it is being ended, parked or repaired: curg and the notes
+ *      of the worker name it until that is done.
+ *   3. All are looked at again: the same, with the same words, and none was born since before 1.
+ *
+ * What was in flight at the end of 1 is seen in 2, or was done before 2 and is seen in 3. A
+ * goroutine that 1 did not see can only have been made by one that ran then and had been counted
+ * already: it is alive in 3, or its death changes the count.
+ *
+ * Not asleep for good: whoever has a timer, waits for a descriptor, is in a system call, is held
+ * still for a dump, or waits for a goroutine of another task.
+ *
+ * OWNER  the medic, which also does all repair: nothing it has in hand itself is overlooked
+ * DEATH  nothing is stored here but the witness, which is a hint
+ */
+#include "core/host.h"
+#include "core/sched/sched.h"
+#include "shm/kill.h"
+
+#define LOOK_BATCH 4096
+
+static bool same_task(const struct task *t, const struct g *g)
+{
+	return g_place(g) && g->task == t;
+}
+
+static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
+{
+	if ((s & G_STATE) != G_WAITING || g->wake_at)
+		return false;
+	switch (g->waitreason) {
+	case WAIT_SLEEP:
+	case WAIT_RECV_NIL:
+	case WAIT_SEND_NIL:
+	case WAIT_SELECT_EMPTY:
+	case WAIT_SELECT:
+	case WAIT_RECV:
+	case WAIT_SEND:
+	case WAIT_COND:
+	case WAIT_MUTEX:
+	case WAIT_RW_RLOCK:
+	case WAIT_RW_LOCK:
+	case WAIT_WG:
+	case WAIT_SEM:
+	case WAIT_PTHREAD_LOCK:
+	case WAIT_PTHREAD_COND:
+	case WAIT_PTHREAD_SEM:
+	case WAIT_SIGNAL: return true;
+	case WAIT_JOIN: return same_task(t, g->sudog.queue);
+	default: /* what is not known here may be ended by anybody */ return false;
+	}
+}
+
+struct count {
+	uint64_t n, sum;
+};
+
+/* False: somebody is not asleep for good, and is the witness from now on. */
+static bool look_at_all(struct task *t, struct count *c)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+
+	*c = (struct count){0, 0};
+	for (uint64_t i = 1; i < ngs && i < G_MAX; i++) {
+		struct g *g = allg(i);
+		uint64_t s;
+
+		if (i % LOOK_BATCH == 0 && repair_waits())
+			return false; /* another time */
+		if (atomic_load_explicit(&gtask_slot[i], memory_order_relaxed) != t->slot + 1 || g->task != t)
+			continue;
+		s = atomic_load(&g->status);
+		if ((s & G_STATE) == G_DEAD || (s & G_STATE) == G_IDLE)
+			continue;
+		KILL_POINT("checkdead.look");
+		if (!asleep_for_good(t, g, s) || atomic_load(&g->status) != s) {
+			t->witness = (uint32_t)i;
+			return false;
+		}
+		c->n++;
+		c->sum += (s ^ i * 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+	}
+	return c->n > 0;
+}
+
+static bool in_hand(const struct task *t)
+{
+	for (unsigned i = 0; i < SH_SEATS; i++) {
+		struct m *m = allm(i);
+
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY)
+			continue; /* nobody has ever sat there */
+		KILL_POINT("checkdead.hand");
+		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.cleared) ||
+		    same_task(t, m->note.ready) || same_task(t, m->note.kicked) || same_task(t, m->note.g) ||
+		    same_task(t, m->note.suspend) || same_task(t, m->note.scan) || m->note.sg)
+			return true;
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_DEAD)
+			return true;
+	}
+	return false;
+}
+
+static uint64_t births(const struct task *t)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < P_MAX; i++)
+		n += *(volatile const uint64_t *)&t->per_p[i].created;
+	return n;
+}
+
+static bool witness_awake(struct task *t)
+{
+	uint32_t i = t->witness;
+	struct g *g;
+	uint64_t s;
+
+	if (i == 0 || i >= atomic_load(&sched.ngs) || i >= G_MAX)
+		return false;
+	g = allg(i);
+	s = atomic_load(&g->status);
+	return g->task == t && (s & G_STATE) != G_DEAD && (s & G_STATE) != G_IDLE && !asleep_for_good(t, g, s);
+}
+
+bool checkdead(struct task *t)
+{
+	struct count before, after;
+	uint64_t born;
+
+	if (atomic_load(&t->state) != TASK_RUNNING || !t->root || atomic_load(&t->cancel) || atomic_load(&t->verdict) ||
+	    witness_awake(t) || in_hand(t))
+		return false;
+	born = births(t);
+	if (!look_at_all(t, &before) || in_hand(t) || !look_at_all(t, &after))
+		return false;
+	return before.n == after.n && before.sum == after.sum && born == births(t) &&
+	       atomic_load(&t->state) == TASK_RUNNING;
+}

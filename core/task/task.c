@@ -1,0 +1,457 @@
+/*
+ * task.c - the life of a task, as the medic and its goroutines bring it about. See task.h.
+ *
+ * DEATH  task_start: a heap and a root are made once each; half done, it is done again. task_reap:
+ *        first nothing of the task runs, then its Gs are ended one by one, then the heap is left.
+ */
+#include "core/task/task.h"
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/netpoll.h"
+#include "core/sched/sched.h"
+#include "core/sync/waitq.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define GRACE_NS 1000000000l
+#define REAP_BATCH 1024	      /* ends, and a look whether somebody has died */
+#define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
+
+#define VERDICT(how, code, sig) (1ull << 63 | (uint64_t)(how) << 32 | (uint64_t)(uint8_t)(sig) << 16 | (uint8_t)(code))
+
+/* Carries the verdict out. All who come by write the same, and the task is not reaped before the medic has. */
+static void task_settle(struct task *t)
+{
+	uint64_t v = atomic_load(&t->verdict);
+	uint32_t running = TASK_RUNNING;
+
+	if (!v || atomic_load(&t->state) != TASK_RUNNING)
+		return;
+	t->signal = v >> 16 & 0xff;
+	atomic_store(&t->exit_code, (int32_t)(v & 0xff));
+	atomic_store(&t->how, v >> 32 & (TASK_AGAIN - 1));
+	atomic_store(&t->again, (v >> 32 & TASK_AGAIN) != 0);
+	KILL_POINT("task.end.how");
+	atomic_compare_exchange_strong(&t->state, &running, TASK_ENDING);
+	KILL_POINT("task.end.ending");
+	host_bell();
+}
+
+void *task_alloc_reserved(struct task *t, size_t n)
+{
+	struct sh_heap *h = atomic_load(&t->reserve), *none = NULL;
+	unsigned seat = (unsigned)getm->seat;
+
+	if (!h) {
+		h = sh_heap_new(sh_root->arena, seat, 0);
+		if (!h)
+			return NULL;
+		sh_heap_privilege(h, true);
+		KILL_POINT("task.reserve.made"); /* a death here costs an empty heap of 65,536 */
+		if (!atomic_compare_exchange_strong(&t->reserve, &none, h)) {
+			sh_heap_release(h, seat);
+			h = none;
+		}
+		KILL_POINT("task.reserve.set");
+	}
+	return sh_heap_alloc(h, seat, getp() ? getp()->id : SH_HEAP_NOCPU, n, 0, false);
+}
+
+uint64_t task_new_state(void)
+{
+	return atomic_fetch_add(&sched.task_states, 1) + 1;
+}
+
+void task_end(struct task *t, unsigned how, int exit_code, int sig)
+{
+	uint32_t asked = atomic_load(&t->cancel);
+	uint64_t none = 0;
+
+	if (asked && how == TASK_DONE) { /* however well it took it */
+		how = asked & ASKED_TIMEOUT ? TASK_TIMEOUT : TASK_CANCELLED;
+		exit_code = asked & ASKED_TIMEOUT ? 124 : 130;
+	}
+	atomic_compare_exchange_strong(&t->verdict, &none, VERDICT(how, exit_code, sig));
+	KILL_POINT("task.end.verdict");
+	task_settle(t);
+}
+
+static void root_main(void *unused)
+{
+	struct task *t = getg()->task;
+	int code;
+
+	(void)unused;
+	host_switch_task(t);
+	code = t->entry(t->argc, t->argv);
+	host_task_exit(getg());
+	host_g_end(getg());
+	task_end(t, TASK_DONE, code & 0xff, 0);
+	goexit();
+}
+
+static char **strings(struct task *t, char *from, int n)
+{
+	char **v = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, (size_t)(n + 1) * sizeof *v, 0, true);
+
+	for (int i = 0; v && i < n; i++) {
+		v[i] = from;
+		from += strlen(from) + 1;
+	}
+	return v;
+}
+
+static struct g *find_root(struct task *t);
+
+static void start_root(struct task *t)
+{
+	struct shoal_go_opts o = {
+		.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
+	int err;
+
+	sh_heap_privilege(t->heap, true); /* newproc takes that back, before it can run */
+	t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
+	if (!t->root) {
+		sh_format(t->message, sizeof t->message, "no memory to start the task");
+		task_end(t, TASK_CRASHED, 125, 0);
+	}
+}
+
+/* A medic died between RUNNING and the root: there is one, or there was, or it is made now. */
+static void find_or_start_root(struct task *t)
+{
+	if (!t->root)
+		t->root = find_root(t);
+	if (!t->root && !atomic_load(&t->root_left) && !atomic_load(&t->verdict))
+		start_root(t);
+}
+
+/* Makes the heap and the root G of a QUEUED task. */
+static void task_start(struct task *t)
+{
+	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
+	char *blob, *env;
+
+	if (t->heap)
+		sh_heap_release(t->heap, (unsigned)getm->seat);
+	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
+	if (!t->heap)
+		return;			  /* tried again at the next bell */
+	sh_heap_privilege(t->heap, true); /* it was accepted: it starts, though others have taken all memory */
+	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);
+	if (blob) {
+		memcpy(blob, task_args(t), len);
+		blob[len] = 0;
+		env = blob;
+		for (int i = 0; i < t->argc; i++)
+			env += strlen(env) + 1;
+		t->argv = strings(t, blob, t->argc);
+		t->envp = strings(t, env, t->nenv);
+	}
+	t->tombstones = NULL;
+	memset(&t->own, 0, sizeof t->own);
+	t->own.fd_cwd = -1;
+	t->own.state = task_new_state();
+	t->lock.kind = SH_LOCK_TASK;
+	for (int i = 0; i < 2; i++) {
+		t->out[i].lock.kind = SH_LOCK_OUTPUT;
+		atomic_store(&t->out[i].error, 0);
+		atomic_store(&t->out[i].piped, 0);
+	}
+	atomic_store(&t->root_left, 0);
+	t->kicks = 0;
+	t->witness = 0;
+	atomic_store(&t->dead, TASK_DEAD_NO);
+	t->optind = 0; /* getopt begins anew, whatever ran in the worker before */
+	memset(t->per_p, 0, sizeof t->per_p);
+	atomic_store(&t->exit_code, -1);
+	atomic_store(&t->verdict, 0);
+	t->grace_until = t->cancel_next = 0;
+	atomic_store(&t->attempt, t->ran + 1);
+	atomic_store(&t->again, 0);
+	t->message[0] = 0;
+	t->root = NULL;
+	KILL_POINT("task.start.ready");
+	atomic_store(&t->state, TASK_RUNNING);
+	KILL_POINT("task.start.running");
+	if (blob && t->argv && t->envp) {
+		start_root(t);
+		return;
+	}
+	sh_format(t->message, sizeof t->message, "no memory to start the task");
+	task_end(t, TASK_CRASHED, 125, 0);
+}
+
+/*
+ * How many Gs of the task are not dead, at most. Who makes one counts it before it is there, and who ends
+ * one after it is dead; ends are read first, and whose creator has ended is counted as well: so no death,
+ * and nothing that goes on meanwhile, makes it too low.
+ */
+static uint64_t task_live(const struct task *t)
+{
+	uint64_t ended = 0, created = 0;
+
+	for (unsigned i = 0; i < P_MAX; i++)
+		ended += *(volatile const uint64_t *)&t->per_p[i].ended;
+	atomic_thread_fence(memory_order_acquire);
+	for (unsigned i = 0; i < P_MAX; i++)
+		created += *(volatile const uint64_t *)&t->per_p[i].created;
+	return created - ended;
+}
+
+uint64_t task_goroutines(const struct task *t)
+{
+	uint64_t n = task_live(t);
+
+	return (int64_t)n > 0 ? n : 0; /* of a task that is being laid out it may be anything */
+}
+
+/* In the simulation nobody moves while we count them. */
+static uint64_t task_checked(const struct task *t)
+{
+	uint64_t live = task_live(t);
+#if defined(SHOAL_SIM)
+	uint64_t n = 0;
+
+	for (uint64_t i = 1; i < atomic_load(&sched.ngs); i++)
+		n += allg(i)->task == t && g_state(allg(i)) != G_DEAD && g_state(allg(i)) != G_IDLE;
+	sh_check(n <= live && live < G_MAX);
+#endif
+	return live;
+}
+
+/*
+ * Where to look for them, the first and one past the last. There may have been a million Gs once: most
+ * tasks have ended all of theirs when they are looked at, or but for the root.
+ */
+static uint64_t gs_begin(const struct task *t, uint64_t *end)
+{
+	uint64_t n = atomic_load(&sched.ngs), live = task_checked(t);
+
+	*end = live == 0 ? 0 : n < G_MAX ? n : G_MAX;
+	if (live != 1 || !g_place(t->root) || t->root->task != t || g_state(t->root) == G_DEAD)
+		return 1;
+	*end = g_index(t->root) + 1ul;
+	return g_index(t->root);
+}
+
+/* Each G that belongs to the task and is not dead. */
+#define FOR_GS_OF(t, g) \
+	for (uint64_t n_, i_ = gs_begin(t, &n_); i_ < n_; i_++) \
+		if (atomic_load_explicit(&gtask_slot[i_], memory_order_relaxed) == (t)->slot + 1 && \
+		    ((g) = allg(i_))->task == (t) && g_state(g) != G_DEAD && g_state(g) != G_IDLE)
+
+static struct g *find_root(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF(t, g)
+	if (g->flags & GF_ROOT)
+		return g;
+	return NULL;
+}
+
+bool task_alone(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF(t, g)
+	return false;
+	return true;
+}
+
+static bool still_runs(struct task *t)
+{
+	bool some = false;
+	struct g *g;
+
+	FOR_GS_OF(t, g)
+	{
+		uint64_t s = atomic_load(&g->status);
+		unsigned state = s & G_STATE;
+		int seat = G_OWNER_SEAT(s);
+
+		if (state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL)
+			continue;
+		if (seat <= 0 || seat >= SH_SEATS)
+			continue;
+		some = true;
+		atomic_store(&g->preempt, 1);
+		host_kick((unsigned)seat);
+		if (t->kicks > KICKS_BEFORE_KILL)
+			host_kill((unsigned)seat);
+	}
+	if (some)
+		t->kicks++;
+	return some;
+}
+
+/*
+ * What it waits for goes with the task, but for a goroutine's end: that one may be another task's, or
+ * be ended after this G is used again. Who gets this G next waits for nothing.
+ */
+static void leave_queue(struct g *g)
+{
+	struct sudog *sg = &g->sudog;
+	void *q = sg->queue;
+
+	if (q >= (void *)allg(0) && q < (void *)allg(G_MAX) && atomic_load(&sg->state) == SG_QUEUED)
+		join_forget(q, sg);
+	g->waiting = NULL;
+	sg->queue = NULL;
+	atomic_store(&sg->state, SG_IDLE);
+	KILL_POINT("task.reap.unqueued");
+}
+
+/* False: some of it still runs, call again. */
+static bool task_reap(struct task *t)
+{
+	uint32_t left = 0, done = 0;
+	struct g *g;
+
+	if (still_runs(t))
+		return false;
+	FOR_GS_OF(t, g)
+	{
+		uint64_t s = atomic_load(&g->status);
+
+		if ((s & G_STATE) == G_WAITING)
+			g_rouse(g, G_SEQ(s));
+		g->wg = NULL;
+		g->mutexes = NULL;
+		g->rwheld = 0;
+		if (!g_claim(g)) {
+			left++;
+			continue;
+		}
+		leave_queue(g);
+		g_end(g, SHOAL_CANCELLED, 0, NULL);
+		atomic_store(&getm->curg, NULL);
+		if (++done % REAP_BATCH == 0 && repair_waits())
+			return false;
+	}
+	if (left)
+		return false;
+	t->memory_used = t->heap ? sh_heap_used(t->heap) : 0;
+	t->gs = 0;
+	for (unsigned i = 0; i < P_MAX; i++)
+		t->gs += t->per_p[i].created;
+	t->tombstones = NULL;
+	if (t->heap)
+		left_add(t->heap);
+	if (atomic_load(&t->reserve)) /* nobody but the runtime had blocks of it */
+		sh_heap_release(atomic_load(&t->reserve), (unsigned)getm->seat);
+	KILL_POINT("task.reap.released");
+	atomic_store(&t->reserve, NULL);
+	KILL_POINT("task.reap.left");
+	t->heap = NULL;
+	t->root = NULL;
+	netpoll_task_over(t);
+	t->ran = atomic_load(&t->attempt);
+	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
+	if (atomic_load(&t->again))
+		;
+	else if (atomic_load(&t->how) == TASK_DONE)
+		sched.tasks_done++;
+	else if (atomic_load(&t->how) == TASK_CRASHED)
+		sched.tasks_crashed++;
+	atomic_store(&t->state, TASK_ENDED);
+	KILL_POINT("task.reap.ended");
+	return true;
+}
+
+/* All its goroutines are cancelled; again and again, for those that were about to be started. */
+static void cancel_all(struct task *t)
+{
+	struct g *g;
+
+	FOR_GS_OF(t, g)
+	if (!g_cancelled(g))
+		g_cancel_mark(g, g->gid);
+	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+	FOR_GS_OF(t, g)
+	g_cancel_wake(g);
+}
+
+static void ask_to_end(struct task *t, uint32_t asked)
+{
+	int64_t now = host_now();
+
+	if (!t->grace_until)
+		t->grace_until = now + GRACE_NS;
+	KILL_POINT("task.grace.begun");
+	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_left) && task_alone(t))) {
+		task_end(t, TASK_DONE, 0, 0);
+	} else if (now >= t->cancel_next) {
+		t->cancel_next = now + GRACE_NS / 20;
+		cancel_all(t);
+	}
+}
+
+bool task_step(struct task *t, bool *news)
+{
+	uint32_t asked = atomic_load(&t->cancel);
+
+	switch (atomic_load(&t->state)) {
+	case TASK_QUEUED:
+		task_start(t);
+		*news = true;
+		return true;
+	case TASK_RUNNING:
+		find_or_start_root(t);
+		if (atomic_load(&t->verdict))
+			task_settle(t);
+		else if (asked)
+			ask_to_end(t, asked);
+		else if (atomic_load(&t->root_left) && task_alone(t))
+			task_end(t, TASK_DONE, 0, 0);
+		return true;
+	case TASK_ENDING:
+		if (!task_reap(t))
+			return true;
+		*news = true;
+		return atomic_load(&t->again) != 0;
+	case TASK_ENDED: return atomic_load(&t->again) != 0;
+	default: return false;
+	}
+}
+
+void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *address, int attempts)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct tombstone *s;
+
+	if (!t->heap || atomic_load(&t->state) != TASK_RUNNING)
+		return;
+	s = sh_heap_alloc(t->heap, seat, getp() ? getp()->id : SH_HEAP_NOCPU, sizeof *s, 0, false);
+	if (!s)
+		s = task_alloc_reserved(t, sizeof *s);
+	if (!s)
+		return;
+	*s = (struct tombstone){NULL, gid, {how, sig, address, attempts}};
+	sh_lock_take(&t->lock, seat);
+	s->next = t->tombstones;
+	t->tombstones = s;
+	KILL_POINT("task.tombstone.listed");
+	sh_lock_drop(&t->lock, seat);
+}
+
+bool task_told(struct task *t, uint64_t gid, struct shoal_end *end)
+{
+	unsigned seat = (unsigned)getm->seat;
+	struct tombstone *s;
+
+	if (!t->tombstones)
+		return false;
+	sh_lock_take(&t->lock, seat);
+	for (s = t->tombstones; s && s->gid != gid; s = s->next)
+		;
+	if (s)
+		*end = s->end;
+	sh_lock_drop(&t->lock, seat);
+	return s != NULL;
+}
