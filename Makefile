@@ -81,7 +81,7 @@ FAULTS  := $(call sources,tests/faults/*.c) $(OUTSIDE)
 # Each target with what it tries; live.c has programs for that.
 FUZZ        := words groups stack
 FUZZ_words  := tools/shoal/parse.c
-FUZZ_groups := supervisor/limits.c
+FUZZ_groups := supervisor/daemon/limits.c
 FUZZ_stack  := tools/shoal/unwind.c
 fuzz_sources = tests/fuzz/main.c tests/fuzz/damage.c tests/fuzz/$1.c $(FUZZ_$1)
 BENCH   := $(wildcard tests/bench/main.c tests/bench/load.c)
@@ -128,7 +128,7 @@ $(B)/.headers: tools/deps.sh
 	@touch $@
 $(call objects,$(O),$(DAEMON) $(CLI)): | $(B)/.headers
 # The header goes into the daemon: a .c module is compiled with it wherever the daemon lies.
-$(O)/supervisor/header.o $(O)-kill/supervisor/header.o: core/shoal.h
+$(O)/supervisor/daemon/task/header.o $(O)-kill/supervisor/daemon/task/header.o: core/shoal.h
 
 $(O)-kill/%.o: %.c $(O)-kill/.flags
 	$(call compile,-DSHOAL_KILL_POINTS)
@@ -169,7 +169,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
-$(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/supervisor/limits.o $(O)/libshoal.a $(B)/.link
+$(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/supervisor/daemon/limits.o $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all

@@ -221,7 +221,7 @@ struct schedt {
 	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */
 	_Atomic uint32_t tracing;    /* somebody traces: events look at the clock */
 	_Atomic uint32_t
-		fds_lost; /* goroutines that died with their worker, and may have left a descriptor: supervisor/sweep.c */
+		fds_lost; /* goroutines that died with their worker, and may have left a descriptor: supervisor/zygote/sweep.c */
 	uint64_t deaths, tasks_done, tasks_crashed;
 };
 

@@ -2,7 +2,7 @@
  * groups.c - what the kernel tells of control groups. An input is four files, with a line of three dashes between
  * them: /proc/self/cgroup, /proc/self/mountinfo, and what limits processors and memory, wherever it is looked for.
  */
-#include "supervisor/limits.h"
+#include "supervisor/daemon/limits.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>

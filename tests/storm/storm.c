@@ -518,7 +518,7 @@ static void report(int fds, int processes, long used)
 	print_times("SIGKILL -> replacement serves", replaced);
 	print_times("start of a supervisor -> it has adopted", adopted);
 	if (!settle("descriptors but for those of idle workers", count_fds,
-		    fds)) /* supervisor/sweep.c closes what deaths left */
+		    fds)) /* supervisor/zygote/sweep.c closes what deaths left */
 		wrong("descriptors are left open");
 	sh(text, sizeof text, "ls -l /proc/%d/fd >%s/fds; build/shoal tasks >%s/tasks; build/shoal ps >%s/ps",
 	   (int)atomic_load(&sh_root->zygote), dir, dir, dir);

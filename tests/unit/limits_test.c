@@ -2,7 +2,7 @@
  * limits_test.c - how many Ps control groups leave us, after the cases of Go's TestCgroupGOMAXPROCS, in a
  * folder of files as the kernel would have them; and in a real group where one can be made.
  */
-#include "supervisor/limits.h"
+#include "supervisor/daemon/limits.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * task ends, and closed by no other task. Descriptors 0, 1 and 2 are the runtime's.
  *
  * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open until
- *        no task is there (supervisor/strays.c)
+ *        no task is there (supervisor/zygote/strays.c)
  */
 #include "worker/posix/posix.h"
 #include "shm/kill.h"

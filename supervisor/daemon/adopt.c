@@ -1,0 +1,114 @@
+/*
+ * adopt.c - a supervisor that finds a runtime without one, and goes on where the last one stopped.
+ *
+ * The keeper hands over the descriptors. Then the zygote is greeted: requests are done in order, so
+ * with its answer all is done that our predecessor had asked, and ledger and segment hold still.
+ * What they say is compared: modules and instances, seats, tasks. Only then do we listen.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OWNER_MS 10000 /* a `run` whose connection broke has come back by then, or its task is cancelled */
+
+static int single[KEEP_SINGLES] = {-1, -1, -1, -1};
+static int module_fd[LEDGER_MODULES];
+static int (*task_fd)[3];
+static uv_timer_t owners;
+
+static void got(const struct kmsg *m, const int *fds, int nfds)
+{
+	int used = 0;
+
+	if (m->op == KEEP_SINGLE && m->id < KEEP_SINGLES && nfds)
+		single[m->id] = fds[used++];
+	else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES && nfds)
+		module_fd[m->id] = fds[used++];
+	else if (m->op == KEEP_TASK)
+		for (unsigned i = 0; i < 3 && used < nfds; i++)
+			if (m->mask & 1u << i)
+				task_fd[m->id % TASK_SLOTS][i] = fds[used++];
+	while (used < nfds)
+		close(fds[used++]);
+}
+
+static _Noreturn void refuse(const char *why)
+{
+	sh_fail(1, "a runtime without a supervisor is there, and %s: end process %d first", why, (int)sh_keeper_pid());
+}
+
+bool sh_adopt_begin(int *link)
+{
+	int found;
+
+	task_fd = malloc(TASK_SLOTS * sizeof *task_fd);
+	if (!task_fd)
+		abort();
+	memset(task_fd, 0xff, TASK_SLOTS * sizeof *task_fd);
+	memset(module_fd, 0xff, sizeof module_fd);
+	found = sh_keeper_adopt(got);
+	if (found == 0)
+		return false;
+	if (found < 0)
+		sh_fail(1, "a runtime without a supervisor is there, but its keeper does not answer: %s",
+			strerror(-found));
+	for (unsigned i = 0; i < KEEP_SINGLES; i++)
+		if (single[i] < 0)
+			refuse("it was not complete yet");
+	if (sh_ledger_attach(single[KEEP_LEDGER]) < 0)
+		refuse("another version of shoald began it");
+	if (sh_segment_attach(single[KEEP_SEGMENT]) < 0)
+		refuse("its memory cannot be mapped");
+	atomic_store(&sh_root->supervisor, getpid());
+	sh_options.procs = sh_ledger->procs;
+	sh_options.spare = sh_ledger->spare;
+	sh_options.memory = sh_ledger->memory;
+	sh_start_ns = sh_ledger->start_ns;
+	sh_medic_fd = single[KEEP_EVENT];
+	*link = single[KEEP_LINK];
+	return true;
+}
+
+static void on_owners(uv_timer_t *timer)
+{
+	(void)timer;
+	sh_jobs_orphans();
+}
+
+void sh_adopt_end(void)
+{
+	sh_modules_adopt(module_fd);
+	sh_fleet_adopt(sh_ledger->workers);
+	sh_jobs_adopt(task_fd);
+	free(task_fd);
+	task_fd = NULL;
+	uv_timer_init(sh_loop, &owners);
+	uv_timer_start(&owners, on_owners, OWNER_MS, 0);
+}
+
+void sh_keeper_begin(void)
+{
+	int err = sh_keeper_start();
+
+	if (err < 0) {
+		sh_log("no keeper: %s; should this process die, all ends", strerror(-err));
+		return;
+	}
+	for (unsigned i = 0; i < KEEP_SINGLES; i++)
+		sh_keeper_keep(KEEP_SINGLE, i, 1, &single[i]);
+	sh_modules_keep();
+	sh_jobs_keep();
+}
+
+void sh_keeper_first(int segment, int ledger, int link, int event)
+{
+	single[KEEP_SEGMENT] = segment;
+	single[KEEP_LEDGER] = ledger;
+	single[KEEP_LINK] = link;
+	single[KEEP_EVENT] = event;
+	sh_keeper_begin();
+}

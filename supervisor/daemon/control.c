@@ -1,0 +1,576 @@
+/*
+ * control.c - connections of clients: lines in, lines out, descriptors along with them.
+ *
+ * A request is one JSON object on a line. It becomes an asker, which is answered now or later; a
+ * "tag" in the request comes back in its answer, and who gives none asks one thing at a time.
+ * Nothing a client does or fails to do holds up the loop: reads and writes never wait, lines and
+ * unsent answers have a limit, and who goes over it is dropped.
+ *
+ * OWNER  a connection lives until its peer or an error ends it; askers outlive it, knowing no one
+ */
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES (8u << 20)
+#define UNSENT_MAX (256ul << 20)
+#define CONNS_MAX 8192u
+#define ASKERS_MAX 65536u
+#define FDS_MAX 16
+#define PIECE 65536u
+#define ACCEPT_PAUSE_MS 100
+
+struct out {
+	struct out *next;
+	size_t len, off;
+	int fds[2], nfds;
+	answer_more *more; /* a stream: data is filled again and again */
+	void *arg;
+	char data[];
+};
+
+struct conn {
+	uv_poll_t poll;
+	struct conn *next, *prev;
+	int fd;
+	int watched;  /* events polled for */
+	bool closing; /* no more is read; goes when all is sent */
+	bool half;    /* the peer sends no more */
+	char *in;
+	size_t in_len, in_room;
+	int fds[FDS_MAX], nfds;
+	struct out *out, **out_end;
+	size_t unsent;
+	struct asker *askers;
+	unsigned naskers;
+	bool busy; /* in the middle of its lines: do not free */
+	bool dead;
+};
+
+struct asker {
+	struct conn *conn; /* NULL: gone */
+	struct asker *next, *prev;
+	json_t *tag;
+};
+
+static uv_poll_t listening;
+static uv_timer_t accept_timer;
+static struct conn *conns;
+static unsigned nconns;
+
+static void on_conn(uv_poll_t *, int status, int events);
+static void on_accept(uv_poll_t *, int status, int events);
+
+/* ---- life and death of a connection ---- */
+
+static void free_out(struct out *o)
+{
+	for (int i = 0; i < o->nfds; i++)
+		close(o->fds[i]);
+	if (o->more)
+		o->more(o->arg, NULL, 0);
+	free(o);
+}
+
+static void free_conn(uv_handle_t *handle)
+{
+	struct conn *c = handle->data;
+
+	free(c->in);
+	free(c);
+}
+
+static void drop_fds(struct conn *c)
+{
+	while (c->nfds)
+		close(c->fds[--c->nfds]);
+}
+
+static void kill_conn(struct conn *c)
+{
+	if (c->dead)
+		return;
+	c->dead = true;
+	if (c->busy)
+		return; /* whoever is busy with it comes by here again */
+	for (struct asker *a = c->askers; a; a = a->next)
+		a->conn = NULL;
+	while (c->out) {
+		struct out *o = c->out;
+
+		c->out = o->next;
+		free_out(o);
+	}
+	drop_fds(c);
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		conns = c->next;
+	nconns--;
+	uv_poll_stop(&c->poll);
+	close(c->fd);
+	c->fd = -1;
+	uv_close((uv_handle_t *)&c->poll, free_conn);
+	sh_jobs_abandon(c);
+	sh_stop_look();
+}
+
+static void unbusy(struct conn *c)
+{
+	c->busy = false;
+	if (c->dead) {
+		c->dead = false;
+		kill_conn(c);
+	}
+}
+
+static void watch(struct conn *c)
+{
+	/* A peer that is gone altogether is reported whatever we poll for. */
+	int want = (c->out ? UV_WRITABLE : 0) | (c->closing || c->half ? UV_PRIORITIZED : UV_READABLE);
+
+	if (c->half && !c->out && !c->naskers) {
+		kill_conn(c);
+	} else if (!c->dead && want != c->watched) {
+		c->watched = want;
+		uv_poll_start(&c->poll, want, on_conn);
+	}
+}
+
+/* ---- out ---- */
+
+static ssize_t send_piece(struct conn *c, struct out *o)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct iovec iov = {o->data + o->off, o->len - o->off};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	size_t bytes = (size_t)o->nfds * sizeof(int);
+	ssize_t n;
+
+	if (o->nfds) {
+		memset(&control, 0, sizeof control);
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(bytes);
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(&control.h), o->fds, bytes);
+	}
+	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (n > 0)
+		while (o->nfds)
+			close(o->fds[--o->nfds]);
+	return n;
+}
+
+/* Sends what the socket takes. false: the peer is gone. */
+static bool flush(struct conn *c)
+{
+	while (c->out) {
+		struct out *o = c->out;
+		ssize_t n;
+
+		if (o->off == o->len && o->more) {
+			o->off = 0;
+			o->len = o->more(o->arg, o->data, PIECE);
+		}
+		if (o->off < o->len) {
+			n = send_piece(c, o);
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n < 0)
+				return errno == EAGAIN || errno == ETOOMANYREFS || errno == ENOBUFS;
+			o->off += (size_t)n;
+			if (!o->more)
+				c->unsent -= (size_t)n;
+			if (o->off < o->len || o->more)
+				continue;
+		}
+		c->out = o->next;
+		if (!c->out)
+			c->out_end = &c->out;
+		free_out(o);
+	}
+	return !c->closing;
+}
+
+static void queue(struct conn *c, struct out *o)
+{
+	o->next = NULL;
+	*c->out_end = o;
+	c->out_end = &o->next;
+	if (!o->more)
+		c->unsent += o->len;
+	if (c->unsent > UNSENT_MAX || !flush(c))
+		kill_conn(c);
+	else
+		watch(c);
+}
+
+static void free_asker(struct asker *a)
+{
+	if (a->next)
+		a->next->prev = a->prev;
+	if (a->prev)
+		a->prev->next = a->next;
+	else if (a->conn)
+		a->conn->askers = a->next;
+	if (a->conn)
+		a->conn->naskers--;
+	json_decref(a->tag);
+	free(a);
+}
+
+void sh_answer(struct asker *a, json_t *reply, const int *fds, int nfds)
+{
+	struct conn *c = a->conn;
+	struct out *o;
+	size_t len;
+
+	if (c && reply && !c->dead) {
+		if (a->tag)
+			json_object_set(reply, "tag", a->tag);
+		len = json_dumpb(reply, NULL, 0, JSON_COMPACT);
+		o = malloc(sizeof *o + len + 1);
+		if (!o)
+			abort();
+		memset(o, 0, sizeof *o);
+		o->len = json_dumpb(reply, o->data, len, JSON_COMPACT);
+		o->data[o->len++] = '\n';
+		for (int i = 0; i < nfds; i++) {
+			o->fds[o->nfds] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+			o->nfds += o->fds[o->nfds] >= 0;
+		}
+		free_asker(a);
+		queue(c, o);
+	} else {
+		free_asker(a);
+	}
+	json_decref(reply);
+}
+
+void sh_answer_error(struct asker *a, int code, const char *detail, const char *fmt, ...)
+{
+	char text[600];
+	json_t *reply;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	reply = json_pack("{s:o, s:i}", "error", sh_view_string(text, sizeof text), "code", code);
+	if (detail)
+		json_object_set_new(reply, "detail", sh_view_string(detail, strlen(detail)));
+	sh_answer(a, reply, NULL, 0);
+}
+
+void sh_answer_stream(struct asker *a, answer_more *more, void *arg)
+{
+	struct conn *c = a->conn;
+	struct out *o;
+
+	free_asker(a);
+	if (!c || c->dead) {
+		more(arg, NULL, 0);
+		return;
+	}
+	o = calloc(1, sizeof *o + PIECE);
+	if (!o)
+		abort();
+	o->more = more;
+	o->arg = arg;
+	queue(c, o);
+}
+
+bool sh_ask_gone(const struct asker *a)
+{
+	return !a->conn || a->conn->dead;
+}
+
+const void *sh_ask_conn(const struct asker *a)
+{
+	return a->conn;
+}
+
+json_t *sh_ask_tag(const struct asker *a)
+{
+	return a->tag;
+}
+
+int sh_ask_take_fd(struct asker *a)
+{
+	struct conn *c = a->conn;
+	int fd;
+
+	if (!c || !c->nfds)
+		return -1;
+	fd = c->fds[0];
+	memmove(c->fds, c->fds + 1, (size_t)--c->nfds * sizeof *c->fds);
+	return fd;
+}
+
+/* ---- in ---- */
+
+static struct asker *new_asker(struct conn *c)
+{
+	struct asker *a = calloc(1, sizeof *a);
+
+	if (!a)
+		abort();
+	a->conn = c;
+	a->next = c->askers;
+	if (a->next)
+		a->next->prev = a;
+	c->askers = a;
+	c->naskers++;
+	return a;
+}
+
+/* The last thing said on it. */
+static void hang_up(struct conn *c, int code, const char *why)
+{
+	struct asker *a = new_asker(c);
+
+	c->closing = true;
+	sh_answer_error(a, code, NULL, "%s", why);
+	watch(c);
+}
+
+static void on_line(struct conn *c, const char *line, size_t n)
+{
+	json_error_t error;
+	json_t *request = json_loadb(line, n, JSON_REJECT_DUPLICATES, &error), *tag;
+	struct asker *a;
+
+	if (!json_is_object(request)) {
+		json_decref(request);
+		hang_up(c, CODE_USAGE, request ? "a request is a JSON object" : "no JSON");
+		return;
+	}
+	if (c->naskers >= ASKERS_MAX) {
+		json_decref(request);
+		hang_up(c, CODE_FAILED, "too many questions at once");
+		return;
+	}
+	a = new_asker(c);
+	tag = json_object_get(request, "tag");
+	a->tag = tag ? json_incref(tag) : NULL;
+	sh_verb(a, request);
+	json_decref(request);
+}
+
+static void on_bytes(struct conn *c)
+{
+	size_t start = 0;
+	char *end;
+
+	c->busy = true;
+	while (!c->closing && !c->dead && (end = memchr(c->in + start, '\n', c->in_len - start)) != NULL) {
+		size_t at = start;
+
+		start = (size_t)(end - c->in) + 1;
+		if (end > c->in + at)
+			on_line(c, c->in + at, (size_t)(end - c->in) - at);
+	}
+	memmove(c->in, c->in + start, c->in_len - start);
+	c->in_len -= start;
+	if (!c->in_len)
+		drop_fds(c);
+	if (!c->in_len && c->in_room > PIECE) {
+		free(c->in);
+		c->in = NULL;
+		c->in_room = 0;
+	}
+	if (c->in_len >= LINE_MAX_BYTES && !c->closing && !c->dead)
+		hang_up(c, CODE_USAGE, "the line is too long");
+	if (c->closing && !c->out)
+		c->dead = true;
+	unbusy(c);
+}
+
+static void keep_fds(struct conn *c, struct msghdr *msg)
+{
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
+		int got[FDS_MAX], k;
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		k = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(got, CMSG_DATA(h), (size_t)k * sizeof(int));
+		for (int i = 0; i < k; i++)
+			if (c->nfds < FDS_MAX)
+				c->fds[c->nfds++] = got[i];
+			else
+				close(got[i]);
+	}
+}
+
+/* 1: something came; 0: nothing now; -1: nothing ever again. */
+static int read_some(struct conn *c)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(FDS_MAX * sizeof(int))];
+	} control;
+	struct iovec iov;
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n;
+
+	if (c->in_room - c->in_len < 4096) {
+		size_t room = c->in_room ? c->in_room * 2 : 8192;
+		char *more = realloc(c->in, room);
+
+		if (!more)
+			return -1;
+		c->in = more;
+		c->in_room = room;
+	}
+	iov.iov_base = c->in + c->in_len;
+	iov.iov_len = c->in_room - c->in_len;
+	n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0)
+		return errno == EINTR || errno == EAGAIN ? 0 : -1;
+	keep_fds(c, &msg);
+	c->in_len += (size_t)n;
+	return n > 0 ? 1 : -1;
+}
+
+static bool peer_gone(int fd)
+{
+	struct pollfd p = {fd, 0, 0};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
+static void on_conn(uv_poll_t *handle, int status, int events)
+{
+	struct conn *c = handle->data;
+	int got = 0;
+
+	if (c->dead)
+		return;
+	if (status < 0 || (c->out && !flush(c))) {
+		kill_conn(c);
+		return;
+	}
+	if (!c->half && !c->closing && events & (UV_READABLE | UV_DISCONNECT)) {
+		got = read_some(c);
+		if (got > 0) {
+			on_bytes(c);
+			if (c->fd < 0)
+				return;
+		}
+	}
+	if (got < 0)
+		c->half = true; /* it says no more, but may still listen */
+	if ((got < 0 || c->half || c->closing) && peer_gone(c->fd))
+		kill_conn(c);
+	else
+		watch(c);
+}
+
+/* ---- the listening socket ---- */
+
+static bool permitted(int fd)
+{
+	struct ucred peer;
+	socklen_t n = sizeof peer;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static void new_conn(int fd)
+{
+	struct conn *c = calloc(1, sizeof *c);
+
+	if (!c)
+		abort();
+	c->fd = fd;
+	c->out_end = &c->out;
+	c->poll.data = c;
+	if (uv_poll_init(sh_loop, &c->poll, fd) < 0) {
+		close(fd);
+		free(c);
+		return;
+	}
+	c->next = conns;
+	if (c->next)
+		c->next->prev = c;
+	conns = c;
+	nconns++;
+	sh_control_met = true;
+	watch(c);
+	if (!permitted(fd)) {
+		c->busy = true;
+		hang_up(c, CODE_DENIED, "not permitted");
+		if (!c->out)
+			c->dead = true;
+		unbusy(c);
+	}
+}
+
+static void accept_again(uv_timer_t *timer)
+{
+	(void)timer;
+	uv_poll_start(&listening, UV_READABLE, on_accept);
+}
+
+static void on_accept(uv_poll_t *handle, int status, int events)
+{
+	int fd, fd_listen;
+
+	(void)events;
+	if (status < 0 || uv_fileno((uv_handle_t *)handle, &fd_listen) < 0)
+		return;
+	for (unsigned n = 0; n < 64; n++) {
+		fd = accept4(fd_listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0)
+			break;
+		if (nconns >= CONNS_MAX)
+			close(fd);
+		else
+			new_conn(fd);
+	}
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+		uv_poll_stop(&listening); /* it would be readable for ever */
+		uv_timer_start(&accept_timer, accept_again, ACCEPT_PAUSE_MS, 0);
+	}
+}
+
+int sh_control_start(int listener)
+{
+	int err = uv_poll_init(sh_loop, &listening, listener);
+
+	if (err)
+		return err;
+	uv_timer_init(sh_loop, &accept_timer);
+	return uv_poll_start(&listening, UV_READABLE, on_accept);
+}
+
+bool sh_control_met;
+
+unsigned sh_control_conns(void)
+{
+	return nconns;
+}
+
+void sh_control_stop(void)
+{
+	for (struct conn *c = conns; c; c = c->next)
+		if (!c->dead)
+			flush(c);
+}

@@ -1,0 +1,189 @@
+/*
+ * link.c - the supervisor's end of the zygote's socket.
+ *
+ * Requests leave in order and are answered in order. What the socket does not take at once waits
+ * in a list, so the loop never blocks on the zygote. An answer to a later request says that a zygote
+ * died over the earlier one: that is asked again, of the standby that took its place. Answers to
+ * nothing that we asked are for a supervisor before us.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct call {
+	struct call *next;
+	struct zreq req;
+	int fds[3], nfds;
+	zygote_done *done;
+	void *arg;
+};
+
+static uv_poll_t poll_handle;
+static int sock = -1;
+static uint32_t serial;
+static struct call *sent, **sent_end = &sent;
+static struct call *unsent, **unsent_end = &unsent;
+
+static void on_event(uv_poll_t *, int status, int events);
+
+static void append(struct call ***end, struct call *c)
+{
+	c->next = NULL;
+	**end = c;
+	*end = &c->next;
+}
+
+/* false: the socket takes no more now. */
+static bool transmit(struct call *c)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(3 * sizeof(int))];
+	} control;
+	struct iovec iov = {&c->req, sizeof c->req};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	size_t bytes = (size_t)c->nfds * sizeof(int);
+
+	if (c->nfds) {
+		memset(&control, 0, sizeof control);
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE(bytes);
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(bytes);
+		memcpy(CMSG_DATA(&control.h), c->fds, bytes);
+	}
+	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+	    (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
+		return false;
+	return true; /* any other failure means that nobody is there: we are told by other ways */
+}
+
+static void free_call(struct call *c)
+{
+	for (int i = 0; i < c->nfds; i++)
+		close(c->fds[i]);
+	free(c);
+}
+
+static void push(void)
+{
+	while (unsent && transmit(unsent)) {
+		struct call *c = unsent;
+
+		unsent = c->next;
+		if (!unsent)
+			unsent_end = &unsent;
+		append(&sent_end, c);
+	}
+	uv_poll_start(&poll_handle, unsent ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_event);
+}
+
+void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *done, void *arg)
+{
+	struct call *c = calloc(1, sizeof *c);
+
+	if (!c)
+		abort();
+	c->req = *req;
+	c->req.serial = ++serial;
+	c->done = done;
+	c->arg = arg;
+	c->nfds = nfds;
+	for (int i = 0; i < nfds; i++) {
+		c->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		if (c->fds[i] < 0) { /* out of descriptors: ask without, the zygote refuses it */
+			while (i-- > 0)
+				close(c->fds[i]);
+			c->nfds = 0;
+			break;
+		}
+	}
+	append(&unsent_end, c);
+	push();
+}
+
+static void ask_again(struct call *c)
+{
+	if (c->req.op == Z_CLONE) { /* it may have been done: who asked finds out */
+		struct zrep lost = {.code = ZREP_LOST};
+
+		c->done(c->arg, &lost);
+		free_call(c);
+		return;
+	}
+	c->req.serial = ++serial;
+	append(&unsent_end, c);
+}
+
+/* The call that an answer is for, off the list. NULL: none of ours. */
+static struct call *answered(uint32_t number)
+{
+	struct call *c;
+
+	for (c = sent; c && c->req.serial != number; c = c->next)
+		;
+	if (!c)
+		return NULL;
+	while ((c = sent)->req.serial != number) {
+		sent = c->next;
+		ask_again(c);
+	}
+	sent = c->next;
+	if (!sent)
+		sent_end = &sent;
+	return c;
+}
+
+static void hello(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
+}
+
+static void on_event(uv_poll_t *handle, int status, int events)
+{
+	struct zrep rep;
+
+	(void)handle;
+	if (status < 0)
+		return;
+	while (events & UV_READABLE) {
+		ssize_t n = recv(sock, &rep, sizeof rep, MSG_DONTWAIT);
+		struct call *c;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		if (n != sizeof rep)
+			continue;
+		if (!rep.serial) { /* a standby has taken over: its answer to this shows what got lost */
+			sh_fleet_zygote(rep.pid);
+			sh_link_ask(&(struct zreq){.op = Z_HELLO}, NULL, 0, hello, NULL);
+			continue;
+		}
+		rep.message[sizeof rep.message - 1] = '\0';
+		c = answered(rep.serial);
+		if (!c)
+			continue;
+		c->done(c->arg, &rep);
+		free_call(c);
+	}
+	push();
+}
+
+int sh_link_start(int s)
+{
+	int err;
+
+	sock = s;
+	serial = (uint32_t)(sh_now() >> 12) | 1u << 31; /* none that a supervisor before us has used of late */
+	err = uv_poll_init(sh_loop, &poll_handle, sock);
+	return err ? err : uv_poll_start(&poll_handle, UV_READABLE, on_event);
+}

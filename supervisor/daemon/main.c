@@ -1,0 +1,403 @@
+/*
+ * main.c - shoald: options, start, signals, end.
+ *
+ * Start: the lock and the socket, the segment, the eventfd of the medic, then the zygote is forked,
+ * while there is neither a thread nor a loop; then the loop, the medic, the workers. Where a keeper
+ * holds a runtime whose supervisor has died, that is taken over instead (adopt.c). End: tasks have ended, processes are killed and reaped, the socket goes, whoever asked is told.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TICK_MS 1000
+#define FILES_MIN 128u
+#define STOP_NOW_MS 2000  /* tasks may take this long to end */
+#define ONE_SHOT_MS 10000 /* and its client to connect */
+
+struct options sh_options = {.ready_fd = -1};
+uv_loop_t *sh_loop;
+uint64_t sh_start_ns;
+int sh_stopping;
+
+static uv_poll_t medic_poll;
+static uv_timer_t tick, stop_timer, trace_timer;
+static uv_signal_t signals[5];
+
+/* ---- stopping ---- */
+
+static _Noreturn void end(int code)
+{
+	sh_stopping = STOP_GONE;
+	sh_fleet_kill();
+	sh_setup_remove_socket();
+	sh_verbs_stopped();
+	sh_control_stop();
+	sh_log("stopped");
+	_exit(code);
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+	(void)timer;
+	if (sh_jobs_live())
+		sh_log("%u tasks did not end in time", sh_jobs_live());
+	end(0);
+}
+
+/* The end is made from the loop, not from under whoever ended last. */
+static void end_soon(void)
+{
+	uv_timer_start(&stop_timer, on_stop_timer, 0, 0);
+}
+
+void sh_stop_look(void)
+{
+	if (sh_options.one_shot && sh_control_met && !sh_control_conns() && !sh_stopping)
+		sh_stop(sh_jobs_live() == 0);
+	else if (sh_stopping && sh_stopping < STOP_GONE && !sh_jobs_live())
+		end_soon();
+}
+
+void sh_stop(bool now)
+{
+	if (sh_stopping >= (now ? STOP_NOW : STOP_DRAIN)) {
+		sh_stop_look();
+		return;
+	}
+	sh_log(now ? "stopping at once" : "stopping when the tasks there are have ended");
+	sh_stopping = now ? STOP_NOW : STOP_DRAIN;
+	atomic_store(&sched.draining, 1);
+	if (now) {
+		uv_timer_start(&stop_timer, on_stop_timer, STOP_NOW_MS, 0);
+		sh_jobs_cancel_all();
+	}
+	sh_stop_look();
+}
+
+/* ---- events ---- */
+
+void sh_look_again(void)
+{
+	sh_fleet_look();
+	sh_crashes_look();
+	sh_jobs_look();
+	sh_verbs_look();
+}
+
+static void on_medic(uv_poll_t *handle, int status, int events)
+{
+	uint64_t n;
+
+	(void)handle;
+	(void)status;
+	(void)events;
+	while (read(sh_medic_fd, &n, sizeof n) < 0 && errno == EINTR)
+		;
+	sh_look_again();
+}
+
+/* Whoever wrote may have died before it did: nothing is missed for longer than this. */
+static void on_tick(uv_timer_t *timer)
+{
+	(void)timer;
+	sh_look_again();
+	sh_fleet_tick();
+	sh_sweep_look();
+	sh_output_trim();
+	sh_trace_look();
+	sh_procs_follow();
+	if (sh_options.one_shot && !sh_control_met && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
+		sh_stop(true);
+}
+
+static void on_trace(uv_timer_t *timer)
+{
+	char line[8192];
+	size_t n = sh_view_sched(line, sizeof line - 1);
+
+	(void)timer;
+	line[n++] = '\n';
+	if (write(2, line, n) < 0)
+		return; /* nobody to tell */
+}
+
+static void on_signal(uv_signal_t *handle, int sig)
+{
+	(void)handle;
+	switch (sig) {
+	case SIGCHLD: sh_fleet_reap(); break;
+	case SIGTERM: sh_stop(sh_stopping >= STOP_DRAIN); break;
+	case SIGINT: sh_stop(true); break;
+	case SIGHUP: sh_module_forget(); break;
+	case SIGQUIT: sh_view_dump(); break;
+	default: break;
+	}
+}
+
+/* ---- start ---- */
+
+static void tell_ready(const char *what)
+{
+	if (sh_options.ready_fd < 0)
+		return;
+	dprintf(sh_options.ready_fd, "%s\n", what);
+	close(sh_options.ready_fd);
+	sh_options.ready_fd = -1;
+}
+
+void sh_fail(int code, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	dprintf(2, "shoald: %s\n", text);
+	tell_ready(text);
+	exit(code);
+}
+
+static void usage(void)
+{
+	puts("usage: shoald [--procs N] [--spare N] [--memory SIZE] [--socket PATH] [--foreground]\n"
+	     "Runs tasks made of goroutines on worker processes. Stays in the foreground;\n"
+	     "'shoal start' puts it in the background. See shoald(8).");
+}
+
+static unsigned number(const char *text, unsigned low, unsigned high, const char *what)
+{
+	char *rest;
+	long n = strtol(text, &rest, 10);
+
+	if (rest == text || *rest || n < (long)low || n > (long)high)
+		sh_fail(2, "%s is a number from %u to %u", what, low, high);
+	return (unsigned)n;
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option longs[] = {{"procs", 1, NULL, 'p'},	    {"spare", 1, NULL, 's'},
+					      {"memory", 1, NULL, 'm'},	    {"socket", 1, NULL, 'S'},
+					      {"foreground", 0, NULL, 'f'}, {"one-shot", 0, NULL, 'o'},
+					      {"ready-fd", 1, NULL, 'r'},   {"help", 0, NULL, 'h'},
+					      {"version", 0, NULL, 'v'},    {NULL, 0, NULL, 0}};
+	const char *env = getenv("SHOAL_PROCS");
+	bool spare = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1)
+		switch (c) {
+		case 'p': sh_options.procs = number(optarg, 1, 1u << 20, "--procs"); break;
+		case 's':
+			sh_options.spare = number(optarg, 0, WORKERS_MAX - 2, "--spare");
+			spare = true;
+			break;
+		case 'm':
+			if (!sh_parse_size(optarg, &sh_options.memory) || sh_options.memory < 1u << 20)
+				sh_fail(2, "--memory is a size of 1M or more, such as 512M or 4G");
+			break;
+		case 'S': sh_options.socket = optarg; break;
+		case 'f': break;
+		case 'o': sh_options.one_shot = true; break;
+		case 'r': sh_options.ready_fd = (int)number(optarg, 3, 1u << 20, "--ready-fd"); break;
+		case 'h': usage(); exit(0);
+		case 'v': puts("shoald " SHOAL_VERSION); exit(0);
+		default: exit(2);
+		}
+	if (optind < argc)
+		sh_fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
+	if (!sh_options.procs && env && *env)
+		sh_options.procs = number(env, 1, 1u << 20, "SHOAL_PROCS");
+	sh_options.procs_custom = sh_options.procs != 0;
+	if (!sh_options.procs)
+		sh_options.procs = sh_setup_cpus();
+	if (sh_options.procs > WORKERS_MAX - 2)
+		sh_options.procs = WORKERS_MAX - 2;
+	if (!spare)
+		sh_options.spare = sh_options.procs > 1 ? 2 : 1;
+	if (sh_options.procs + sh_options.spare > WORKERS_MAX - 1)
+		sh_options.spare = WORKERS_MAX - 1 - sh_options.procs;
+	if (!sh_options.memory)
+		sh_options.memory = sh_setup_memory();
+	if (!sh_options.socket)
+		sh_options.socket = sh_default_socket();
+}
+
+/* Descriptors that our caller left open are nobody's business here. Many tasks need many of ours. */
+static void prepare_process(void)
+{
+	struct rlimit files;
+
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", O_RDWR);
+	if (sh_options.ready_fd > 3) {
+		close_range(3, (unsigned)sh_options.ready_fd - 1, 0);
+	}
+	close_range(sh_options.ready_fd >= 3 ? (unsigned)sh_options.ready_fd + 1 : 3, ~0u, 0);
+	if (sh_options.ready_fd >= 0)
+		fcntl(sh_options.ready_fd, F_SETFD, FD_CLOEXEC);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		if (files.rlim_max < FILES_MIN)
+			sh_fail(1, "%lu open files are allowed (ulimit -n), and at least %u are needed",
+				(unsigned long)files.rlim_max, FILES_MIN);
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* ulimit -f: what cannot be written is an error */
+}
+
+static pid_t fork_zygote(int *link)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		sh_fail(1, "socketpair: %s", strerror(errno));
+	atomic_store(&sh_root->supervisor, getpid());
+	pid = fork();
+	if (pid < 0)
+		sh_fail(1, "fork: %s", strerror(errno));
+	if (pid == 0)
+		sh_zygote_main(ends[1], sh_options.one_shot);
+	close(ends[1]);
+	*link = ends[0];
+	atomic_store(&sh_root->zygote, pid);
+	return pid;
+}
+
+static void watch_signals(void)
+{
+	static const int which[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+
+	for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+		uv_signal_init(sh_loop, &signals[i]);
+		uv_signal_start(&signals[i], on_signal, which[i]);
+	}
+}
+
+/* SHOAL_DEBUG=schedtrace=1000,... */
+static void start_trace(void)
+{
+	long ms = sh_debug_number("schedtrace=", 0);
+
+	uv_timer_init(sh_loop, &trace_timer);
+	if (ms > 0)
+		uv_timer_start(&trace_timer, on_trace, (uint64_t)ms, (uint64_t)ms);
+}
+
+static int listener = -1;
+
+/* All is there: from here on we take tasks. */
+static void begin_service(void)
+{
+	int err;
+
+	watch_signals();
+	uv_timer_init(sh_loop, &tick);
+	uv_timer_start(&tick, on_tick, TICK_MS, TICK_MS);
+	uv_timer_init(sh_loop, &stop_timer);
+	start_trace();
+	err = uv_poll_init(sh_loop, &medic_poll, sh_medic_fd);
+	if (!err)
+		err = uv_poll_start(&medic_poll, UV_READABLE, on_medic);
+	if (!err)
+		err = sh_control_start(listener);
+	if (err)
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
+	sh_fleet_reap(); /* who died before the signal was watched */
+	sh_log("takes tasks on %s: %u procs, %u workers, %zu MiB", sh_options.socket, sh_options.procs,
+	       sh_options.procs + sh_options.spare, sh_options.memory >> 20);
+	tell_ready("ok");
+}
+
+static void on_hello(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
+	sh_adopt_end();
+	begin_service();
+}
+
+static void adopt_runtime(int link)
+{
+	const struct zreq hello = {.op = Z_HELLO, .pid = getpid()};
+	int err;
+
+	sh_loop = uv_default_loop();
+	err = sh_link_start(link);
+	if (err)
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
+	sh_link_ask(&hello, NULL, 0, on_hello, NULL);
+}
+
+static void make_runtime(void)
+{
+	int segment = sh_segment_create(sh_options.memory), ledger = segment < 0 ? segment : sh_ledger_create(), link,
+	    err;
+	pid_t zygote;
+
+	if (ledger < 0) {
+		sh_setup_remove_socket();
+		sh_fail(1, "no segment: %s", strerror(-ledger));
+	}
+	schedinit(sh_options.procs);
+	atomic_store(&sched.procs_custom, sh_options.procs_custom);
+	sh_start_ns = sh_ledger->start_ns = sh_now();
+	sh_ledger->procs = sh_options.procs;
+	sh_ledger->spare = sh_options.spare;
+	sh_ledger->workers = sh_options.procs + sh_options.spare;
+	sh_ledger->memory = sh_options.memory;
+	sh_ledger->code = (uintptr_t)sh_symbol;
+	sh_medic_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sh_medic_fd < 0)
+		sh_fail(1, "eventfd: %s", strerror(errno));
+	zygote = fork_zygote(&link);
+	if (!sh_options.one_shot)
+		sh_keeper_first(segment, ledger, link, sh_medic_fd);
+	sh_loop = uv_default_loop();
+	err = sh_link_start(link);
+	if (err)
+		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
+	sh_fleet_start(zygote, sh_ledger->workers);
+	begin_service();
+}
+
+int main(int argc, char **argv)
+{
+	char error[512];
+	int err, link;
+
+	parse(argc, argv);
+	prepare_process();
+	listener = sh_setup_socket(error, sizeof error);
+	if (listener < 0)
+		sh_fail(1, "%s", error);
+	if (sh_options.ready_fd >= 0) {
+		setsid();
+		err = sh_options.one_shot ? 0 : sh_setup_log();
+		if (err < 0)
+			sh_fail(1, "no log file: %s", strerror(-err));
+	}
+	prctl(PR_SET_NAME, "shoald");
+	sh_prompt(0, true);
+	if (!sh_options.one_shot && sh_adopt_begin(&link))
+		adopt_runtime(link);
+	else
+		make_runtime();
+	uv_run(sh_loop, UV_RUN_DEFAULT);
+	end(1);
+}

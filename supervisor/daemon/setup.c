@@ -1,0 +1,269 @@
+/*
+ * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
+ * the log file, processors and memory it may use.
+ */
+#include "supervisor/daemon/limits.h"
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LOCK_MS 100 /* one that was killed a moment ago may not yet be known to be dying */
+#define LOCK_DYING_MS 5000
+
+static int lock_fd = -1;
+static char lock_path[PATH_MAX];
+
+const char *sh_default_socket(void)
+{
+	static char path[PATH_MAX];
+	const char *env = getenv("SHOAL_SOCKET"), *dir = getenv("XDG_RUNTIME_DIR");
+
+	if (env && *env)
+		return env;
+	if (dir && *dir)
+		snprintf(path, sizeof path, "%s/shoal/default.sock", dir);
+	else
+		snprintf(path, sizeof path, "/tmp/shoal-%u/default.sock", (unsigned)geteuid());
+	return path;
+}
+
+/* ---- the socket ---- */
+
+/* The folder of the socket is made if it is not there; one of somebody else in /tmp is not trusted. */
+static int make_folder(const char *path, char *error, size_t n)
+{
+	char copy[PATH_MAX], *dir;
+	struct stat st;
+
+	snprintf(copy, sizeof copy, "%s", path);
+	dir = dirname(copy);
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+		snprintf(error, n, "%s: %s", dir, strerror(errno));
+		return -1;
+	}
+	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		snprintf(error, n, "%s is no folder", dir);
+		return -1;
+	}
+	if (st.st_uid != geteuid() && st.st_uid != 0) {
+		snprintf(error, n, "%s belongs to somebody else", dir);
+		return -1;
+	}
+	return 0;
+}
+
+static pid_t holder_of(int fd)
+{
+	char text[16];
+	ssize_t k = pread(fd, text, sizeof text - 1, 0);
+
+	text[k > 0 ? k : 0] = '\0';
+	return atoi(text);
+}
+
+/* Killed, and not yet torn down: it lets go of the lock last of all. */
+static bool dying(pid_t pid)
+{
+	char path[40], line[512], state;
+	unsigned long flags;
+	FILE *f;
+	char *at;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	at = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+	fclose(f);
+	return at && sscanf(at + 1, " %c %*d %*d %*d %*d %*d %lu", &state, &flags) == 2 &&
+	       (state == 'Z' || state == 'X' || flags & 4 /* PF_EXITING */);
+}
+
+static bool get_lock(int fd)
+{
+	for (unsigned ms = 0; ms < LOCK_DYING_MS; ms += 5) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return true;
+		if (ms >= LOCK_MS && !dying(holder_of(fd)))
+			return false;
+		poll(NULL, 0, 5);
+	}
+	return false;
+}
+
+/* Held as long as we live. The file may be removed by who held it last, so it is looked at again. */
+static int take_lock(const char *path, char *error, size_t n)
+{
+	struct stat ours, there;
+
+	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+	for (;;) {
+		lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (lock_fd < 0) {
+			snprintf(error, n, "%s: %s", lock_path, strerror(errno));
+			return -1;
+		}
+		if (!get_lock(lock_fd)) {
+			snprintf(error, n, "a supervisor runs on %s already, pid %d", path, (int)holder_of(lock_fd));
+			close(lock_fd);
+			lock_fd = -1;
+			return -1;
+		}
+		if (fstat(lock_fd, &ours) == 0 && stat(lock_path, &there) == 0 && ours.st_ino == there.st_ino &&
+		    ours.st_dev == there.st_dev)
+			break;
+		close(lock_fd);
+	}
+	if (ftruncate(lock_fd, 0) == 0)
+		dprintf(lock_fd, "%d\n", (int)getpid());
+	return 0;
+}
+
+/* With the lock in hand a socket that is there is stale, unless somebody else's program listens on it. */
+static int bind_socket(const char *path, char *error, size_t n)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct stat st;
+	int fd, probe;
+	mode_t mask;
+
+	memcpy(at.sun_path, path, strlen(path) + 1);
+	if (lstat(path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode)) {
+			snprintf(error, n, "%s is there and no socket", path);
+			return -1;
+		}
+		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (probe >= 0 && (connect(probe, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN)) {
+			snprintf(error, n, "somebody listens on %s already", path);
+			close(probe);
+			return -1;
+		}
+		close(probe);
+		unlink(path);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mask = umask(0177);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 1024) < 0) {
+		snprintf(error, n, "%s: %s", path, strerror(errno));
+		umask(mask);
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	umask(mask);
+	return fd;
+}
+
+int sh_setup_socket(char *error, size_t n)
+{
+	const char *path = sh_options.socket;
+	int fd;
+
+	/* room for that of the keeper */
+	if (strlen(path) + strlen(KEEPER_SUFFIX) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+		snprintf(error, n, "the socket's path is longer than %zu bytes",
+			 sizeof((struct sockaddr_un *)NULL)->sun_path - 1 - strlen(KEEPER_SUFFIX));
+		return -1;
+	}
+	if (make_folder(path, error, n) < 0 || take_lock(path, error, n) < 0)
+		return -1;
+	fd = bind_socket(path, error, n);
+	if (fd < 0)
+		unlink(lock_path);
+	return fd;
+}
+
+void sh_setup_remove_socket(void)
+{
+	unlink(sh_options.socket);
+	sh_keeper_remove_socket();
+	if (lock_fd >= 0)
+		unlink(lock_path); /* while it is locked: who waits for it looks again */
+}
+
+int sh_setup_log(void)
+{
+	char path[PATH_MAX];
+	size_t n = (size_t)snprintf(path, sizeof path - 8, "%s", sh_options.socket);
+	int fd, null;
+
+	if (n > 5 && strcmp(path + n - 5, ".sock") == 0)
+		n -= 5;
+	memcpy(path + n, ".log", 5);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || null < 0)
+		return -errno;
+	dup2(null, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	close(fd);
+	close(null);
+	return 0;
+}
+
+/* ---- limits ---- */
+
+unsigned sh_setup_cpus(void)
+{
+	cpu_set_t set;
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (sched_getaffinity(0, sizeof set, &set) == 0)
+		n = CPU_COUNT(&set);
+	n = sh_cpus_within(n < 1 ? 1 : (unsigned)n, sh_limit_cpus(""));
+	return n > P_MAX ? P_MAX : (unsigned)n;
+}
+
+/* Three quarters of what there is. */
+size_t sh_setup_memory(void)
+{
+	size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+	long limit = sh_limit_memory("");
+
+	if (limit > 0 && (size_t)limit < all)
+		all = (size_t)limit;
+	all = all / 4 * 3;
+	return all < SH_HEAP_SIZE ? all : SH_HEAP_SIZE;
+}
+
+bool sh_parse_size(const char *text, size_t *size)
+{
+	static const char units[] = "kmgt";
+	char *end;
+	unsigned long long n = strtoull(text, &end, 10);
+	const char *unit;
+	unsigned shift = 0;
+
+	if (end == text || text[0] == '-')
+		return false;
+	if (*end && *end != 'b' && *end != 'B') {
+		unit = strchr(units, *end | 0x20);
+		if (!unit)
+			return false;
+		shift = 10 * (unsigned)(unit - units + 1);
+		end++;
+		if (*end == 'i')
+			end++;
+	}
+	if (*end == 'b' || *end == 'B')
+		end++;
+	if (*end || n > (~0ull >> shift))
+		return false;
+	*size = (size_t)(n << shift);
+	return *size > 0;
+}

@@ -1,0 +1,42 @@
+/*
+ * quarantine.c - a module whose tasks crash again and again is refused for a while.
+ *
+ * By its content, so a copy of the file is the same one. The times of the last crashes are in the
+ * ledger as well: a supervisor that follows forgets none. Crashes of isolated goroutines do not count.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* SHOAL_DEBUG=quarantine=SECONDS: tests do not wait a minute; 0: there is none. */
+static uint64_t quarantine_ns(void)
+{
+	static uint64_t ns;
+	long s = sh_debug_number("quarantine=", -1);
+
+	if (!ns)
+		ns = s >= 0 ? (uint64_t)s * 1000000000u + 1 : CRASHES_NS;
+	return ns;
+}
+
+void sh_module_crashed(struct module *m)
+{
+	struct ledger_module *l = &sh_ledger->module[m->index];
+
+	l->crashed_ns[m->crashes % CRASHES_MAX] = m->crashed_ns[m->crashes % CRASHES_MAX] = sh_now();
+	l->crashes = ++m->crashes;
+	if (m->crashes >= CRASHES_MAX && sh_module_quarantine(m))
+		sh_log("module %s is in quarantine: %d of its tasks crashed within %d s", m->name, CRASHES_MAX,
+		       (int)(quarantine_ns() / 1000000000u));
+}
+
+unsigned sh_module_quarantine(const struct module *m)
+{
+	uint64_t oldest = m->crashed_ns[m->crashes % CRASHES_MAX], age;
+
+	if (m->crashes < CRASHES_MAX)
+		return 0;
+	age = sh_now() - oldest;
+	return age >= quarantine_ns() ? 0 : (unsigned)((quarantine_ns() - age) / 1000000000u) + 1;
+}

@@ -1,0 +1,678 @@
+/*
+ * tasks.c - tasks, from their submission to their end.
+ *
+ * A job finds its module, waits in the module's queue for an instance, has its descriptors put
+ * into the workers' table, and is then QUEUED in the segment, from where on the medic and the
+ * workers have it, until the medic says ENDED. It is accepted, which is a promise, as soon as its
+ * entry is known to be there and a number is free: before it has an instance, if others have
+ * shown that.
+ *
+ * What must be known of it when this process dies is in the ledger, and its files are with the
+ * keeper, before its id is sent.
+ *
+ * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
+ * the slot, and so does its job.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct job *slots[TASK_SLOTS];
+static struct job *live[TASK_SLOTS];
+static unsigned nlive;
+static uint64_t last_id;
+
+static struct task *record(const struct job *j)
+{
+	return task_at(j->id % TASK_SLOTS);
+}
+
+static struct ledger_job *entry(const struct job *j)
+{
+	return &sh_ledger->job[j->id % TASK_SLOTS];
+}
+
+static int64_t wall_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- ends ---- */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void free_timer(uv_handle_t *timer)
+{
+	free(timer);
+}
+
+static void stop_timer(struct job *j)
+{
+	if (j->timeout)
+		uv_close((uv_handle_t *)j->timeout, free_timer);
+	j->timeout = NULL;
+}
+
+static void free_job(struct job *j)
+{
+	stop_timer(j);
+	sh_output_drop(j);
+	close_fd(&j->cwd);
+	free(j->args);
+	free(j);
+}
+
+static void given_back(void *arg, const struct zrep *rep)
+{
+	sh_module_give_back(arg, rep->spent);
+}
+
+static void hold_instance(struct job *j, struct modinstance *in)
+{
+	j->instance = in;
+	if (j->accepted)
+		atomic_store(&entry(j)->instance, in ? in->id + 1 : 0);
+}
+
+/* The zygote closes the task's descriptors and makes the instance's variables fresh. */
+static void release(struct job *j)
+{
+	struct zreq req = {.op = Z_END};
+
+	if (!j->instance)
+		return;
+	req.instance = j->instance->id;
+	sh_link_ask(&req, NULL, 0, given_back, j->instance);
+	hold_instance(j, NULL);
+}
+
+void sh_job_refuse(struct job *j, const struct failure *why)
+{
+	release(j);
+	sh_answer_error(j->asker, why->code, why->detail, "%s", why->text);
+	free_job(j);
+}
+
+static void ended(struct job *j)
+{
+	struct task *t = record(j);
+	unsigned how = atomic_load(&t->how);
+
+	j->state = JOB_ENDED;
+	entry(j)->ended_ns = j->ended_ns = wall_clock();
+	live[j->live] = live[--nlive];
+	live[j->live]->live = j->live;
+	stop_timer(j);
+	close_fd(&j->cwd);
+	free(j->args);
+	j->args = NULL;
+	sh_crashes_look();
+	if (how == TASK_CRASHED && t->signal) /* else a deadlock, or the fault was ours */
+		sh_module_crashed(j->module);
+	if (t->args_len)
+		madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
+	release(j);
+	sh_verbs_ended(j);
+	sh_output_keep(j);
+	entry(j)->ended_order = ++sh_ledger->ended_order;
+	atomic_store(&entry(j)->over, JOB_KEPT);
+	sh_stop_look();
+}
+
+/* A task that has no instance needs nobody's help to end. */
+static void end_unbegun(struct job *j, unsigned how)
+{
+	struct task *t = record(j);
+
+	sh_module_dequeue(j->module, j);
+	atomic_store(&t->again, 0);
+	atomic_store(&t->how, how & ASKED_TIMEOUT ? TASK_TIMEOUT : TASK_CANCELLED);
+	atomic_store(&t->exit_code, how & ASKED_TIMEOUT ? 124 : 130);
+	atomic_store_explicit(&t->state, TASK_ENDED, memory_order_release);
+	ended(j);
+}
+
+static void cleared(void *arg, const struct zrep *rep)
+{
+	struct job *j = arg;
+	struct modinstance *in = j->instance;
+
+	hold_instance(j, NULL);
+	j->state = JOB_WAITING;
+	if (j->cancelled)
+		end_unbegun(j, (unsigned)j->cancelled);
+	else
+		sh_module_enqueue(j->module, j);
+	sh_module_give_back(in, rep->spent);
+}
+
+/* Its root died and has attempts left: once more, from a fresh instance. */
+static void run_again(struct job *j)
+{
+	struct zreq req = {.op = Z_END};
+
+	if (!j->instance) { /* our predecessor had it cleared up */
+		j->state = JOB_WAITING;
+		sh_module_enqueue(j->module, j);
+		return;
+	}
+	req.instance = j->instance->id;
+	j->state = JOB_AGAIN;
+	sh_link_ask(&req, NULL, 0, cleared, j);
+}
+
+/* The stacks of a task whose goroutines all sleep are in its stderr: the medic may end it. */
+static void stacks_told(void *arg)
+{
+	struct job *j = sh_job_find((uint64_t)(uintptr_t)arg);
+	uint32_t found = TASK_DEAD_FOUND;
+
+	if (j && atomic_compare_exchange_strong(&record(j)->dead, &found, TASK_DEAD_TOLD))
+		sh_bell();
+}
+
+static void look_at(struct job *j)
+{
+	struct task *t = record(j);
+	uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
+
+	if (j->state == JOB_LIVE && state > TASK_QUEUED && !j->started_ns)
+		entry(j)->started_ns = j->started_ns = wall_clock();
+	if (j->state == JOB_LIVE && atomic_load(&t->dead) == TASK_DEAD_FOUND && !j->telling) {
+		j->telling = true;
+		sh_dump_to(j->id, j->err, stacks_told, (void *)(uintptr_t)j->id);
+	}
+	if (j->state != JOB_LIVE || state != TASK_ENDED)
+		return;
+	if (atomic_load(&t->again) && j->cwd >= 0)
+		run_again(j);
+	else
+		ended(j);
+}
+
+void sh_jobs_look(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive)
+			look_at(live[i]);
+}
+
+void sh_job_cancel(struct job *j, unsigned how)
+{
+	if (j->state == JOB_ENDED || !j->accepted)
+		return;
+	if (!j->cancelled)
+		j->cancelled = (int)how;
+	j->cancelled |= (int)(how & ASKED_NOW);
+	atomic_store(&entry(j)->cancelled, j->cancelled);
+	if (j->state == JOB_WAITING) {
+		end_unbegun(j, how);
+	} else if (j->state == JOB_LIVE) {
+		atomic_store(&record(j)->cancel, (uint32_t)j->cancelled);
+		sh_bell();
+	} /* else: begun() does it */
+}
+
+void sh_jobs_abandon(const void *owner)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive && live[i]->owner == owner) {
+			live[i]->owner = NULL;
+			sh_job_cancel(live[i], live[i]->cancelled ? ASKED_CANCEL | ASKED_NOW : ASKED_CANCEL);
+		}
+}
+
+void sh_jobs_orphans(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive && live[i]->run && !live[i]->owner)
+			sh_job_cancel(live[i], ASKED_CANCEL);
+}
+
+void sh_jobs_cancel_all(void)
+{
+	for (unsigned i = nlive; i-- > 0;)
+		if (i < nlive)
+			sh_job_cancel(live[i], ASKED_CANCEL | ASKED_NOW);
+}
+
+/* ---- acceptance ---- */
+
+static void on_timeout(uv_timer_t *timer)
+{
+	sh_job_cancel(timer->data, ASKED_TIMEOUT);
+}
+
+/* The next id whose slot is free; 0: none. */
+static uint64_t next_id(void)
+{
+	for (unsigned tries = 0; tries < TASK_SLOTS; tries++) {
+		struct job *old = slots[++last_id % TASK_SLOTS];
+
+		if (old && old->state != JOB_ENDED)
+			continue;
+		if (old)
+			free_job(old);
+		slots[last_id % TASK_SLOTS] = NULL;
+		atomic_store(&sh_ledger->last_id, last_id);
+		return last_id;
+	}
+	return 0;
+}
+
+/* What is known before it has an instance. state stays FREE: the medic does not look at it. */
+static void fill_record(struct job *j)
+{
+	struct task *t = record(j);
+	size_t len = strlen(j->path), skip = len < sizeof t->module ? 0 : len - sizeof t->module + 1;
+
+	atomic_store_explicit(&t->state, TASK_FREE, memory_order_release);
+	memset(t, 0, sizeof *t);
+	t->id = j->id;
+	t->slot = (uint32_t)(j->id % TASK_SLOTS);
+	t->attempts = j->attempts;
+	t->fd_out = t->fd_err = t->fd_cwd = -1;
+	t->argc = j->argc;
+	t->nenv = j->nenv;
+	t->args_len = (uint32_t)j->args_len;
+	t->queued_ns = wall_clock();
+	t->lock.kind = SH_LOCK_TASK;
+	snprintf(t->name, sizeof t->name, "%s", j->name);
+	snprintf(t->module, sizeof t->module, "%s", j->path + skip);
+	snprintf(t->entry_name, sizeof t->entry_name, "%s", j->entry);
+	memcpy(task_args(t), j->args, j->args_len);
+	free(j->args);
+	j->args = NULL;
+}
+
+/* What a successor of ours must know. id is the commit: from then on the task is promised. */
+static void enter(struct job *j)
+{
+	struct ledger_job *l = entry(j);
+	const int fds[3] = {j->out, j->err, j->cwd};
+	int have[3], n = 0;
+	uint32_t mask = 0;
+
+	atomic_store(&l->id, 0);
+	atomic_store(&l->over, 0);
+	atomic_store(&l->cancelled, 0);
+	atomic_store(&l->instance, j->instance ? j->instance->id + 1 : 0);
+	l->module = j->module->index;
+	l->attempts = j->attempts;
+	l->run = j->run;
+	l->timeout_at = j->timeout_ns ? sh_now() + j->timeout_ns : 0;
+	l->started_ns = l->ended_ns = 0;
+	memcpy(l->key, j->key, sizeof l->key);
+	memcpy(l->entry, j->entry, sizeof l->entry);
+	memcpy(l->name, j->name, sizeof l->name);
+	memcpy(l->path, j->path, sizeof l->path);
+	for (unsigned i = 0; i < 3; i++)
+		if (fds[i] >= 0) {
+			mask |= 1u << i;
+			have[n++] = fds[i];
+		}
+	sh_keeper_keep(KEEP_TASK, j->id, mask, have);
+	atomic_store(&l->id, j->id);
+}
+
+static void start_timeout(struct job *j, uint64_t ns)
+{
+	j->timeout = malloc(sizeof *j->timeout);
+	if (!j->timeout)
+		abort();
+	uv_timer_init(sh_loop, j->timeout);
+	j->timeout->data = j;
+	uv_timer_start(j->timeout, on_timeout, (ns + 999999) / 1000000, 0);
+}
+
+void sh_job_answer(struct job *j, struct asker *asker)
+{
+	json_t *reply = json_pack("{s:b, s:I}", "ok", 1, "id", (json_int_t)j->id);
+	int fds[2], n = 0;
+
+	if (j->run) {
+		j->owner = sh_ask_conn(asker);
+		fds[0] = sh_output_reader(j->out, j->out_empty);
+		fds[1] = sh_output_reader(j->err, j->err_empty);
+		n = fds[0] >= 0 && fds[1] >= 0 ? 2 : 0;
+	}
+	sh_answer(asker, reply, fds, n);
+	if (j->run) {
+		close_fd(&fds[0]);
+		close_fd(&fds[1]);
+	}
+}
+
+/* false: it was refused, and is gone. */
+static bool accept_job(struct job *j)
+{
+	struct failure why = {.code = CODE_SHOAL};
+
+	if (sh_stopping)
+		snprintf(why.text, sizeof why.text, "the supervisor is stopping");
+	else if (sh_output_open(j) < 0)
+		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
+	else if (sh_ask_gone(j->asker)) /* nobody was promised anything */
+		snprintf(why.text, sizeof why.text, "who asked is gone");
+	else if ((j->id = next_id()) == 0)
+		snprintf(why.text, sizeof why.text, "%d tasks are in hand already", TASK_SLOTS);
+	else
+		why.code = 0;
+	if (why.code) {
+		sh_job_refuse(j, &why);
+		return false;
+	}
+	j->accepted = true;
+	slots[j->id % TASK_SLOTS] = j;
+	j->live = nlive;
+	live[nlive++] = j;
+	fill_record(j);
+	enter(j);
+	if (j->timeout_ns)
+		start_timeout(j, j->timeout_ns);
+	sh_job_answer(j, j->asker);
+	j->asker = NULL;
+	return true;
+}
+
+/* ---- the way to the segment ---- */
+
+static void begun(void *arg, const struct zrep *rep)
+{
+	struct job *j = arg;
+	struct failure why = {.code = rep->code};
+	struct task *t;
+
+	if (rep->code && !j->accepted) {
+		snprintf(why.text, sizeof why.text, "%s", rep->message);
+		sh_job_refuse(j, &why);
+		return;
+	}
+	if (rep->code) { /* something is short for a while */
+		sh_log("task %lu waits: %s", (unsigned long)j->id, rep->message);
+		release(j);
+		j->state = JOB_WAITING;
+		if (j->cancelled)
+			end_unbegun(j, (unsigned)j->cancelled);
+		else
+			sh_module_enqueue_later(j->module, j);
+		return;
+	}
+	sh_module_learn(j->module, j->entry);
+	if (!j->accepted && !accept_job(j))
+		return;
+	if (j->attempts == 1)
+		close_fd(&j->cwd);
+	t = record(j);
+	t->instance = j->instance->id;
+	t->load_gen = j->instance->load_gen;
+	t->text_start = j->instance->text_start;
+	t->text_end = j->instance->text_end;
+	t->entry = (int (*)(int, char **))rep->entry;
+	t->fd_out = rep->fd[0];
+	t->fd_err = rep->fd[1];
+	t->fd_cwd = rep->fd[2];
+	atomic_store(&t->cancel, (uint32_t)j->cancelled);
+	j->state = JOB_LIVE;
+	if (!atomic_load(&t->again)) /* else the medic has not let go of it */
+		atomic_fetch_or(&rt->tasks.queued[t->slot / 64], 1ull << t->slot % 64);
+	atomic_store_explicit(&t->state, TASK_QUEUED, memory_order_release);
+	sh_bell();
+}
+
+void sh_job_place(struct job *j, struct modinstance *in)
+{
+	struct zreq req = {.op = Z_BEGIN, .instance = in->id};
+	struct failure why = {.code = CODE_SHOAL};
+
+	hold_instance(j, in);
+	j->state = JOB_BEGIN;
+	if (sh_output_open(j) < 0) {
+		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
+		if (!j->accepted) {
+			sh_job_refuse(j, &why);
+			return;
+		}
+		release(j);
+		j->state = JOB_WAITING;
+		sh_module_enqueue_later(j->module, j);
+		return;
+	}
+	snprintf(req.name, sizeof req.name, "%s", j->module->name);
+	memcpy(req.entry, j->entry, sizeof req.entry);
+	sh_link_ask(&req, (int[]){j->out, j->err, j->cwd}, 3, begun, j);
+}
+
+static void got_module(void *arg, struct module *m, const struct failure *why)
+{
+	struct job *j = arg;
+	struct failure no = {.code = CODE_QUARANTINED};
+	unsigned seconds;
+
+	if (!m) {
+		sh_job_refuse(j, why);
+		return;
+	}
+	j->module = m;
+	seconds = sh_module_quarantine(m);
+	if (seconds) {
+		snprintf(no.text, sizeof no.text, "%s is in quarantine after %d crashes: try again in %u s", m->name,
+			 CRASHES_MAX, seconds);
+		sh_job_refuse(j, &no);
+		return;
+	}
+	j->state = JOB_WAITING;
+	if (sh_module_has(m, j->entry) && !accept_job(j))
+		return;
+	sh_module_enqueue(m, j);
+}
+
+void sh_job_submit(struct job *j, const char *module, const char *cc)
+{
+	j->state = JOB_MODULE;
+	snprintf(j->path, sizeof j->path, "%s", module);
+	sh_module_get(module, j->cwd, cc, got_module, j);
+}
+
+/* ---- after the death of a supervisor ---- */
+
+static void adopt_live(struct job *j)
+{
+	struct ledger_job *l = entry(j);
+	uint32_t state = atomic_load(&record(j)->state), in = atomic_load(&l->instance);
+
+	j->live = nlive;
+	live[nlive++] = j;
+	if (l->timeout_at)
+		start_timeout(j, l->timeout_at > sh_now() ? l->timeout_at - sh_now() : 0);
+	j->state = state == TASK_FREE ? JOB_WAITING : JOB_LIVE;
+	if (j->state == JOB_LIVE && in)
+		j->instance = sh_instance_adopt(in - 1);
+}
+
+static struct job *adopt_one(unsigned slot, const int fds[3])
+{
+	struct ledger_job *l = &sh_ledger->job[slot];
+	struct module *m = sh_module_at(l->module);
+	struct job *j = calloc(1, sizeof *j);
+
+	if (!j)
+		abort();
+	j->out = fds[0];
+	j->err = fds[1];
+	j->cwd = fds[2];
+	j->id = atomic_load(&l->id);
+	j->module = m;
+	j->run = l->run;
+	j->accepted = true;
+	j->started_ns = l->started_ns;
+	j->ended_ns = l->ended_ns;
+	j->attempts = l->attempts;
+	j->cancelled = atomic_load(&l->cancelled);
+	memcpy(j->key, l->key, sizeof j->key);
+	memcpy(j->entry, l->entry, sizeof j->entry);
+	memcpy(j->name, l->name, sizeof j->name);
+	memcpy(j->path, l->path, sizeof j->path);
+	slots[slot] = j;
+	if (atomic_load(&l->over)) {
+		j->state = JOB_ENDED;
+		close_fd(&j->cwd);
+	} else {
+		adopt_live(j);
+	}
+	return j;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const struct job *const *x = a, *const *y = b;
+	uint64_t i = entry(*x)->ended_order, k = entry(*y)->ended_order;
+
+	return i < k ? -1 : i > k;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct job *const *x = a, *const *y = b;
+
+	return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
+}
+
+/* Those that no task has any more are cleared up. */
+static void adopt_instances(void)
+{
+	for (uint32_t i = 0; i < sh_ledger->ninstances && i < LEDGER_INSTANCES; i++) {
+		struct zreq req = {.op = Z_END, .instance = i};
+		struct modinstance *in;
+
+		if (atomic_load(&sh_ledger->instance[i].begun) && (in = sh_instance_adopt(i)) != NULL)
+			sh_link_ask(&req, NULL, 0, given_back, in);
+	}
+}
+
+void sh_jobs_adopt(int (*fds)[3])
+{
+	static struct job *some[TASK_SLOTS];
+	unsigned n = 0;
+
+	last_id = atomic_load(&sh_ledger->last_id);
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		uint64_t id = atomic_load(&sh_ledger->job[i].id);
+
+		if (id && id % TASK_SLOTS == i && sh_module_at(sh_ledger->job[i].module)) {
+			struct job *j = adopt_one(i, fds[i]);
+
+			if (atomic_load(&entry(j)->over) == JOB_KEPT)
+				some[n++] = j;
+		}
+	}
+	qsort(some, n, sizeof *some, by_order);
+	for (unsigned i = 0; i < n; i++)
+		sh_output_keep(some[i]);
+	adopt_instances();
+	n = nlive;
+	memcpy(some, live, n * sizeof *some);
+	qsort(some, n, sizeof *some, by_id);
+	for (unsigned i = 0; i < n; i++) {
+		struct job *j = some[i];
+
+		if (j->state != JOB_WAITING)
+			look_at(j);
+		else if (j->cancelled)
+			end_unbegun(j, (unsigned)j->cancelled);
+		else
+			sh_module_enqueue(j->module, j);
+	}
+	sh_log("adopted %u tasks under way, %u workers", n, sh_ledger->workers);
+}
+
+void sh_jobs_keep(void)
+{
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		struct job *j = slots[i];
+		int have[3], n = 0;
+		uint32_t mask = 0;
+
+		for (unsigned k = 0; j && k < 3; k++) {
+			int fd = k == 0 ? j->out : k == 1 ? j->err : j->cwd;
+
+			if (fd >= 0) {
+				mask |= 1u << k;
+				have[n++] = fd;
+			}
+		}
+		if (mask)
+			sh_keeper_keep(KEEP_TASK, j->id, mask, have);
+	}
+}
+
+struct job *sh_job_by_key(const char *key)
+{
+	for (unsigned i = 0; i < TASK_SLOTS && *key; i++)
+		if (slots[i] && strcmp(slots[i]->key, key) == 0)
+			return slots[i];
+	return NULL;
+}
+
+bool sh_job_own(struct job *j, const void *owner)
+{
+	if (!j->run)
+		return false;
+	j->owner = owner;
+	return true;
+}
+
+/* ---- questions ---- */
+
+struct job *sh_job_find(uint64_t id)
+{
+	struct job *j = slots[id % TASK_SLOTS];
+
+	return j && j->id == id ? j : NULL;
+}
+
+uint64_t sh_job_last(void)
+{
+	return last_id;
+}
+
+unsigned sh_jobs_live(void)
+{
+	return nlive;
+}
+
+struct job *sh_job_live(unsigned i)
+{
+	return live[i];
+}
+
+bool sh_job_ended(const struct job *j)
+{
+	return j->state == JOB_ENDED;
+}
+
+const char *sh_job_status(const struct job *j)
+{
+	static const char *const how[] = {"done", "crashed", "lost", "cancelled", "timeout"};
+	const struct task *t = record(j);
+	unsigned h = atomic_load(&((struct task *)t)->how);
+
+	if (j->state == JOB_ENDED)
+		return h < sizeof how / sizeof *how ? how[h] : "lost";
+	return j->state == JOB_LIVE && atomic_load(&((struct task *)t)->state) > TASK_QUEUED ? "running" : "queued";
+}

@@ -1,0 +1,200 @@
+/*
+ * ps.c - goroutines, read from the segment without a lock.
+ *
+ * There may be millions, so the answer is written piece by piece as the client takes it. What a
+ * running worker changes meanwhile is shown as it was at one moment or another; every pointer is
+ * checked before it is followed.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENTRY_MAX 1024u /* bytes of one goroutine's object at most */
+
+struct ps {
+	uint64_t i, n; /* index of the next G; Gs there are */
+	int64_t task;  /* 0: all */
+	bool begun, ended, comma;
+	char *tag;
+};
+
+struct look { /* what a G was like when we looked */
+	uint64_t gid, task, parent;
+	unsigned status, waitreason;
+	int worker, p;
+	int64_t waiting_ns;
+	size_t stack_used, stack_size;
+	char name[32];
+};
+
+/* The task of a G: its id, 0 for none. */
+uint64_t sh_view_task_of(const struct g *g)
+{
+	uintptr_t at = (uintptr_t)g->task - (uintptr_t)task_at(0);
+
+	return at < sizeof rt->tasks && at % sizeof(struct task) == 0 ? task_at(at / sizeof(struct task))->id : 0;
+}
+
+void sh_view_name(char name[32], const char *from)
+{
+	uintptr_t at = (uintptr_t)from - (SH_BASE + SH_OFF_HEAP);
+	unsigned n = 0;
+
+	if (at < SH_HEAP_SIZE - 32)
+		for (; n < 31 && from[n]; n++)
+			name[n] =
+				from[n] >= 0x20 && from[n] < 0x7f && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
+	name[n] = '\0';
+}
+
+/* false: nobody, or not alive. */
+static bool look_at(struct g *g, int64_t task, struct look *l)
+{
+	uint32_t win = g->win;
+	int64_t since = g->wait_since;
+
+	uint64_t s = atomic_load_explicit(&g->status, memory_order_acquire);
+
+	l->status = s & G_STATE;
+	l->gid = g->gid;
+	l->task = sh_view_task_of(g);
+	if (!l->gid || l->status == G_DEAD || l->status == G_IDLE || (task && l->task != (uint64_t)task))
+		return false;
+	l->parent = g->parent;
+	l->waitreason = g->waitreason < WAIT_REASONS ? g->waitreason : WAIT_ZERO;
+	l->worker = l->status == G_RUNNABLE || l->status == G_WAITING ? NOSEAT : G_OWNER_SEAT(s);
+	l->worker = l->worker > 0 && l->worker < SH_SEATS ? l->worker : NOSEAT;
+	l->p = l->worker != NOSEAT ? atomic_load(&allm(l->worker)->p) : -1;
+	l->waiting_ns = l->status == G_WAITING && since > 0 ? (int64_t)sh_now() - since : 0;
+	l->waiting_ns = l->waiting_ns > 0 ? l->waiting_ns : 0;
+	l->stack_size = g->image_cap;
+	l->stack_used = 0;
+	if (win < WIN_ALL && l->status != G_RUNNING) {
+		uintptr_t used = (uintptr_t)stack_top(win) - (uintptr_t)g->sp;
+
+		l->stack_used = used <= WIN_LARGE_SIZE ? used : 0;
+	}
+	sh_view_name(l->name, g->name);
+	return true;
+}
+
+static size_t write_entry(char *buf, size_t n, const struct look *l)
+{
+	char number[32];
+	size_t at;
+
+	at = (size_t)snprintf(buf, n, "{\"gid\":%lu,\"task\":%lu,\"status\":\"%s\",\"wait_reason\":\"%s\"",
+			      (unsigned long)l->gid, (unsigned long)l->task, g_status_name(l->status),
+			      l->status == G_WAITING ? waitreason_name[l->waitreason] : "");
+	snprintf(number, sizeof number, "%d", l->worker);
+	at += (size_t)snprintf(buf + at, n - at, ",\"worker\":%s", l->worker != NOSEAT ? number : "null");
+	snprintf(number, sizeof number, "%d", l->p);
+	at += (size_t)snprintf(buf + at, n - at, ",\"p\":%s", l->p >= 0 && l->p < P_MAX ? number : "null");
+	at += (size_t)snprintf(
+		buf + at, n - at,
+		",\"waiting_ns\":%ld,\"stack_used\":%zu,\"stack_size\":%zu,\"name\":\"%s\",\"created_by\":%lu}",
+		(long)l->waiting_ns, l->stack_used, l->stack_size, l->name, (unsigned long)l->parent);
+	return at;
+}
+
+static size_t more(void *arg, char *buf, size_t n)
+{
+	struct ps *ps = arg;
+	struct look l;
+	size_t at = 0;
+
+	if (!buf) {
+		free(ps->tag);
+		free(ps);
+		return 0;
+	}
+	if (!ps->begun) {
+		at = (size_t)snprintf(buf, n, "{\"ok\":true,\"version\":1,%s%s%s\"goroutines\":[",
+				      ps->tag ? "\"tag\":" : "", ps->tag ? ps->tag : "", ps->tag ? "," : "");
+		ps->begun = true;
+	}
+	for (; ps->i < ps->n && n - at > ENTRY_MAX; ps->i++) {
+		if (!look_at(allg(ps->i), ps->task, &l))
+			continue;
+		if (ps->comma)
+			buf[at++] = ',';
+		at += write_entry(buf + at, n - at, &l);
+		ps->comma = true;
+	}
+	if (ps->i >= ps->n && !ps->ended && n - at > ENTRY_MAX) {
+		at += (size_t)snprintf(buf + at, n - at, "]}\n");
+		ps->ended = true;
+	}
+	return at;
+}
+
+void sh_view_ps(struct asker *a, int64_t task)
+{
+	struct ps *ps = calloc(1, sizeof *ps);
+	uint64_t n = atomic_load(&sched.ngs);
+
+	if (!ps)
+		abort();
+	ps->i = 1;
+	ps->n = n < G_MAX ? n : G_MAX;
+	ps->task = task;
+	ps->tag = sh_ask_tag(a) ? json_dumps(sh_ask_tag(a), JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	if (ps->tag && strlen(ps->tag) > 4096) {
+		sh_answer_error(a, CODE_USAGE, NULL, "the tag is too long");
+		more(ps, NULL, 0);
+		return;
+	}
+	sh_answer_stream(a, more, ps);
+}
+
+/* ---- SIGQUIT ---- */
+
+static void dump_ps(void)
+{
+	for (unsigned i = 0; i < atomic_load(&sched.procs) && i < P_MAX; i++) {
+		struct p *p = allp(i);
+
+		sh_log("  P%u: status=%u schedtick=%u syscalltick=%u m=%d runqsize=%u gfreecnt=%u timerslen=%u", i,
+		       atomic_load(&p->status), atomic_load(&p->schedtick), atomic_load(&p->syscalltick),
+		       atomic_load(&p->m), runqlen(p), p->ngfree, atomic_load(&p->ntimers));
+	}
+}
+
+static void dump_ms(void)
+{
+	for (unsigned seat = 0; seat <= sh_fleet_seats(); seat++) {
+		struct m *m = allm(seat);
+		uint64_t bit = seat < 64 ? 1ull << seat : 0;
+		struct g *g = atomic_load(&m->curg);
+
+		sh_log("  M%u: pid=%d state=%u p=%d curg=%lu locks=%u spinning=%s blocked=%s generation=%u restarts=%u",
+		       seat, (int)sh_fleet_pid(seat), atomic_load(&sh_root->seat[seat].state), atomic_load(&m->p),
+		       (unsigned long)(g_place(g) ? g->gid : 0), m->locks,
+		       atomic_load(&sched.mspinning) & bit ? "true" : "false",
+		       atomic_load(&m->blocked) ? "true" : "false", sh_root->seat[seat].generation,
+		       atomic_load(&sh_root->seat[seat].restarts));
+	}
+}
+
+void sh_view_dump(void)
+{
+	char line[900];
+	uint64_t n = atomic_load(&sched.ngs);
+
+	sh_view_sched(line, sizeof line);
+	sh_log("%s", line);
+	dump_ps();
+	dump_ms();
+	sh_dump_to(0, 2, NULL, NULL);
+	for (uint64_t i = 1; i < n && i < G_MAX; i++) {
+		struct look l;
+
+		if (look_at(allg(i), 0, &l))
+			sh_log("  G%lu: status=%u(%s) m=%d task=%lu name=%s waiting_ns=%ld", (unsigned long)l.gid,
+			       l.status,
+			       l.status == G_WAITING ? waitreason_name[l.waitreason] : g_status_name(l.status),
+			       l.worker, (unsigned long)l.task, l.name, (long)l.waiting_ns);
+	}
+}

@@ -1,0 +1,122 @@
+/*
+ * symbol.c - names of functions, for crash records and lists.
+ *
+ * Our own code and libraries lie where the zygote has them, so dladdr answers for those. Modules
+ * are not mapped here: their symbol table is read from the copy that module.c keeps.
+ */
+#include "supervisor/daemon/super.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static const struct modinstance **known;
+static unsigned nknown;
+
+void sh_symbol_add(const struct modinstance *in)
+{
+	const struct modinstance **more = realloc(known, (nknown + 1) * sizeof *known);
+
+	if (!more)
+		return;
+	known = more;
+	known[nknown++] = in;
+}
+
+const struct modinstance *sh_symbol_instance(unsigned i)
+{
+	return i < nknown ? known[i] : NULL;
+}
+
+static const struct modinstance *instance_at(uintptr_t at)
+{
+	for (unsigned i = nknown; i-- > 0;)
+		if (at >= known[i]->text_start && at < known[i]->text_end)
+			return known[i];
+	return NULL;
+}
+
+/* The function of a table that holds the offset. The file was checked by nobody: all is compared. */
+static bool search(const char *map, size_t size, const Elf64_Shdr *sections, unsigned n, const Elf64_Shdr *table,
+		   uint64_t at, char *name, size_t room, uint64_t *start)
+{
+	const Elf64_Shdr *strings = table->sh_link < n ? &sections[table->sh_link] : NULL;
+	const Elf64_Sym *sym = (const Elf64_Sym *)(map + table->sh_offset);
+
+	if (!strings || strings->sh_offset > size || strings->sh_size > size - strings->sh_offset ||
+	    table->sh_offset % 8 || table->sh_offset > size || table->sh_size > size - table->sh_offset)
+		return false;
+	for (size_t i = 0; i < table->sh_size / sizeof *sym; i++) {
+		if (ELF64_ST_TYPE(sym[i].st_info) != STT_FUNC || !sym[i].st_shndx || at < sym[i].st_value ||
+		    at - sym[i].st_value >= (sym[i].st_size ? sym[i].st_size : 1) || sym[i].st_name >= strings->sh_size)
+			continue;
+		snprintf(name, room, "%.*s", (int)(strings->sh_size - sym[i].st_name),
+			 map + strings->sh_offset + sym[i].st_name);
+		*start = sym[i].st_value;
+		return true;
+	}
+	return false;
+}
+
+static bool in_module(const struct module *m, uint64_t at, char *name, size_t room, uint64_t *start)
+{
+	size_t size = m->size;
+	const char *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, m->so_fd, 0);
+	const Elf64_Ehdr *e = (const Elf64_Ehdr *)map;
+	const Elf64_Shdr *s;
+	bool found = false;
+
+	if (map == MAP_FAILED)
+		return false;
+	s = (const Elf64_Shdr *)(map + e->e_shoff);
+	if (size > sizeof *e && e->e_shentsize == sizeof *s && e->e_shoff % 8 == 0 && e->e_shoff <= size &&
+	    e->e_shnum <= (size - e->e_shoff) / sizeof *s)
+		for (unsigned pass = 0; pass < 2 && !found; pass++)
+			for (unsigned i = 0; i < e->e_shnum && !found; i++)
+				if (s[i].sh_type == (pass ? SHT_DYNSYM : SHT_SYMTAB))
+					found = search(map, size, s, e->e_shnum, &s[i], at, name, room, start);
+	munmap((void *)map, size);
+	return found;
+}
+
+/* The zygote has the same code as we; if it is not of our making, elsewhere. */
+static bool in_our_code(const void **at, Dl_info *info)
+{
+	intptr_t moved = (intptr_t)((uintptr_t)sh_symbol - sh_ledger->code);
+	Dl_info self;
+
+	if (!moved)
+		return dladdr(*at, info) != 0;
+	*at = (const char *)*at + moved;
+	return dladdr(*at, info) && dladdr((void *)sh_symbol, &self) && info->dli_fbase == self.dli_fbase;
+}
+
+bool sh_symbol(const void *at, char *text, size_t n)
+{
+	const struct modinstance *in = instance_at((uintptr_t)at);
+	char name[256];
+	uint64_t start;
+	Dl_info info;
+
+	if (in) {
+		uint64_t offset = (uintptr_t)at - in->base;
+
+		if (in_module(in->module, offset, name, sizeof name, &start))
+			snprintf(text, n, "%s(%s+0x%lx)", in->module->name, name, (unsigned long)(offset - start));
+		else
+			snprintf(text, n, "%s(+0x%lx)", in->module->name, (unsigned long)offset);
+		return true;
+	}
+	if (at && in_our_code(&at, &info) && info.dli_sname) {
+		const char *slash = info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
+
+		snprintf(text, n, "%s(%s+0x%lx)", slash ? slash + 1 : "?", info.dli_sname,
+			 (unsigned long)((uintptr_t)at - (uintptr_t)info.dli_saddr));
+		return true;
+	}
+	snprintf(text, n, "%p", at);
+	return false;
+}

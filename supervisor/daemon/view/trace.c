@@ -1,0 +1,318 @@
+/*
+ * trace.c - what all workers do for some seconds, as Chrome and Perfetto show it.
+ *
+ * While sched.tracing is set every change of status leaves an event with the time it happened
+ * (core/g/life.h). A child of ours empties the rings as they fill and writes JSON: a track a worker, a
+ * slice for each run of a goroutine and each system call, an arrow from whoever made it runnable. An
+ * arrow is written once both of its ends are known, for the rings are emptied one after the other and
+ * either may lie before the beginning; where a poller or a timer wakes, between two runs, it begins
+ * in a short slice of its own.
+ * It only reads the segment, so it needs no seat. Events that came faster than it took them are
+ * counted as lost.
+ *
+ * OWNER  sched.tracing is the supervisor's
+ */
+#include "core/g/life.h"
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define AT_ONCE 8192u
+#define ROUND_NS 500000
+#define BYTES_MAX (1l << 30) /* then it ends early */
+
+struct trace {
+	struct trace *next;
+	struct asker *asker;
+	int64_t ns;
+	int file;
+	pid_t pid; /* of the child that records */
+};
+
+struct track {				   /* what is going on on a worker */
+	int64_t runs_since, syscall_since; /* 0: nothing */
+	uint64_t gid;
+	bool named;
+};
+
+/* The last end of an arrow of each kind that is not written yet, of the G with that index. */
+struct end {
+	uint64_t gid;
+	int64_t ns;  /* 0: none */
+	int64_t run; /* a start: since when who woke it ran; 0: nobody did */
+	uint16_t order;
+	uint8_t seat;
+};
+struct ends {
+	struct end start, arrival;
+};
+
+static unsigned active;
+
+/* ---- the child ---- */
+
+static FILE *out;
+static struct track track[SH_SEATS];
+static int64_t began;
+static uint64_t events, lost;
+
+static double us(int64_t ns)
+{
+	return (double)(ns - began) / 1000.0;
+}
+
+static void begin_event(const char *ph, unsigned tid, int64_t ns)
+{
+	fprintf(out, ",\n{\"ph\":\"%s\",\"pid\":1,\"tid\":%u,\"ts\":%.3f", ph, tid, us(ns));
+	events++;
+}
+
+/* Its name and task, if it is still there to ask. */
+static void put_name(uint64_t gid)
+{
+	uint64_t i = gid & (GID_STEP - 1);
+	struct g *g = i && i < G_MAX && i < atomic_load(&sched.ngs) ? allg(i) : NULL;
+	char name[32] = "";
+	uint64_t task = 0;
+
+	if (g && ((g->gid ^ gid) & ((1ull << 40) - 1)) == 0 && g_state(g) != G_DEAD) {
+		sh_view_name(name, g->name);
+		task = sh_view_task_of(g);
+	}
+	fprintf(out, ",\"name\":\"G%lu%s%s\",\"args\":{\"gid\":%lu", (unsigned long)gid, name[0] ? " " : "", name,
+		(unsigned long)gid);
+	if (task)
+		fprintf(out, ",\"task\":%lu", (unsigned long)task);
+}
+
+static void name_track(unsigned seat)
+{
+	if (track[seat].named)
+		return;
+	track[seat].named = true;
+	fprintf(out, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"%s %u\"}}",
+		seat, seat && seat < WORKERS_MAX ? "worker" : "medic", seat);
+}
+
+static void end_run(unsigned seat, int64_t ns, const char *to, const char *why)
+{
+	struct track *t = &track[seat];
+
+	if (!t->runs_since)
+		return;
+	begin_event("X", seat, t->runs_since);
+	fprintf(out, ",\"dur\":%.3f", (double)(ns - t->runs_since) / 1000.0);
+	put_name(t->gid);
+	fprintf(out, ",\"then\":\"%s\",\"why\":\"%s\"}}", to, why);
+	t->runs_since = 0;
+}
+
+static void end_syscall(unsigned seat, int64_t ns)
+{
+	struct track *t = &track[seat];
+
+	if (!t->syscall_since)
+		return;
+	begin_event("X", seat, t->syscall_since);
+	fprintf(out, ",\"dur\":%.3f,\"name\":\"syscall\",\"args\":{\"gid\":%lu}}",
+		(double)(ns - t->syscall_since) / 1000.0, (unsigned long)t->gid);
+	t->syscall_since = 0;
+}
+
+static struct ends *ends; /* by index; what nobody touches is no memory */
+static uint64_t arrows;
+
+static void put_end(const struct end *e, const char *ph, int64_t ns)
+{
+	begin_event(ph, e->seat, ns);
+	fprintf(out, ",\"cat\":\"wake\",\"name\":\"wake\",\"id\":%lu%s}", (unsigned long)arrows,
+		ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
+}
+
+/* Both ends are known by the number that the change has in the life of the goroutine. */
+static void arrow(struct ends *e)
+{
+	struct end *from = &e->start, *to = &e->arrival;
+	int64_t ns = from->ns < to->ns
+			     ? from->ns
+			     : to->ns; /* who wakes looks at the clock after it, at times when it runs already */
+
+	if (!from->ns || !to->ns || from->gid != to->gid || from->order != to->order)
+		return;
+	if (ns >= from->run) { /* else no slice would hold its start */
+		arrows++;
+		if (!from->run) {
+			begin_event("X", from->seat, ns);
+			fprintf(out, ",\"dur\":0.010,\"name\":\"poll\",\"args\":{\"gid\":%lu}}",
+				(unsigned long)from->gid);
+		}
+		put_end(from, "s", ns);
+		put_end(to, "f", to->ns);
+	}
+	from->ns = to->ns = 0;
+}
+
+static void note_end(const struct life *l, bool start, unsigned order)
+{
+	struct ends *e = &ends[l->gid & (GID_STEP - 1)];
+
+	if ((l->gid & (GID_STEP - 1)) >= G_MAX)
+		return;
+	*(start ? &e->start : &e->arrival) = (struct end){l->gid, l->ns, start ? track[l->worker].runs_since : 0,
+							  (uint16_t)(order % LIFE_ORDERS), (uint8_t)l->worker};
+	arrow(e);
+}
+
+static void take(const struct life *l)
+{
+	unsigned seat = (unsigned)l->worker;
+	struct track *t = &track[seat];
+
+	name_track(seat);
+	if (l->from == G_SYSCALL)
+		end_syscall(seat, l->ns);
+	if (l->to == G_RUNNABLE && (l->from == G_WAITING || l->from == G_DEAD))
+		note_end(l, true, (unsigned)l->order + (l->from == G_DEAD ? 2 : 1));
+	if (l->to == G_RUNNING && l->from == G_RUNNABLE) {
+		note_end(l, false, (unsigned)l->order);
+		end_run(seat, l->ns, "?", "");
+		t->runs_since = l->ns;
+		t->gid = l->gid;
+	} else if (l->to == G_SYSCALL) {
+		t->syscall_since = l->ns;
+	} else if ((l->from == G_RUNNING || l->from == G_SYSCALL) && l->to != G_RUNNING && l->to != G_COPYSTACK) {
+		end_run(seat, l->ns, g_status_name(l->to),
+			l->why < WAIT_REASONS && l->to != G_DEAD ? waitreason_name[l->why] : "");
+	}
+}
+
+static void begin_tracks(uint64_t *at)
+{
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		struct g *g = seat && seat < WORKERS_MAX ? atomic_load(&allm(seat)->curg) : NULL;
+		uint64_t i = ((uintptr_t)g - (uintptr_t)allg(0)) / sizeof *g;
+
+		at[seat] = atomic_load(&life_ring_of(seat)->n);
+		if (g && i < G_MAX && atomic_load(&allm(seat)->oncpu)) {
+			name_track(seat);
+			track[seat].runs_since = began;
+			track[seat].gid = allg(i)->gid;
+		}
+	}
+}
+
+static void drain(uint64_t *at)
+{
+	static struct life_event piece[AT_ONCE];
+	int64_t now = (int64_t)sh_now();
+
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		unsigned n;
+
+		while ((n = life_read(seat, &at[seat], piece, AT_ONCE, &lost)) > 0)
+			for (unsigned i = 0; i < n; i++) {
+				struct life l;
+
+				life_decode(&piece[i], seat, now, &l);
+				if (l.ns >= began)
+					take(&l);
+			}
+	}
+}
+
+static _Noreturn void child(const struct trace *w)
+{
+	static const int sigs[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	static uint64_t at[SH_SEATS];
+	int64_t now;
+
+	for (unsigned i = 0; i < sizeof sigs / sizeof *sigs; i++)
+		signal(sigs[i], SIG_DFL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "shoald-trace");
+	out = fdopen(dup(w->file), "w");
+	ends = mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		    0);
+	if (!out || ends == MAP_FAILED)
+		_exit(1);
+	setvbuf(out, NULL, _IOFBF, 1 << 20);
+	began = (int64_t)sh_now();
+	fprintf(out, "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
+		     "{\"ph\":\"M\",\"pid\":1,\"tid\":0,\"name\":\"process_name\",\"args\":{\"name\":\"shoal\"}}");
+	begin_tracks(at);
+	do {
+		nanosleep(&(struct timespec){0, ROUND_NS}, NULL);
+		drain(at);
+		now = (int64_t)sh_now();
+	} while (now - began < w->ns && ftell(out) < BYTES_MAX);
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		end_syscall(seat, now);
+		end_run(seat, now, "running", "");
+	}
+	fprintf(out, "\n],\"otherData\":{\"version\":1,\"events\":%lu,\"lost\":%lu}}\n", (unsigned long)events,
+		(unsigned long)lost);
+	_exit(fclose(out) == 0 ? 0 : 1);
+}
+
+/* ---- the supervisor ---- */
+
+static struct trace *traces; /* with a child */
+
+static void child_ended(void *arg, int status)
+{
+	struct trace *w = arg, **at;
+	int fd = status ? -1 : sh_output_reader(w->file, false);
+
+	for (at = &traces; *at && *at != w; at = &(*at)->next)
+		;
+	if (*at)
+		*at = w->next;
+	atomic_store(&sched.tracing, --active);
+	if (fd < 0) {
+		sh_answer_error(w->asker, CODE_FAILED, NULL, "the trace could not be written");
+	} else {
+		sh_answer(w->asker, json_pack("{s:b}", "ok", 1), &fd, 1);
+		close(fd);
+	}
+	close(w->file);
+	free(w);
+}
+
+void sh_trace(struct asker *a, int64_t ns)
+{
+	struct trace *w = malloc(sizeof *w);
+	pid_t pid;
+
+	if (!w)
+		abort();
+	*w = (struct trace){.asker = a, .ns = ns, .file = memfd_create("trace", MFD_CLOEXEC)};
+	atomic_store(&sched.tracing, ++active);
+	pid = w->file < 0 ? -1 : fork();
+	if (pid == 0)
+		child(w);
+	if (pid < 0) {
+		sh_log("no child to trace: %s", strerror(errno));
+		child_ended(w, 1 << 8);
+		return;
+	}
+	w->pid = pid;
+	w->next = traces;
+	traces = w;
+	sh_fleet_watch(pid, child_ended, w);
+}
+
+void sh_trace_look(void)
+{
+	for (struct trace *w = traces; w; w = w->next)
+		if (sh_ask_gone(w->asker))
+			kill(w->pid, SIGKILL); /* its end is seen as ever */
+}

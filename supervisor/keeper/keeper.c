@@ -1,0 +1,383 @@
+/*
+ * keeper.c - both ends: the process, and the supervisor's side of it. See keeper.h.
+ *
+ * The process has one thread, allocates only its table, and waits in poll. While nobody is its
+ * supervisor it looks now and then whether its socket can still be found: if not, nobody can ever
+ * adopt what it holds, and it ends, and the runtime with it.
+ */
+#include "supervisor/keeper/keeper.h"
+#include "supervisor/daemon/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CALLERS 8
+#define LOOK_MS 1000
+
+static pid_t keeper;
+static int channel = -1;
+static struct sockaddr_un at;
+
+/* ---- messages ---- */
+
+static int transmit(int sock, const struct kmsg *m, const int *fds, int nfds)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(3 * sizeof(int))];
+	} control;
+	struct iovec iov = {(void *)m, sizeof *m};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (nfds) {
+		memset(&control, 0, sizeof control);
+		msg.msg_control = &control;
+		msg.msg_controllen = CMSG_SPACE((size_t)nfds * sizeof(int));
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN((size_t)nfds * sizeof(int));
+		memcpy(CMSG_DATA(&control.h), fds, (size_t)nfds * sizeof(int));
+	}
+	do {
+		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+		if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS)) {
+			poll(NULL, 0, 1);
+			errno = EINTR;
+		}
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+/* 1: a message; 0: the other end is gone; -errno. */
+static int receive(int sock, struct kmsg *m, int fds[3], int *nfds)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(3 * sizeof(int))];
+	} control;
+	struct iovec iov = {m, sizeof *m};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n;
+
+	do
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	*nfds = 0;
+	for (struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL; c; c = CMSG_NXTHDR(&msg, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+			*nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+			memcpy(fds, CMSG_DATA(c), (size_t)*nfds * sizeof(int));
+		}
+	return n < 0 ? -errno : n == sizeof *m ? 1 : 0;
+}
+
+static int make_address(void)
+{
+	memset(&at, 0, sizeof at);
+	at.sun_family = AF_UNIX;
+	return snprintf(at.sun_path, sizeof at.sun_path, "%s%s", sh_options.socket, KEEPER_SUFFIX) <
+			       (int)sizeof at.sun_path
+		       ? 0
+		       : -ENAMETOOLONG;
+}
+
+/* ---- the process ---- */
+
+static struct {
+	int single[KEEP_SINGLES];
+	int module[LEDGER_MODULES];
+	struct {
+		uint64_t id;
+		int fd[3];
+	} task[TASK_SLOTS];
+} * kept;
+
+static void replace(int *place, int fd)
+{
+	if (*place >= 0)
+		close(*place);
+	*place = fd;
+}
+
+static void keep(const struct kmsg *m, int *fds, int nfds)
+{
+	int used = 0;
+
+	if (m->op == KEEP_SINGLE && m->id < KEEP_SINGLES && nfds == 1) {
+		replace(&kept->single[m->id], fds[used++]);
+	} else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES && nfds == 1) {
+		replace(&kept->module[m->id], fds[used++]);
+	} else if (m->op == KEEP_TASK || m->op == KEEP_DROP) {
+		unsigned slot = m->id % TASK_SLOTS;
+
+		for (unsigned i = 0; i < 3; i++)
+			if (m->op == KEEP_TASK ? kept->task[slot].id != m->id || m->mask & 1u << i
+					       : kept->task[slot].id == m->id && m->mask & 1u << i)
+				replace(&kept->task[slot].fd[i],
+					m->op == KEEP_TASK && m->mask & 1u << i && used < nfds ? fds[used++] : -1);
+		if (m->op == KEEP_TASK)
+			kept->task[slot].id = m->id;
+	}
+	while (used < nfds)
+		close(fds[used++]);
+}
+
+static int give_one(int sock, enum keeper_op op, uint64_t id, const int *fds, int n)
+{
+	struct kmsg m = {.op = op, .id = id};
+	int some[3], k = 0;
+
+	for (int i = 0; i < n; i++)
+		if (fds[i] >= 0) {
+			m.mask |= 1u << i;
+			some[k++] = fds[i];
+		}
+	return k ? transmit(sock, &m, some, k) : 0;
+}
+
+static int give_all(int sock)
+{
+	struct kmsg end = {.op = KEEP_ALL, .id = (uint64_t)getpid()};
+	int err = 0;
+
+	for (unsigned i = 0; i < KEEP_SINGLES && !err; i++)
+		err = give_one(sock, KEEP_SINGLE, i, &kept->single[i], 1);
+	for (unsigned i = 0; i < LEDGER_MODULES && !err; i++)
+		err = give_one(sock, KEEP_MODULE, i, &kept->module[i], 1);
+	for (unsigned i = 0; i < TASK_SLOTS && !err; i++)
+		err = give_one(sock, KEEP_TASK, kept->task[i].id, kept->task[i].fd, 3);
+	return err ? err : transmit(sock, &end, NULL, 0);
+}
+
+static bool findable(const struct stat *ours)
+{
+	struct stat st;
+
+	return lstat(at.sun_path, &st) == 0 && st.st_ino == ours->st_ino && st.st_dev == ours->st_dev;
+}
+
+static bool permitted(int fd)
+{
+	struct ucred peer;
+	socklen_t n = sizeof peer;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+/* Somebody who wants to know whether we are here, or a new supervisor. It becomes the channel, or goes. */
+static void hear_caller(int *caller)
+{
+	struct kmsg m;
+	int fds[3], nfds, got = receive(*caller, &m, fds, &nfds);
+
+	while (nfds > 0)
+		close(fds[--nfds]);
+	if (got == 1 && m.op == KEEP_ADOPT && channel < 0 && give_all(*caller) == 0)
+		channel = *caller;
+	else
+		close(*caller);
+	*caller = -1;
+}
+
+static void hear_channel(void)
+{
+	struct kmsg m;
+	int fds[3], nfds, got = receive(channel, &m, fds, &nfds);
+
+	if (got == 1) {
+		keep(&m, fds, nfds);
+	} else {
+		close(channel);
+		channel = -1;
+	}
+}
+
+static _Noreturn void serve(int listener)
+{
+	int caller[CALLERS];
+	struct stat ours;
+	struct pollfd p[2 + CALLERS];
+
+	for (unsigned i = 0; i < CALLERS; i++)
+		caller[i] = -1;
+	if (lstat(at.sun_path, &ours) < 0)
+		_exit(1);
+	for (;;) {
+		int fd;
+
+		/* All that the supervisor said comes before those who want to follow it. */
+		p[0] = (struct pollfd){channel, POLLIN, 0};
+		p[1] = (struct pollfd){listener, POLLIN, 0};
+		for (unsigned i = 0; i < CALLERS; i++)
+			p[2 + i] = (struct pollfd){caller[i], POLLIN, 0};
+		if (poll(p, 2 + CALLERS, channel < 0 ? LOOK_MS : -1) < 0)
+			continue;
+		if (channel < 0 && !findable(&ours))
+			_exit(0);
+		if (p[0].revents) {
+			hear_channel();
+			continue;
+		}
+		for (unsigned i = 0; i < CALLERS; i++)
+			if (p[2 + i].revents)
+				hear_caller(&caller[i]);
+		if (!p[1].revents || (fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+			continue;
+		for (unsigned i = 0; i < CALLERS && fd >= 0; i++)
+			if (caller[i] < 0 && permitted(fd)) {
+				caller[i] = fd;
+				fd = -1;
+			}
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+static _Noreturn void keeper_main(int sock, int listener)
+{
+	static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGURG};
+	sigset_t none;
+
+	prctl(PR_SET_NAME, "shoal-keeper");
+	setsid();
+	for (unsigned i = 0; i < sizeof ignored / sizeof *ignored; i++)
+		signal(ignored[i], SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	channel = fcntl(sock, F_DUPFD_CLOEXEC, 64);
+	listener = fcntl(listener, F_DUPFD_CLOEXEC, 64);
+	dup3(channel, 3, O_CLOEXEC);
+	dup3(listener, 4, O_CLOEXEC);
+	close_range(5, ~0u, 0);
+	channel = 3;
+	/* Not the heap: we may have been forked in the middle of anything. */
+	kept = mmap(NULL, sizeof *kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (kept == MAP_FAILED)
+		_exit(1);
+	memset(kept, 0xff, sizeof *kept);
+	sh_segment_detach();
+	serve(4);
+}
+
+/* ---- the supervisor's side ---- */
+
+pid_t sh_keeper_pid(void)
+{
+	return keeper;
+}
+
+static int listen_at(void)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	mode_t mask = umask(0177);
+
+	unlink(at.sun_path);
+	if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0)) {
+		int err = errno;
+
+		close(fd);
+		fd = -1;
+		errno = err;
+	}
+	umask(mask);
+	return fd;
+}
+
+int sh_keeper_start(void)
+{
+	int ends[2], listener, err = make_address();
+
+	if (err < 0)
+		return err;
+	listener = listen_at();
+	if (listener < 0)
+		return -errno;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+		err = -errno;
+		close(listener);
+		return err;
+	}
+	keeper = fork();
+	if (keeper == 0)
+		keeper_main(ends[1], listener);
+	err = keeper < 0 ? -errno : 0;
+	close(ends[1]);
+	close(listener);
+	channel = ends[0];
+	return err;
+}
+
+void sh_keeper_forget(void)
+{
+	keeper = 0;
+	if (channel >= 0)
+		close(channel);
+	channel = -1;
+}
+
+void sh_keeper_keep(enum keeper_op op, uint64_t id, uint32_t mask, const int *fds)
+{
+	struct kmsg m = {op, mask, id};
+
+	if (channel >= 0) /* a failure means that it is gone: we are told, and begin another */
+		transmit(channel, &m, fds, fds ? __builtin_popcount(mask) : 0);
+}
+
+void sh_keeper_drop(uint64_t id, uint32_t mask)
+{
+	sh_keeper_keep(KEEP_DROP, id, mask, NULL);
+}
+
+void sh_keeper_remove_socket(void)
+{
+	if (at.sun_path[0])
+		unlink(at.sun_path);
+}
+
+int sh_keeper_adopt(keeper_got *got)
+{
+	struct kmsg m = {.op = KEEP_ADOPT};
+	int fds[3], nfds, err = make_address(), sock;
+	struct ucred peer;
+	socklen_t n = sizeof peer;
+
+	if (err < 0)
+		return err;
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return -errno;
+	if (connect(sock, (struct sockaddr *)&at, sizeof at) < 0) {
+		close(sock);
+		return 0;
+	}
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 || peer.uid != geteuid()) {
+		close(sock);
+		return -EPERM;
+	}
+	err = transmit(sock, &m, NULL, 0);
+	while (!err && (err = receive(sock, &m, fds, &nfds)) == 1 && m.op != KEEP_ALL) {
+		err = 0;
+		got(&m, fds, nfds);
+	}
+	if (err != 1) {
+		close(sock);
+		return err < 0 ? err : -EPIPE;
+	}
+	keeper = (pid_t)m.id;
+	channel = sock;
+	return 1;
+}

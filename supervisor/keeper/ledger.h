@@ -1,0 +1,75 @@
+/*
+ * ledger.h - what the supervisor must know again when it has died: tasks promised, modules, instances.
+ *
+ * A memfd of its own, mapped by the supervisor and the zygote (and its standby) and not by workers,
+ * so no task's stray store reaches it. The keeper holds its descriptor while there is no supervisor.
+ *
+ * OWNER  modules, jobs: the supervisor. Instances: the supervisor up to the request, then the
+ *        zygote, which fills in what it has done before it answers
+ * DEATH  an entry counts once the word that names it is stored (used, state, id), last of all; what
+ *        was under way then is found by comparing with the tasks in the segment (adopt.c)
+ */
+#ifndef SUPERVISOR_KEEPER_LEDGER_H
+#define SUPERVISOR_KEEPER_LEDGER_H
+
+#include "core/sched/sched.h"
+#include "supervisor/zygote/zygote.h"
+
+#define LEDGER_MAGIC 0x72656764656cull
+#define LEDGER_MODULES 4096u
+#define LEDGER_INSTANCES 4096u /* each takes several mappings in every worker, and 65,530 are allowed */
+#define LEDGER_ENTRIES 8u
+#define KEY_SIZE 40u /* of a submission: its client's name for it, to ask again by */
+
+struct ledger_module {
+	_Atomic uint32_t used;
+	uint32_t crashes, nentries;
+	uint64_t hash[2], size;
+	uint64_t crashed_ns[10];
+	char name[Z_NAME];
+	char entries[LEDGER_ENTRIES][Z_NAME];
+};
+
+enum { INSTANCE_NONE, INSTANCE_LOADED, INSTANCE_SPENT };
+struct ledger_instance {
+	_Atomic uint32_t state;
+	uint32_t module;
+	_Atomic uint32_t begun; /* it has a task's descriptors, or its variables are not fresh */
+	_Atomic int32_t fd[3];	/* in the workers' table; -1 */
+	uint64_t load_gen;
+	uintptr_t base, text_start, text_end;
+};
+
+enum { JOB_KEPT = 1, JOB_DROPPED };
+struct ledger_job {
+	_Atomic uint64_t id;	   /* 0: not accepted */
+	_Atomic uint32_t instance; /* + 1; 0: none */
+	_Atomic uint32_t over;	   /* 0: not yet; JOB_KEPT, JOB_DROPPED: what became of its output */
+	uint32_t module, attempts;
+	_Atomic int32_t cancelled;
+	bool run;
+	uint64_t timeout_at; /* monotonic ns; 0: none */
+	int64_t started_ns, ended_ns;
+	uint64_t ended_order; /* which output goes first */
+	char key[KEY_SIZE];
+	char entry[Z_NAME], name[64], path[256];
+};
+
+struct ledger {
+	uint64_t magic, layout; /* sizes of what is shared: another build does not adopt it */
+	uint64_t start_ns;
+	uintptr_t code; /* where sh_symbol lay in who made the runtime, and lies in the zygote */
+	uint32_t procs, spare, workers, nmodules, ninstances;
+	uint64_t memory;
+	uint64_t crashes_seen, ended_order;
+	_Atomic uint64_t last_id;
+	struct ledger_module module[LEDGER_MODULES];
+	struct ledger_instance instance[LEDGER_INSTANCES];
+	struct ledger_job job[TASK_SLOTS];
+};
+
+extern struct ledger *sh_ledger;
+int sh_ledger_create(void);   /* its descriptor, or -errno */
+int sh_ledger_attach(int fd); /* 0, or -errno; EINVAL: made by another build */
+
+#endif

@@ -1,0 +1,456 @@
+/*
+ * medic.c - the process that sees deaths, repairs, starts and ends tasks, and keeps time.
+ *
+ * It sits in seat 0 and is cloned by the zygote like a worker, so it has the workers' descriptor
+ * table and may be killed like one: its successor begins by repairing seat 0. The supervisor never
+ * takes a lock that a worker can hold; whatever needs one is done here.
+ *
+ * It sleeps in futex_waitv on the bell and on the liveness word of every seat: a death is seen
+ * 20-40 us after it, long before SIGCHLD.
+ */
+#include "core/host.h"
+#include "core/g/life.h"
+#include "core/sched/sched.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/zygote/zygote.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define IDLE_NS 1000000000
+#define DEADLOCK_NS 25000000	  /* between two looks for a deadlock, */
+#define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
+#define DEADLOCK_SHARE 20	  /* they take no larger part of our time than this */
+#define DEADLOCK_LOOKS 5	  /* while nothing changes; then not before something has */
+#define STW_NS 50000		  /* between two steps of stopping the world */
+#define PROMPT_NS 20000000	  /* between two looks at who sleeps */
+#define ALONE_NS 10000000000ull	  /* without a zygote, and its standby has not come forward */
+#define STUCK_NS 1000000	  /* between two looks at a task that does not end */
+
+static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
+static unsigned nactive;
+static bool deadlock_due; /* in this round of the loop */
+
+static void tell_supervisor(void)
+{
+	uint64_t one = 1;
+
+	while (write(sh_medic_fd, &one, sizeof one) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- deaths ---- */
+
+static void tell_fence(unsigned seat)
+{
+	static const char *const why[] = {[FENCE_STOPPED] = "was stopped", [FENCE_HANGS] = "hung and did not give way"};
+	uint32_t fenced = allm(seat)->fenced;
+
+	allm(seat)->fenced = FENCE_NOT;
+	if (fenced == FENCE_STOPPED || fenced == FENCE_HANGS)
+		sh_log("worker %u (pid %d) %s: it was ended", seat, (int)atomic_load(&sh_root->seat[seat].pid),
+		       why[fenced]);
+}
+
+static void keep_crash(unsigned seat)
+{
+	struct crash *c = &allm(seat)->crash;
+
+	if (!atomic_load(&c->valid))
+		return;
+	rt->crash[atomic_load(&rt->ncrashes) % CRASH_KEPT] = *c;
+	atomic_fetch_add(&rt->ncrashes, 1);
+}
+
+/* Its descriptors make room for the next one's and are closed when that is on its way: it can take 100 us. */
+static void put_aside(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
+		if (s->own_fds[i] < 0)
+			continue;
+		s->gone_fds[i] = s->own_fds[i];
+		KILL_POINT("medic.fds.aside");
+		s->own_fds[i] = -1;
+	}
+}
+
+static void close_gone(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
+		int fd = s->gone_fds[i];
+
+		if (fd >= 0 && s->own_fds[i] == fd) /* a medic died as it put it aside */
+			s->own_fds[i] = -1;
+		s->gone_fds[i] = -1;
+		KILL_POINT("medic.fds.closing");
+		if (fd >= ZFD_FIRST_FREE)
+			close(fd);
+	}
+}
+
+static void mend_seat(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+
+	s->dead_ns = (int64_t)sh_now();
+	atomic_store(&s->state, SEAT_DEAD);
+	repair_seat(seat);
+	s->mended_ns = (int64_t)sh_now();
+	keep_crash(seat);
+	atomic_store(&allm(seat)->crash.valid, 0);
+	put_aside(seat);
+	tell_fence(seat);
+	atomic_store(&s->stopped, 0);
+	left_renewed(seat);
+	if (!atomic_load(&s->left)) {
+		atomic_fetch_add(&s->restarts, 1);
+		sched.deaths++;
+	}
+	atomic_store(&s->state, SEAT_VACANT);
+	KILL_POINT("medic.mended");
+	tell_supervisor();
+	repair_wake();
+	close_gone(seat);
+}
+
+static void look_at_seats(void)
+{
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		uint32_t state = atomic_load(&sh_root->seat[i].state);
+
+		if (state == SEAT_DEAD || ((state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(i)))
+			mend_seat(i);
+	}
+}
+
+/* ---- tasks ---- */
+
+/*
+ * A module was loaded after this process was cloned: the locks that its tasks keep in its variables
+ * could not be mended here. A successor has it. Tasks begin only under a medic that knows them.
+ */
+static void renew_myself(void)
+{
+	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].left, 1);
+	KILL_POINT("medic.renewed");
+	_exit(0);
+}
+
+#define DEAD_TOLD_NS 5000000000 /* who writes the stacks may take this long */
+
+static void say_deadlock(const struct task *t)
+{
+	static const char text[] = "fatal error: all goroutines are asleep - deadlock!\n\n";
+
+	if (t->fd_err >= 0 && write(t->fd_err, text, sizeof text - 1) < 0)
+		return; /* no room for output */
+}
+
+/* Go's checkdead: the task ends, the runtime goes on. */
+static void look_for_deadlock(struct task *t)
+{
+	int64_t now = (int64_t)sh_now();
+
+	switch (atomic_load(&t->dead)) {
+	case TASK_DEAD_NO:
+		if (!checkdead(t))
+			return;
+		say_deadlock(t);
+		t->dead_ns = now;
+		atomic_store(&t->dead, TASK_DEAD_FOUND);
+		KILL_POINT("medic.deadlock.found");
+		tell_supervisor();
+		return;
+	case TASK_DEAD_FOUND:
+		if (now - t->dead_ns < DEAD_TOLD_NS)
+			return;
+	}
+	sh_format(t->message, sizeof t->message, "all goroutines are asleep - deadlock!");
+	task_end(t, TASK_CRASHED, 2, 0);
+}
+
+static bool step_task(struct task *t)
+{
+	bool news = false, more;
+
+	if (atomic_load(&t->state) == TASK_QUEUED && t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
+		renew_myself();
+	more = task_step(t, &news);
+	if (news)
+		tell_supervisor();
+	if (atomic_load(&t->state) == TASK_RUNNING && (deadlock_due || atomic_load(&t->dead)))
+		look_for_deadlock(t);
+	return more;
+}
+
+/* Those that were queued since the last look, in whatever order: one may have waited for what a later one had. */
+static void find_new(void)
+{
+	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
+		for (uint64_t bits = atomic_load(&rt->tasks.queued[i]); bits && nactive < TASK_SLOTS;
+		     bits &= bits - 1) {
+			unsigned slot = i * 64 + (unsigned)__builtin_ctzll(bits);
+
+			if (atomic_load(&task_at(slot)->state) != TASK_QUEUED)
+				continue;
+			active[nactive++] = slot;
+			atomic_fetch_and(&rt->tasks.queued[i], ~(1ull << slot % 64));
+		}
+}
+
+/* True: some task is on its way out and wants another look soon. */
+static bool look_at_tasks(void)
+{
+	bool soon = false;
+	unsigned kept = 0;
+
+	find_new();
+	for (unsigned i = 0; i < nactive; i++) {
+		struct task *t = task_at(active[i]);
+
+		if (step_task(t))
+			active[kept++] = active[i];
+		soon |= atomic_load(&t->state) == TASK_ENDING ||
+			(atomic_load(&t->state) == TASK_RUNNING && atomic_load(&t->cancel));
+	}
+	nactive = kept;
+	return soon;
+}
+
+/* After the death of a medic: all slots are looked at once. */
+static void find_all(void)
+{
+	for (unsigned i = 0; i < TASK_SLOTS; i++) {
+		struct task *t = task_at(i);
+		uint32_t state = atomic_load(&t->state);
+
+		if (state == TASK_FREE)
+			continue;
+		if (state == TASK_ENDED && !atomic_load(&t->again))
+			continue;
+		active[nactive++] = i;
+		atomic_fetch_and(&rt->tasks.queued[i / 64], ~(1ull << i % 64));
+	}
+}
+
+/* ---- the seats' eventfds, for who does not share our descriptors ---- */
+
+static void wake_for_others(void)
+{
+	for (uint64_t seats = atomic_exchange(&sched.wake_asked, 0); seats; seats &= seats - 1)
+		host_wake((unsigned)__builtin_ctzll(seats));
+}
+
+static bool all_idle(void)
+{
+	return npidle() >= atomic_load(&sched.procs);
+}
+
+/*
+ * Changes of status so far. Who falls asleep for good leaves one, and so does who ends: while the
+ * sum is the same no task has come to a deadlock.
+ */
+static uint64_t changes(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 1; i < SH_SEATS; i++)
+		if (atomic_load(&sh_root->seat[i].state) != SEAT_EMPTY)
+			n += atomic_load(&life_ring_of(i)->n);
+	return n;
+}
+
+static struct {
+	int64_t next;
+	uint64_t changes; /* before the last look */
+	unsigned looks;	  /* since then */
+} deadlocks;
+
+/* Now and then while something runs; soon when nothing does any more. */
+static bool time_for_deadlocks(int64_t now)
+{
+	uint64_t n;
+
+	if (now < deadlocks.next)
+		return false;
+	n = changes();
+	deadlocks.looks = n == deadlocks.changes ? deadlocks.looks + 1 : 1;
+	deadlocks.changes = n;
+	return true;
+}
+
+static void deadlocks_looked(int64_t began)
+{
+	int64_t now = (int64_t)sh_now(), pause = all_idle() ? DEADLOCK_IDLE_NS : DEADLOCK_NS;
+
+	if (pause < DEADLOCK_SHARE * (now - began))
+		pause = DEADLOCK_SHARE * (now - began);
+	deadlocks.next = now + pause;
+}
+
+/* Nothing runs: how long we may sleep. */
+static int64_t idle_sleep(void)
+{
+	int64_t ns = deadlocks.next - (int64_t)sh_now();
+
+	if (!nactive || (deadlocks.looks >= DEADLOCK_LOOKS && changes() == deadlocks.changes))
+		return IDLE_NS;
+	return ns > 0 ? ns : 1;
+}
+
+/* Workers that have slept for a while take over from who dies: they do not wait until others have had their slice. */
+static void prompt_sleepers(int64_t now)
+{
+	static int64_t last;
+
+	if (now - last < PROMPT_NS)
+		return;
+	last = now;
+	for (uint64_t seats = atomic_load(&sched.midle); seats; seats &= seats - 1) {
+		struct sh_seat *s = &sh_root->seat[__builtin_ctzll(seats)];
+		uint32_t no = 0;
+
+		if (atomic_load(&s->state) == SEAT_LIVE && atomic_compare_exchange_strong(&s->prompt, &no, 1))
+			sh_prompt(atomic_load(&s->pid), true);
+	}
+}
+
+/* ---- the loop ---- */
+
+static void audit_if_asked(void)
+{
+	uint32_t asked = atomic_load(&rt->audit_asked);
+
+	if (asked == atomic_load(&rt->audit_done))
+		return;
+	audit(rt->audit, sizeof rt->audit);
+	atomic_store(&rt->audit_done, asked);
+	tell_supervisor();
+}
+
+static void wait_on(struct futex_waitv *w, unsigned *n, _Atomic uint32_t *word, uint32_t val)
+{
+	w[(*n)++] = (struct futex_waitv){.val = val, .uaddr = (uintptr_t)word, .flags = FUTEX_32};
+}
+
+static void sleep_for(uint32_t bell, int64_t ns)
+{
+	struct futex_waitv w[SH_SEATS];
+	struct timespec until;
+	unsigned n = 0;
+
+	wait_on(w, &n, &sh_root->bell, bell);
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		uint32_t state = atomic_load(&sh_root->seat[i].state), live;
+
+		if (state != SEAT_LIVE && state != SEAT_STARTING)
+			continue;
+		live = atomic_load(&sh_root->seat[i].liveness);
+		if (live & FUTEX_OWNER_DIED)
+			return;
+		wait_on(w, &n, &sh_root->seat[i].liveness, live);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	ns += until.tv_nsec;
+	until.tv_sec += ns / 1000000000;
+	until.tv_nsec = ns % 1000000000;
+	syscall(SYS_futex_waitv, w, n, 0, &until, CLOCK_MONOTONIC);
+}
+
+/* SHOAL_DEBUG=hung=MS: tests do not wait half a minute. */
+static void set_patience(void)
+{
+	long ms = sh_debug_number("hung=", 0);
+
+	if (ms > 0)
+		fence_call_ns = ms * 1000000l;
+}
+
+static void begin(void)
+{
+	sh_seat_take(SH_SEAT_MEDIC);
+	getm = allm(SH_SEAT_MEDIC);
+	repair_begin();
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_TIMERSLACK, 1); /* sysmon's ticks are 20 us and more; the usual slack is 50 */
+	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1) {
+		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
+		repair_wake();
+		for (unsigned i = 1; i < SH_SEATS; i++)
+			close_gone(i);
+		tell_supervisor(); /* of whom he may have mended */
+	}
+	set_patience();
+	life_look(getm);
+	left_find();
+	find_all();
+	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
+}
+
+/* Nobody can clone any more, and nobody was there who would have ended us: all are ended. */
+static void end_if_alone(void)
+{
+	static uint64_t since;
+
+	if (!(atomic_load(&sh_root->zygote_word) & FUTEX_OWNER_DIED)) {
+		since = 0;
+		return;
+	}
+	if (!since)
+		since = sh_now();
+	if (sh_now() - since < ALONE_NS)
+		return;
+	atomic_store(&sh_root->over, 1);
+	for (unsigned i = 1; i < SH_SEATS; i++) {
+		int32_t pid = atomic_load(&sh_root->seat[i].pid);
+
+		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && pid > 0 && !sh_seat_dead(i))
+			kill(pid, SIGKILL);
+	}
+	_exit(0);
+}
+
+void medic_main(void)
+{
+	begin();
+	for (;;) {
+		uint32_t bell = atomic_load(&sh_root->bell);
+		int64_t ns, now;
+		bool soon;
+
+		life_look(getm);
+		now = (int64_t)sh_now();
+		deadlock_due = time_for_deadlocks(now);
+		end_if_alone();
+		look_at_seats();
+		wake_for_others();
+		soon = look_at_tasks();
+		if (deadlock_due)
+			deadlocks_looked(now);
+		audit_if_asked();
+		prompt_sleepers((int64_t)sh_now());
+		ns = sysmon((int64_t)sh_now());
+		if (atomic_load(&sched.want_worker))
+			tell_supervisor();
+		soon |= left_look((int64_t)sh_now());
+		if (ns == 0)
+			ns = idle_sleep();
+		if (procs_step((int64_t)sh_now()) && ns > STW_NS)
+			ns = STW_NS;
+		sleep_for(bell, soon && ns > STUCK_NS ? STUCK_NS : ns);
+	}
+}

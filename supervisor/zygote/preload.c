@@ -1,0 +1,51 @@
+/*
+ * preload.c - libraries that libc loads when it first needs them, loaded before there is a worker.
+ *
+ * The services of nsswitch.conf are libraries, which libc opens inside getpwnam and its like. Opened
+ * in one worker, such a library is not there in the others, and a goroutine that parks in the middle
+ * of a call and goes on elsewhere jumps to where nothing is. Those that are not installed are not
+ * missed: libc would not find them either.
+ */
+#include "supervisor/zygote/zygote.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NSSWITCH "/etc/nsswitch.conf"
+
+static void load(const char *service)
+{
+	char name[64];
+
+	if (strchr(service, '/') || snprintf(name, sizeof name, "libnss_%s.so.2", service) >= (int)sizeof name)
+		return;
+	dlopen(name, RTLD_NOW | RTLD_NODELETE);
+}
+
+/* "hosts: files [NOTFOUND=return] dns # comment" */
+static void load_all(char *line)
+{
+	char *at = NULL, *word;
+
+	line[strcspn(line, "#\n")] = '\0';
+	line = strchr(line, ':');
+	if (!line)
+		return;
+	for (char *from, *to; (from = strchr(line, '[')) && (to = strchr(from, ']'));)
+		memset(from, ' ', (size_t)(to - from) + 1);
+	for (word = strtok_r(line + 1, " \t", &at); word; word = strtok_r(NULL, " \t", &at))
+		load(word);
+}
+
+void sh_preload(void)
+{
+	char line[512];
+	FILE *f = fopen(NSSWITCH, "re");
+
+	if (!f)
+		return;
+	while (fgets(line, sizeof line, f))
+		load_all(line);
+	fclose(f);
+}

@@ -1,0 +1,593 @@
+/*
+ * zygote.c - the zygote's loop: clones, loads, and keeps the descriptors of tasks. See zygote.h.
+ *
+ * The loop blocks in recvmsg. With CLONE_PARENT the clones are the supervisor's children, with
+ * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
+ * worker, and Z_END closes it in all of them.
+ */
+#include "supervisor/zygote/zygote.h"
+#include "core/sched/netpoll.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/segment.h"
+#include "supervisor/keeper/ledger.h"
+#include "supervisor/daemon/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#ifndef CLONE_FILES
+#include <linux/sched.h>
+#endif
+
+#define ZYGOTE_SEAT (SH_SEATS - 1) /* seats in which nobody sits: to note locks in */
+#define SUPERVISOR_SEAT (SH_SEATS - 2)
+#define TRIAL_SECONDS 10
+#define CARE_MS 20
+#define CARE_CLONE_NS 100000000ull /* between two clones into one seat */
+
+int sh_medic_fd = -1;
+
+static int sock;
+static int *tid_address; /* where glibc keeps this thread's id: raw clone must set it */
+static uint64_t load_gen;
+static struct instance **instances;
+static uint32_t ninstances;
+static bool bound;     /* all end with the supervisor */
+static bool caretaker; /* there is no supervisor */
+static bool standby_watched;
+static unsigned late_ms; /* SHOAL_DEBUG=late=MS: so long a clone gets no processor before it claims its seat */
+static uint64_t cloned_ns[SH_SEATS];
+
+static _Noreturn void serve_all(bool took_over);
+
+/*
+ * clone without glibc: no atfork handlers, the parent's parent as parent. The thread id goes to
+ * both places where the architectures look for its address; the other one is not read.
+ */
+static pid_t spawn(unsigned long flags)
+{
+	flags |= 0x00008000 /* CLONE_PARENT */ | 0x01000000 /* CLONE_CHILD_SETTID */ | SIGCHLD;
+	return (pid_t)syscall(SYS_clone, flags, 0, 0, tid_address, tid_address);
+}
+
+/* A supervisor that is nobody's but its caller's takes its children along; it may be dead already. */
+static void die_with_supervisor(void)
+{
+	if (!bound)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != atomic_load(&sh_root->supervisor))
+		_exit(1);
+}
+
+static void fail(struct zrep *rep, int code, const char *what)
+{
+	rep->code = code;
+	snprintf(rep->message, sizeof rep->message, "%s: %s", what, strerror(errno));
+}
+
+static uint32_t cloned_with[SH_SEATS]; /* the last ask of each seat that has been answered */
+
+static pid_t clone_seat(unsigned seat, uint32_t ask)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	pid_t pid;
+
+	/* The clone itself cannot know it: another load may come before it runs. */
+	s->load_gen = load_gen;
+	cloned_ns[seat] = sh_now();
+	cloned_with[seat] = ask;
+	pid = spawn(0x00000400 /* CLONE_FILES */);
+	if (pid)
+		return pid;
+	die_with_supervisor();
+	if (late_ms)
+		nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
+	/* Asked for twice because a zygote died in between: one of the two goes. */
+	if (atomic_load(&sh_root->over) || !sh_seat_claim(seat, ask))
+		_exit(0);
+	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
+	if (seat == SH_SEAT_MEDIC) {
+		setsid(); /* the kernel shares out time by sessions: one that works little is not made to wait for the workers */
+		medic_main();
+	}
+	worker_main(seat); /* as prompt as we are until it has begun */
+}
+
+static void do_clone(const struct zreq *req, struct zrep *rep)
+{
+	sh_check(req->seat < SH_SEATS);
+	rep->pid = clone_seat(req->seat, req->ask);
+	if (rep->pid < 0)
+		fail(rep, 125, "clone");
+}
+
+/* ---- the standby ---- */
+
+static void nap_on(_Atomic uint32_t *word, uint32_t value, long ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0);
+}
+
+/* Sleeps until the zygote is dead. One that was cloned before the last load that counts is of no use. */
+static _Noreturn void stand_by(uint64_t gen, uint32_t word)
+{
+	uint32_t dead;
+
+	die_with_supervisor();
+	prctl(PR_SET_NAME, "shoal-standby");
+	while (atomic_load(&sh_root->zygote_word) == word)
+		nap_on(&sh_root->zygote_word, word, 1000);
+	dead = atomic_load(&sh_root->zygote_word);
+	if (gen < atomic_load(&sh_root->load_gen) || atomic_load(&sh_root->over) || !(dead & FUTEX_OWNER_DIED) ||
+	    !sh_robust_take(&sh_root->zygote_word,
+			    dead)) { /* from one word to the next: there is always somebody to be missed */
+		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0); /* the wake was for another */
+		_exit(0);
+	}
+	sh_log("the zygote is gone: its standby takes over");
+	load_gen = atomic_load(&sh_root->load_gen);
+	sh_heap_repair(sh_root->arena, ZYGOTE_SEAT, ZYGOTE_SEAT); /* it may have died in a constructor's malloc */
+	serve_all(true);
+}
+
+/* Its end can be polled for from now on, under that number; which is never free in between, as others take numbers too. */
+static bool watch(pid_t pid, int number)
+{
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (fd < 0)
+		return false;
+	dup3(fd, number, O_CLOEXEC);
+	close(fd);
+	return true;
+}
+
+/* A new one, before the old one goes: there is always one that has all that was promised. */
+static void renew_standby(uint64_t gen)
+{
+	pid_t old = atomic_load(&sh_root->standby), pid;
+	uint32_t word = atomic_load(&sh_root->zygote_word);
+
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DOFORK);
+	pid = spawn(0x00000400 /* CLONE_FILES */);
+	if (pid == 0)
+		stand_by(gen, word);
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
+	if (pid < 0)
+		sh_log("no standby for the zygote: %s", strerror(errno));
+	standby_watched = pid > 0 && watch(pid, ZFD_STANDBY);
+	atomic_store(&sh_root->standby, pid > 0 ? pid : 0);
+	atomic_store(&sh_root->load_gen, gen); /* from here on the old one is of no use */
+	if (old > 0)
+		kill(old, SIGKILL);
+}
+
+/* ---- requests ---- */
+
+extern void (*sh_outside_hook)(const char *what);
+static int trial_out;
+
+static void constructor_calls(const char *what)
+{
+	struct ztrial t = {.code = 126};
+
+	sh_format(t.message, sizeof t.message, "in a constructor: %s", what);
+	_exit(write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
+}
+
+static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
+{
+	struct ztrial t = {0};
+	int code = 0;
+
+	die_with_supervisor();
+	signal(SIGALRM, SIG_DFL);
+	alarm(TRIAL_SECONDS); /* who keeps our time may die */
+	trial_out = out;
+	sh_outside_hook = constructor_calls;
+	sh_instance_load(so_fd, req->name, req->entry[0] ? req->entry : NULL, 1, &code, t.message, sizeof t.message);
+	t.code = code;
+	_exit(write(out, &t, sizeof t) == sizeof t ? 0 : 1);
+}
+
+static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
+{
+	rep->pid = spawn(0);
+	if (rep->pid == 0)
+		trial(req, fds[0], fds[1]);
+	if (rep->pid < 0)
+		fail(rep, 125, "clone");
+}
+
+static void remember(const struct zreq *req, struct instance *in)
+{
+	struct ledger_instance *l = &sh_ledger->instance[req->instance];
+
+	sh_instance_ranges(in, &l->base, &l->text_start, &l->text_end);
+	l->load_gen = load_gen;
+	for (unsigned i = 0; i < 3; i++)
+		atomic_store(&l->fd[i], -1);
+	atomic_store(&l->begun, 0);
+	atomic_store(&l->state, INSTANCE_LOADED);
+}
+
+static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
+{
+	struct instance *in;
+	int code = 0, open[STRAYS];
+	unsigned nopen;
+
+	sh_check(req->instance < LEDGER_INSTANCES);
+	if (req->instance >= ninstances) {
+		uint32_t n = req->instance + 64;
+
+		instances = realloc(instances, n * sizeof *instances);
+		sh_check(instances);
+		memset(instances + ninstances, 0, (n - ninstances) * sizeof *instances);
+		ninstances = n;
+	}
+	in = instances[req->instance]; /* there already: a standby that saw the load is asked again */
+	nopen = sh_strays(open, STRAYS);
+	if (!in)
+		in = sh_instance_load(fds[0], req->name, NULL, 0, &code, rep->message, sizeof rep->message);
+	sh_strays_keep(open, nopen);
+	rep->code = code;
+	if (!in)
+		return;
+	instances[req->instance] = in;
+	renew_standby(++load_gen);
+	remember(req, in);
+	rep->load_gen = load_gen;
+}
+
+static struct instance *instance_of(const struct zreq *req)
+{
+	sh_check(req->instance < ninstances && instances[req->instance]);
+	return instances[req->instance];
+}
+
+static void close_own(struct ledger_instance *l)
+{
+	for (int i = 0; i < 3; i++) {
+		int fd = atomic_exchange(&l->fd[i], -1);
+
+		if (fd >= ZFD_FIRST_FREE) {
+			atomic_store(&poll_owner[fd], 0);
+			close(fd);
+		}
+	}
+}
+
+/* Takes the descriptors over: they stay open under the numbers they have. */
+static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
+{
+	struct instance *in = instance_of(req);
+	struct ledger_instance *l = &sh_ledger->instance[req->instance];
+
+	rep->entry = sh_instance_entry(in, req->entry);
+	if (!rep->entry) {
+		rep->code = 127;
+		snprintf(rep->message, sizeof rep->message, "%s has no function '%s'", req->name, req->entry);
+		return 0;
+	}
+	for (int i = 0; i < 3; i++)
+		if ((unsigned)fds[i] >= sh_fd_ceiling()) {
+			errno = EMFILE;
+			fail(rep, 125, "descriptors");
+			return 0;
+		}
+	close_own(l);
+	atomic_store(&l->begun, 1);
+	for (int i = 0; i < 3; i++) {
+		atomic_store(&l->fd[i], rep->fd[i] = fds[i]);
+		atomic_store(&poll_owner[fds[i]], POLL_RUNTIME);
+	}
+	return 1;
+}
+
+static void do_end(const struct zreq *req, struct zrep *rep)
+{
+	struct ledger_instance *l;
+
+	sh_check(req->instance < LEDGER_INSTANCES);
+	l = &sh_ledger->instance[req->instance];
+	close_own(l);
+	rep->spent = atomic_load(&l->state) != INSTANCE_LOADED;
+	if (!rep->spent && atomic_load(&l->begun)) {
+		rep->spent = (uint32_t)sh_instance_reset(instance_of(req));
+		if (rep->spent) {
+			instances[req->instance] = NULL;
+			atomic_store(&l->state, INSTANCE_SPENT);
+		}
+	}
+	atomic_store(&l->begun, 0);
+}
+
+static void do_sweep(const struct zreq *req, struct zrep *rep)
+{
+	if (req->instance != SWEEP_ALL) {
+		rep->spent = sh_strays_step(req->instance);
+		return;
+	}
+	for (unsigned seat = 1; seat < SH_SEATS; seat++)
+		if (atomic_load(&sh_root->seat[seat].state) == SEAT_STARTING) { /* it opens what is its own, just now */
+			rep->code = 1;
+			return;
+		}
+	sh_strays_step(SWEEP_CANCEL);
+	rep->spent = sh_strays_close();
+}
+
+static void do_hello(const struct zreq *req, struct zrep *rep)
+{
+	if (req->pid)
+		caretaker = !watch(req->pid, ZFD_WATCH);
+	rep->pid = getpid();
+}
+
+static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
+{
+	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1,  [Z_BEGIN] = 3,
+				     [Z_END] = 0,   [Z_WAKE] = 0,  [Z_SWEEP] = 0, [Z_HELLO] = 0};
+	int keep = 0;
+
+	rep->serial = req->serial;
+	sh_check(req->op >= Z_CLONE && req->op <= Z_HELLO);
+	if (nfds != wanted[req->op]) {
+		errno = EMFILE; /* the kernel drops what finds no number */
+		fail(rep, 125, "descriptors");
+		goto out;
+	}
+	switch (req->op) {
+	case Z_CLONE: do_clone(req, rep); break;
+	case Z_TRIAL: do_trial(req, rep, fds); break;
+	case Z_LOAD: do_load(req, rep, fds); break;
+	case Z_BEGIN: keep = do_begin(req, rep, fds); break;
+	case Z_END: do_end(req, rep); break;
+	case Z_WAKE:
+		sh_check(req->seat < SH_SEATS);
+		sh_seat_wake(req->seat);
+		break;
+	case Z_SWEEP: do_sweep(req, rep); break;
+	case Z_HELLO: do_hello(req, rep); break;
+	}
+out:
+	for (int i = 0; i < nfds && !keep; i++)
+		close(fds[i]);
+}
+
+/* One request and its descriptors. Returns how many came, -1 when the supervisor is gone. */
+static int receive(struct zreq *req, int fds[3])
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(3 * sizeof(int))];
+	} control;
+	struct iovec iov = {req, sizeof *req};
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct cmsghdr *c;
+	ssize_t n;
+	int nfds = 0;
+
+	do
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return -1;
+	sh_check(n == sizeof *req);
+	for (c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+			nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+			sh_check(nfds <= 3);
+			memcpy(fds, CMSG_DATA(c), (size_t)nfds * sizeof(int));
+		}
+	return nfds;
+}
+
+/*
+ * libuv has a pipe for the whole process that its first loop makes. Made here, it is one for all
+ * workers; else each would leave two descriptors behind that no seat lists.
+ */
+static void share_loop_pipe(void)
+{
+	uv_loop_t loop;
+
+	sh_check(uv_loop_init(&loop) == 0 && uv_loop_close(&loop) == 0);
+}
+
+/*
+ * Only what the zygote needs stays open, under numbers that are the same each time: 0 /dev/null,
+ * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds.
+ */
+static void keep_descriptors(void)
+{
+	int medic = fcntl(sh_medic_fd, F_DUPFD_CLOEXEC, 64), s = fcntl(sock, F_DUPFD_CLOEXEC, 64);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sh_check(medic >= 0 && s >= 0 && null >= 0);
+	dup2(null, 0);
+	dup2(2, 1);
+	sh_check(dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
+	dup3(0, ZFD_WATCH, O_CLOEXEC);
+	dup3(0, ZFD_STANDBY, O_CLOEXEC);
+	close_range(ZFD_FIRST_FREE, ~0u, 0);
+	sh_medic_fd = ZFD_MEDIC;
+	sock = ZFD_SUPERVISOR;
+	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
+	sh_root->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	sh_check(sh_root->poll_fd >= 0);
+	share_loop_pipe();
+	for (int fd = 0; fd < 64; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			atomic_store(&poll_owner[fd], POLL_RUNTIME);
+}
+
+/* ---- while there is no supervisor ---- */
+
+bool sh_process_gone(int pid)
+{
+	struct pollfd p = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
+	bool gone = p.fd < 0 ? errno == ESRCH : poll(&p, 1, 0) > 0;
+
+	if (p.fd >= 0)
+		close(p.fd);
+	return gone;
+}
+
+/* It has died, or whoever had it cloned has, before anything in its seat would tell. */
+static bool never_came(unsigned seat)
+{
+	pid_t pid = sh_seat_claimed(&sh_root->seat[seat]);
+
+	/* In this order: of who is gone the word says for good whether it ever held it. */
+	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unask(seat);
+}
+
+/* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
+static void take_care(void)
+{
+	for (unsigned seat = 0; seat <= sh_ledger->workers && seat < SH_SEATS; seat++) {
+		uint32_t state = atomic_load(&sh_root->seat[seat].state);
+
+		if (sh_now() - cloned_ns[seat] < CARE_CLONE_NS)
+			continue;
+		if (state == SEAT_VACANT || (state == SEAT_STARTING && never_came(seat)) ||
+		    (seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat)))
+			clone_seat(seat, sh_seat_ask(seat));
+	}
+}
+
+/* Nobody will ever ask again: supervisor and keeper are gone. */
+static _Noreturn void end_all(void)
+{
+	atomic_store(&sh_root->over, 1);
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		struct sh_seat *s = &sh_root->seat[seat];
+		int32_t pid = atomic_load(&s->pid);
+		uint32_t state = atomic_load(&s->state);
+
+		if (pid > 0 && (state == SEAT_LIVE || state == SEAT_STARTING) && !sh_seat_dead(seat))
+			kill(pid, SIGKILL);
+	}
+	_exit(0);
+}
+
+/* Waits for a request; meanwhile, if there is no supervisor, does what it would have others do. */
+static void await_request(void)
+{
+	for (;;) {
+		struct pollfd p[3] = {{sock, POLLIN, 0},
+				      {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
+				      {standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
+
+		if (poll(p, 3, caretaker ? CARE_MS : -1) < 0)
+			continue;
+		if (p[2].revents && !atomic_load(&sh_root->over))
+			renew_standby(load_gen);
+		if (p[0].revents)
+			return;
+		if (p[1].revents) {
+			caretaker = true;
+			sh_heap_repair(sh_root->arena, SUPERVISOR_SEAT, ZYGOTE_SEAT); /* it may have been counting */
+			sh_log("the supervisor is gone: work goes on, and waits for the next one");
+		}
+		if (caretaker)
+			take_care();
+	}
+}
+
+/* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
+static bool no_medic(void)
+{
+	struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
+	uint64_t claim = atomic_load(&s->claim);
+
+	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&s->state) == SEAT_STARTING && !(uint32_t)claim &&
+					       (uint32_t)(claim >> 32) != cloned_with[SH_SEAT_MEDIC]);
+}
+
+/*
+ * The zygote waits for a lock of the heap. If its owner is dead and there is no medic, nobody would
+ * ever free it: it is mended here then; nobody else is at it.
+ */
+static void zygote_waits(struct sh_lock *l, unsigned waiter)
+{
+	int owner = (int)atomic_load(&l->owner) - 1;
+
+	if (waiter != ZYGOTE_SEAT || l->kind != SH_LOCK_HEAP || owner < 0 || owner >= SH_SEATS || !no_medic())
+		return;
+	if (owner == SH_SEAT_MEDIC || sh_seat_dead((unsigned)owner))
+		sh_heap_repair(sh_root->arena, (unsigned)owner, ZYGOTE_SEAT);
+}
+
+/* The zygote from here on, be it the first or a standby. */
+static _Noreturn void serve_all(bool took_over)
+{
+	struct zreq req;
+	struct zrep rep = {.pid = getpid()};
+	int fds[3], nfds;
+
+	prctl(PR_SET_NAME, "shoal-zygote");
+	caretaker &= !took_over; /* as it was when this standby was cloned: ZFD_WATCH tells */
+	sh_lock_waits = zygote_waits;
+	sh_prompt(0, true);
+	if (!took_over)
+		sh_robust_hold(&sh_root->zygote_word);
+	atomic_store(&sh_root->zygote, getpid());
+	if (took_over)
+		send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
+	atomic_store(&sh_root->standby, 0);
+	renew_standby(load_gen);
+	for (;;) {
+		await_request();
+		nfds = receive(&req, fds);
+		if (nfds < 0)
+			end_all();
+		memset(&rep, 0, sizeof rep);
+		serve(&req, &rep, fds, nfds);
+		while (send(sock, &rep, sizeof rep, MSG_NOSIGNAL) < 0)
+			if (errno != EINTR)
+				end_all();
+	}
+}
+
+_Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
+{
+	struct rlimit core;
+
+	sock = s;
+	late_ms = (unsigned)sh_debug_number("late=", 0);
+	bound = bound_to_supervisor;
+	die_with_supervisor();
+	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */
+	signal(SIGPIPE, SIG_IGN);
+	if (getrlimit(RLIMIT_CORE, &core) == 0) {
+		core.rlim_cur = 0; /* a core takes 0.6 s: off unless asked for */
+		setrlimit(RLIMIT_CORE, &core);
+	}
+	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
+	keep_descriptors();
+	sh_preload();
+	output_start();
+	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
+	serve_all(false);
+}

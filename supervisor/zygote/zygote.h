@@ -1,0 +1,117 @@
+/*
+ * zygote.h - the single-threaded process that has the modules loaded and clones the workers.
+ *
+ * The supervisor forks it before it has a thread and talks to it over a SOCK_SEQPACKET socketpair:
+ * one struct zreq each way in, one struct zrep out, in order; descriptors ride along. Everything
+ * it does is short; what may hang or crash (a constructor) is tried in a clone first, of which the
+ * supervisor keeps the time.
+ *
+ * A standby, cloned after each load, has the same modules at the same addresses and the same
+ * descriptors, and sleeps on a robust futex. While no supervisor lives the zygote is caretaker:
+ * it clones anew who dies.
+ *
+ * OWNER  the zygote's tables are its own; each clone inherits a copy that only a standby ever reads
+ * DEATH  the standby goes on reading the same socket. Requests are done in order, so at most one
+ *        was under way: it is asked again (link.c), and all may be done twice
+ */
+#ifndef SUPERVISOR_ZYGOTE_ZYGOTE_H
+#define SUPERVISOR_ZYGOTE_ZYGOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the clones run. worker/worker.h and supervisor/medic/medic.c have them. */
+_Noreturn void worker_main(unsigned seat);
+_Noreturn void medic_main(void);
+void output_start(void); /* stdout and stderr of modules: worker/output.c */
+
+/*
+ * eventfd: each write to it makes the supervisor look at seats, tasks and audit again. Made before
+ * the zygote is forked; good in the supervisor, the zygote, the medic and the workers, under a
+ * number of its own in the supervisor.
+ */
+extern int sh_medic_fd;
+
+enum zygote_op {
+	Z_CLONE = 1, /* seat -> pid */
+	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */
+	Z_LOAD,	     /* descriptor: module; instance, name -> its entry in the ledger, load_gen */
+	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
+	Z_END,	     /* instance -> spent: the instance is of no more use */
+	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
+	Z_SWEEP,     /* instance: enum sweep -> spent: how many descriptors are nobody's, are held, or are closed */
+	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
+};
+
+bool sh_process_gone(int pid); /* also one that nobody has reaped yet */
+
+#define Z_NAME 64
+
+struct zreq {
+	uint32_t op, serial, seat, instance;
+	uint32_t ask; /* Z_CLONE: number of the claim to the seat */
+	int32_t pid;
+	char name[Z_NAME]; /* of the module, for messages */
+	char entry[Z_NAME];
+};
+
+struct zrep {
+	uint32_t serial; /* 0: nobody asked: a standby tells that it is the zygote now */
+	int32_t code;	 /* 0, or the exit code of the failure, with message */
+	int32_t pid;
+	int32_t fd[3];
+	uint32_t spent;
+	uint64_t load_gen;
+	uintptr_t entry;
+	char message[512];
+};
+
+#define ZREP_LOST (-1) /* code: the zygote died over a Z_CLONE, before or after it */
+
+/* What a trial found. No struct at all: it crashed, hung or ended itself. */
+struct ztrial {
+	int32_t code;
+	char message[512];
+};
+
+/* The zygote's descriptors: the same numbers in every worker. */
+enum {
+	ZFD_MEDIC = 3,
+	ZFD_SUPERVISOR = 4,
+	ZFD_WATCH = 5,
+	ZFD_STANDBY = 6, /* pidfds of supervisor and standby */
+	ZFD_FIRST_FREE = 7
+};
+
+_Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
+
+void sh_preload(void); /* preload.c: what libc would load later, in one worker alone */
+
+/* ---- descriptors that are nobody's (strays.c) ---- */
+
+#define STRAYS 1024
+unsigned sh_strays(int *fd, unsigned max);	    /* those there are */
+void sh_strays_keep(const int *before, unsigned n); /* what has come since is the zygote's own */
+unsigned sh_strays_close(void);			    /* no task is there, and no worker that has run one */
+/* While tasks are there: ALL is the one above; the others follow one another. */
+enum sweep { SWEEP_ALL, SWEEP_LOOK, SWEEP_HOLD, SWEEP_CLOSE, SWEEP_CANCEL };
+unsigned sh_strays_step(enum sweep);
+
+/* ---- instances (instance.c, in the zygote) ---- */
+
+/* One copy of a module at its own addresses. */
+struct instance;
+
+/*
+ * Loads a copy of the ELF file behind so_fd. trial: touches nothing that outlives the process.
+ * entry: must be there (127), NULL: any. Returns NULL and fills code and message.
+ */
+struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code, char *message,
+				  size_t n);
+uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* 0: it has no such function */
+void sh_instance_ranges(const struct instance *, uintptr_t *base, uintptr_t *start, uintptr_t *end);
+/* Its variables are as they were after loading. 0: done; 1: spent, its memory is given back. */
+int sh_instance_reset(struct instance *);
+
+#endif
