@@ -5,6 +5,7 @@
 #define WORKER_WORKER_H
 
 #include "core/host.h"
+#include "core/process.h"
 #include "core/sched/sched.h"
 
 #include <signal.h>
@@ -15,7 +16,6 @@ _Noreturn void sh_mexit(struct g *, struct g *(*fn)(struct g *), char *g0_top);
 char *sh_first_top(struct g *);
 _Noreturn void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg);
 
-_Noreturn void worker_main(unsigned seat); /* in the clone: never returns */
 void windows_map(unsigned seat);
 void loop_start(unsigned seat); /* the worker's libuv loop and its eventfd */
 void signals_start(void);
@@ -29,7 +29,6 @@ void thread_once(struct g *);		     /* what std::call_once has left for the func
 void blocking_start(void);		     /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);			  /* programs that this worker has started and that have not ended */
-void output_start(void);			  /* zygote, before modules: stdout and stderr become ours */
 int output_append(int stream, const void *data,
 		  size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
 void output_flush(struct g *, bool all);
@@ -54,9 +53,6 @@ static inline struct g *on_g(void)
 
 void *pages_take(size_t n); /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */
 void pages_give(void *);
-extern bool malloc_is_private;			  /* jemalloc is at work, though we stand on a G */
-extern void (*sh_outside_hook)(const char *what); /* a call of the interface where there is no goroutine */
-void sh_variables_touch(void);		/* zygote: thread-local variables of what was loaded get their memory */
-extern struct sh_heap *sh_loading_heap; /* zygote: constructors of the module being loaded allocate from it */
+extern bool malloc_is_private; /* jemalloc is at work, though we stand on a G */
 
 #endif

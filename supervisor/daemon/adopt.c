@@ -5,7 +5,16 @@
  * with its answer all is done that our predecessor had asked, and ledger and segment hold still.
  * What they say is compared: modules and instances, seats, tasks. Only then do we listen.
  */
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/adopt.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/keeper/keeper.h"
+#include "supervisor/keeper/ledger.h"
+#include "supervisor/zygote/zygote.h"
 
 #include <errno.h>
 #include <stdio.h>

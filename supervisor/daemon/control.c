@@ -8,7 +8,12 @@
  *
  * OWNER  a connection lives until its peer or an error ends it; askers outlive it, knowing no one
  */
-#include "supervisor/daemon/super.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/daemon/verbs.h"
+#include "supervisor/daemon/view/views.h"
 
 #include <errno.h>
 #include <fcntl.h>

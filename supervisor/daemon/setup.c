@@ -3,7 +3,10 @@
  * the log file, processors and memory it may use.
  */
 #include "supervisor/daemon/limits.h"
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/setup.h"
+#include "supervisor/keeper/keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,20 @@
  * Those that cannot be answered at once (wait, check, stop) stand in lists here until what they
  * wait for has come.
  */
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/procs.h"
+#include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/daemon/verbs.h"
+#include "supervisor/daemon/view/dump.h"
+#include "supervisor/daemon/view/life.h"
+#include "supervisor/daemon/view/ps.h"
+#include "supervisor/daemon/view/trace.h"
+#include "supervisor/daemon/view/views.h"
 #include "shm/kill.h"
 
 #include <fcntl.h>

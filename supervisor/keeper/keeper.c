@@ -6,7 +6,8 @@
  * adopt what it holds, and it ends, and the runtime with it.
  */
 #include "supervisor/keeper/keeper.h"
-#include "supervisor/daemon/super.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/keeper/ledger.h"
 
 #include <errno.h>
 #include <fcntl.h>

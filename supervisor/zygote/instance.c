@@ -17,6 +17,7 @@
  * What it does not cover: libraries that the module links keep their variables private to each
  * worker, and their constructors run once, in the zygote.
  */
+#include "core/process.h"
 #include "supervisor/zygote/zygote.h"
 #include "shm/heap.h"
 #include "shm/segment.h"
@@ -40,11 +41,6 @@
 #define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + PAGE - 1)
 #define RANGES 8
 #define DT_HIDDEN 0x60005ea1 /* between DT_LOOS and DT_HIOS: the loader passes over it */
-
-/* While not NULL, malloc in this process allocates from it (worker/posix/malloc.c): constructors run. */
-extern struct sh_heap *sh_loading_heap;
-/* Thread-local variables of what was loaded get their memory, the same place in all processes cloned from now on (worker/posix/thread.c). */
-extern void sh_variables_touch(void);
 
 struct range {
 	uintptr_t start;

@@ -5,6 +5,7 @@
  * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
  * worker, and Z_END closes it in all of them.
  */
+#include "core/process.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
@@ -183,7 +184,6 @@ static void renew_standby(uint64_t gen)
 
 /* ---- requests ---- */
 
-extern void (*sh_outside_hook)(const char *what);
 static int trial_out;
 
 static void constructor_calls(const char *what)

@@ -21,10 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the clones run. worker/worker.h and supervisor/medic/medic.c have them. */
-_Noreturn void worker_main(unsigned seat);
-_Noreturn void medic_main(void);
-void output_start(void); /* stdout and stderr of modules: worker/output.c */
+_Noreturn void medic_main(void); /* supervisor/medic/medic.c */
 
 /*
  * eventfd: each write to it makes the supervisor look at seats, tasks and audit again. Made before

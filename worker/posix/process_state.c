@@ -63,7 +63,8 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 	int dir = t->own.fd_cwd >= 0 ? t->own.fd_cwd : t->fd_cwd;
 
 	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
-		sh_heap_touch(t->heap, (unsigned)getm->seat); /* before anything of it runs here: see core/repair/old_heaps.c */
+		sh_heap_touch(t->heap,
+			      (unsigned)getm->seat); /* before anything of it runs here: see core/repair/old_heaps.c */
 	current = t;
 	current_state = t->own.state;
 	environ = t->envp;

@@ -4,7 +4,10 @@
  * Of ended tasks the newest KEEP_TASKS are kept, and KEEP_BYTES of what they wrote; the oldest go
  * first. Of a task that writes without end, the beginning goes once it has LIVE_BYTES.
  */
-#include "supervisor/daemon/super.h"
+#include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/keeper/keeper.h"
+#include "supervisor/keeper/ledger.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -13,7 +13,22 @@
  * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
  * the slot, and so does its job.
  */
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/link.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/quarantine.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/daemon/verbs.h"
+#include "supervisor/daemon/view/dump.h"
+#include "supervisor/daemon/view/views.h"
+#include "supervisor/keeper/keeper.h"
+#include "supervisor/keeper/ledger.h"
+#include "supervisor/zygote/zygote.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -13,7 +13,17 @@
 #include "core/repair/dump.h"
 #include "core/host.h"
 #include "core/g/life.h"
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/view/dump.h"
+#include "supervisor/daemon/view/ps.h"
+#include "supervisor/daemon/view/symbol.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,9 @@
  * life.c - the life of one goroutine, gathered from the rings of all workers. See core/g/life.h.
  */
 #include "core/g/life.h"
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/view/life.h"
 
 #include <stdlib.h>
 #include <string.h>

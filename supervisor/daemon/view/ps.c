@@ -5,7 +5,14 @@
  * running worker changes meanwhile is shown as it was at one moment or another; every pointer is
  * checked before it is followed.
  */
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/view/dump.h"
+#include "supervisor/daemon/view/ps.h"
+#include "supervisor/daemon/view/views.h"
 
 #include <stdio.h>
 #include <stdlib.h>

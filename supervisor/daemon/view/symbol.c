@@ -4,7 +4,9 @@
  * Our own code and libraries lie where the zygote has them, so dladdr answers for those. Modules
  * are not mapped here: their symbol table is read from the copy that module.c keeps.
  */
-#include "supervisor/daemon/super.h"
+#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/view/symbol.h"
+#include "supervisor/keeper/ledger.h"
 
 #include <dlfcn.h>
 #include <elf.h>

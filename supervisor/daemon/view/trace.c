@@ -13,7 +13,14 @@
  * OWNER  sched.tracing is the supervisor's
  */
 #include "core/g/life.h"
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/control.h"
+#include "supervisor/daemon/failure.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/view/ps.h"
+#include "supervisor/daemon/view/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,16 @@
 /*
  * views.c - what the reading verbs show: tasks, workers, counters, crashes. Goroutines: ps.c.
  */
-#include "supervisor/daemon/super.h"
+#include "core/sched/sched.h"
+#include "supervisor/daemon/fleet.h"
+#include "supervisor/daemon/log.h"
+#include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/tasks.h"
+#include "supervisor/daemon/view/symbol.h"
+#include "supervisor/daemon/view/views.h"
+#include "supervisor/keeper/keeper.h"
+#include "supervisor/keeper/ledger.h"
 #include "shm/heap.h"
 
 #include <stdio.h>

@@ -1,0 +1,25 @@
+/*
+ * process.h - what the zygote calls of the code that it clones. The worker defines it, the supervisor's
+ * processes call it, and both include this header, so the compiler compares the two.
+ */
+#ifndef CORE_PROCESS_H
+#define CORE_PROCESS_H
+
+struct sh_heap;
+
+_Noreturn void worker_main(unsigned seat); /* in the clone: runs goroutines and never returns */
+void output_start(void);		   /* before modules are loaded: writes to stdout and stderr come to us */
+
+/* While not NULL, malloc in this process allocates from it: the constructors of a module run. */
+extern struct sh_heap *sh_loading_heap;
+
+/*
+ * Touches the thread-local variables of what was loaded, so that they get their memory now, at the same
+ * address in all processes that are cloned from here on.
+ */
+void sh_variables_touch(void);
+
+/* Called, if set, with the name of a function of the interface that was called where there is no goroutine. */
+extern void (*sh_outside_hook)(const char *what);
+
+#endif
