@@ -88,7 +88,11 @@ BENCH   := $(wildcard tests/bench/main.c tests/bench/load.c)
 COMPARE := tests/bench/malloc_compare.c
 
 EXAMPLES  := $(patsubst tools/examples/%.c,$(B)/examples/%.so,$(call sources,tools/examples/*.c))
-TEST_MODS := $(patsubst tests/modules/%.c,$(B)/tests/modules/%.so,$(call sources,tests/modules/*.c))
+TEST_MODS := $(patsubst tests/modules/%.c,$(B)/tests/modules/%.so,$(call sources,tests/modules/*/*.c))
+# Modules lie in the folder of their suite.
+ifneq ($(wildcard tests/modules/*.c),)
+$(error move $(wildcard tests/modules/*.c) into the folder of its suite below tests/modules)
+endif
 BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH) $(COMPARE),$(call sources,tests/bench/*.c)))
 
 # A program is built as soon as it has sources.
@@ -211,7 +215,7 @@ $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
 module = @mkdir -p $(@D); echo "  SO    $@"; $(CC) $(MODFLAGS) $1 $(CFLAGS) -MMD -MP -MF $(@:.so=.d) -o $@ $< $(MODLIBS)
 
 # Libraries that a module links.
-$(B)/tests/modules/deflate.so $(B)/examples/gzipcat.so: MODLIBS := -lz
+$(B)/tests/modules/memory/deflate.so $(B)/examples/gzipcat.so: MODLIBS := -lz
 
 $(B)/examples/%.so: tools/examples/%.c $(B)/.modflags
 	$(call module)
@@ -221,7 +225,7 @@ $(B)/bench.d/%.so: tests/bench/%.c $(B)/.modflags
 	$(call module,-I.)
 
 -include $(foreach d,*/* */*/* */*/*/*,$(wildcard $(O)/$d.d $(O)-kill/$d.d $(O)-sim/$d.d)) \
-	$(wildcard $(B)/examples/*.d $(B)/tests/modules/*.d $(B)/bench.d/*.d)
+	$(wildcard $(B)/examples/*.d $(B)/tests/modules/*/*.d $(B)/bench.d/*.d)
 
 # ---- what to run ----
 

@@ -40,7 +40,7 @@ static bool by_command(const char *name, bool once, int *code)
 {
 	long id;
 
-	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm_task.so '%s' %s 2>/dev/null",
+	if (sh("exec timeout 60 build/shoal submit --attempts %d build/tests/modules/storm/task.so '%s' %s 2>/dev/null",
 	       once ? 1 : 10000, name, once ? "once" : ""))
 		return false;
 	id = atol(text);
@@ -75,7 +75,7 @@ static bool by_line(int s, const char *name, bool once, int *code)
 	ssize_t n;
 	json_t *a;
 
-	if (!*module && !realpath("build/tests/modules/storm_task.so", module))
+	if (!*module && !realpath("build/tests/modules/storm/task.so", module))
 		exit(2);
 	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"storm_task\",\"%s\"%s],\"attempts\":%d}\n",
 		module, name, once ? ",\"once\"" : "", once ? 1 : 10000);
@@ -249,7 +249,7 @@ void part_books(void)
 
 	all = mmap(NULL, sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	runtime_start("nodelay", "--procs 2 --spare 2");
-	if (sh("timeout 30 build/shoal run build/tests/modules/storm_task.so warm 2>&1"))
+	if (sh("timeout 30 build/shoal run build/tests/modules/storm/task.so warm 2>&1"))
 		failed("storm_task: %.200s", text);
 	nap_us(200000);
 	left_begin();

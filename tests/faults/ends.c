@@ -44,7 +44,7 @@ static long submit_one(int s, const struct way *w)
 	int fds[2];
 	long id;
 
-	if (!*module && !realpath("build/tests/modules/ends.so", module))
+	if (!*module && !realpath("build/tests/modules/basic/ends.so", module))
 		exit(2);
 	a = ask(s, fds, "{\"verb\":\"submit\",\"module\":\"%s\",\"args\":[\"ends\",\"%s\"],\"attempts\":1%s}\n", module,
 		w->how, strcmp(w->how, "timeout") ? "" : ",\"timeout_ns\":20000000");

@@ -71,7 +71,7 @@ void part_few_pids(void)
 		nap_us(50000);
 	row_number("pids", "processes without a seat, more than before", (double)(is - before), 0, "", true);
 	for (int k = 0; k < 20; k++)
-		if (sh("timeout 60 build/shoal run build/tests/modules/storm_task.so '<%d>' 2>&1", k))
+		if (sh("timeout 60 build/shoal run build/tests/modules/storm/task.so '<%d>' 2>&1", k))
 			failed("a task after that: %.300s", text);
 	runtime_stop();
 }

@@ -78,7 +78,7 @@ static unsigned throughput(double seconds)
 	unsigned n = 0;
 
 	for (; now_ns() < until; n++)
-		if (sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 5 1 2>&1") != 7)
+		if (sh("timeout 20 build/shoal run build/tests/modules/survive/ticks.so 5 1 2>&1") != 7)
 			failed("survive_ticks: %.200s", text);
 	return n;
 }
@@ -90,7 +90,7 @@ static pid_t crash_again_and_again(void)
 
 	if (pid == 0) {
 		for (;;) {
-			sh("build/shoal run --attempts 3 build/tests/modules/crash.so null 2>&1");
+			sh("build/shoal run --attempts 3 build/tests/modules/basic/crash.so null 2>&1");
 			nap_us(50000);
 		}
 	}
@@ -105,14 +105,14 @@ void part_module(void)
 	pid_t pid;
 
 	runtime_start("nodelay", "--procs 2 --spare 2");
-	if (sh("timeout 30 build/shoal run --attempts 3 build/tests/modules/crash.so null 2>&1") != 139 ||
+	if (sh("timeout 30 build/shoal run --attempts 3 build/tests/modules/basic/crash.so null 2>&1") != 139 ||
 	    figure("tasks -a", "attempts") != 3)
 		failed("a task with three attempts: %.300s", text);
 	throughput(0.3);
 	pid = crash_again_and_again();
 	for (int i = 0; i < 200 && refused != 75; i++) {
 		nap_us(50000);
-		refused = (unsigned)sh("build/shoal run build/tests/modules/crash.so exit 2>&1");
+		refused = (unsigned)sh("build/shoal run build/tests/modules/basic/crash.so exit 2>&1");
 	}
 	row_least("T11", "a module whose tasks crash ten times is refused with", refused, 75, "", 75);
 	kill(pid, SIGKILL);
@@ -146,7 +146,7 @@ void part_supervisor(void)
 			unsigned bad = 0;
 
 			for (unsigned i = 0; i < tasks; i++)
-				bad += sh("timeout 60 build/shoal run build/tests/modules/survive_ticks.so 10 1 2>&1") !=
+				bad += sh("timeout 60 build/shoal run build/tests/modules/survive/ticks.so 10 1 2>&1") !=
 				       7;
 			_exit((int)bad);
 		}

@@ -26,7 +26,7 @@ static void crashes(const char *what, unsigned ms_apart)
 	struct samples s = {0};
 
 	/* On a goroutine that has attempts the task goes on whoever else dies. */
-	if (sh("timeout 120 build/shoal run build/tests/modules/survive_crash.so timed %u %u 2>&1", n, ms_apart))
+	if (sh("timeout 120 build/shoal run build/tests/modules/survive/crash.so timed %u %u 2>&1", n, ms_apart))
 		failed("survive_crash timed: %.200s", text);
 	for (uint64_t i = before; i < atomic_load(&rt->ncrashes); i++)
 		if (rt->crash[i % CRASH_KEPT].signal == SIGSEGV)
@@ -163,7 +163,7 @@ static void kill_many(const char *size, unsigned mib, unsigned n)
 	long id;
 
 	runtime_start("nodelay", "--procs 2 --spare 2 --memory 4G");
-	id = submit("--attempts 10000 build/tests/modules/faults_busy.so 8 600 %u", mib);
+	id = submit("--attempts 10000 build/tests/modules/faults/busy.so 8 600 %u", mib);
 	measuring(true);
 	atomic_fetch_add(&sched.tracing, 1); /* with exact times */
 	for (unsigned i = 0; i < n; i++) {

@@ -31,7 +31,7 @@ static void among(const char *how, unsigned kills)
 	char what[80];
 
 	runtime_start("nodelay", "--procs 2 --spare 2");
-	id = submit("--attempts 1000 build/tests/modules/faults_many.so %ld %s %d", n, how, quick ? 8 : 60);
+	id = submit("--attempts 1000 build/tests/modules/faults/many.so %ld %s %d", n, how, quick ? 8 : 60);
 	if (!wait_for(has_all, &n, 60))
 		failed("there are no %ld goroutines", n);
 	for (unsigned i = 0; i < kills; i++) {
@@ -59,7 +59,7 @@ static void among(const char *how, unsigned kills)
 
 /* ---- who has nothing to do with it ---- */
 
-#define QUIET_S 4 /* faults_many.c */
+#define QUIET_S 4 /* faults/many.c */
 
 /* A worker that runs one of the task's goroutines, and not the watcher. */
 static unsigned busy_one(uint64_t watcher)
@@ -100,7 +100,7 @@ static void watched(unsigned kills)
 	char what[120];
 
 	runtime_start("nodelay", "--procs 2 --spare 2");
-	id = submit("--attempts 1000 build/tests/modules/faults_many.so %ld watched %ld", n, seconds);
+	id = submit("--attempts 1000 build/tests/modules/faults/many.so %ld watched %ld", n, seconds);
 	for (int i = 0; i < 400 && !watcher; i++) {
 		char *at;
 

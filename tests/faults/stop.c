@@ -17,7 +17,7 @@ static void loops(void)
 	struct samples s = {0};
 
 	runtime_start("nodelay", "--procs 1 --spare 1");
-	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so loops %u 2>&1", n))
+	if (sh("timeout 60 build/shoal run build/tests/modules/faults/loop.so loops %u 2>&1", n))
 		failed("faults_loop loops: %.200s", text);
 	for (char *at = strtok(text, "\n"); at; at = strtok(NULL, "\n"))
 		sample(&s, atof(at));
@@ -105,7 +105,7 @@ static void stopped_while_it_runs(void)
 	long id;
 
 	runtime_start("nodelay", "--procs 2 --spare 2");
-	id = submit("--attempts 1000 build/tests/modules/faults_busy.so 64 600 4");
+	id = submit("--attempts 1000 build/tests/modules/faults/busy.so 64 600 4");
 	for (unsigned i = 0; i < (quick ? 5 : 60); i++) {
 		int64_t began;
 
@@ -159,7 +159,7 @@ static void stopped_while_it_sleeps(void)
 		nap_us(20000);
 	}
 	row_times("T12", "SIGSTOP of a worker that sleeps -> replaced", &s, 0, 100e6, 10);
-	if (sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"))
+	if (sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"))
 		failed("work.so: %.200s", text);
 	runtime_stop();
 }
@@ -208,7 +208,7 @@ static void no_processor(void)
 	if (n > sizeof child / sizeof *child)
 		n = sizeof child / sizeof *child;
 	runtime_start("nodelay,hung=500", "--procs 2 --spare 2");
-	id = submit("build/tests/modules/faults_loop.so count %d", quick ? 2 : 8);
+	id = submit("build/tests/modules/faults/loop.so count %d", quick ? 2 : 8);
 	nap_us(200000);
 	deaths = sched.deaths;
 	for (unsigned i = 0; i < n; i++) {
@@ -239,7 +239,7 @@ static void hangs(const char *how, unsigned procs, const char *what)
 	long ms = 0;
 
 	runtime_start("nodelay,hung=300", procs == 1 ? "--procs 1 --spare 2" : "--procs 2 --spare 2");
-	if (sh("timeout 60 build/shoal run build/tests/modules/faults_loop.so %s 20 2>&1", how) ||
+	if (sh("timeout 60 build/shoal run build/tests/modules/faults/loop.so %s 20 2>&1", how) ||
 	    sscanf(text, "%d %ld", &end, &ms) != 2)
 		failed("faults_loop %s: %.200s", how, text);
 	sample(&s, (double)ms * 1e6);

@@ -428,7 +428,7 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	signal(SIGPIPE, SIG_IGN);
-	snprintf(path, sizeof path, "%s/tests/modules/storm_task.so", build);
+	snprintf(path, sizeof path, "%s/tests/modules/storm/task.so", build);
 	if (!realpath(path, module)) {
 		perror(path);
 		return 2;

@@ -206,7 +206,7 @@ int main(int argc, char **argv)
 		return 2;
 	snprintf(path, sizeof path, "%s/s", dir);
 	setenv("SHOAL_SOCKET", path, 1);
-	if (sh("timeout 30 %s/shoal start --procs 2 2>&1 && timeout 30 %s/shoal submit %s/tests/modules/many.so %d 3600000 2>&1",
+	if (sh("timeout 30 %s/shoal start --procs 2 2>&1 && timeout 30 %s/shoal submit %s/tests/modules/basic/many.so %d 3600000 2>&1",
 	       build, build, build, PARKED))
 		end("no supervisor: %.200s", text);
 	nanosleep(&(struct timespec){0, 500000000}, NULL);

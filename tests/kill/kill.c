@@ -8,9 +8,9 @@
  *
  * One supervisor (build/kill/shoald, in which a request arms a point) for all of them. First each
  * workload runs undisturbed and the points it passes are noted; then for each point and each hit:
- * armed, the workload, the audit; and now and then the first workload, the audit. The workloads are all kill_*.c and
- * more_kill_*.c of tests/modules, whose goroutines and root have attempts left: they check themselves and
- * always end with 0; and verbs (see verbs[]). Points of the repair that are passed only after a death at
+ * armed, the workload, the audit; and now and then the first workload, the audit. The workloads are the modules of
+ * tests/modules/kill, whose goroutines and root have attempts left: they check themselves and always end
+ * with 0; and verbs (see verbs[]). Points of the repair that are passed only after a death at
  * some other point have their turn after that: two kills. A point that nobody passes
  * is a failure, unless excuse[] says why.
  */
@@ -59,14 +59,14 @@ struct point {
 static const struct hint {
 	const char *name, *via, *work;
 } hints[] = {
-	{"rwmutex.repair.back", "waitq.remove.done", "kill_rwmutex.so"},
-	{"waitq.mend.middle", "waitq.remove.done", "kill_queue.so"},
-	{"waitq.mend.empty", "waitq.remove.done", "kill_queue.so"},
-	{"waitq.mend.first", "waitq.remove.done", "kill_queue.so"},
-	{"waitq.mend.last", "waitq.remove.done", "kill_queue.so"},
-	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill_rwmutex.so"},
-	{"procs.forgotten", "procs.asker", "kill_procs.so"},
-	{"syscall.retake.mended", "syscall.retake.scan", "kill_net.so"},
+	{"rwmutex.repair.back", "waitq.remove.done", "kill/rwmutex.so"},
+	{"waitq.mend.middle", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.mend.empty", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.mend.first", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.mend.last", "waitq.remove.done", "kill/queue.so"},
+	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill/rwmutex.so"},
+	{"procs.forgotten", "procs.asker", "kill/procs.so"},
+	{"syscall.retake.mended", "syscall.retake.scan", "kill/net.so"},
 	{"g.preempted.waiting", "g.suspend.asked", "!dump"},
 };
 
@@ -204,13 +204,13 @@ static int shoal(const char *verb, const char *a, const char *b, const char *c)
 
 /* ---- workloads that are requests ---- */
 
-/* A task of by_verb.c, another request meanwhile, and the task's end. */
+/* A task of kill/by_verb.c, another request meanwhile, and the task's end. */
 static int with_task(const char *what, const char *verb, int ends_with)
 {
 	char path[256], id[16];
 	int r;
 
-	snprintf(path, sizeof path, "%s/tests/modules/by_verb.so", build);
+	snprintf(path, sizeof path, "%s/tests/modules/kill/by_verb.so", build);
 	r = shoal("submit", "--attempts=30", path, what);
 	if (r != 0)
 		return r;
@@ -262,7 +262,7 @@ static int do_left(void)
 	char path[256];
 	int r;
 
-	snprintf(path, sizeof path, "%s/tests/modules/kill_ends.so", build);
+	snprintf(path, sizeof path, "%s/tests/modules/kill/ends.so", build);
 	r = shoal("run", "--attempts=30", path, "much");
 	usleep(20000);
 	return r;
@@ -546,15 +546,27 @@ static void kill_at(struct point *p, unsigned hit)
 		printf("%s %u: survived, %.1f s\n", p->name, hit, seconds());
 }
 
-static void find_work(const char *pattern)
+/* Workload 0 is the one that runs after each death. */
+static void find_work(void)
 {
 	glob_t g;
 	char path[256];
 
-	snprintf(path, sizeof path, "%s/tests/modules/%s", build, pattern);
-	if (glob(path, 0, NULL, &g) == 0)
-		for (size_t i = 0; i < g.gl_pathc && nwork < WORK_MAX; i++)
-			work[nwork++] = strdup(g.gl_pathv[i]);
+	snprintf(path, sizeof path, "%s/tests/modules/kill/work.so", build);
+	work[nwork++] = strdup(path);
+	snprintf(path, sizeof path, "%s/tests/modules/kill/*.so", build);
+	if (glob(path, 0, NULL, &g) != 0)
+		give_up("no workload");
+	for (size_t i = 0; i < g.gl_pathc; i++) {
+		const char *name = strrchr(g.gl_pathv[i], '/') + 1;
+
+		if (!strcmp(name, "work.so") || !strcmp(name, "by_verb.so"))
+			continue;
+		if (nwork + VERBS == WORK_MAX)
+			give_up("more workloads than WORK_MAX");
+		work[nwork++] = strdup(g.gl_pathv[i]);
+	}
+	globfree(&g);
 }
 
 static const struct excuse *excused(const char *name)
@@ -657,11 +669,7 @@ int main(int argc, char **argv)
 	snprintf(socket_path, sizeof socket_path, "%s/s", dir);
 	setenv("SHOAL_SOCKET", socket_path, 1);
 	setenv("SHOAL_DEBUG", "nodelay", 1);
-	find_work("kill_work.so"); /* the run after each death */
-	find_work("kill_[!w]*.so");
-	find_work("more_kill_*.so");
-	if (!nwork)
-		give_up("no workload");
+	find_work();
 	for (unsigned i = 0; i < VERBS; i++)
 		work[nwork++] = verbs[i].name;
 	start_supervisor();

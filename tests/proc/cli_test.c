@@ -16,21 +16,21 @@ static void expect_text(const char *what)
 
 CLI_TEST(a_crash_is_told_with_function_file_and_line)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_crash.so deep 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive/crash.so deep 2>&1"), 139, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1 2>&1"), 0, "%s", text);
 	expect_text("[signal SIGSEGV code=1 addr=0x14 pc=0x");
 	expect_text("\"digger\"");
 	expect_text("third(...)");
 	expect_text("second(...)");
 	expect_text("first(...)");
-	expect_text("tests/modules/survive_crash.c:15 ");
+	expect_text("tests/modules/survive/crash.c:15 ");
 	expect_text(" rip 0x");
 	cr_expect_eq(sh("build/shoal crash --json"), 0);
 	expect_text("\"function\": \"third\"");
-	expect_text("survive_crash.c\", \"line\": 15");
+	expect_text("survive/crash.c\", \"line\": 15");
 	cr_expect_eq(sh("build/shoal crash 999 2>&1"), 5);
 	expect_text("no such task or goroutine: 999");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal crash 2"),
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1 && build/shoal crash 2"),
 		     0); /* none of it has crashed */
 	sh("cat %s/s.log", dir);
 	expect_text("crash: task 1 goroutine 2 worker ");
@@ -38,7 +38,7 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 	sh("kill -9 $(build/shoal info --json | tr ',' '\\n' | sed -n 's/ \"pid\": //p')");
 	cr_expect_eq(sh("build/shoal start 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1"), 0, "%s", text);
-	expect_text("tests/modules/survive_crash.c:15 ");
+	expect_text("tests/modules/survive/crash.c:15 ");
 }
 
 /* Functions that the compiler has put into one another are frames of their own, each with its line. */
@@ -87,7 +87,7 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 					    "shoal_sem_acquire sem",
 					    "shoal_join waitq"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s",
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s",
 		     text);
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		char call[64], *file;
@@ -111,7 +111,7 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 /* No frame pointer to follow: the tables that the compiler left, and the copy of the stack. */
 CLI_TEST(a_crash_is_unwound_without_frame_pointers)
 {
-	sh("cc -shared -fPIC -O2 -g -fomit-frame-pointer -Icore -o %s/bare.so tests/modules/survive_crash.c", dir);
+	sh("cc -shared -fPIC -O2 -g -fomit-frame-pointer -Icore -o %s/bare.so tests/modules/survive/crash.c", dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/bare.so deep 2>&1", dir), 139, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1 2>&1"), 0, "%s", text);
 	expect_text("third(...)");
@@ -126,9 +126,10 @@ CLI_TEST(a_crash_is_unwound_without_frame_pointers)
 
 CLI_TEST(a_stack_overflow_says_so_whatever_the_size_of_the_frame)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so overflow 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so overflow 2>&1"), 139, "%s",
+		     text);
 	expect_text("stack overflow: goroutine stack exceeds 1048576-byte limit");
-	sh("cc -shared -fPIC -O2 -Icore -fno-stack-clash-protection -o %s/o.so tests/modules/crash.c", dir);
+	sh("cc -shared -fPIC -O2 -Icore -fno-stack-clash-protection -o %s/o.so tests/modules/basic/crash.c", dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/o.so overflow 2>&1", dir), 139, "%s", text);
 	expect_text("stack overflow: goroutine stack exceeds 1048576-byte limit");
 }
@@ -148,7 +149,7 @@ CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 
 	cr_expect_eq(sh("build/shoal stop --now && SHOAL_DEBUG=nodelay build/shoal start --procs 2 2>&1"), 0, "%s",
 		     text);
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/survive_crash.so timed 1010 2>&1"), 0, "%s",
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/survive/crash.so timed 1010 2>&1"), 0, "%s",
 		     text);
 	cr_expect_eq(
 		sh("build/shoal crash --json | tr ',' '\\n' | grep -E '\"(address|time_ns)\"' | sed 's/.*: //;s/\"//g'"),
@@ -298,7 +299,7 @@ CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
 	static const char *const needs[] = {
 		"wait 1",  "logs 1", "cancel 1", "tasks", "ps",	   "workers",
 		"life 1",  "dump",   "stats",	 "sched", "check", "crash",
-		"restart", "procs",  "procs 2",	 "info",  "stop",  "submit build/tests/modules/work.so"};
+		"restart", "procs",  "procs 2",	 "info",  "stop",  "submit build/tests/modules/basic/work.so"};
 
 	for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
 		cr_expect_eq(sh("build/shoal --socket %s/none %s 2>&1", dir, needs[i]), 3, "%s: %s", needs[i], text);
@@ -324,7 +325,7 @@ CLI_TEST(what_is_not_there_has_its_own_code)
 	cr_expect_eq(sh("build/shoal dump 77777777777 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal restart 77 2>&1"), 1, "%s", text);
 	cr_expect_eq(sh("build/shoal run nowhere.so 2>&1"), 127, "%s", text);
-	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/basic/work.so:nobody 2>&1"), 127, "%s", text);
 }
 
 /* Each code that INTERFACE names, by the name it has there; of `run`, and once more of `submit` and `wait`. */
@@ -353,17 +354,17 @@ CLI_TEST(each_exit_code_has_its_meaning)
 			{126, "crash in a constructor", "run $D/constructor.c"},
 			{126, "does not compile", "run $D/bad.c"},
 			{127, "module not found", "run $D/nothing.so"},
-			{127, "entry not found", "run build/tests/modules/work.so:nothing"},
-			{125, "our own failure", "run build/tests/modules/work.so >/dev/full"},
+			{127, "entry not found", "run build/tests/modules/basic/work.so:nothing"},
+			{125, "our own failure", "run build/tests/modules/basic/work.so >/dev/full"},
 		},
 	  ends[] = {
-		  {0, "the task's own code", "build/tests/modules/work.so"},
-		  {17, "the task's own code", "build/tests/modules/crash.so exit"},
-		  {124, "timed out", "--timeout 100ms build/tests/modules/many.so 1 30000"},
-		  {134, "crashed by SIGABRT", "build/tests/modules/crash.so abort"},
-		  {139, "crashed by SIGSEGV", "build/tests/modules/crash.so null"},
-		  {137, "lost", "build/tests/modules/crash.so kill"},
-		  {2, "deadlock", "build/tests/modules/see_run.so dead 1 0"},
+		  {0, "the task's own code", "build/tests/modules/basic/work.so"},
+		  {17, "the task's own code", "build/tests/modules/basic/crash.so exit"},
+		  {124, "timed out", "--timeout 100ms build/tests/modules/basic/many.so 1 30000"},
+		  {134, "crashed by SIGABRT", "build/tests/modules/basic/crash.so abort"},
+		  {139, "crashed by SIGSEGV", "build/tests/modules/basic/crash.so null"},
+		  {137, "lost", "build/tests/modules/basic/crash.so kill"},
+		  {2, "deadlock", "build/tests/modules/see/run.so dead 1 0"},
 	  };
 
 	sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; echo 'int nope(void); int shoal_main(int c, char **v) { return nope(); }' "
@@ -381,21 +382,22 @@ CLI_TEST(each_exit_code_has_its_meaning)
 			ends[i].code, "%s, by wait: %s", ends[i].name, text);
 	}
 	cr_expect_eq(
-		sh("id=$(build/shoal submit build/tests/modules/many.so 1 30000); build/shoal cancel $id; build/shoal wait $id 2>&1"),
+		sh("id=$(build/shoal submit build/tests/modules/basic/many.so 1 30000); build/shoal cancel $id; build/shoal wait $id 2>&1"),
 		130, "cancelled: %s", text);
 	/* After a few more crashes within a while: 75, module quarantined. */
-	for (int i = 0; i < 12 && sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1") == 139; i++)
+	for (int i = 0; i < 12 && sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1") == 139;
+	     i++)
 		;
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s",
-		     text);
-	cr_expect_eq(sh("timeout 20 build/shoal submit build/tests/modules/crash.so exit 2>&1"), 75, "quarantined: %s",
-		     text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so exit 2>&1"), 75,
+		     "quarantined: %s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal submit build/tests/modules/basic/crash.so exit 2>&1"), 75,
+		     "quarantined: %s", text);
 }
 
 /* One object on one line, whose version is 1. */
 CLI_TEST(every_verb_that_reads_has_json)
 {
-	static const char *const verbs[] = {"submit build/tests/modules/work.so",
+	static const char *const verbs[] = {"submit build/tests/modules/basic/work.so",
 					    "wait 1",
 					    "logs 1",
 					    "tasks",
@@ -468,8 +470,8 @@ CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 		 "tasks_crashed memory_used memory_committed memory_limit"},
 	};
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1 5000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1 5000 2>&1"), 0, "%s", text);
 	usleep(200000);
 	for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
 		char keys[256], quoted[64], *at = text, *end;
@@ -496,7 +498,7 @@ CLI_TEST(output_that_nobody_takes)
 	static const char *const verbs[] = {"tasks",  "ps --json",	   "dump",  "workers", "help",
 					    "life 1", "trace -o - -s 0.1", "logs 1"};
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
 		sh("{ sleep 0.1; build/shoal %s 2>%s/err; echo $? >%s/code; } | true", verbs[i], dir, dir);
 		cr_expect_eq(sh("cat %s/code %s/err", dir, dir), 0);
@@ -504,7 +506,8 @@ CLI_TEST(output_that_nobody_takes)
 	}
 	cr_expect_eq(sh("build/shoal workers 2>&1 >/dev/full"), 1, "%s", text);
 	expect_text("cannot write the output: No space left on device");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 >/dev/full"), 125, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1 >/dev/full"), 125, "%s",
+		     text);
 }
 
 CLI_TEST(colour_and_width_are_the_terminals)
@@ -512,7 +515,7 @@ CLI_TEST(colour_and_width_are_the_terminals)
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
 	cr_expect_eq(
-		sh("timeout 20 build/shoal run --name a-name-that-is-too-long-for-it build/tests/modules/work.so 2>&1"),
+		sh("timeout 20 build/shoal run --name a-name-that-is-too-long-for-it build/tests/modules/basic/work.so 2>&1"),
 		0, "%s", text);
 	cr_expect_eq(sh("TERM=xterm build/shoal tasks -a"), 0);
 	cr_expect_null(strchr(text, '\033'), "%s", text);
@@ -544,14 +547,14 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 					    "logs -f 1",
 					    "trace -s 30 -o /dev/null",
 					    "trace -s 30 -o -",
-					    "run build/tests/modules/many.so 10 30000",
-					    "run build/tests/modules/see_run.so spin 2 30000",
-					    "run --socket /tmp/shoal-none build/tests/modules/many.so 10 30000"};
+					    "run build/tests/modules/basic/many.so 10 30000",
+					    "run build/tests/modules/see/run.so spin 2 30000",
+					    "run --socket /tmp/shoal-none build/tests/modules/basic/many.so 10 30000"};
 	static const char *const when[] = {"0", "0.01", "0.03", "0.1", "0.7"};
 
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 10 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 10 60000 2>&1"), 0, "%s", text);
 	/* The shell lives on, as it does where somebody types. */
 	sh("echo 'trap : INT; stty rows 24 cols 80; stty -g >'%s'/a; build/shoal \"$@\"; echo $? >'%s'/code; stty -g >'%s'/b' >%s/s.sh",
 	   dir, dir, dir, dir);
@@ -596,14 +599,14 @@ CLI_TEST(without_descriptors_submissions_are_refused_and_what_was_accepted_ends)
 	cr_expect_eq(sh("ulimit -n 40; build/shoal start 2>&1"), 1, "%s", text);
 	expect_text("open files are allowed");
 	cr_expect_eq(sh("ulimit -n 128; build/shoal start --procs 2 2>&1"), 0, "%s", text);
-	sh("for i in $(seq 60); do (timeout 30 build/shoal run build/tests/modules/survive_ticks.so 30 1 >%s/$i.out 2>%s/$i.err; "
+	sh("for i in $(seq 60); do (timeout 30 build/shoal run build/tests/modules/survive/ticks.so 30 1 >%s/$i.out 2>%s/$i.err; "
 	   "echo $? $(wc -l <%s/$i.out) >>%s/codes) & done; wait",
 	   dir, dir, dir, dir);
 	cr_expect_eq(sh("sort %s/codes | uniq -c", dir), 0);
 	/* All lines and its exit code, or refused before it began. */
 	cr_expect_eq(sh("grep -vc -e '^7 30$' -e '^125 0$' %s/codes", dir), 1, "%s", text);
 	cr_expect_eq(sh("grep -c '^7 30$' %s/codes", dir), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }
 
 CLI_TEST(a_reload_looks_at_files_afresh)

@@ -48,7 +48,7 @@ Test(crash, record_says_what_happened, .init = start, .fini = stop, .timeout = 6
 		long began = seconds_now(), id;
 		char *at;
 
-		cr_assert_eq(sh("build/shoal submit build/tests/modules/ends.so %s 2>&1", how), 0, "%s", text);
+		cr_assert_eq(sh("build/shoal submit build/tests/modules/basic/ends.so %s 2>&1", how), 0, "%s", text);
 		id = atol(text);
 		cr_expect_eq(sh("build/shoal wait %ld 2>&1", id), 128 + ways[i].signal, "%s: %s", how, text);
 		cr_expect_eq(sh("build/shoal crash --json %ld 2>&1", id), 0);
@@ -80,15 +80,15 @@ Test(crash, record_says_what_happened, .init = start, .fini = stop, .timeout = 6
 		at = strstr(text, "[running]:\n");
 		cr_assert_not_null(at, "%s: %s", how, text);
 		cr_expect_not_null(strstr(at, ways[i].function), "%s: %s", how, text);
-		cr_expect_not_null(strstr(at, "tests/modules/ends.c:"), "%s: %s", how, text);
+		cr_expect_not_null(strstr(at, "tests/modules/basic/ends.c:"), "%s: %s", how, text);
 	}
 }
 
 /* Who was killed says nothing: there is no record, and its end says that it was lost. */
 Test(crash, lost_is_no_crash, .init = start, .fini = stop, .timeout = 60)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/ends.so lost 2>&1"), 137, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/ends.so lost 2>&1"), 137, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 2>&1"), 0);
 	cr_expect_null(strstr(text, "SIG"), "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/ends.so join 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/ends.so join 2>&1"), 0, "%s", text);
 }

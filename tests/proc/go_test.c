@@ -1,9 +1,9 @@
 /*
- * go_test.c - cases of Go's own tests of crashes, dumps, deadlocks and counts, in modules/go_more.c.
+ * go_test.c - cases of Go's own tests of crashes, dumps, deadlocks and counts, in modules/go/more.c.
  */
 #include "tests/proc/proc.h"
 
-#define MORE "build/tests/modules/go_more.so"
+#define MORE "build/tests/modules/go/more.so"
 #define GO_TEST(name) Test(go, name, .init = start, .fini = stop, .timeout = 60)
 
 static void is_a_deadlock(const char *mode)
@@ -19,7 +19,7 @@ GO_TEST(a_deadlock_is_one_whoever_is_pinned)
 {
 	is_a_deadlock("pinned_deadlock");
 	is_a_deadlock("pinned_deadlock2");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }
 
 /* TestNetpollDeadlock. */

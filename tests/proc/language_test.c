@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define MODULES "build/tests/modules/"
+#define MODULES "build/tests/modules/language/"
 
 static void cases(const char *name)
 {

@@ -38,15 +38,16 @@ MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
 {
 	double before = figure("\"memory_used\"");
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/hungry.so steady 1500 2>&1"), 0, "%s", text);
 	usleep(300000); /* it runs by now */
 	cr_assert_eq(sh("build/shoal tasks --json"), 0);
 	cr_expect_gt(atoi(strchr(strstr(text, "\"memory_used\""), ':') + 1), 0, "%s", text);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so eat 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "much\n");
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so keep 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so keep 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "kept\n");
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so isolated 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so isolated 2>&1"), 0, "%s",
+		     text);
 	cr_expect_str_eq(text, "told\n");
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 1"), 0);
@@ -60,11 +61,11 @@ MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
 {
 	double before = figure("\"memory_used\"");
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/hungry.so steady 1500 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so park 2>&1"), 134, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/hungry.so steady 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so park 2>&1"), 134, "%s", text);
 	cr_expect(strstr(text, "crashed: out of memory") && !strstr(text, "all of them"), "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/hungry.so eat 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so eat 2>&1"), 0, "%s", text);
 	comes_down("\"memory_used\"", before);
 }
 
@@ -77,13 +78,15 @@ MEMORY_TEST(what_libraries_remember_is_not_used_again)
 	double most = 0, left;
 	int pid;
 
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/caches.so 2 %s/file 2>&1", dir), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/caches.so 2 %s/file 2>&1", dir), 0, "%s",
+		     text);
 	cr_expect_eq(sh("cat %s/file", dir), 0);
 	cr_expect_str_eq(text, "written\n");
 	cr_assert_eq(sh("build/shoal workers --json"), 0);
 	pid = atoi(strchr(strstr(text, "\"pid\""), ':') + 1);
 	for (int i = 0; i < 25; i++) {
-		cr_assert_eq(sh("timeout 30 build/shoal run build/tests/modules/caches.so 2 2>&1"), 0, "%s", text);
+		cr_assert_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/caches.so 2 2>&1"), 0, "%s",
+			     text);
 		cr_assert_str_eq(text, "ok\n");
 		left = figure("\"memory_left\"");
 		most = left > most ? left : most;
@@ -97,7 +100,8 @@ MEMORY_TEST(what_libraries_remember_is_not_used_again)
 
 MEMORY_TEST(zlib_works_on_goroutines_that_move)
 {
-	cr_expect_eq(sh("timeout 50 build/shoal run build/tests/modules/deflate.so 40 200000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 50 build/shoal run build/tests/modules/memory/deflate.so 40 200000 2>&1"), 0, "%s",
+		     text);
 	cr_expect_str_eq(text, "40 moved\n");
 }
 
@@ -106,7 +110,7 @@ MEMORY_TEST(zlib_works_while_workers_are_killed)
 {
 	int kills = 0;
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/deflate.so 60 300000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/deflate.so 60 300000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 12; i++) {
 		usleep(30000);
 		cr_assert_eq(sh("build/shoal workers --json"), 0);
@@ -124,14 +128,14 @@ MEMORY_TEST(zlib_works_while_workers_are_killed)
 
 MEMORY_TEST(mappings_are_in_every_worker)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/mapped.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/memory/mapped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "ok\n");
 }
 
 MEMORY_TEST(threads_of_a_library_allocate_beside_the_goroutine)
 {
 	for (int i = 0; i < 5; i++) {
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/thread.so 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/memory/thread.so 2>&1"), 0, "%s", text);
 		cr_expect_str_eq(text, "ok\n");
 	}
 }

@@ -26,7 +26,7 @@ NET_TEST(system_calls_give_the_p_away)
 	static const char *const cases[] = {"errno", "share", "many"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_syscall", cases[i]);
+		runs("net/syscall", cases[i]);
 	cr_expect_eq(sh("build/shoal workers --json"), 0);
 	cr_expect_not_null(strstr(text, "\"id\": 12"), "more workers were cloned: %s", text);
 }
@@ -36,15 +36,15 @@ NET_TEST(names_streams_and_programs)
 	static const char *const cases[] = {"names", "sleep", "streams", "system", "popen"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_progs", cases[i]);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/net_progs.so spawn 2>&1"), 0, "%s", text);
+		runs("net/progs", cases[i]);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/net/progs.so spawn 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "from the program\nok\n", "%s", text);
 }
 
 /* In the kernel as well, and without the death of a worker; the end of the task gets them out, too. */
 NET_TEST(calls_that_block_are_cancelled)
 {
-	runs("net_cancel", "all 3");
+	runs("net/cancel", "all 3");
 	sh("mkfifo %s/fifo; cat >%s/b.c <<'E'\n#include <shoal.h>\n#include <fcntl.h>\n#include <stddef.h>\n"
 	   "static void f(void *a) { for (;;) open(a, O_RDONLY); }\n"
 	   "int shoal_main(int c, char **v) { shoal_go(f, v[1], 100); shoal_sleep(10000000); return 0; }\nE",
@@ -61,9 +61,9 @@ NET_TEST(streams_have_one_user_at_a_time)
 	char end[80];
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_streams", cases[i]);
+		runs("net/streams", cases[i]);
 	snprintf(end, sizeof end, "end %s/kept", dir);
-	runs("net_streams", end);
+	runs("net/streams", end);
 	cr_expect_eq(sh("cat %s/kept", dir), 0);
 	cr_expect_str_eq(text, "kept too");
 }
@@ -74,7 +74,7 @@ NET_TEST(corners)
 					    "poll",  "copies",	 "language", "fifo"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_more", cases[i]);
+		runs("net/more", cases[i]);
 }
 
 NET_TEST(locks_of_pthreads_park)
@@ -83,8 +83,8 @@ NET_TEST(locks_of_pthreads_park)
 					    "own",   "own",  "own",    "thread",  "exit", "statics"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_locks", cases[i]);
-	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_locks.so deadlock 2>&1"), 2, "%s", text);
+		runs("net/locks", cases[i]);
+	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net/locks.so deadlock 2>&1"), 2, "%s", text);
 	cr_expect(strstr(text, "all goroutines are asleep") && strstr(text, "[pthread lock]") &&
 			  strstr(text, "[sem_wait]"),
 		  "%s", text);
@@ -96,17 +96,17 @@ NET_TEST(seldom_heard_of)
 					    "programs", "limits", "names", "iconv"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_calls", cases[i]);
+		runs("net/calls", cases[i]);
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
 	/* libc calls its own exit inside: of the task, not of the worker, and again and again. */
 	for (int i = 0; i < 3; i++) {
-		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so err 2>&1"), 3, "%s", text);
-		cr_expect_str_eq(text, "net_calls.so: what: Success\n");
-		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so error 2>&1"), 4, "%s",
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net/calls.so err 2>&1"), 3, "%s", text);
+		cr_expect_str_eq(text, "calls.so: what: Success\n");
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net/calls.so error 2>&1"), 4, "%s",
 			     text);
-		cr_expect_not_null(strstr(text, "net_calls.so: what 7: No such file or directory\n"), "%s", text);
-		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_calls.so _Exit 2>&1"), 5, "%s",
+		cr_expect_not_null(strstr(text, "calls.so: what 7: No such file or directory\n"), "%s", text);
+		cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net/calls.so _Exit 2>&1"), 5, "%s",
 			     text);
 	}
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
@@ -121,7 +121,7 @@ NET_TEST(lookups_are_cancelled)
 	sh("echo nameserver 127.0.0.1 >%s/resolv.conf", dir);
 	cr_expect_eq(
 		sh("timeout 30 unshare -rmn sh -c 'ip link set lo up && mount --bind %s/resolv.conf /etc/resolv.conf && "
-		   "build/shoal run --socket %s/alone build/tests/modules/net_calls.so silent' 2>&1",
+		   "build/shoal run --socket %s/alone build/tests/modules/net/calls.so silent' 2>&1",
 		   dir, dir),
 		0, "%s", text);
 	cr_expect_str_eq(text, "ok\n");
@@ -132,13 +132,13 @@ NET_TEST(signals_and_locks_of_a_process)
 	static const char *const cases[] = {"signals", "suspend", "masked", "fault", "threads", "stdin"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_signal", cases[i]);
+		runs("net/signal", cases[i]);
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_not_null(strstr(text, "\"worker_deaths\": 0"), "%s", text);
-	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so term 2>&1"), 128 + SIGTERM);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/net/signal.so term 2>&1"), 128 + SIGTERM);
 	cr_expect_not_null(strstr(text, "crashed: SIGTERM"), "%s", text);
-	cr_expect_eq(sh("build/shoal run build/tests/modules/net_signal.so alarm 2>&1"), 128 + SIGALRM);
-	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net_signal.so segv 2>&1"), 128 + SIGSEGV, "%s",
+	cr_expect_eq(sh("build/shoal run build/tests/modules/net/signal.so alarm 2>&1"), 128 + SIGALRM);
+	cr_expect_eq(sh("timeout 10 build/shoal run build/tests/modules/net/signal.so segv 2>&1"), 128 + SIGSEGV, "%s",
 		     text);
 }
 
@@ -181,7 +181,7 @@ NET_TEST(calls_on_descriptors_park)
 					    "timeout", "poll", "others",   "tcp",   "udp"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
-		runs("net_basic", cases[i]);
+		runs("net/basic", cases[i]);
 }
 
 /* ---- connections outlive the worker that accepted them ---- */

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <time.h>
 
-#define WRITERS "--attempts 100 build/tests/modules/kill_output.so"
+#define WRITERS "--attempts 100 build/tests/modules/kill/output.so"
 
 /* build/kill/shoald, in which a request arms a point. */
 static void start_with_points(void)
@@ -155,9 +155,9 @@ Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_poi
 /* A stdout that nobody reads holds up who writes, and nobody else. */
 Test(output, to_a_full_pipe_holds_up_who_writes, .init = start, .fini = stop, .timeout = 60)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/piped.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/output/piped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 lines, and others ran\n");
 	cr_expect_eq(sh("build/shoal procs 1 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/piped.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/output/piped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 lines, and others ran\n");
 }

@@ -7,20 +7,21 @@
 PROC_TEST(what_is_per_process_is_the_tasks)
 {
 	for (int i = 0; i < 4; i++) {
-		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own.so set 2>&1"), 0, "%s",
+		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own/own.so set 2>&1"), 0, "%s",
 			     text);
 		cr_expect_str_eq(text, "a line, whole\nthe first handler\nthe last handler\n");
-		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own.so fresh 2>&1"), 0, "%s",
+		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own/own.so fresh 2>&1"), 0, "%s",
 			     text);
 		cr_expect_str_eq(text, "fresh\n");
 	}
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so exit %s/kept 2>&1", dir), 3, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own/own.so exit %s/kept 2>&1", dir), 3, "%s",
+		     text);
 	cr_expect_str_eq(text, "the last handler\n");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so quick 2>&1"), 4, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own/own.so quick 2>&1"), 4, "%s", text);
 	cr_expect_str_eq(text, "a quick handler\na quick handler\n");
 	cr_expect_eq(sh("cat %s/kept", dir), 0);
 	cr_expect_str_eq(text, "kept\n");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own.so redirect %s/out 2>&1", dir), 0, "%s",
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/own/own.so redirect %s/out 2>&1", dir), 0, "%s",
 		     text);
 	cr_expect_str_eq(text, "before\nafter\n");
 	cr_expect_eq(sh("cat %s/out", dir), 0);
@@ -30,9 +31,10 @@ PROC_TEST(what_is_per_process_is_the_tasks)
 /* Tasks that share workers set the same things in libc, at the same time. */
 PROC_TEST(tasks_at_once_do_not_meet_in_libc)
 {
-	cr_expect_eq(sh("TZ=UTC; export TZ; for i in 1 2 3 4; do for m in 'caches.so 2' 'own.so set' 'caches.so 3'; do "
-			"build/shoal submit build/tests/modules/$m || exit; done; done 2>&1"),
-		     0, "%s", text);
+	cr_expect_eq(
+		sh("TZ=UTC; export TZ; for i in 1 2 3 4; do for m in 'memory/caches.so 2' 'own/own.so set' 'memory/caches.so 3'; do "
+		   "build/shoal submit build/tests/modules/$m || exit; done; done 2>&1"),
+		0, "%s", text);
 	cr_expect_eq(
 		sh("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do timeout 40 build/shoal wait $i || { build/shoal logs $i; exit 1; }; "
 		   "done 2>&1"),

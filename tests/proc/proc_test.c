@@ -14,43 +14,43 @@
 
 PROC_TEST(runs_and_gives_the_exit_code)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 0\n");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 17, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so exit 2>&1"), 17, "%s", text);
 }
 
 PROC_TEST(a_goroutine_is_moved_ten_thousand_times)
 {
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/moves.so 10000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/basic/moves.so 10000 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "10000 moves\n");
 }
 
 PROC_TEST(a_hundred_thousand_goroutines_on_few_windows)
 {
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/many.so 100000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/basic/many.so 100000 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "100000\n");
 }
 
 PROC_TEST(globals_and_heap_are_one_for_all_workers)
 {
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/own/globals.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "1605 1600 2\n", "%s", text); /* two workers took part */
 }
 
 PROC_TEST(two_tasks_of_one_module_have_their_own_globals)
 {
-	cr_expect_eq(sh("for i in 1 2 3; do build/shoal submit build/tests/modules/globals.so; done 2>&1"), 0, "%s",
+	cr_expect_eq(sh("for i in 1 2 3; do build/shoal submit build/tests/modules/own/globals.so; done 2>&1"), 0, "%s",
 		     text);
 	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2 3 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/own/globals.so 2>&1"), 0, "%s", text);
 }
 
 PROC_TEST(a_module_is_loaded_while_others_are_parked_and_run)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 100000 1500 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/globals.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 100000 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/own/globals.so 2>&1"), 0, "%s", text);
 	usleep(300000);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 1"), 0);
 	cr_expect_str_eq(text, "100000\n");
@@ -58,23 +58,24 @@ PROC_TEST(a_module_is_loaded_while_others_are_parked_and_run)
 
 PROC_TEST(crashes_end_as_the_interface_says)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so overflow 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1"), 139, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so overflow 2>&1"), 139, "%s",
+		     text);
 	cr_expect(sh("build/shoal crash 2>&1") == 0 && strstr(text, "overflow"), "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so abort 2>&1"), 134, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so kill 2>&1"), 137, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so fork 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so abort 2>&1"), 134, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so kill 2>&1"), 137, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so isolated 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so fork 2>&1"), 0, "%s", text);
 }
 
 PROC_TEST(a_task_ends_although_a_goroutine_loops)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so loop 2>&1"), 4, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so loop 2>&1"), 4, "%s", text);
 }
 
 PROC_TEST(workers_are_killed_and_the_work_goes_on)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 50000 800 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 50000 800 2>&1"), 0, "%s", text);
 	usleep(500000); /* all are parked: who is killed now runs nobody */
 	for (int i = 0; i < 10; i++) {
 		sh("build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' | head -2");
@@ -93,7 +94,7 @@ PROC_TEST(what_cannot_be_loaded_is_told)
 	cr_expect_eq(sh("build/shoal run /nowhere/x.so 2>&1"), 127, "%s", text);
 	cr_expect_eq(sh("build/shoal run /etc/passwd 2>&1"), 126, "%s", text);
 	cr_expect_eq(sh("build/shoal run /tmp 2>&1"), 126, "%s", text);
-	cr_expect_eq(sh("build/shoal run build/tests/modules/work.so:nobody 2>&1"), 127, "%s", text);
+	cr_expect_eq(sh("build/shoal run build/tests/modules/basic/work.so:nobody 2>&1"), 127, "%s", text);
 	cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return x; }' >%s/bad.c; build/shoal run %s/bad.c 2>&1",
 			dir, dir),
 		     126, "%s", text);
@@ -109,5 +110,5 @@ PROC_TEST(what_cannot_be_loaded_is_told)
 	cr_expect_eq(sh("build/shoal start 2>&1"), 1, "%s", text); /* one runs already */
 	cr_expect_eq(sh("build/shoal wait 999 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal nonsense 2>&1"), 2, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }

@@ -27,7 +27,7 @@ static unsigned count(const char *what)
 
 PROC_TEST(a_life_is_told_from_birth_to_death)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 3 400 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 3 400 2>&1"), 0, "%s", text);
 	usleep(200000);
 	cr_expect_eq(sh("build/shoal life 2 --json"), 0, "%s", text);
 	cr_expect_not_null(strstr(text, "\"status\": \"waiting\""), "%s", text);
@@ -54,7 +54,7 @@ PROC_TEST(a_life_is_told_from_birth_to_death)
 /* From the last goroutine that falls asleep to Go's message on stderr; and to the end of the command. */
 PROC_TEST(a_deadlock_is_told_at_once)
 {
-	static const char *const busy[] = {"", "see_run.so spin 3 8000", "many.so 20000 8000"};
+	static const char *const busy[] = {"", "see/run.so spin 3 8000", "basic/many.so 20000 8000"};
 
 	for (unsigned i = 0; i < 3; i++) {
 		long ms[9], best = 0;
@@ -63,7 +63,7 @@ PROC_TEST(a_deadlock_is_told_at_once)
 			cr_expect_eq(sh("build/shoal submit build/tests/modules/%s 2>&1", busy[i]), 0, "%s", text);
 		for (unsigned k = 0; k < 9; k++) {
 			usleep(30000 * k); /* the medic's rounds are to be met at different moments */
-			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead_at >%s/at 2>&1",
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see/run.so dead_at >%s/at 2>&1",
 					dir),
 				     2);
 			sh("sed -n 's/^asleep at //p' %s/at; date +%%s%%3N -r %s/at", dir, dir);
@@ -108,7 +108,7 @@ PROC_TEST(one_that_went_through_everything)
 						 {"preempted", "waiting", "preempted"}};
 	unsigned long gid = 0;
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so all %s/end 2>&1", dir), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so all %s/end 2>&1", dir), 0, "%s", text);
 	for (int i = 0; i < 100 && !strstr(text, "\ncomputes\n"); i++) {
 		usleep(50000);
 		sh("build/shoal logs 1");
@@ -156,7 +156,7 @@ PROC_TEST(every_wait_reason_is_seen)
 					      "sem_wait",
 					      "signal"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so reasons 1 60000 2>&1"), 0, "%s", text);
 	usleep(500000);
 	cr_expect_eq(sh("build/shoal ps --json"), 0);
 	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
@@ -182,7 +182,7 @@ PROC_TEST(every_wait_reason_is_seen)
  */
 PROC_TEST(short_waits_are_told_by_the_life)
 {
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_run.so procs 40 0 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see/run.so procs 40 0 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("for g in 2 3 4 5; do build/shoal life $g --json; done"), 0, "%s", text);
 	cr_expect(has_change("running", "waiting", "stopping the world"), "%s", text);
 }
@@ -192,14 +192,15 @@ PROC_TEST(dumps_agree_with_counts)
 {
 	cr_expect_eq(sh("build/shoal dump 2>&1"), 0);
 	cr_expect_eq(count("goroutine "), 0u, "the runtime has some of its own: %s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 300 60000 2>&1; sleep 0.4"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 300 60000 2>&1; sleep 0.4"), 0, "%s",
+		     text);
 	for (int i = 0; i < 10; i++) {
 		cr_expect_eq(sh("build/shoal dump"), 0);
 		cr_expect_eq(count("goroutine 1 [") + count("\ngoroutine "), 301u);
 		cr_expect_eq(sh("build/shoal stats --json"), 0);
 		cr_expect_eq(number_of(text, "goroutines"), 301, "%s", text);
 	}
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so crowd 200 20000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so crowd 200 20000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 20; i++) {
 		cr_expect_eq(
 			sh("build/shoal dump --json | tr '{' '\\n' | grep -o '\"gid\": [0-9]*' >%s/gids; sort %s/gids | uniq -d; "
@@ -214,7 +215,7 @@ PROC_TEST(dumps_agree_with_counts)
 /* They hold no P: others go on, workers are cloned for these, and their stacks are shown from the call on. */
 PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 40 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so calls 40 60000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 100; i++) {
 		usleep(50000);
 		sh("build/shoal logs 1");
@@ -222,7 +223,7 @@ PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 			break;
 	}
 	cr_expect_str_eq(text, "40 wait\n");
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal ps --json"), 0);
 	cr_expect_geq(count("\"status\": \"syscall\""), 39u, "%s", text);
 	cr_expect_eq(sh("build/shoal sched"), 0);
@@ -243,7 +244,7 @@ PROC_TEST(more_blocking_calls_than_workers)
 {
 	unsigned inside, outside;
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so calls 150 50000 %s/over 2>&1", dir), 0,
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so calls 150 50000 %s/over 2>&1", dir), 0,
 		     "%s", text);
 	for (int i = 0; i < 400; i++) {
 		usleep(50000);
@@ -254,8 +255,8 @@ PROC_TEST(more_blocking_calls_than_workers)
 	cr_expect_str_eq(text, "150 wait\n");
 	/* Channels, timers, sleepers and other calls, of other tasks, while all that can be are in calls. */
 	for (int i = 0; i < 3; i++) {
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 2 2>&1 | wc -l"), 0,
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive/ticks.so 20 2 2>&1 | wc -l"), 0,
 			     "%s", text);
 		cr_expect_eq(atoi(text), 20, "%s", text);
 		cr_expect_eq(sh("build/shoal ps --json"), 0);
@@ -270,8 +271,8 @@ PROC_TEST(more_blocking_calls_than_workers)
 	/* One after the other, and all. */
 	sh("touch %s/over", dir);
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1 && build/shoal check"), 0, "%s",
-		     text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1 && build/shoal check"), 0,
+		     "%s", text);
 }
 
 /* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
@@ -279,11 +280,11 @@ PROC_TEST(dead_goroutines_are_used_again)
 {
 	unsigned long highest = 0;
 
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s",
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see/life.so crowd 1000 100 2>&1"), 0, "%s",
 		     text);
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_life.so crowd 1000 100 2>&1"), 0, "%s",
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see/life.so crowd 1000 100 2>&1"), 0, "%s",
 		     text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 900 2000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 900 2000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	cr_expect_eq(sh("build/shoal ps --json"), 0);
 	for (const char *at = text; (at = strstr(at, "\"gid\": ")); at++) {
@@ -298,15 +299,15 @@ PROC_TEST(dead_goroutines_are_used_again)
 
 PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so deep 3 60000 2>&1"), 0, "%s", text);
 	usleep(300000);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 500 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 500 60000 2>&1"), 0, "%s", text);
 	usleep(400000);
 	cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
 	cr_expect_eq(count("\ngoroutine ") + 1, 503u, "%u headers: %.3000s", count("\ngoroutine ") + 1, text);
 	cr_expect_eq(count("waiter(...)\n"), 1u, "equal stacks are not grouped: %.3000s", text);
 	cr_expect_eq(count("go_down(...)\n\t"), 4u, "%.3000s", text);
-	cr_expect_geq(count("tests/modules/see_run.c:"), 5u, "%.3000s", text);
+	cr_expect_geq(count("tests/modules/see/run.c:"), 5u, "%.3000s", text);
 	cr_expect_not_null(strstr(text, "created by shoal_main in goroutine 1\n"), "%.3000s", text);
 	cr_expect_eq(sh("build/shoal dump 2 2>&1"), 0, "%s", text);
 	cr_expect_eq(strncmp(text, "goroutine 2 [chan receive]:\n", 28), 0, "%s", text);
@@ -316,7 +317,7 @@ PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 	/* Those that ran when they were asked stop for it and go on. */
 	cr_expect_eq(sh("build/shoal cancel 1 2"), 0);
 	cr_expect_eq(sh("build/shoal wait 1 2"), 130, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 3 30000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so spin 3 30000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	for (int i = 0; i < 5; i++) {
 		cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
@@ -328,7 +329,7 @@ PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 
 PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so deep 3 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so deep 3 60000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	cr_expect_eq(
 		sh("kill -QUIT $(build/shoal info --json | sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); sleep 0.5; cat %s/*.log",
@@ -345,11 +346,11 @@ PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)
 {
 	static const char *const why[] = {"chan receive", "sync.Mutex.Lock", "sync.WaitGroup.Wait", "join", "sleep"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so alive 20 4000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so alive 20 4000 2>&1"), 0, "%s", text);
 	for (unsigned way = 0; way < 5; way++) {
 		char header[64];
 
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so dead 3 %u 2>&1 >%s/out", way,
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see/run.so dead 3 %u 2>&1 >%s/out", way,
 				dir),
 			     2, "%s", text);
 		cr_expect_eq(strncmp(text, "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine ", 62), 0,
@@ -369,27 +370,27 @@ PROC_TEST(a_deadlock_ends_the_task_with_a_dump_and_not_the_runtime)
 
 PROC_TEST(pinned_goroutines_stay_on_their_worker)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_pin.so nest 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see/pin.so nest 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "0 strayed, then moved\n");
 	/* More of them than there are workers: more are cloned. */
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_pin.so stay 8 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see/pin.so stay 8 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "0 strayed\n");
 }
 
 PROC_TEST(who_ends_pinned_takes_the_process_along)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_pin.so leave 3 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see/pin.so leave 3 2>&1"), 0, "%s", text);
 	usleep(200000);
 	for (char *pid = strtok(text, "\n"); pid; pid = strtok(NULL, "\n"))
 		cr_expect_neq(kill(atoi(pid), 0), 0, "%s lives on", pid);
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_eq(number_of(text, "worker_deaths"), 0, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }
 
 PROC_TEST(a_pin_outlives_the_process)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_pin.so wait 3 1500 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/pin.so wait 3 1500 2>&1"), 0, "%s", text);
 	usleep(400000);
 	cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
 	cr_expect_eq(count(" [sleep, locked to thread]:\n"), 3u, "%s", text);
@@ -405,10 +406,10 @@ PROC_TEST(a_pin_outlives_the_process)
 
 PROC_TEST(the_number_of_ps_is_changed_while_goroutines_run)
 {
-	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see_run.so procs 200 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/see/run.so procs 200 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "2\n");
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 5 3000 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 3000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so spin 5 3000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1000 3000 2>&1"), 0, "%s", text);
 	usleep(200000);
 	for (int n = 1; n <= 8; n++) {
 		char line[64];
@@ -455,7 +456,7 @@ PROC_TEST(what_the_machine_allows_is_followed_until_a_number_is_set_by_hand)
 	cr_expect_eq(sh("build/shoal stop --now && build/shoal start 2>&1"), 0, "%s", text);
 	if (procs_within(1, 2) < 2)
 		cr_skip_test("takes two processors");
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 1 60000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so spin 1 60000 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 2; i++) {
 		cr_expect_eq(sh("taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
 		cr_expect_eq(procs_within(4, 1), 1);
@@ -472,9 +473,9 @@ PROC_TEST(what_the_machine_allows_is_followed_until_a_number_is_set_by_hand)
 
 		cr_expect_eq(sh("build/shoal stop --now && %s 2>&1", how[way]), 0, "%s", text);
 		if (way == 2)
-			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see_run.so procs 0 2>&1"), 0,
+			cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/see/run.so procs 0 2>&1"), 0,
 				     "%s", text);
-		cr_expect_eq(sh("build/shoal submit build/tests/modules/see_run.so spin 1 60000 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so spin 1 60000 2>&1"), 0, "%s", text);
 		cr_expect_eq(sh("taskset -pc 0 $(cat $SHOAL_SOCKET.lock) 2>&1"), 0, "%s", text);
 		sleep(3);
 		cr_expect_eq(procs_within(1, 2), 2, "%s", how[way]);
@@ -484,7 +485,7 @@ PROC_TEST(what_the_machine_allows_is_followed_until_a_number_is_set_by_hand)
 /* Whoever has it in hand is killed all the time: it is finished all the same. */
 PROC_TEST(the_number_of_ps_is_changed_while_workers_and_medic_die)
 {
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 4000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1000 4000 2>&1"), 0, "%s", text);
 	usleep(300000);
 	for (int i = 0; i < 12; i++) {
 		sh("build/shoal info --json | sed 's/.*\"medic\": *\\([0-9]*\\).*/\\1/'");
@@ -502,7 +503,7 @@ PROC_TEST(a_trace_has_a_slice_for_each_run_and_an_arrow_for_each_wake)
 {
 	unsigned runs, wakes, arrivals;
 
-	cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/many.so 200 300) >%s/id & "
+	cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/basic/many.so 200 300) >%s/id & "
 			"build/shoal trace --seconds 1.2 -o %s/t.json 2>&1; cat %s/t.json",
 			dir, dir, dir),
 		     0, "%s", text);
@@ -580,10 +581,10 @@ PROC_TEST(an_idle_runtime_uses_no_cpu)
 	char pids[4096];
 	long long before, used;
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal procs 5 && build/shoal procs 1 && build/shoal procs 2"), 0, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/many.so 1000 40000 2>&1"), 0, "%s", text);
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see_life.so reasons 1 40000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1000 40000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so reasons 1 40000 2>&1"), 0, "%s", text);
 	usleep(1000000);
 	sh("s=$(cat $SHOAL_SOCKET.lock); echo $s; cat /proc/$s/task/*/children | tr ' ' '\\n'");
 	snprintf(pids, sizeof pids, "%.4000s", text);
@@ -603,12 +604,12 @@ PROC_TEST(nobody_starves_another)
 	for (unsigned procs = 1; procs <= 2; procs++) {
 		for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 			cr_expect_eq(
-				sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_fair.so %s 2>&1",
+				sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see/fair.so %s 2>&1",
 				   dir, procs, cases[i]),
 				0, "%s on %u Ps: %s", cases[i], procs, text);
 		/* Loops without a call give way as well. */
 		cr_expect_eq(
-			sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see_run.so spin 4 200 2>&1",
+			sh("SHOAL_SOCKET=%s/none SHOAL_PROCS=%u timeout 20 build/shoal run build/tests/modules/see/run.so spin 4 200 2>&1",
 			   dir, procs),
 			0, "%u Ps: %s", procs, text);
 		cr_expect_str_eq(text, "all have run\n");
@@ -617,7 +618,7 @@ PROC_TEST(nobody_starves_another)
 
 PROC_TEST(counters_count)
 {
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/many.so 1000 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/many.so 1000 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal stats --json"), 0);
 	cr_expect_eq(number_of(text, "goroutines_created"), 1001, "%s", text);
 	cr_expect_eq(count("\"tasks_done\": 1"), 1u, "%s", text);

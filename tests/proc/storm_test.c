@@ -48,7 +48,7 @@ static void client(unsigned id, unsigned tasks, int out)
 
 		snprintf(name, sizeof name, "<%u.%u>", id, i);
 		snprintf(cmd, sizeof cmd,
-			 "exec timeout 30 build/shoal run --attempts %d build/tests/modules/storm_task.so '%s' 2>&1",
+			 "exec timeout 30 build/shoal run --attempts %d build/tests/modules/storm/task.so '%s' 2>&1",
 			 once ? 1 : 1000, name);
 		p = popen(cmd, "r");
 		n = p ? fread(said, 1, sizeof said - 1, p) : 0;

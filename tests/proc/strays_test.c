@@ -86,8 +86,8 @@ Test(strays, of_a_server_that_never_idles_are_closed, .init = start_kill, .fini 
 	at = strstr(text, "\"zygote\": ");
 	cr_assert_not_null(at, "%s", text);
 	zygote = atoi(at + strlen("\"zygote\": "));
-	cr_assert_eq(sh("build/shoal submit --attempts 100 build/tests/modules/strays.so %s/over 2>&1", dir), 0, "%s",
-		     text);
+	cr_assert_eq(sh("build/shoal submit --attempts 100 build/tests/modules/own/strays.so %s/over 2>&1", dir), 0,
+		     "%s", text);
 	sh("for i in $(seq 100); do build/shoal logs 1 | grep -q ready && break; sleep 0.05; done");
 	usleep(500000); /* all workers are there */
 	before = fewest(zygote, 300);

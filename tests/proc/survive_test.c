@@ -69,8 +69,8 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 {
 	double ms;
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
-	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 700 1 >%s/run; echo $? >%s/run.code) "
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
+	sh("(timeout 30 build/shoal run build/tests/modules/survive/ticks.so 700 1 >%s/run; echo $? >%s/run.code) "
 	   ">/dev/null 2>&1 &",
 	   dir, dir);
 	usleep(200000);
@@ -79,7 +79,7 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 	usleep(100000);
 	kill_it("pid");
 	/* Asked while there is nobody to answer. */
-	sh("(timeout 30 build/shoal run build/tests/modules/survive_ticks.so 3 >%s/later; echo $? >%s/later.code) "
+	sh("(timeout 30 build/shoal run build/tests/modules/survive/ticks.so 3 >%s/later; echo $? >%s/later.code) "
 	   ">/dev/null 2>&1 &",
 	   dir, dir);
 	usleep(300000);
@@ -87,7 +87,7 @@ SURVIVE_TEST(commands_do_not_notice_that_the_supervisor_died)
 	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
 	ms = now_ms() - ms;
 	cr_expect_eq(sh("build/shoal tasks --json"), 0);
-	cr_expect_not_null(strstr(text, "survive_ticks.so"), "%s", text);
+	cr_expect_not_null(strstr(text, "ticks.so"), "%s", text);
 	sh("for i in $(seq 200); do [ -s %s/run.code ] && [ -s %s/wait.code ] && [ -s %s/logs.code ] && "
 	   "[ -s %s/later.code ] && break; sleep 0.05; done",
 	   dir, dir, dir, dir);
@@ -110,9 +110,9 @@ SURVIVE_TEST(no_task_is_lost_or_doubled_while_supervisors_are_killed)
 	double sum = 0, ms;
 	int kills = 0;
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 1 2>&1"), 7, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive/ticks.so 1 2>&1"), 7, "%s", text);
 	for (int c = 0; c < CLIENTS; c++)
-		sh("(for i in $(seq %d); do timeout 30 build/shoal run --name c%d.$i build/tests/modules/survive_ticks.so "
+		sh("(for i in $(seq %d); do timeout 30 build/shoal run --name c%d.$i build/tests/modules/survive/ticks.so "
 		   "10 1 >%s/c%d.$i; echo $? >>%s/codes.%d; done; echo end >>%s/codes.%d) >/dev/null 2>&1 &",
 		   TASKS, c, dir, c, dir, c, dir, c);
 	do {
@@ -158,7 +158,7 @@ SURVIVE_TEST(who_dies_without_a_supervisor_is_replaced_all_the_same)
 {
 	int worker = worker_pid(), medic = pid_of("medic");
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/survive_ticks.so 600 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/survive/ticks.so 600 1 2>&1"), 0, "%s", text);
 	usleep(100000);
 	kill_it("pid");
 	usleep(50000);
@@ -169,7 +169,7 @@ SURVIVE_TEST(who_dies_without_a_supervisor_is_replaced_all_the_same)
 	cr_expect_neq(pid_of("medic"), medic);
 	cr_expect_neq(worker_pid(), worker);
 	sh("timeout 20 build/shoal wait 1 2>&1"); /* its root may have been on that worker */
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 20 build/shoal restart 2>&1"), 0, "%s", text);
 }
 
@@ -177,7 +177,7 @@ SURVIVE_TEST(a_standby_takes_the_place_of_the_zygote)
 {
 	int before, worker;
 
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	for (int i = 0; i < 3; i++) {
 		before = pid_of("zygote");
 		kill_it("zygote");
@@ -187,7 +187,7 @@ SURVIVE_TEST(a_standby_takes_the_place_of_the_zygote)
 		kill(worker, SIGKILL);
 		usleep(200000);
 		cr_expect_neq(worker_pid(), worker);
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 		/* loaded by the standby */
 		cr_expect_eq(sh("echo 'int shoal_main(int c, char **v) { return %d; }' >%s/n.c; "
 				"timeout 20 build/shoal run %s/n.c 2>&1",
@@ -198,14 +198,14 @@ SURVIVE_TEST(a_standby_takes_the_place_of_the_zygote)
 	usleep(1500000); /* the supervisor looks once a second */
 	kill_it("zygote");
 	usleep(100000);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }
 
 SURVIVE_TEST(each_of_them_in_turn_under_load)
 {
 	static const char *const who[] = {"zygote", "medic", "pid", "keeper", "zygote", "pid", "medic", "pid"};
 
-	sh("(timeout 50 build/shoal run build/tests/modules/survive_ticks.so 1500 1 >%s/run; echo $? >%s/run.code) "
+	sh("(timeout 50 build/shoal run build/tests/modules/survive/ticks.so 1500 1 >%s/run; echo $? >%s/run.code) "
 	   ">/dev/null 2>&1 &",
 	   dir, dir);
 	usleep(200000);
@@ -225,7 +225,7 @@ SURVIVE_TEST(a_second_supervisor_is_refused_and_a_service_managers_one_adopts)
 {
 	cr_expect_eq(sh("timeout 5 build/shoald 2>&1"), 1, "%s", text);
 	cr_expect_not_null(strstr(text, "already"), "%s", text);
-	cr_expect_eq(sh("build/shoal submit --name mine build/tests/modules/survive_ticks.so 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit --name mine build/tests/modules/survive/ticks.so 1 2>&1"), 0, "%s", text);
 	kill_it("pid");
 	sh("timeout 40 build/shoald >%s/daemon.log 2>&1 &", dir);
 	cr_expect_eq(sh("timeout 20 build/shoal wait 1 2>&1"), 7, "%s", text);
@@ -275,7 +275,7 @@ static void start_short(void)
 static int how_many(double seconds)
 {
 	sh("timeout 20 sh -c 'e=$(($(date +%%s%%N) / 1000000 + %d)); n=0; while [ $(($(date +%%s%%N) / 1000000)) -lt $e ]; do "
-	   "build/shoal run build/tests/modules/survive_ticks.so 5 1 >%s/t || [ $? = 7 ] && n=$((n + 1)); done; echo $n'",
+	   "build/shoal run build/tests/modules/survive/ticks.so 5 1 >%s/t || [ $? = 7 ] && n=$((n + 1)); done; echo $n'",
 	   (int)(seconds * 1000), dir);
 	return atoi(text);
 }
@@ -283,22 +283,23 @@ static int how_many(double seconds)
 Test(survive, a_module_that_always_crashes_is_refused_for_a_while, .init = start_short, .fini = stop, .timeout = 60)
 {
 	for (int i = 0; i < 12; i++) /* of isolated goroutines: they do not count */
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so isolated 2>&1"), 0, "%s",
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so isolated 2>&1"), 0, "%s",
 			     text);
 	for (int i = 0; i < 10; i++)
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 139, "%d: %s", i,
-			     text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so null 2>&1"), 75, "%s", text);
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1"), 139,
+			     "%d: %s", i, text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1"), 75, "%s", text);
 	cr_expect_not_null(strstr(text, "crash.so is in quarantine"), "%s", text);
 	/* By its content, whatever its name; and a supervisor that died does not forget. */
-	cr_expect_eq(sh("cp build/tests/modules/crash.so %s/other.so; timeout 20 build/shoal submit %s/other.so 2>&1",
-			dir, dir),
-		     75, "%s", text);
+	cr_expect_eq(
+		sh("cp build/tests/modules/basic/crash.so %s/other.so; timeout 20 build/shoal submit %s/other.so 2>&1",
+		   dir, dir),
+		75, "%s", text);
 	replace_supervisor(0);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 75, "%s", text);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/work.so 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so exit 2>&1"), 75, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	usleep(4500000);
-	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/crash.so exit 2>&1"), 17, "%s", text);
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so exit 2>&1"), 17, "%s", text);
 }
 
 /* T11: what others get done while somebody submits such a module again and again, against what they get done without. */
@@ -308,7 +309,7 @@ Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = star
 
 	how_many(0.3);
 	calm = how_many(2.5);
-	sh("(while [ ! -e %s/enough ]; do build/shoal run build/tests/modules/crash.so null; sleep 0.05; done) >/dev/null 2>&1 &",
+	sh("(while [ ! -e %s/enough ]; do build/shoal run build/tests/modules/basic/crash.so null; sleep 0.05; done) >/dev/null 2>&1 &",
 	   dir);
 	disturbed = how_many(2.5);
 	sh("touch %s/enough; sleep 0.2", dir);
@@ -335,7 +336,7 @@ Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fi
 
 	setenv("SHOAL_DEBUG", "nodelay", 1);
 	cr_expect_eq(sh("build/shoal stop --now && build/shoal start --procs 2 2>&1"), 0, "%s", text);
-	sh("build/shoal run build/tests/modules/crash.so exit; build/shoal run build/tests/modules/work.so");
+	sh("build/shoal run build/tests/modules/basic/crash.so exit; build/shoal run build/tests/modules/basic/work.so");
 	usleep(200000);
 	snprintf(fds, sizeof fds, "ls /proc/%d/fd | wc -l", pid_of("zygote"));
 	before = lines_of(fds) - FDS_OF_A_WORKER * count_workers();
@@ -343,12 +344,12 @@ Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fi
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < sizeof how / sizeof *how; i++)
 			if (round < 2 || i > 3)
-				sh("timeout 20 build/shoal run build/tests/modules/crash.so %s 2>&1", how[i]);
+				sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so %s 2>&1", how[i]);
 		for (int k = 0; k < 20; k++) {
 			kill(worker_pid(), SIGKILL);
 			usleep(10000);
 		}
-		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive_ticks.so 20 1 2>&1"), 7, "%s",
+		cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive/ticks.so 20 1 2>&1"), 7, "%s",
 			     text);
 	}
 	for (int i = 0; i < 100 && (after = lines_of(fds) - FDS_OF_A_WORKER * count_workers()) != before; i++)
@@ -409,8 +410,8 @@ static void every_order(unsigned step)
 		order[3] = left[(rest / 2 + 2 - rest % 2) % 3];
 		for (int i = 0; i < 4; i++) {
 			cr_assert_eq(
-				i % 2 ? sh("build/shoal submit --attempts 50 build/tests/modules/kill_work.so")
-				      : sh("build/shoal submit --attempts 50 build/tests/modules/survive_ticks.so 30 5"),
+				i % 2 ? sh("build/shoal submit --attempts 50 build/tests/modules/kill/work.so")
+				      : sh("build/shoal submit --attempts 50 build/tests/modules/survive/ticks.so 30 5"),
 				0, "%s", text);
 			id[i] = atol(text);
 		}
@@ -472,7 +473,7 @@ SURVIVE_TEST(whoever_and_whenever)
 
 		for (int i = 0; i < 3; i++) {
 			cr_assert_eq(
-				sh("timeout 20 build/shoal submit --attempts 200 build/tests/modules/kill_work.so 2>&1"),
+				sh("timeout 20 build/shoal submit --attempts 200 build/tests/modules/kill/work.so 2>&1"),
 				0, "%s", text);
 			id[i] = atol(text);
 		}

@@ -127,9 +127,9 @@ static size_t check(json_t *root)
 /* Begun and ended in the middle of it, with all there is to show: calls, timers, the net, those that run for long. */
 TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 {
-	static const char *const work[] = {"many.so 500 60000",	      "see_run.so alive 20 60000",
-					   "see_run.so spin 3 60000", "see_life.so calls 6 60000",
-					   "see_fair.so crowd",	      "survive_ticks.so 400 3"};
+	static const char *const work[] = {"basic/many.so 500 60000", "see/run.so alive 20 60000",
+					   "see/run.so spin 3 60000", "see/life.so calls 6 60000",
+					   "see/fair.so crowd",	      "survive/ticks.so 400 3"};
 	char path[128];
 	json_error_t error;
 	json_t *root;
@@ -141,7 +141,7 @@ TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 		size_t arrows;
 
 		/* The tasks above may have become quiet; this one starts 100 in the middle of it. */
-		cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/many.so 100 200) >%s/id & "
+		cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/basic/many.so 100 200) >%s/id & "
 				"build/shoal trace --seconds 1.2 -o %s 2>&1; wait",
 				dir, path),
 			     0, "%s", text);

@@ -155,15 +155,15 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 	case MARK_AGAIN:
 		code = sh(
 			text, room,
-			"timeout -s KILL 40 build/shoal run --name %c%u.%u %s build/tests/modules/survive_mark.so %s/marks %c%u.%u 100 2>%s/err%u",
+			"timeout -s KILL 40 build/shoal run --name %c%u.%u %s build/tests/modules/survive/mark.so %s/marks %c%u.%u 100 2>%s/err%u",
 			"oa"[kind], client, number, kind == MARK ? "" : "--attempts 50", dir, "oa"[kind], client,
 			number, dir, client);
 		/* With attempts left the last run is the one that counts; what earlier ones wrote is there too. */
 		right = kind == MARK ? strcmp(text, "100\n") == 0 : strstr(text, "100\n") != NULL;
 		break;
 	case WORK:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/work.so 2>%s/err%u", dir,
-			  client);
+		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/basic/work.so 2>%s/err%u",
+			  dir, client);
 		right = strcmp(text, "4000 0\n") == 0;
 		break;
 	case COUNT:
@@ -174,8 +174,9 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 		right = strcmp(text, calm) == 0;
 		break;
 	case HUNGRY:
-		code = sh(text, room, "timeout -s KILL 40 build/shoal run build/tests/modules/hungry.so eat 2>%s/err%u",
-			  dir, client);
+		code = sh(text, room,
+			  "timeout -s KILL 40 build/shoal run build/tests/modules/memory/hungry.so eat 2>%s/err%u", dir,
+			  client);
 		break;
 	}
 	if (code == good && right) {
@@ -583,8 +584,8 @@ static void begin(void)
 	if (strlen(calm) < 100)
 		wrong("wordfreq counts nothing: %.200s", calm);
 	sh(text, sizeof text,
-	   "timeout -s KILL 40 build/shoal run build/tests/modules/work.so; build/shoal run build/tests/modules/hungry.so eat; "
-	   "timeout -s KILL 40 build/shoal run build/tests/modules/survive_mark.so %s/warm w 10",
+	   "timeout -s KILL 40 build/shoal run build/tests/modules/basic/work.so; build/shoal run build/tests/modules/memory/hungry.so eat; "
+	   "timeout -s KILL 40 build/shoal run build/tests/modules/survive/mark.so %s/warm w 10",
 	   dir);
 	usleep(300000);
 }
@@ -623,7 +624,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (getenv("STORM_CALM"))
-		sh(text, sizeof text, "build/shoal submit --attempts 1000 build/tests/modules/survive_busy.so 16 %d",
+		sh(text, sizeof text, "build/shoal submit --attempts 1000 build/tests/modules/survive/busy.so 16 %d",
 		   (int)seconds);
 	trouble(now_ns() + (uint64_t)(seconds * 0.8e9));
 	atomic_store(&all->scarce, 1);
