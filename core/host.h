@@ -5,7 +5,16 @@
 #ifndef CORE_HOST_H
 #define CORE_HOST_H
 
-#include "core/sched/sched.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct g;
+struct sh_lock;
+struct task;
 
 /*
  * Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0, which returns

@@ -4,9 +4,30 @@
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
 #include "core/host.h"
 #include "core/process.h"
-#include "core/sched/sched.h"
+#include "core/repair/crash.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/netpoll.h"
+#include "core/sched/pin.h"
+#include "core/sched/preempt.h"
+#include "core/sched/proc.h"
+#include "core/sched/syscall.h"
+#include "core/shoal.h"
+#include "core/sync/cancel.h"
+#include "core/sync/mutex.h"
+#include "core/sync/semtable.h"
+#include "core/task/task.h"
+#include "shm/check.h"
+#include "shm/heap.h"
+#include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 

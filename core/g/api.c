@@ -1,9 +1,33 @@
 /*
  * api.c - the calls of shoal.h about goroutines.
  */
-#include "core/sync/waitq.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/sched/preempt.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "shm/segment.h"
 
 #include <errno.h>
+
+void api_shared(const void *object, const char *call)
+{
+	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;
+
+	if (__builtin_expect(at < SH_REGION, 0))
+		host_misuse(call);
+}
+
+void api_foreign(const void *p, const char *call)
+{
+	struct g *g = getg();
+
+	if ((uintptr_t)p - (uintptr_t)host_window(g->win) >= host_window_size(g->win))
+		host_misuse(call);
+}
 
 static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size, void *pc)
 {

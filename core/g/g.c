@@ -2,12 +2,27 @@
  * g.c - status words, free lists, numbers. See g.h.
  */
 #include "core/g/g.h"
-#include "core/host.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "shm/heap.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/host.h"
+#include "core/repair/note.h"
+#include "core/root.h"
+#include "core/sched/fence.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/pin.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/mutex.h"
+#include "core/sync/rwmutex.h"
+#include "core/sync/wg.h"
+#include "core/task/task.h"
 #include "shm/check.h"
+#include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <string.h>
 

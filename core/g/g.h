@@ -31,37 +31,10 @@ enum g_status { G_IDLE, G_RUNNABLE, G_RUNNING, G_SYSCALL, G_WAITING, G_DEAD = 6,
 #define G_SEQ(s) ((uint32_t)((s) >> 32))
 #define G_MAKE(state, seq) ((uint64_t)(seq) << 32 | (state))
 
-enum waitreason {
-	WAIT_ZERO,
-	WAIT_IO,
-	WAIT_SLEEP,
-	WAIT_RECV_NIL,
-	WAIT_SEND_NIL,
-	WAIT_SELECT_EMPTY,
-	WAIT_SELECT,
-	WAIT_RECV,
-	WAIT_SEND,
-	WAIT_COND,
-	WAIT_MUTEX,
-	WAIT_RW_RLOCK,
-	WAIT_RW_LOCK,
-	WAIT_WG,
-	WAIT_SEM,
-	WAIT_JOIN,
-	WAIT_PREEMPTED,
-	WAIT_STOPTHEWORLD,
-	WAIT_PTHREAD_LOCK,
-	WAIT_PTHREAD_COND,
-	WAIT_PTHREAD_SEM,
-	WAIT_SIGNAL,
-	WAIT_WORKER,
-	WAIT_REASONS
-};
-extern const char *const waitreason_name[WAIT_REASONS];
-const char *g_status_name(unsigned status);
-
 #define G_MAX (1u << 23)      /* Gs in the segment at most */
 #define GID_STEP (1ull << 24) /* gid: index in the low 24 bits, incarnation above */
+#define GFREE_MAX 64	      /* dead Gs on a P's list, then half of them go to the global one */
+#define GFREE_LOW 32
 #define G_ARG_INLINE 32
 #define SLOT_INLINE 32
 #define NOSEAT (-1)
@@ -76,8 +49,8 @@ enum {
 
 struct g;
 struct note;
+struct p;
 struct task;
-struct chan;
 
 enum sudog_state { SG_IDLE, SG_QUEUED, SG_DELIVERED, SG_CLOSED, SG_RETRY }; /* RETRY: a select looks again */
 /*
@@ -253,6 +226,7 @@ void g_restart(struct g *);	      /* a lost one has attempts left: runnable from
 void g_lay_out(struct g *);		    /* one that never was: as it begins */
 struct g *gfget(void);			    /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */
 void gfput(struct g *);			    /* a dead G back on the P's list */
+void gfpurge(struct p *);		    /* Holds: the P. Its free Gs to the global list */
 void gfreturn(struct g *, struct g **note); /* to the global list; *note, which names it, is cleared with it */
 
 #endif

@@ -3,6 +3,7 @@
  */
 #include "core/g/life.h"
 #include "core/host.h"
+#include "core/sched/m.h"
 
 void life_look(struct m *m)
 {

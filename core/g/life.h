@@ -22,7 +22,8 @@
 #ifndef CORE_G_LIFE_H
 #define CORE_G_LIFE_H
 
-#include "core/sched/sched.h"
+#include "core/g/g.h"
+#include "core/root.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 

@@ -1,7 +1,7 @@
 /*
  * names.c - what states and reasons are called, in Go's words where Go has them. Needs nothing else.
  */
-#include "core/g/g.h"
+#include "core/g/names.h"
 
 const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_ZERO] = "",

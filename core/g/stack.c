@@ -10,12 +10,19 @@
  *        keeps them until g->res says this seat. Growing: g->image and g->image_cap are only read
  *        of a G that is parked; it was running.
  */
-#include "core/host.h"
+#include "core/g/stack.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <string.h>
 

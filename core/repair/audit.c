@@ -4,11 +4,24 @@
  * A thing that looks wrong is looked at again a little later: what is on its way is right then.
  * Only what stays wrong is told.
  */
-#include "core/sync/chan.h"
+#include "core/repair/audit.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
 #include "core/sched/netpoll.h"
-#include "core/sched/sched.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
+#include "core/shoal.h"
+#include "core/sync/chan.h"
+#include "core/sync/select.h"
+#include "core/sync/waitq.h"
+#include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <string.h>
 #include <time.h>

@@ -10,10 +10,13 @@
  *        medic finds them again (left_find). A seat's bits are cleared before the seat is VACANT,
  *        so they are cleared again by the next medic, and never for the next process in it
  */
+#include "core/repair/old_heaps.h"
 #include "core/host.h"
-#include "core/sched/sched.h"
+#include "core/root.h"
+#include "core/sched/m.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <string.h>
 

@@ -14,8 +14,19 @@
  * OWNER  the medic; what it remembers is its own, a new medic begins anew
  * DEATH  m->fenced is for the log only
  */
+#include "core/sched/fence.h"
+#include "core/g/g.h"
 #include "core/host.h"
-#include "core/sched/sched.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
+#include "core/sched/syscall.h"
+#include "core/sched/sysmon.h"
+#include "core/task/task.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #define LOOK_NS 10000000      /* between two looks at all, and without a change between them it is worth a question */
 #define WAITS_NS 1000000      /* between two questions about one whom the medic itself waits for */

@@ -7,9 +7,15 @@
  * The protocol against lost wake-ups is Go's: who makes work looks for idle Ps after it; who goes
  * idle puts its P down, then looks for work again (findrunnable, stopm).
  */
-#include "core/host.h"
+#include "core/sched/idle.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
+#include "core/sched/timer.h"
 #include "shm/check.h"
 #include "shm/kill.h"
 

@@ -2,8 +2,14 @@
  * netpoll.c - who waits for which descriptor. See netpoll.h.
  */
 #include "core/sched/netpoll.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
-#include "shm/check.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/task/task.h"
 #include "shm/kill.h"
 
 #include <errno.h>

@@ -15,7 +15,26 @@
 #ifndef CORE_SCHED_NETPOLL_H
 #define CORE_SCHED_NETPOLL_H
 
-#include "core/sched/sched.h"
+#include "shm/segment.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct m;
+struct task;
+
+/* As epoll_wait writes it: worker/netpoll.c checks that. */
+struct net_event {
+	uint32_t events;
+#if !defined(__x86_64__)
+	uint32_t pad;
+#endif
+	uint32_t fd, gen;
+};
+#define NET_READ 0x201bu /* EPOLLIN, PRI, ERR, HUP, RDHUP */
+#define NET_WRITE 0x1cu	 /* EPOLLOUT, ERR, HUP */
+#define NET_END 0x2018u	 /* EPOLLERR, HUP, RDHUP */
+#define POLL_BATCH 64
 
 #define POLL_FDS (1u << 20)
 #define POLL_SLOTS 4

@@ -19,12 +19,18 @@
  *        (pin_begin): a giver looks at the seat's state after the G is runnable, the new process at
  *        the G after it has set that state, so one of them sees the other
  */
-#include "core/host.h"
+#include "core/sched/pin.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "core/sync/waitq.h"
-#include "shm/check.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 void pin(struct g *g)
 {

@@ -12,10 +12,17 @@
  *        itself or by repair: so either the suspender sees that it has stopped, or it sees that
  *        it is not wanted
  */
-#include "core/host.h"
+#include "core/sched/preempt.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "shm/check.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/sched/syscall.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <time.h>
 

@@ -7,13 +7,27 @@
  * and calls and returns stay paired, or the processor would mispredict each return after it.
  * The names and the order of things are Go's (proc.go).
  */
-#include "core/host.h"
+#include "core/sched/proc.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "core/sync/waitq.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/pin.h"
+#include "core/sched/runq.h"
+#include "core/sched/timer.h"
+#include "core/shoal.h"
+#include "core/sync/cancel.h"
+#include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <string.h>
@@ -402,7 +416,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	g->task = t;
 	g->name = NULL;
 	g->arg_size = (uint32_t)size;
-	if (__builtin_expect(size > 0 || o, 0) || size) {
+	if (__builtin_expect(size > 0 || o, 0)) {
 		*err = copy_extras(g, t, o, arg, size);
 		if (*err) {
 			gfput(g);

@@ -16,11 +16,23 @@
  *        goroutine that has another attempt asks as somebody else. Of the medic: its Ps become idle by
  *        repair, gcwaiting and procs_want still stand, and the next one takes them again
  */
+#include "core/sched/procs.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
-#include "core/sched/sched.h"
-#include "core/sync/waitq.h"
-#include "shm/check.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/preempt.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
+#include "core/sched/syscall.h"
+#include "core/sched/timer.h"
+#include "core/task/task.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 

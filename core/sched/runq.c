@@ -11,9 +11,16 @@
  *        note.kicked. A thief's catch lies in its own ring behind tail, counted by note.grab_n.
  *        What goes from the ring to hand is in both until the head moves. A batch from the global queue is in the ring before the global head moves.
  */
-#include "core/sched/sched.h"
+#include "core/sched/runq.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #define RIPE_NS 3000
 #define RING(i) ((i) % RUNQ_SIZE)

@@ -20,11 +20,19 @@
  *        none, whatever P still names that seat is put back (retake_mend). Of a reader: note.scan
  *        names the G, repair_hold takes the bit down
  */
-#include "core/host.h"
+#include "core/sched/syscall.h"
+#include "core/g/g.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "shm/check.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 /* In the function that the system call's own calls: one of ours that does not return before exitsyscall. */
 static inline __attribute__((always_inline)) void save(struct m *m)

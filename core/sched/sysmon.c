@@ -4,10 +4,18 @@
  * Run by the medic, without a P. What it remembers between two looks is in the segment and only
  * its own; a new medic goes on with it.
  */
-#include "core/host.h"
+#include "core/sched/sysmon.h"
 #include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "shm/kill.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/fence.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
+#include "core/sched/syscall.h"
+#include "core/sched/timer.h"
+#include "shm/segment.h"
 
 #define TICK_MIN_NS 20000
 #define TICK_MAX_NS 10000000

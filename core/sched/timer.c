@@ -13,10 +13,16 @@
  *        nobody are thrown out the order is of no use, and the one that has no place is kept aside
  *        (TIMERS_ALL). So what repair does is a matter of the one heap that the dead had in hand.
  */
+#include "core/sched/timer.h"
+#include "core/g/g.h"
 #include "core/host.h"
-#include "core/sched/sched.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
 
 #if defined(SHOAL_SIM)
 #define COMPACT_MIN 6u

@@ -11,12 +11,21 @@
  *        head (it never happened), one that was told is made runnable. See chan_repair().
  */
 #include "core/sync/chan.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
-#include "core/sched/sched.h"
+#include "core/repair/note.h"
+#include "core/repair/repair.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/select.h"
 #include "core/sync/waitq.h"
-#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,8 +7,18 @@
  * DEATH  a waiter that was told and is lost before it returns passes the signal on (cond_lost). A
  *        signaller that dies holding the queue's lock leaves all waiters woken
  */
+#include "core/sync/cond.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/mutex.h"
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
 
 #include <errno.h>
 

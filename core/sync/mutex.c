@@ -15,9 +15,17 @@
  *        told, or its waiter told and not yet trying, note.chan names it (mutex_lost). Handed over and
  *        not told: the queue's lock is held, the medic wakes all, and the new owner finds its name
  */
+#include "core/sync/mutex.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/shoal.h"
 #include "core/sync/waitq.h"
-#include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 

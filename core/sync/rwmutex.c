@@ -13,9 +13,24 @@
  *        agree, rw_abandon() gives up what the lost one held. A queue that is not empty always has a
  *        writer in it or before it
  */
+#include "core/sync/rwmutex.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/repair/note.h"
+#include "core/repair/repair.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
 #include "core/sync/waitq.h"
+#include "core/task/task.h"
 #include "shm/check.h"
+#include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <string.h>

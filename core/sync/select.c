@@ -12,10 +12,20 @@
  *        its claim word says that it is over. Who claimed it and has not told it: the medic tells it
  *        SG_RETRY, as others have passed it by meanwhile, and it begins anew
  */
-#include "core/sync/chan.h"
+#include "core/sync/select.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
-#include "shm/check.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/chan.h"
+#include "core/sync/waitq.h"
+#include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <string.h>

@@ -6,8 +6,17 @@
  * DEATH  units are taken for a waiter before it is told: note.sg_mark says how many were to be left
  *        (and 1), so the medic knows whether they were (sem_repair). Then all who wait look again
  */
+#include "core/sync/sem.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/repair/note.h"
+#include "core/sched/m.h"
+#include "core/shoal.h"
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
 
 #include <errno.h>
 

@@ -13,7 +13,18 @@
  *        it is marked as gone, for they may look while it is still being ended
  */
 #include "core/sync/semtable.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/cancel.h"
+#include "core/sync/waitq.h"
+#include "core/task/task.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,7 +35,7 @@ struct waits {
 	struct shoal_waitq_ q[QUEUES];
 };
 
-static struct shoal_waitq_ *queue_of(struct waits *w, const void *at)
+static struct shoal_waitq_ *queue_for_word(struct waits *w, const void *at)
 {
 	return &w->q[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
 }
@@ -52,7 +63,7 @@ struct shoal_waitq_ *waits_take(struct g *g, const void *at)
 
 	if (!w && !(w = make_table(g)))
 		return NULL;
-	q = queue_of(w, at);
+	q = queue_for_word(w, at);
 	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
 	return q;
 }
@@ -107,7 +118,7 @@ void waits_wake(struct g *g, const void *at, bool all)
 
 	if (!w)
 		return;
-	q = queue_of(w, at);
+	q = queue_for_word(w, at);
 	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
 	for (sg = wq_queue(q)->first; sg; sg = next) {
 		next = sg->next;

@@ -1,12 +1,13 @@
 /*
- * waitq.h - wait queues, and what every call of the interface begins with.
+ * waitq.h - wait queues.
  */
 #ifndef CORE_SYNC_WAITQ_H
 #define CORE_SYNC_WAITQ_H
 
-#include "core/host.h"
-#include "core/sched/sched.h"
-#include "shm/heap.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/shoal.h"
+#include "shm/lock.h"
 
 #include <stddef.h>
 
@@ -31,7 +32,6 @@ void waitq_mend(struct waitq *);
  */
 void waitq_mend_at(struct waitq *, struct sudog *touched);
 void waitq_mend_ends(struct waitq *);
-struct waitq *queue_waited_in(const struct sudog *); /* of one that waits; NULL: no such queue. audit.c */
 bool waitq_has(const struct waitq *,
 	       const struct sudog *); /* of a whole queue. A sudog that waited there, or in another */
 
@@ -60,71 +60,8 @@ void wq_tell_last(struct shoal_waitq_ *, struct sudog *);
 void wq_tell_all(struct shoal_waitq_ *);
 /* Holds: the lock, in a dead seat's name. Whom it was telling looks again. */
 void wq_repair(struct shoal_waitq_ *, struct note *);
-
-/* The mutex without the ado of an interface call: for cond and once. */
-int mutex_take(struct shoal_mutex *, struct g *);
-static inline uint64_t mutex_holder(uint64_t owner) /* its gid, without the flags in the three highest bits */
-{
-	return owner << 3 >> 3;
-}
-void mutex_give(struct shoal_mutex *, struct g *);
-
-void g_cancel_mark(struct g *, uint64_t gid);
-void g_cancel_wake(struct g *);
-/* The wait with this sequence is over before it has begun: told, or cancelled. */
-bool wait_over(struct g *, uint32_t seq);
-bool wait_cancellable(unsigned why);
-
-/* The current goroutine; gives way first if asked to. Ends the process' business if there is none. */
-static inline struct g *api_enter(const char *call)
-{
-	struct g *g;
-
-	if (__builtin_expect(!host_on_stack(), 0))
-		host_outside(call);
-	g = getg();
-	if (__builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
-		gopreempt();
-	return g;
-}
-/* Refuses an object on a goroutine's stack. */
-void api_shared(const void *object, const char *call);
-
-/* Refuses a value on the stack of another goroutine, whose memory may be anywhere. */
-void api_foreign(const void *p, const char *call);
-static inline void api_value(const void *p, const char *call)
-{
-	/* In a window, and not in the one we stand on. The second compare is exact for the common size. */
-	if (__builtin_expect(((uintptr_t)p ^ (uintptr_t)__builtin_frame_address(0)) >= WIN_SIZE, 0) &&
-	    (uintptr_t)p - SH_WIN_BASE < SH_REGION)
-		api_foreign(p, call);
-}
-
-static inline int64_t deadline(int64_t timeout)
-{
-	int64_t now;
-
-	if (timeout == SHOAL_FOREVER)
-		return 0;
-	now = host_now();
-	if (timeout < 0) /* until - now of a time that is past */
-		return now;
-	return timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
-}
-
-static inline void *g_alloc(struct g *g, size_t n)
-{
-	struct p *p = getp();
-
-	return sh_heap_alloc(g->task->heap, (unsigned)getm->seat, p ? p->id : SH_HEAP_NOCPU, n, 0, false);
-}
-
-static inline void g_free(struct g *g, void *b)
-{
-	struct p *p = getp();
-
-	(void)g;
-	sh_heap_free(sh_root->arena, (unsigned)getm->seat, p ? p->id : SH_HEAP_NOCPU, b);
-}
+/* The same of an object that the dead had in hand: Holds: the lock, in a dead seat's name. */
+void sync_repair(struct sh_lock *, struct note *);
+void sync_forget(struct sh_lock *, struct sudog *);
 
 #endif

@@ -23,9 +23,17 @@
  * OWNER  the medic, which also does all repair: nothing it has in hand itself is overlooked
  * DEATH  nothing is stored here but the witness, which is a hint
  */
-#include "core/host.h"
-#include "core/sched/sched.h"
+#include "core/task/checkdead.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/repair/repair.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/task/task.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #define LOOK_BATCH 4096
 

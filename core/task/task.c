@@ -5,14 +5,23 @@
  *        first nothing of the task runs, then its Gs are ended one by one, then the heap is left.
  */
 #include "core/task/task.h"
+#include "core/g/g.h"
 #include "core/host.h"
-#include "core/g/life.h"
+#include "core/repair/old_heaps.h"
+#include "core/repair/repair.h"
+#include "core/root.h"
+#include "core/sched/m.h"
 #include "core/sched/netpoll.h"
-#include "core/sched/sched.h"
-#include "core/sync/waitq.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/cancel.h"
+#include "core/sync/join.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <string.h>

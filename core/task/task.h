@@ -22,6 +22,8 @@
 #include <stdbool.h>
 #include <time.h>
 
+struct g;
+
 #define TASK_SLOTS 16384
 #define TASK_ARGS_SIZE (1ul << 20)
 
@@ -156,7 +158,6 @@ struct task_table {
 	struct task slot[TASK_SLOTS];
 };
 
-#define task_at(slot_) (&rt->tasks.slot[slot_])
 static inline char *task_args(const struct task *t)
 {
 	return (char *)SH_BASE + SH_OFF_ARGS + (uint64_t)t->slot * TASK_ARGS_SIZE;
@@ -174,8 +175,6 @@ void task_end(struct task *, unsigned how, int exit_code, int sig);
  * *news: there is something to tell the supervisor.
  */
 bool task_step(struct task *, bool *news);
-/* All goroutines of a running task sleep for good. By the medic. */
-bool checkdead(struct task *);
 bool task_alone(struct task *); /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
 bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */

@@ -5,7 +5,6 @@
  * with its answer all is done that our predecessor had asked, and ledger and segment hold still.
  * What they say is compared: modules and instances, seats, tasks. Only then do we listen.
  */
-#include "core/sched/sched.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
@@ -15,6 +14,8 @@
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/task/task.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <stdio.h>

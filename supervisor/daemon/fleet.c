@@ -8,11 +8,10 @@
  * Processes that a supervisor before us had cloned are no children of ours, nor is what their
  * zygote clones: a pidfd tells of their end, though not how it was.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
-#include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
@@ -20,6 +19,9 @@
 #include "supervisor/daemon/sweep.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <linux/futex.h>

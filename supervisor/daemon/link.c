@@ -6,11 +6,11 @@
  * died over the earlier one: that is asked again, of the standby that took its place. Answers to
  * nothing that we asked are for a supervisor before us.
  */
-#include "shm/segment.h"
-#include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
+#include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/zygote/zygote.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,13 +5,12 @@
  * while there is neither a thread nor a loop; then the loop, the medic, the workers. Where a keeper
  * holds a runtime whose supervisor has died, that is taken over instead (adopt.c). End: tasks have ended, processes are killed and reaped, the socket goes, whoever asked is told.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/main.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/log.h"
-#include "supervisor/daemon/main.h"
 #include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/setup.h"
 #include "supervisor/daemon/sweep.h"
@@ -24,6 +23,10 @@
 #include "supervisor/daemon/view/views.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,13 +2,17 @@
  * procs.c - the number of Ps, asked for by command, or because the machine allows us another number of
  * processors now. The medic does it (core/sched/procs.c); here we wait for it.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
-#include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/setup.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/procs.h"
+#include "shm/segment.h"
 
 #include <stdlib.h>
 

@@ -2,11 +2,12 @@
  * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
  * the log file, processors and memory it may use.
  */
-#include "supervisor/daemon/limits.h"
-#include "core/sched/sched.h"
-#include "supervisor/daemon/main.h"
 #include "supervisor/daemon/setup.h"
+#include "supervisor/daemon/limits.h"
+#include "supervisor/daemon/main.h"
 #include "supervisor/keeper/keeper.h"
+#include "core/sched/p.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

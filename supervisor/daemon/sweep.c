@@ -9,14 +9,15 @@
  * same both times is held, and once all processes that were there at that moment have gone, one after the
  * other, nobody can know it any more, and it is closed.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/sweep.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
-#include "supervisor/daemon/sweep.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/root.h"
+#include "shm/segment.h"
 
 #include <stdlib.h>
 #include <string.h>

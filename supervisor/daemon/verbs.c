@@ -4,7 +4,7 @@
  * Those that cannot be answered at once (wait, check, stop) stand in lists here until what they
  * wait for has come.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
@@ -12,13 +12,17 @@
 #include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/tasks.h"
-#include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/view/life.h"
 #include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/view/trace.h"
 #include "supervisor/daemon/view/views.h"
+#include "core/g/g.h"
+#include "core/repair/audit.h"
+#include "core/root.h"
+#include "core/task/task.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <fcntl.h>
 #include <signal.h>

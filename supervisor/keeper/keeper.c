@@ -8,6 +8,8 @@
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/keeper/ledger.h"
+#include "core/task/task.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

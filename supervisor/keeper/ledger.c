@@ -1,5 +1,8 @@
 /* ledger.c - makes and maps the ledger. See ledger.h. */
 #include "supervisor/keeper/ledger.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <sys/mman.h>

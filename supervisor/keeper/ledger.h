@@ -12,7 +12,8 @@
 #ifndef SUPERVISOR_KEEPER_LEDGER_H
 #define SUPERVISOR_KEEPER_LEDGER_H
 
-#include "core/sched/sched.h"
+#include "core/task/task.h"
+#include "shm/lock.h"
 #include "supervisor/zygote/zygote.h"
 
 #define LEDGER_MAGIC 0x72656764656cull

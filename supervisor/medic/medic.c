@@ -8,14 +8,24 @@
  * It sleeps in futex_waitv on the bell and on the liveness word of every seat: a death is seen
  * 20-40 us after it, long before SIGCHLD.
  */
-#include "core/host.h"
-#include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "shm/check.h"
-#include "shm/heap.h"
-#include "shm/kill.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/g/life.h"
+#include "core/host.h"
+#include "core/repair/audit.h"
+#include "core/repair/crash.h"
+#include "core/repair/old_heaps.h"
+#include "core/repair/repair.h"
+#include "core/root.h"
+#include "core/sched/fence.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/procs.h"
+#include "core/sched/sysmon.h"
+#include "core/task/checkdead.h"
+#include "core/task/task.h"
+#include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <linux/futex.h>

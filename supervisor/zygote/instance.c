@@ -17,8 +17,8 @@
  * What it does not cover: libraries that the module links keep their variables private to each
  * worker, and their constructors run once, in the zygote.
  */
-#include "core/process.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/process.h"
 #include "shm/heap.h"
 #include "shm/segment.h"
 

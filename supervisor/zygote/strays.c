@@ -15,8 +15,8 @@
  * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
  * call: terminals, message queues, what has no file.
  */
-#include "core/sched/netpoll.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/sched/netpoll.h"
 
 #include <dirent.h>
 #include <fcntl.h>

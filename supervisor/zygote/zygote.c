@@ -5,14 +5,15 @@
  * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
  * worker, and Z_END closes it in all of them.
  */
-#include "core/process.h"
 #include "supervisor/zygote/zygote.h"
+#include "supervisor/keeper/ledger.h"
+#include "supervisor/daemon/log.h"
+#include "core/process.h"
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/heap.h"
+#include "shm/lock.h"
 #include "shm/segment.h"
-#include "supervisor/keeper/ledger.h"
-#include "supervisor/daemon/log.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,6 +5,8 @@
  * (0) or is lost (137), once; with many it ends well. What was accepted and has no end is lost.
  */
 #include "tests/faults/faults.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <dirent.h>
 #include <fcntl.h>

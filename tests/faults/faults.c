@@ -3,9 +3,10 @@
  *
  * Run alone: figures of microseconds mean nothing while others use the processors.
  */
-#include "core/host.h"
 #include "tests/faults/faults.h"
 #include "tests/outside/outside.h"
+#include "core/host.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <stdarg.h>

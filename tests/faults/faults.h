@@ -8,8 +8,7 @@
 #ifndef TESTS_FAULTS_FAULTS_H
 #define TESTS_FAULTS_FAULTS_H
 
-#include "core/sched/sched.h"
-#include "shm/segment.h"
+#include "tests/faults/faults.h"
 
 #include <jansson.h>
 #include <stdbool.h>

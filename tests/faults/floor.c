@@ -6,6 +6,8 @@
  * futex as the medic does, writes to the eventfd of a process that sleeps, and makes another.
  */
 #include "tests/faults/faults.h"
+#include "core/sched/proc.h"
+#include "shm/segment.h"
 
 #include <linux/futex.h>
 #include <poll.h>

@@ -6,6 +6,8 @@
  * the supervisor has learned of them.
  */
 #include "tests/faults/faults.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,6 +3,7 @@
  * death of the supervisor.
  */
 #include "tests/faults/faults.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -1,8 +1,13 @@
 /*
  * recover.c - a crash is recorded, a killed worker's P runs elsewhere, another process takes its seat.
  */
-#include "core/g/life.h"
 #include "tests/faults/faults.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/repair/crash.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <stdio.h>

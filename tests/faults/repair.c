@@ -3,6 +3,10 @@
  * goroutine that has nothing to do with it is held up meanwhile.
  */
 #include "tests/faults/faults.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <stdio.h>

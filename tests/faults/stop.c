@@ -3,6 +3,9 @@
  * preempted, is dead before what it had goes on elsewhere; who only gets no processor is left alone.
  */
 #include "tests/faults/faults.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -5,12 +5,16 @@
  * Nothing runs meanwhile: 300 goroutines are parked. What is wrong may be shown; the supervisor answers, and is the
  * same process in the end. Seats and locks are left alone: pids are there, and workers wait there.
  */
-#include "core/host.h"
-#include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "shm/segment.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/outside/outside.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/task/task.h"
+#include "shm/segment.h"
 
 #include <getopt.h>
 #include <poll.h>

@@ -1,5 +1,9 @@
 /* gfree.c - the free lists of Gs: 64 and 32, and none is lost or there twice. */
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
 
 #include <string.h>
 

@@ -1,7 +1,13 @@
 /* parts.c - what the goroutines of a simulated run do, and what must hold for each kind of it. See parts.h. */
 #include "tests/sim/parts.h"
-#include "shm/check.h"
-#include "shm/heap.h"
+#include "core/g/api.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/sched/syscall.h"
+#include "core/shoal.h"
+#include "core/sync/chan.h"
+#include "core/sync/mutex.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -5,8 +5,10 @@
 #ifndef TESTS_SIM_PARTS_H
 #define TESTS_SIM_PARTS_H
 
-#include "core/sync/waitq.h"
+#include "tests/sim/parts.h"
 #include "tests/sim/sim.h"
+#include "core/shoal.h"
+#include "core/sync/chan.h"
 
 #define PARTS 4
 #define VALUES 256

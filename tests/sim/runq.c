@@ -3,6 +3,10 @@
  * reader may see while the owner works. No goroutine runs: only queues are moved.
  */
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
 
 #include <string.h>
 #include <sys/wait.h>

@@ -3,9 +3,18 @@
  *
  * How many rounds of stealing were made is read off the M's random numbers: one is drawn a round.
  */
-#include "core/sched/netpoll.h"
-#include "shm/check.h"
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/netpoll.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
+#include "core/sched/timer.h"
 
 #include <string.h>
 

@@ -10,10 +10,19 @@
  * wait for what it would have done: then everybody who waits must have a reason, and nothing
  * arrives twice. In the end the task goes, and the memory is back.
  */
-#include "core/g/life.h"
+#include "tests/sim/sim.h"
 #include "tests/sim/parts.h"
-#include "shm/check.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/repair/audit.h"
+#include "core/root.h"
+#include "core/sched/proc.h"
+#include "core/sync/mutex.h"
+#include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <stdio.h>

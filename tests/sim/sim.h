@@ -8,7 +8,8 @@
 #ifndef TESTS_SIM_SIM_H
 #define TESTS_SIM_SIM_H
 
-#include "core/host.h"
+#include "tests/sim/sim.h"
+#include "core/task/task.h"
 
 struct sim_plan {
 	unsigned workers, procs;

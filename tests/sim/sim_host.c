@@ -9,10 +9,28 @@
  */
 #undef _FORTIFY_SOURCE /* its longjmp knows one stack only */
 #include "tests/sim/sim.h"
-#include "core/sync/chan.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/host.h"
+#include "core/repair/audit.h"
+#include "core/repair/repair.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
 #include "core/sched/netpoll.h"
+#include "core/sched/preempt.h"
+#include "core/sched/proc.h"
+#include "core/sched/procs.h"
+#include "core/sched/sysmon.h"
+#include "core/sync/select.h"
+#include "core/sync/waitq.h"
+#include "core/task/checkdead.h"
+#include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <linux/futex.h>

@@ -5,6 +5,10 @@
  * pipe's last one was not taken yet is the same one, as in epoll.
  */
 #include "tests/sim/sim.h"
+#include "core/g/g.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/m.h"
 #include "core/sched/netpoll.h"
 #include "shm/kill.h"
 

@@ -3,6 +3,18 @@
  * and its own rhythm. Time is ours: sysmon is called again when it said it would look again.
  */
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
+#include "core/sched/syscall.h"
+#include "core/sched/sysmon.h"
+#include "core/sched/timer.h"
 
 #include <string.h>
 

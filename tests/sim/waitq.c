@@ -3,8 +3,9 @@
  * it is mended, which is cut short as well and done again. Then the queue is whole, and as it was before
  * the change or after it.
  */
-#include "core/sync/waitq.h"
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/sync/waitq.h"
 
 #include <setjmp.h>
 #include <string.h>

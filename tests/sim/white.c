@@ -1,6 +1,18 @@
 /* white.c - see white.h. */
 #include "tests/sim/white.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/host.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/task/task.h"
 #include "shm/check.h"
+#include "shm/segment.h"
 
 #include <unistd.h>
 

@@ -5,8 +5,11 @@
 #ifndef TESTS_SIM_WHITE_H
 #define TESTS_SIM_WHITE_H
 
-#include "core/g/life.h"
+#include "tests/sim/white.h"
 #include "tests/sim/sim.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/sched/p.h"
 
 #include <stdio.h>
 

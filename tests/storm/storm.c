@@ -10,9 +10,12 @@
  * connection may be lost only with the worker that ran its goroutine (or the server's root): so a
  * worker is stopped for a moment before it is killed, to see what it runs.
  */
-#include "core/sched/sched.h"
-#include "shm/segment.h"
 #include "tests/outside/outside.h"
+#include "core/g/g.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "shm/segment.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>

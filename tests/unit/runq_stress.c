@@ -8,8 +8,14 @@
  *
  * runq_stress [milliseconds]
  */
+#include "core/g/g.h"
 #include "core/host.h"
-#include "core/g/life.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/proc.h"
+#include "core/sched/runq.h"
+#include "shm/segment.h"
 
 #include <stdio.h>
 #include <stdlib.h>

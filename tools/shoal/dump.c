@@ -6,9 +6,11 @@
  * turned out to be return addresses, and where they lie. One with the same words in the same places,
  * and as many bytes, has the same frames.
  */
-#include "core/repair/dump.h"
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/repair/dump.h"
 
 #include <fcntl.h>
 #include <stdio.h>

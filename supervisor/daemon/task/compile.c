@@ -4,11 +4,11 @@
  * The compiler is a child of ours with its output in a pipe; it is reaped with the others
  * (fleet.c). It is given MINUTES and then ended.
  */
+#include "supervisor/daemon/task/compile.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
-#include "supervisor/daemon/task/compile.h"
 
 #include <errno.h>
 #include <fcntl.h>

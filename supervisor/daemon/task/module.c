@@ -9,13 +9,13 @@
  * free, one more is loaded, one at a time: a trial in a clone of the zygote, of which we keep the
  * time, then the zygote itself.
  */
+#include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/compile.h"
-#include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/keeper/keeper.h"

@@ -8,6 +8,7 @@
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
+#include "core/task/task.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -4,10 +4,11 @@
  * By its content, so a copy of the file is the same one. The times of the last crashes are in the
  * ledger as well: a supervisor that follows forgets none. Crashes of isolated goroutines do not count.
  */
+#include "supervisor/daemon/task/quarantine.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/task/module.h"
-#include "supervisor/daemon/task/quarantine.h"
 #include "supervisor/keeper/ledger.h"
+#include "shm/segment.h"
 
 #include <stdlib.h>
 #include <string.h>

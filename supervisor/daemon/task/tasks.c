@@ -13,7 +13,7 @@
  * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
  * the slot, and so does its job.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/link.h"
@@ -22,13 +22,16 @@
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/quarantine.h"
-#include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/view/views.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/root.h"
+#include "core/task/task.h"
+#include "shm/lock.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

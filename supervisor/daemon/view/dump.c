@@ -10,10 +10,7 @@
  *
  * OWNER  one child at a time; requests wait their turn
  */
-#include "core/repair/dump.h"
-#include "core/host.h"
-#include "core/g/life.h"
-#include "core/sched/sched.h"
+#include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
@@ -21,9 +18,18 @@
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/output.h"
-#include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/view/symbol.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/host.h"
+#include "core/repair/dump.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/preempt.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

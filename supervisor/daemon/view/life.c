@@ -1,10 +1,13 @@
 /*
  * life.c - the life of one goroutine, gathered from the rings of all workers. See core/g/life.h.
  */
-#include "core/g/life.h"
-#include "core/sched/sched.h"
-#include "supervisor/daemon/main.h"
 #include "supervisor/daemon/view/life.h"
+#include "supervisor/daemon/main.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/g/names.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,14 +5,22 @@
  * running worker changes meanwhile is shown as it was at one moment or another; every pointer is
  * checked before it is followed.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/view/dump.h"
-#include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/view/views.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/g/stack.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
+#include "core/task/task.h"
+#include "shm/segment.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
  * Our own code and libraries lie where the zygote has them, so dladdr answers for those. Modules
  * are not mapped here: their symbol table is read from the copy that module.c keeps.
  */
-#include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/view/symbol.h"
+#include "supervisor/daemon/task/module.h"
 #include "supervisor/keeper/ledger.h"
 
 #include <dlfcn.h>

@@ -12,15 +12,19 @@
  *
  * OWNER  sched.tracing is the supervisor's
  */
-#include "core/g/life.h"
-#include "core/sched/sched.h"
+#include "supervisor/daemon/view/trace.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/view/ps.h"
-#include "supervisor/daemon/view/trace.h"
+#include "core/g/g.h"
+#include "core/g/life.h"
+#include "core/g/names.h"
+#include "core/root.h"
+#include "core/sched/m.h"
+#include "shm/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>

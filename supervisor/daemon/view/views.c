@@ -1,17 +1,24 @@
 /*
  * views.c - what the reading verbs show: tasks, workers, counters, crashes. Goroutines: ps.c.
  */
-#include "core/sched/sched.h"
+#include "supervisor/daemon/view/views.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/view/symbol.h"
-#include "supervisor/daemon/view/views.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
+#include "core/g/g.h"
+#include "core/repair/crash.h"
+#include "core/root.h"
+#include "core/sched/idle.h"
+#include "core/sched/p.h"
+#include "core/sched/runq.h"
+#include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/segment.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -13,7 +13,8 @@
 #if !defined(SHOAL_DEBUG)
 #define SHOAL_DEBUG 0
 #endif
-#include "core/sched/sched.h"
+#include "core/g/g.h"
+#include "core/root.h"
 #include <shoal.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,0 +1,17 @@
+/*
+ * old_heaps.h - what ended tasks left allocated: the medic's.
+ */
+#ifndef CORE_REPAIR_OLD_HEAPS_H
+#define CORE_REPAIR_OLD_HEAPS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sh_heap;
+
+void left_find(void);		  /* a new medic: what there is */
+void left_add(struct sh_heap *);  /* the heap of a task that is over */
+void left_renewed(unsigned seat); /* the process in the seat is gone */
+bool left_look(int64_t now);	  /* asks workers to go when much has gathered; true: look again soon */
+
+#endif

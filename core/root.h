@@ -1,0 +1,37 @@
+/*
+ * root.h - the root of the segment: where sched, Ps, Ms and tasks lie.
+ */
+#ifndef CORE_ROOT_H
+#define CORE_ROOT_H
+
+#include "core/repair/crash.h"
+#include "core/sched/m.h"
+#include "core/sched/p.h"
+#include "core/sched/sched.h"
+#include "core/task/task.h"
+#include "shm/segment.h"
+
+struct shoal_root {
+	struct sh_segment sh;
+	struct schedt schedt;
+	struct p ps[P_MAX];
+	struct m ms[SH_SEATS];
+	struct task_table tasks;
+	_Atomic uint64_t ncrashes; /* written so far; crash[n % CRASH_KEPT] */
+	struct crash crash[CRASH_KEPT];
+	char audit[4096]; /* answer of the last audit the medic made */
+	_Atomic uint32_t audit_asked, audit_done;
+};
+#define rt ((struct shoal_root *)SH_BASE)
+#define sched (rt->schedt)
+#define allp(i) (&rt->ps[i])
+#define allm(i) (&rt->ms[i])
+#define task_at(slot_) (&rt->tasks.slot[slot_])
+
+static inline struct p *getp(void)
+{
+	int id = atomic_load_explicit(&getm->p, memory_order_relaxed);
+	return id < 0 ? NULL : allp(id);
+}
+
+#endif

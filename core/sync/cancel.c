@@ -1,0 +1,66 @@
+/*
+ * cancel.c - cancellation.
+ */
+#include "core/sync/cancel.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "shm/kill.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+
+bool wait_cancellable(unsigned why)
+{
+	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
+	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK;
+}
+
+bool wait_over(struct g *g, uint32_t seq)
+{
+	uint32_t how = atomic_load(&g->sudog.state);
+
+	if (g_cancelled(g) && wait_cancellable(g->waitreason))
+		return true;
+	return g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED);
+}
+
+void g_cancel_mark(struct g *g, uint64_t gid)
+{
+	getm->note.ready = g; /* dead before it is woken: the medic does that */
+	KILL_POINT("g.cancel.noted");
+	atomic_store(&g->cancelled, (uint32_t)(gid >> 24) + 1);
+	KILL_POINT("g.cancel.marked");
+}
+
+void g_cancel_wake(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+
+	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && wait_cancellable(g->waitreason))
+		goready(g, G_SEQ(s));
+	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
+		host_kick((unsigned)G_OWNER_SEAT(s)); /* the kernel lets it go: worker/blocking.c */
+	getm->note.ready = NULL;
+}
+
+int shoal_cancel(shoal_gid gid)
+{
+	struct g *self = api_enter("shoal_cancel"), *g;
+	bool ended = false;
+
+	g = g_find(gid, &ended);
+	if (!g)
+		return -ESRCH;
+	if (ended)
+		return 0;
+	if (g->task != self->task)
+		return -ESRCH;
+	g_cancel_mark(g, gid);
+	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+	g_cancel_wake(g);
+	return 0;
+}

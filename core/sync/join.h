@@ -1,0 +1,15 @@
+/*
+ * join.h - joiners: what repair needs.
+ */
+#ifndef CORE_SYNC_JOIN_H
+#define CORE_SYNC_JOIN_H
+
+struct g;
+struct note;
+struct sh_lock;
+struct sudog;
+
+void join_repair(struct sh_lock *, struct note *);
+void join_forget(struct g *, struct sudog *);
+
+#endif

@@ -1,0 +1,16 @@
+/*
+ * rwmutex.h - reader/writer locks: what repair and the end of a G need.
+ */
+#ifndef CORE_SYNC_RWMUTEX_H
+#define CORE_SYNC_RWMUTEX_H
+
+struct g;
+struct note;
+struct sh_lock;
+struct sudog;
+
+void rw_abandon(struct g *);
+void rw_repair(struct sh_lock *, struct note *);
+void rw_forget(struct sh_lock *, struct sudog *);
+
+#endif

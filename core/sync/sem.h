@@ -1,0 +1,12 @@
+/*
+ * sem.h - semaphores: what repair needs.
+ */
+#ifndef CORE_SYNC_SEM_H
+#define CORE_SYNC_SEM_H
+
+struct note;
+struct shoal_sem;
+
+void sem_repair(struct shoal_sem *, const struct note *);
+
+#endif

@@ -1,0 +1,147 @@
+/*
+ * wg.c - wait groups.
+ *
+ * DEATH  the count changes by one store under the lock; who is counted (a member's g->wg, or
+ *        note.wg_given of a spawner that has counted a member and not made it yet) is stored after
+ *        it, and the note tells the medic what the count was to be
+ */
+#include "core/sync/wg.h"
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/host.h"
+#include "core/repair/note.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
+#include "core/shoal.h"
+#include "core/sync/waitq.h"
+#include "shm/kill.h"
+#include "shm/lock.h"
+
+#include <errno.h>
+
+/*
+ * Changes the count by `by` and *slot to value, as one: dead between the two, the medic finds by
+ * the note whether the count has changed, and brings the slot after it.
+ */
+static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, struct shoal_wg *value)
+{
+	struct sh_lock *l = wq_lock(&wg->q);
+	struct m *m = getm;
+	int64_t n;
+
+	sh_lock_take(l, (unsigned)m->seat);
+	n = atomic_load_explicit(&wg->count, memory_order_relaxed) + by;
+	if (n < 0) {
+		sh_lock_drop(l, (unsigned)m->seat);
+		return -EINVAL;
+	}
+	m->note.wg_slot = slot;
+	m->note.wg_value = value;
+	m->note.wg_count = n;
+	sh_noted();
+	m->note.wg = wg;
+	sh_noted();
+	KILL_POINT("wg.change.noted");
+	atomic_store_explicit(&wg->count, n, memory_order_release);
+	KILL_POINT("wg.change.counted");
+	*slot = value;
+	KILL_POINT("wg.change.slot");
+	sh_noted();
+	m->note.wg = NULL;
+	if (n == 0)
+		wq_tell_all(&wg->q);
+	else
+		sh_lock_drop(l, (unsigned)m->seat);
+	return 0;
+}
+
+/* Holds: the lock, in the dead seat's name. */
+void wg_mend(struct shoal_wg *wg, struct note *n)
+{
+	if (n->wg != wg)
+		return;
+	if (atomic_load(&wg->count) == n->wg_count)
+		*n->wg_slot = n->wg_value;
+	KILL_POINT("wg.mend.slot");
+	n->wg = NULL;
+}
+
+int shoal_wg_add(struct shoal_wg *wg, int n)
+{
+	api_enter("shoal_wg_add");
+	api_shared(wg, "shoal_wg_add: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, n, &getm->note.wg_given, NULL) < 0)
+		host_misuse("shoal_wg_add: negative wait group counter");
+	return 0;
+}
+
+int shoal_wg_done(struct shoal_wg *wg)
+{
+	api_enter("shoal_wg_done");
+	api_shared(wg, "shoal_wg_done: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, -1, &getm->note.wg_given, NULL) < 0)
+		host_misuse("shoal_wg_done: negative wait group counter");
+	return 0;
+}
+
+void wg_leave(struct g *g)
+{
+	wg_change(g->wg, -1, &g->wg, NULL);
+}
+
+/* Counted for a goroutine that was never made. slot: in the dead spawner's note. */
+void wg_ungive(struct shoal_wg **slot)
+{
+	wg_change(*slot, -1, slot, NULL);
+}
+
+int shoal_wg_wait(struct shoal_wg *wg)
+{
+	struct g *g = api_enter("shoal_wg_wait");
+	struct sh_lock *l = wq_lock(&wg->q);
+
+	api_shared(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
+	for (;;) {
+		int r;
+
+		sh_lock_take(l, (unsigned)getm->seat);
+		if (atomic_load_explicit(&wg->count, memory_order_relaxed) == 0) {
+			sh_lock_drop(l, (unsigned)getm->seat);
+			return 0;
+		}
+		r = wq_wait(&wg->q, g, WAIT_WG, false);
+		if (r != -EAGAIN)
+			return r;
+	}
+}
+
+static inline shoal_gid wg_go(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
+			      size_t size, void *pc)
+{
+	struct g *self = api_enter("shoal_wg_go"), *g;
+	int err;
+
+	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
+	api_value(arg, "shoal_wg_go: the argument is on another goroutine's stack");
+	wg_change(wg, 1, &getm->note.wg_given, wg); /* until newproc has made its member */
+	getm->gopc = pc;
+	g = newproc(self->task, o, fn, arg, size, wg, &err);
+	if (!g) {
+		wg_ungive(&getm->note.wg_given);
+		errno = err;
+		return 0;
+	}
+	return getm->note.gid;
+}
+
+shoal_gid shoal_wg_go_with(struct shoal_wg *wg, const struct shoal_go_opts *o, void (*fn)(void *), const void *arg,
+			   size_t size)
+{
+	return wg_go(wg, o, fn, arg, size, __builtin_return_address(0));
+}
+
+shoal_gid shoal_wg_go(struct shoal_wg *wg, void (*fn)(void *), const void *arg, size_t size)
+{
+	return wg_go(wg, NULL, fn, arg, size, __builtin_return_address(0));
+}
