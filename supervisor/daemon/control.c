@@ -8,6 +8,7 @@
  *
  * OWNER  a connection lives until its peer or an error ends it; askers outlive it, knowing no one
  */
+#include "shm/pass.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/main.h"
@@ -156,25 +157,8 @@ static void watch(struct conn *c)
 
 static ssize_t send_piece(struct conn *c, struct out *o)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(2 * sizeof(int))];
-	} control;
-	struct iovec iov = {o->data + o->off, o->len - o->off};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	size_t bytes = (size_t)o->nfds * sizeof(int);
-	ssize_t n;
+	ssize_t n = sh_pass_send(c->fd, o->data + o->off, o->len - o->off, o->fds, o->nfds, MSG_DONTWAIT);
 
-	if (o->nfds) {
-		memset(&control, 0, sizeof control);
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(bytes);
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(bytes);
-		memcpy(CMSG_DATA(&control.h), o->fds, bytes);
-	}
-	n = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n > 0)
 		while (o->nfds)
 			close(o->fds[--o->nfds]);
@@ -406,33 +390,10 @@ static void on_bytes(struct conn *c)
 	unbusy(c);
 }
 
-static void keep_fds(struct conn *c, struct msghdr *msg)
-{
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
-		int got[FDS_MAX], k;
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		k = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(got, CMSG_DATA(h), (size_t)k * sizeof(int));
-		for (int i = 0; i < k; i++)
-			if (c->nfds < FDS_MAX)
-				c->fds[c->nfds++] = got[i];
-			else
-				close(got[i]);
-	}
-}
-
 /* 1: something came; 0: nothing now; -1: nothing ever again. */
 static int read_some(struct conn *c)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(FDS_MAX * sizeof(int))];
-	} control;
-	struct iovec iov;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	int nfds;
 	ssize_t n;
 
 	if (c->in_room - c->in_len < 4096) {
@@ -444,12 +405,11 @@ static int read_some(struct conn *c)
 		c->in = more;
 		c->in_room = room;
 	}
-	iov.iov_base = c->in + c->in_len;
-	iov.iov_len = c->in_room - c->in_len;
-	n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	n = sh_pass_receive(c->fd, c->in + c->in_len, c->in_room - c->in_len, c->fds + c->nfds, FDS_MAX - c->nfds,
+			    &nfds, MSG_DONTWAIT);
 	if (n < 0)
-		return errno == EINTR || errno == EAGAIN ? 0 : -1;
-	keep_fds(c, &msg);
+		return errno == EAGAIN ? 0 : -1;
+	c->nfds += nfds;
 	c->in_len += (size_t)n;
 	return n > 0 ? 1 : -1;
 }

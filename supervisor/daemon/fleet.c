@@ -1,12 +1,13 @@
 /*
- * fleet.c - the processes: who sits where, who is cloned when, who has died.
+ * fleet.c - the processes of the runtime: which seat each has, when one is cloned, how one ended.
  *
- * The medic repairs and says VACANT; then a new process is cloned into the seat: at once if the
- * last one left in good order, else by the restart policy of FAULTS. The medic's own seat has
- * nobody to repair it: it is filled anew as soon as its process is reaped.
+ * After a death the medic repairs the seat and sets it to VACANT. Then the supervisor has a new process
+ * cloned into it: at once if the last process left in good order, else after the delay of the restart
+ * policy. No process repairs the medic's own seat: the supervisor has a new medic cloned as soon as it
+ * has reaped the old one.
  *
- * Processes that a supervisor before us had cloned are no children of ours, nor is what their
- * zygote clones: a pidfd tells of their end, though not how it was.
+ * Processes that an earlier supervisor had cloned, and those that its zygote still clones, are not our
+ * children. A pidfd reports their end, but not their exit status.
  */
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/adopt.h"
@@ -34,18 +35,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define AT_ONCE 3 /* restarts within WITHIN_NS that do not wait */
+#define AT_ONCE 3 /* restarts within WITHIN_NS that have no delay */
 #define WITHIN_NS 10000000000ull
 #define DELAY_MS 100u
 #define DELAY_MAX_MS 10000u
 #define HEALTHY_NS 30000000000ull
-#define STRANGERS 64
-#define STANDBY_NS 3000000000ull /* a standby has come forward by then, or there is none */
+#define EXITS_KEPT 64
+#define STANDBY_NS 3000000000ull /* how long the supervisor waits for a standby to take over */
 #define RENEW_NS 5000000000ull
 
-struct place {
-	pid_t pid;	   /* of the process in it; 0 while a clone is under way */
-	bool cloning, due; /* due: the timer runs, or will */
+struct seat_process {
+	pid_t pid;	   /* of the process in the seat; 0 while a clone is under way */
+	bool cloning, due; /* due: the timer that clones the next process is running */
 	uint64_t began_ns;
 	uint64_t restart_ns[AT_ONCE];
 	unsigned restarts, delay_ms;
@@ -59,49 +60,49 @@ struct watch {
 	void *arg;
 };
 
-/* restart: who asked (NULL: sweep.c) is told when each of the seats has a new process that lives. */
+/* Replacement of workers. When each wanted seat has a new live process, the asker (NULL: sweep.c) gets an answer. */
 struct renewal {
 	struct renewal *next;
 	struct asker *asker;
 	uint64_t until_ns;
-	uint32_t generation[SH_SEATS]; /* that goes; of seats in wanted */
+	uint32_t generation[SH_SEATS]; /* of the process to replace, for each wanted seat */
 	bool wanted[SH_SEATS];
 };
 
-static struct place place[SH_SEATS];
+static struct seat_process seat_process[SH_SEATS];
 static struct renewal *renewals;
-static unsigned nseats; /* workers; the medic is one more */
+static unsigned nseats; /* number of workers; the medic is not counted */
 static pid_t zygote;
-static uint64_t zygote_gone_ns; /* and no standby has come forward */
-static bool adopted;		/* nothing that the zygote clones is our child */
-static bool no_delay;		/* SHOAL_DEBUG=nodelay: tests kill more often than anything should die */
+static uint64_t zygote_gone_ns; /* when the zygote died; 0 as soon as a standby has taken over */
+static bool adopted;		/* the zygote was started by an earlier supervisor: its clones are not our children */
+static bool no_delay;		/* SHOAL_DEBUG=nodelay: no restart delay, for tests that kill often */
 static struct watch *watches;
 static struct {
 	pid_t pid;
 	int status;
-} stranger[STRANGERS]; /* reaped before we were told their pid */
-static unsigned nstrangers;
+} unclaimed_exit[EXITS_KEPT]; /* children reaped before the zygote's answer named their pid */
+static unsigned nunclaimed_exits;
 static struct {
 	pid_t pid;
 	unsigned seat;
-} leaving[STRANGERS]; /* had a seat, which is another's by now, and are not reaped yet */
+} leaving[EXITS_KEPT]; /* processes not reaped yet whose seat already belongs to a successor */
 static unsigned nleaving;
 
-struct stranger_watch { /* the end of a process that is no child */
+struct pidfd_watch { /* waits for the end of a process that is not our child */
 	uv_poll_t poll;
 	pid_t pid;
 	int fd;
 };
 
 static void clone_into(unsigned seat);
-static void gone(pid_t pid, int status);
+static void on_exit_of(pid_t pid, int status);
 
 static struct sh_seat *seat_at(unsigned seat)
 {
 	return &sh_root->seat[seat];
 }
 
-/* It died before it could take its seat: the kernel marks nothing, so we do. */
+/* The process died before it took its seat, so the kernel did not set FUTEX_OWNER_DIED: set it here. */
 static void mark_dead(unsigned seat)
 {
 	struct sh_seat *s = seat_at(seat);
@@ -117,23 +118,26 @@ static bool alive(pid_t pid)
 	return pid > 0 && !sh_process_gone(pid);
 }
 
-/* Who lives is another process, which has the number of one that was nobody's when it was reaped. */
-static int forget_stranger(pid_t pid, int *status)
+/*
+ * True, with the exit status, if pid was reaped before its seat was known. A pid that is alive belongs to a
+ * later process to which the kernel gave the same number.
+ */
+static int take_unclaimed_exit(pid_t pid, int *status)
 {
 	int found = 0;
 
-	for (unsigned i = 0; i < STRANGERS; i++)
-		if (stranger[i].pid == pid) {
-			stranger[i].pid = 0;
-			*status = stranger[i].status;
+	for (unsigned i = 0; i < EXITS_KEPT; i++)
+		if (unclaimed_exit[i].pid == pid) {
+			unclaimed_exit[i].pid = 0;
+			*status = unclaimed_exit[i].status;
 			found = 1;
 		}
 	return found && !alive(pid);
 }
 
-static bool forget_leaving(pid_t pid, unsigned *seat)
+static bool take_leaving(pid_t pid, unsigned *seat)
 {
-	for (unsigned i = 0; i < STRANGERS; i++)
+	for (unsigned i = 0; i < EXITS_KEPT; i++)
 		if (leaving[i].pid == pid) {
 			leaving[i].pid = 0;
 			*seat = leaving[i].seat;
@@ -144,7 +148,7 @@ static bool forget_leaving(pid_t pid, unsigned *seat)
 
 static void on_watch_closed(uv_handle_t *handle)
 {
-	struct stranger_watch *w = handle->data;
+	struct pidfd_watch *w = handle->data;
 
 	close(w->fd);
 	free(w);
@@ -152,22 +156,22 @@ static void on_watch_closed(uv_handle_t *handle)
 
 static void on_pidfd(uv_poll_t *handle, int status, int events)
 {
-	struct stranger_watch *w = handle->data;
+	struct pidfd_watch *w = handle->data;
 	int how;
 
 	(void)status;
 	(void)events;
 	uv_poll_stop(&w->poll);
 	uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-	if (waitpid(w->pid, &how, WNOHANG) != w->pid) /* a compiler is our child in any case */
+	if (waitpid(w->pid, &how, WNOHANG) != w->pid) /* succeeds for a compiler, which is always our child */
 		how = STATUS_UNKNOWN;
-	gone(w->pid, how);
+	on_exit_of(w->pid, how);
 }
 
-/* false: it is gone already. */
-static bool watch_stranger(pid_t pid)
+/* False if the process has ended already. */
+static bool watch_pidfd(pid_t pid)
 {
-	struct stranger_watch *w;
+	struct pidfd_watch *w;
 	int fd;
 
 	if (!adopted)
@@ -190,16 +194,16 @@ static bool watch_stranger(pid_t pid)
 
 static void on_timer(uv_timer_t *timer)
 {
-	struct place *p = timer->data;
+	struct seat_process *p = timer->data;
 
 	p->due = false;
 	if (sh_stopping < STOP_GONE)
-		clone_into((unsigned)(p - place));
+		clone_into((unsigned)(p - seat_process));
 }
 
 static void clone_later(unsigned seat, unsigned ms)
 {
-	struct place *p = &place[seat];
+	struct seat_process *p = &seat_process[seat];
 
 	if (p->due || p->cloning)
 		return;
@@ -207,8 +211,8 @@ static void clone_later(unsigned seat, unsigned ms)
 	uv_timer_start(&p->timer, on_timer, ms, 0);
 }
 
-/* When the next process may be cloned into it, by the restart policy: ms from now. */
-static unsigned restart_delay(struct place *p)
+/* Delay in ms before the next process may be cloned into the seat, by the restart policy. */
+static unsigned restart_delay(struct seat_process *p)
 {
 	uint64_t now = sh_now(), oldest = p->restart_ns[p->restarts % AT_ONCE];
 	unsigned delay;
@@ -229,19 +233,19 @@ static unsigned restart_delay(struct place *p)
 	return delay;
 }
 
-static void tell_death(unsigned seat, pid_t pid, int status)
+static void log_death(unsigned seat, pid_t pid, int status)
 {
 	if (WIFSIGNALED(status))
 		sh_log("%s %u (pid %d) was ended by %s", seat ? "worker" : "medic", seat, (int)pid,
 		       sh_signal_name(WTERMSIG(status)));
 }
 
-static void child_gone(unsigned seat, int status)
+static void on_seat_exit(unsigned seat, int status)
 {
-	tell_death(seat, place[seat].pid, status);
-	place[seat].pid = 0;
+	log_death(seat, seat_process[seat].pid, status);
+	seat_process[seat].pid = 0;
 	if (seat == SH_SEAT_MEDIC) {
-		unsigned ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(&place[seat]);
+		unsigned ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(&seat_process[seat]);
 
 		if (ms)
 			clone_later(seat, ms);
@@ -252,7 +256,7 @@ static void child_gone(unsigned seat, int status)
 	}
 }
 
-/* The zygote died over it. Who has claimed the seat is named there: find_pid. */
+/* The zygote died during the clone. If a process claimed the seat, find_pid reads its pid there. */
 static void clone_lost(unsigned seat)
 {
 	if (sh_seat_unask(seat))
@@ -262,7 +266,7 @@ static void clone_lost(unsigned seat)
 static void cloned(void *arg, const struct zrep *rep)
 {
 	unsigned seat = (unsigned)(uintptr_t)arg;
-	struct place *p = &place[seat];
+	struct seat_process *p = &seat_process[seat];
 	int status;
 
 	p->cloning = false;
@@ -280,24 +284,24 @@ static void cloned(void *arg, const struct zrep *rep)
 	p->began_ns = sh_now();
 	if (sh_stopping == STOP_GONE)
 		kill(p->pid, SIGKILL);
-	else if (forget_stranger(rep->pid, &status))
-		child_gone(seat, status);
-	else if (!watch_stranger(rep->pid))
-		child_gone(seat, STATUS_UNKNOWN);
+	else if (take_unclaimed_exit(rep->pid, &status))
+		on_seat_exit(seat, status);
+	else if (!watch_pidfd(rep->pid))
+		on_seat_exit(seat, STATUS_UNKNOWN);
 }
 
 static void clone_into(unsigned seat)
 {
 	struct zreq req = {.op = Z_CLONE, .seat = seat};
 
-	if (place[seat].cloning || sh_stopping == STOP_GONE)
+	if (seat_process[seat].cloning || sh_stopping == STOP_GONE)
 		return;
-	place[seat].cloning = true;
-	if (place[seat].pid) {
-		leaving[nleaving % STRANGERS].pid = place[seat].pid;
-		leaving[nleaving++ % STRANGERS].seat = seat;
+	seat_process[seat].cloning = true;
+	if (seat_process[seat].pid) {
+		leaving[nleaving % EXITS_KEPT].pid = seat_process[seat].pid;
+		leaving[nleaving++ % EXITS_KEPT].seat = seat;
 	}
-	place[seat].pid = 0;
+	seat_process[seat].pid = 0;
 	req.ask = sh_seat_ask(seat);
 	sh_link_ask(&req, NULL, 0, cloned, (void *)(uintptr_t)seat);
 }
@@ -313,7 +317,7 @@ static bool renewed(const struct renewal *r)
 	return true;
 }
 
-static void look_at_renewals(void)
+static void finish_renewals(void)
 {
 	for (struct renewal **at = &renewals; *at;) {
 		struct renewal *r = *at;
@@ -330,12 +334,12 @@ static void look_at_renewals(void)
 			sh_answer(r->asker, json_pack("{s:b}", "ok", 1), NULL, 0);
 		else
 			sh_answer_error(r->asker, CODE_FAILED, NULL,
-					"a worker has not come to a point where it may go");
+					"a worker did not reach a point where it can be replaced");
 		free(r);
 	}
 }
 
-static void woken(void *arg, const struct zrep *rep)
+static void ignore_answer(void *arg, const struct zrep *rep)
 {
 	(void)arg;
 	(void)rep;
@@ -344,16 +348,16 @@ static void woken(void *arg, const struct zrep *rep)
 static void renew_seat(unsigned seat)
 {
 	struct zreq req = {.op = Z_WAKE, .seat = seat};
-	struct place *p = &place[seat];
+	struct seat_process *p = &seat_process[seat];
 
-	if (p->due) { /* it waits out its delay: no longer */
+	if (p->due) { /* the seat waits for its restart delay: end the delay now */
 		uv_timer_stop(&p->timer);
 		p->due = false;
 		clone_into(seat);
 	} else if (atomic_load(&seat_at(seat)->state) == SEAT_LIVE) {
 		atomic_store(&seat_at(seat)->leave, 1);
 		sh_bell();
-		sh_link_ask(&req, NULL, 0, woken, NULL);
+		sh_link_ask(&req, NULL, 0, ignore_answer, NULL);
 	}
 }
 
@@ -368,7 +372,7 @@ void sh_fleet_renew(struct asker *asker, unsigned only)
 	for (unsigned seat = 1; seat <= nseats; seat++) {
 		if (only && seat != only)
 			continue;
-		/* One that is on its way has taken its number already, or will: it is new as it is. */
+		/* A seat in STARTING is about to get a new process anyway. */
 		r->wanted[seat] = atomic_load(&seat_at(seat)->state) != SEAT_STARTING;
 		r->generation[seat] = seat_at(seat)->generation;
 		renew_seat(seat);
@@ -395,23 +399,23 @@ static bool is_stopped(pid_t pid)
 
 static _Noreturn void end_without_zygote(void)
 {
-	sh_log("the zygote is gone, and no standby: nobody can clone a worker any more");
+	sh_log("the zygote has died and no standby took over: no worker can be cloned any more");
 	sh_fleet_kill();
 	sh_setup_remove_socket();
 	exit(1);
 }
 
-static void look_for_stopped(void);
+static void poll_for_stopped(void);
 
 void sh_fleet_tick(void)
 {
-	look_for_stopped();
-	look_at_renewals();
+	poll_for_stopped();
+	finish_renewals();
 	if (zygote_gone_ns && sh_now() - zygote_gone_ns > STANDBY_NS)
 		end_without_zygote();
 }
 
-static bool somebody_works(void)
+static bool any_worker_runs(void)
 {
 	for (unsigned seat = 1; seat <= nseats; seat++) {
 		uint32_t state = atomic_load(&seat_at(seat)->state);
@@ -422,10 +426,10 @@ static bool somebody_works(void)
 	return false;
 }
 
-/* Somebody took the seat of whom the zygote did not live to tell, or told our predecessor. */
+/* Finds the process in a seat whose pid the zygote did not report, or reported to an earlier supervisor. */
 static void find_pid(unsigned seat)
 {
-	struct place *p = &place[seat];
+	struct seat_process *p = &seat_process[seat];
 	uint32_t state = atomic_load(&seat_at(seat)->state);
 	pid_t pid = sh_seat_claimed(seat_at(seat));
 	int status;
@@ -433,26 +437,26 @@ static void find_pid(unsigned seat)
 	if (p->pid || p->cloning || p->due)
 		return;
 	if (seat == SH_SEAT_MEDIC && sh_seat_dead(seat))
-		child_gone(seat, STATUS_UNKNOWN); /* it came and went before we learned of it */
+		on_seat_exit(seat, STATUS_UNKNOWN); /* it started and died before we learned its pid */
 	if (p->cloning || (state != SEAT_LIVE && state != SEAT_STARTING) || sh_seat_dead(seat) || pid <= 0)
 		return;
 	p->pid = pid;
 	p->began_ns = sh_now();
-	if (forget_stranger(pid, &status))
-		child_gone(seat, status);
-	else if (!watch_stranger(pid))
-		child_gone(seat, STATUS_UNKNOWN);
+	if (take_unclaimed_exit(pid, &status))
+		on_seat_exit(seat, status);
+	else if (!watch_pidfd(pid))
+		on_seat_exit(seat, STATUS_UNKNOWN);
 }
 
 static void add_seat(unsigned seat)
 {
-	uv_timer_init(sh_loop, &place[seat].timer);
-	place[seat].timer.data = &place[seat];
+	uv_timer_init(sh_loop, &seat_process[seat].timer);
+	seat_process[seat].timer.data = &seat_process[seat];
 	clone_into(seat);
 }
 
-/* All workers are in system calls, and there is work: one more, unless one is on its way. */
-static void look_at_want(void)
+/* All workers are in system calls and goroutines are runnable: adds a worker, unless one is starting. */
+static void add_wanted_worker(void)
 {
 	if (!atomic_exchange(&sched.want_worker, 0) || nseats >= WORKERS_MAX - 1 || sh_stopping == STOP_GONE)
 		return;
@@ -464,19 +468,19 @@ static void look_at_want(void)
 
 void sh_fleet_look(void)
 {
-	look_at_renewals();
+	finish_renewals();
 	for (unsigned seat = 0; seat <= nseats; seat++)
 		find_pid(seat);
-	look_at_want();
+	add_wanted_worker();
 	for (unsigned seat = 1; seat <= nseats; seat++) {
-		struct place *p = &place[seat];
+		struct seat_process *p = &seat_process[seat];
 		unsigned ms;
 
 		if (p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_VACANT)
 			continue;
 		ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(p);
-		if (ms > DELAY_MS && !somebody_works())
-			ms = DELAY_MS; /* whatever is wrong with it: tasks wait, and there is nobody else */
+		if (ms > DELAY_MS && !any_worker_runs())
+			ms = DELAY_MS; /* no other worker runs, and tasks wait */
 		if (ms) {
 			sh_log("worker %u starts again in %u ms", seat, ms);
 			clone_later(seat, ms);
@@ -486,30 +490,30 @@ void sh_fleet_look(void)
 	}
 }
 
-/* Who was in the middle of something when our predecessor died has finished it: the zygote has answered us. */
+/* Called after the zygote has answered us: it has finished what the earlier supervisor had asked. */
 void sh_fleet_adopt(unsigned workers)
 {
 	adopted = true;
 	nseats = workers;
-	for (unsigned seat = workers + 1; seat < WORKERS_MAX; seat++) /* cloned when all were in system calls */
+	for (unsigned seat = workers + 1; seat < WORKERS_MAX; seat++) /* workers added by add_wanted_worker */
 		if (atomic_load(&seat_at(seat)->state) != SEAT_EMPTY)
 			nseats = seat;
 	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
 	for (unsigned seat = 0; seat <= nseats; seat++) {
 		uint32_t state = atomic_load(&seat_at(seat)->state);
 
-		uv_timer_init(sh_loop, &place[seat].timer);
-		place[seat].timer.data = &place[seat];
+		uv_timer_init(sh_loop, &seat_process[seat].timer);
+		seat_process[seat].timer.data = &seat_process[seat];
 		if (seat == SH_SEAT_MEDIC && (sh_seat_dead(seat) || state == SEAT_EMPTY))
 			clone_into(seat);
 		else if (state == SEAT_EMPTY)
 			clone_into(seat);
 		else if (state == SEAT_STARTING && sh_seat_unask(seat))
-			mark_dead(seat); /* asked for, and has not come: should it be on its way, it is too late now */
+			mark_dead(seat); /* no process has claimed the seat; a late one finds its claim refused */
 	}
 	sh_fleet_zygote(atomic_load(&sh_root->zygote));
-	if (!watch_stranger(sh_keeper_pid()))
-		gone(sh_keeper_pid(), STATUS_UNKNOWN);
+	if (!watch_pidfd(sh_keeper_pid()))
+		on_exit_of(sh_keeper_pid(), STATUS_UNKNOWN);
 	sh_fleet_look();
 }
 
@@ -521,8 +525,8 @@ void sh_fleet_zygote(pid_t pid)
 		sh_log("process %d is the zygote now", (int)pid);
 	zygote = pid;
 	zygote_gone_ns = 0;
-	if (!watch_stranger(pid))
-		gone(pid, STATUS_UNKNOWN);
+	if (!watch_pidfd(pid))
+		on_exit_of(pid, STATUS_UNKNOWN);
 }
 
 void sh_fleet_start(pid_t zygote_pid, unsigned workers)
@@ -539,11 +543,11 @@ void sh_fleet_watch(pid_t pid, child_done *done, void *arg)
 	struct watch *w;
 	int status;
 
-	if (forget_stranger(pid, &status)) {
+	if (take_unclaimed_exit(pid, &status)) {
 		done(arg, status);
 		return;
 	}
-	if (!watch_stranger(pid)) {
+	if (!watch_pidfd(pid)) {
 		done(arg, STATUS_UNKNOWN);
 		return;
 	}
@@ -554,7 +558,7 @@ void sh_fleet_watch(pid_t pid, child_done *done, void *arg)
 	watches = w;
 }
 
-static bool tell_watch(pid_t pid, int status)
+static bool notify_watch(pid_t pid, int status)
 {
 	for (struct watch **at = &watches; *at; at = &(*at)->next) {
 		struct watch *w = *at;
@@ -569,65 +573,65 @@ static bool tell_watch(pid_t pid, int status)
 	return false;
 }
 
-static bool tell_seat(pid_t pid, int status)
+static bool notify_seat(pid_t pid, int status)
 {
 	unsigned seat;
 
-	if (forget_leaving(pid, &seat)) {
-		tell_death(seat, pid, status);
+	if (take_leaving(pid, &seat)) {
+		log_death(seat, pid, status);
 		return true;
 	}
 	for (seat = 0; seat <= nseats; seat++)
-		if (place[seat].pid == pid) {
-			child_gone(seat, status);
+		if (seat_process[seat].pid == pid) {
+			on_seat_exit(seat, status);
 			return true;
 		}
 	return false;
 }
 
-static void zygote_gone(int status)
+static void on_zygote_exit(int status)
 {
-	sh_log("the zygote (pid %d) is gone%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
+	sh_log("the zygote (pid %d) has died%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
 	       WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "");
 	zygote = 0;
-	zygote_gone_ns = sh_now(); /* its standby tells us when it has taken over */
+	zygote_gone_ns = sh_now(); /* its standby sends a message when it has taken over */
 	if (sh_options.one_shot && !atomic_load(&sh_root->standby))
 		end_without_zygote();
 }
 
-static void gone(pid_t pid, int status)
+static void on_exit_of(pid_t pid, int status)
 {
 	if (pid == zygote) {
-		zygote_gone(status);
+		on_zygote_exit(status);
 	} else if (pid == sh_keeper_pid()) {
 		sh_keeper_forget();
 		if (sh_stopping != STOP_GONE) {
-			sh_log("the keeper is gone: here is another");
+			sh_log("the keeper has died: starting another");
 			sh_keeper_begin();
 		}
-	} else if (!tell_seat(pid, status) && !tell_watch(pid, status) && !adopted) {
-		/* Cloned a moment ago: the zygote's answer will tell us who it was. */
-		stranger[nstrangers % STRANGERS].pid = pid;
-		stranger[nstrangers++ % STRANGERS].status = status;
+	} else if (!notify_seat(pid, status) && !notify_watch(pid, status) && !adopted) {
+		/* Cloned a moment ago: the zygote's answer, still to come, names its seat. */
+		unclaimed_exit[nunclaimed_exits % EXITS_KEPT].pid = pid;
+		unclaimed_exit[nunclaimed_exits++ % EXITS_KEPT].status = status;
 	}
 }
 
 /*
- * Somebody was stopped. What a worker has the medic knows: it decides. Those whom all wait for, and
- * who hold no goroutine, are ended; others take their places.
+ * A process was stopped by a signal. If it is a worker, the medic decides, because a worker may hold a
+ * goroutine. The other processes hold none and everybody waits for them: kill, a successor takes over.
  */
 static void stopped(pid_t pid)
 {
 	for (unsigned seat = 1; seat <= nseats; seat++)
-		if (place[seat].pid == pid) {
+		if (seat_process[seat].pid == pid) {
 			atomic_store(&seat_at(seat)->stopped, 1);
 			sh_bell();
 			return;
 		}
-	if (pid != place[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) &&
+	if (pid != seat_process[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) &&
 	    pid != sh_keeper_pid())
 		return;
-	sh_log("process %d was stopped: it is ended, another takes its place", (int)pid);
+	sh_log("process %d was stopped by a signal: killing it, another takes its place", (int)pid);
 	kill(pid, SIGKILL);
 }
 
@@ -640,20 +644,20 @@ void sh_fleet_reap(void)
 		if (WIFSTOPPED(status))
 			stopped(pid);
 		else
-			gone(pid, status);
+			on_exit_of(pid, status);
 }
 
-/* Of those who are no children of ours nobody tells us. */
-static void look_for_stopped(void)
+/* These processes may not be our children, so there is no SIGCHLD: poll them. */
+static void poll_for_stopped(void)
 {
-	const pid_t who[] = {place[SH_SEAT_MEDIC].pid, zygote, atomic_load(&sh_root->standby), sh_keeper_pid()};
+	const pid_t who[] = {seat_process[SH_SEAT_MEDIC].pid, zygote, atomic_load(&sh_root->standby), sh_keeper_pid()};
 
 	for (size_t i = 0; adopted && i < sizeof who / sizeof *who; i++)
 		if (who[i] > 0 && is_stopped(who[i]))
 			stopped(who[i]);
 }
 
-/* Also those whose pid the zygote had no time to tell. */
+/* Kills our children, also those whose pid the zygote did not report before it died. */
 static void kill_children(void)
 {
 	FILE *f = fopen("/proc/thread-self/children", "re");
@@ -674,7 +678,7 @@ static bool kill_one(pid_t pid)
 	return true;
 }
 
-/* True: some process of ours, child or not, is still there. */
+/* Kills all processes of the runtime, children or not. True if one of them still exists. */
 static bool kill_all(void)
 {
 	bool some = kill_one(atomic_load(&sh_root->standby));
@@ -682,21 +686,24 @@ static bool kill_all(void)
 	some |= kill_one(zygote);
 	some |= kill_one(sh_keeper_pid());
 	for (unsigned seat = 0; seat < SH_SEATS; seat++)
-		some |= kill_one(place[seat].pid);
+		some |= kill_one(seat_process[seat].pid);
 	for (struct watch *w = watches; w; w = w->next)
 		some |= kill_one(w->pid);
 	return some;
 }
 
-/* Adopted, and cloned while we died: only their seats know them. Who has not sat down yet sees that all is over. */
+/*
+ * Finds adopted processes that were cloned between two supervisors: only their seats name them. A process
+ * that has not claimed its seat yet reads sh_root->over and ends by itself.
+ */
 static void find_pids(void)
 {
 	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
 		pid_t pid = atomic_load(&seat_at(seat)->pid);
 
-		if (adopted && !place[seat].pid && pid > 0 &&
+		if (adopted && !seat_process[seat].pid && pid > 0 &&
 		    (atomic_load(&seat_at(seat)->liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED)) == (uint32_t)pid)
-			place[seat].pid = pid;
+			seat_process[seat].pid = pid;
 	}
 }
 
@@ -709,8 +716,8 @@ static void reaped(pid_t pid)
 	if (pid == atomic_load(&sh_root->standby))
 		atomic_store(&sh_root->standby, 0);
 	for (unsigned seat = 0; seat < SH_SEATS; seat++)
-		if (place[seat].pid == pid)
-			place[seat].pid = 0;
+		if (seat_process[seat].pid == pid)
+			seat_process[seat].pid = 0;
 	for (struct watch *w = watches; w; w = w->next)
 		if (w->pid == pid)
 			w->pid = 0;
@@ -737,12 +744,12 @@ void sh_fleet_kill(void)
 			return;
 		nanosleep(&(struct timespec){0, 1000000}, NULL);
 	}
-	sh_log("children do not end");
+	sh_log("some processes did not end after SIGKILL");
 }
 
 pid_t sh_fleet_pid(unsigned seat)
 {
-	return place[seat].pid;
+	return seat_process[seat].pid;
 }
 
 unsigned sh_fleet_seats(void)

@@ -6,6 +6,7 @@
  * died over the earlier one: that is asked again, of the standby that took its place. Answers to
  * nothing that we asked are for a supervisor before us.
  */
+#include "shm/pass.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/main.h"
@@ -45,27 +46,10 @@ static void append(struct call ***end, struct call *c)
 /* false: the socket takes no more now. */
 static bool transmit(struct call *c)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(3 * sizeof(int))];
-	} control;
-	struct iovec iov = {&c->req, sizeof c->req};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	size_t bytes = (size_t)c->nfds * sizeof(int);
-
-	if (c->nfds) {
-		memset(&control, 0, sizeof control);
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(bytes);
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN(bytes);
-		memcpy(CMSG_DATA(&control.h), c->fds, bytes);
-	}
-	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+	if (sh_pass_send(sock, &c->req, sizeof c->req, c->fds, c->nfds, MSG_DONTWAIT) < 0 &&
 	    (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
 		return false;
-	return true; /* any other failure means that nobody is there: we are told by other ways */
+	return true; /* after any other failure the zygote has died: its pidfd reports that */
 }
 
 static void free_call(struct call *c)

@@ -5,6 +5,7 @@
  * supervisor it looks now and then whether its socket can still be found: if not, nobody can ever
  * adopt what it holds, and it ends, and the runtime with it.
  */
+#include "shm/pass.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/keeper/ledger.h"
@@ -36,25 +37,10 @@ static struct sockaddr_un at;
 
 static int transmit(int sock, const struct kmsg *m, const int *fds, int nfds)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(3 * sizeof(int))];
-	} control;
-	struct iovec iov = {(void *)m, sizeof *m};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
-	if (nfds) {
-		memset(&control, 0, sizeof control);
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE((size_t)nfds * sizeof(int));
-		control.h.cmsg_level = SOL_SOCKET;
-		control.h.cmsg_type = SCM_RIGHTS;
-		control.h.cmsg_len = CMSG_LEN((size_t)nfds * sizeof(int));
-		memcpy(CMSG_DATA(&control.h), fds, (size_t)nfds * sizeof(int));
-	}
 	do {
-		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+		n = sh_pass_send(sock, m, sizeof *m, fds, nfds, 0);
 		if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS)) {
 			poll(NULL, 0, 1);
 			errno = EINTR;
@@ -66,24 +52,8 @@ static int transmit(int sock, const struct kmsg *m, const int *fds, int nfds)
 /* 1: a message; 0: the other end is gone; -errno. */
 static int receive(int sock, struct kmsg *m, int fds[3], int *nfds)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(3 * sizeof(int))];
-	} control;
-	struct iovec iov = {m, sizeof *m};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	ssize_t n;
+	ssize_t n = sh_pass_receive(sock, m, sizeof *m, fds, 3, nfds, 0);
 
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	*nfds = 0;
-	for (struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL; c; c = CMSG_NXTHDR(&msg, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-			*nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-			memcpy(fds, CMSG_DATA(c), (size_t)*nfds * sizeof(int));
-		}
 	return n < 0 ? -errno : n == sizeof *m ? 1 : 0;
 }
 

@@ -5,6 +5,7 @@
  * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
  * worker, and Z_END closes it in all of them.
  */
+#include "shm/pass.h"
 #include "supervisor/zygote/zygote.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/daemon/log.h"
@@ -379,29 +380,12 @@ out:
 /* One request and its descriptors. Returns how many came, -1 when the supervisor is gone. */
 static int receive(struct zreq *req, int fds[3])
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(3 * sizeof(int))];
-	} control;
-	struct iovec iov = {req, sizeof *req};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	struct cmsghdr *c;
-	ssize_t n;
-	int nfds = 0;
+	int nfds;
+	ssize_t n = sh_pass_receive(sock, req, sizeof *req, fds, 3, &nfds, 0);
 
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
 	if (n <= 0)
 		return -1;
 	sh_check(n == sizeof *req);
-	for (c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-			nfds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-			sh_check(nfds <= 3);
-			memcpy(fds, CMSG_DATA(c), (size_t)nfds * sizeof(int));
-		}
 	return nfds;
 }
 

@@ -1,6 +1,7 @@
 /*
  * ask.c - requests to the supervisor without a process for each: a line there, a line back.
  */
+#include "shm/pass.h"
 #include "tests/faults/faults.h"
 #include "tests/outside/outside.h"
 
@@ -22,17 +23,9 @@ int ask_open(void)
 /* Descriptors ride on the first byte of an answer. */
 static ssize_t take(int s, char *to, size_t room, int fds[2])
 {
-	char control[CMSG_SPACE(2 * sizeof(int))];
-	struct iovec v = {to, room};
-	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	ssize_t n = recvmsg(s, &m, MSG_CMSG_CLOEXEC);
+	int nfds;
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); n > 0 && c; c = CMSG_NXTHDR(&m, c))
-		if (c->cmsg_type == SCM_RIGHTS)
-			memcpy(fds, CMSG_DATA(c),
-			       c->cmsg_len - CMSG_LEN(0) < 2 * sizeof(int) ? c->cmsg_len - CMSG_LEN(0)
-									   : 2 * sizeof(int));
-	return n;
+	return sh_pass_receive(s, to, room, fds, 2, &nfds, 0);
 }
 
 json_t *ask(int s, int fds[2], const char *fmt, ...)

@@ -9,6 +9,7 @@
  * and the audit is clean. Not after modules: one whose tables are wrong calls what it does not mean to,
  * in the runtime as well. It may crash, as any task, but the supervisor does not.
  */
+#include "shm/pass.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/outside/outside.h"
 
@@ -137,22 +138,9 @@ static int to_supervisor(void)
 
 static bool send_with(int s, const uint8_t *data, size_t n, unsigned nfds)
 {
-	char control[CMSG_SPACE(4 * sizeof(int))] = {0};
-	struct iovec v = {(void *)data, n};
-	struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
-	struct cmsghdr *c;
 	int fd[4] = {0, 1, 2, s};
 
-	if (nfds) {
-		m.msg_control = control;
-		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-		c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-		memcpy(CMSG_DATA(c), fd, nfds * sizeof(int));
-	}
-	return sendmsg(s, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+	return sh_pass_send(s, data, n, fd, (int)nfds, MSG_DONTWAIT) >= 0;
 }
 
 /* It still takes requests and answers them. */

@@ -2,6 +2,7 @@
  * conn.c - the socket of the supervisor: one JSON object a line each way; descriptors come along
  * with the first byte of the line that they belong to.
  */
+#include "shm/pass.h"
 #include "tools/shoal/cli.h"
 
 #include <errno.h>
@@ -190,17 +191,6 @@ void conn_close(struct conn *c)
 	*c = (struct conn){.fd = -1};
 }
 
-static void attach(struct msghdr *m, char *control, int fd)
-{
-	m->msg_control = control;
-	m->msg_controllen = CMSG_SPACE(sizeof(int));
-	struct cmsghdr *h = CMSG_FIRSTHDR(m);
-	h->cmsg_level = SOL_SOCKET;
-	h->cmsg_type = SCM_RIGHTS;
-	h->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(h), &fd, sizeof(fd));
-}
-
 void conn_send(struct conn *c, json_t *object, int fd)
 {
 	char *text = must(json_dumps(object, JSON_COMPACT));
@@ -208,12 +198,7 @@ void conn_send(struct conn *c, json_t *object, int fd)
 	json_decref(object);
 	text[len++] = '\n'; /* over the final 0: the length counts from here on */
 	while (at < len) {
-		char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(sizeof(size_t)))) = {0};
-		struct iovec part = {text + at, len - at};
-		struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
-		if (at == 0 && fd >= 0)
-			attach(&m, control, fd);
-		ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+		ssize_t n = sh_pass_send(c->fd, text + at, len - at, &fd, at == 0 && fd >= 0, 0);
 		if (n > 0) {
 			at += (size_t)n;
 		} else if (errno == EAGAIN) {
@@ -229,36 +214,17 @@ void conn_send(struct conn *c, json_t *object, int fd)
 	free(text);
 }
 
-static void keep_fds(struct conn *c, struct msghdr *m)
-{
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		int n = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		for (int i = 0; i < n; i++) {
-			int fd;
-			memcpy(&fd, CMSG_DATA(h) + sizeof(int) * (size_t)i, sizeof(fd));
-			if (c->nfds < (int)(sizeof(c->fds) / sizeof(c->fds[0])))
-				c->fds[c->nfds++] = fd;
-			else
-				close(fd);
-		}
-	}
-}
-
 /* Reads what is there. 1: something; 0: closed; -1 and errno. */
 static int fill(struct conn *c)
 {
 	if (c->cap - c->len < 65536)
 		c->buf = must(realloc(c->buf, c->cap = c->cap * 2 + 65536));
-	char control[CMSG_SPACE(sizeof(int) * 16)] __attribute__((aligned(sizeof(size_t))));
-	struct iovec part = {c->buf + c->len, c->cap - c->len};
-	struct msghdr m = {
-		.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	ssize_t n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
+	int nfds;
+	ssize_t n = sh_pass_receive(c->fd, c->buf + c->len, c->cap - c->len, c->fds + c->nfds,
+				    (int)(sizeof(c->fds) / sizeof(c->fds[0])) - c->nfds, &nfds, 0);
 	if (n <= 0)
 		return (int)n;
-	keep_fds(c, &m);
+	c->nfds += nfds;
 	c->len += (size_t)n;
 	return 1;
 }
