@@ -80,7 +80,7 @@ STORM   := $(call sources,tests/storm/*.c) $(OUTSIDE)
 FAULTS  := $(call sources,tests/faults/*.c) $(OUTSIDE)
 # Each target with what it tries; live.c has programs for that.
 FUZZ        := words groups stack
-FUZZ_words  := tools/shoal/parse.c
+FUZZ_words  := tools/shoal/parse.c shm/size.c
 FUZZ_groups := supervisor/daemon/limits.c
 FUZZ_stack  := tools/shoal/unwind.c
 fuzz_sources = tests/fuzz/main.c tests/fuzz/damage.c tests/fuzz/$1.c $(FUZZ_$1)

@@ -6,6 +6,7 @@
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/procstat.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -154,35 +155,18 @@ void host_kill(unsigned seat)
 	send_signal(seat, SIGKILL);
 }
 
-/* The letter in /proc/PID/stat; 0: there is no such process. */
-static char state_letter(int32_t pid)
-{
-	char path[32], text[256], *at;
-	long n;
-	int fd;
-
-	sh_format(path, sizeof path, "/proc/%d/stat", pid);
-	fd = (int)syscall(SYS_openat, -1, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return 0;
-	n = syscall(SYS_read, fd, text, sizeof text - 1);
-	syscall(SYS_close, fd);
-	text[n > 0 ? n : 0] = 0;
-	at = strrchr(text, ')');
-	return at && at[1] ? at[2] : 0;
-}
-
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns)
 {
 	uint32_t alive = atomic_load(&sh_root->seat[seat].liveness) & (FUTEX_TID_MASK | FUTEX_OWNER_DIED);
 	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
 	struct timespec t = {0};
+	struct sh_procstat stat;
 
 	/* While it starts the pid may still be that of the one before it. */
 	if (seat == 0 || pid <= 0 || alive != (uint32_t)pid || syscall(SYS_clock_gettime, (~pid << 3) | 2, &t) < 0)
 		return HOST_GONE;
 	*cpu_ns = t.tv_sec * 1000000000l + t.tv_nsec;
-	switch (state_letter(pid)) {
+	switch (sh_procstat_read(pid, &stat) ? stat.state : 0) {
 	case 'R':
 	case 't': /* a debugger has it: that one knows why */ return HOST_RUNS;
 	case 'T': return HOST_STOPPED;

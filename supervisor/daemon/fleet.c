@@ -10,6 +10,8 @@
  * children. A pidfd reports their end, but not their exit status.
  */
 #include "supervisor/daemon/fleet.h"
+#include "core/sched/sched.h"
+#include "shm/procstat.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -383,18 +385,9 @@ void sh_fleet_renew(struct asker *asker, unsigned only)
 
 static bool is_stopped(pid_t pid)
 {
-	char path[32], stat[256], *at;
-	FILE *f;
-	size_t n;
+	struct sh_procstat stat;
 
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
-	n = f ? fread(stat, 1, sizeof stat - 1, f) : 0;
-	if (f)
-		fclose(f);
-	stat[n] = '\0';
-	at = strrchr(stat, ')');
-	return at && strncmp(at, ") T", 3) == 0;
+	return sh_procstat_read(pid, &stat) && stat.state == 'T';
 }
 
 static _Noreturn void end_without_zygote(void)

@@ -6,6 +6,8 @@
  * holds a runtime whose supervisor has died, that is taken over instead (adopt.c). End: tasks have ended, processes are killed and reaped, the socket goes, whoever asked is told.
  */
 #include "supervisor/daemon/main.h"
+#include "core/sched/sched.h"
+#include "shm/size.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/fleet.h"
@@ -216,6 +218,7 @@ static void parse(int argc, char **argv)
 					      {"version", 0, NULL, 'v'},    {NULL, 0, NULL, 0}};
 	const char *env = getenv("SHOAL_PROCS");
 	bool spare = false;
+	int64_t size;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1)
@@ -226,8 +229,9 @@ static void parse(int argc, char **argv)
 			spare = true;
 			break;
 		case 'm':
-			if (!sh_parse_size(optarg, &sh_options.memory) || sh_options.memory < 1u << 20)
-				sh_fail(2, "--memory is a size of 1M or more, such as 512M or 4G");
+			if (!sh_size_parse(optarg, &size) || size < 1 << 20)
+				sh_fail(2, "--memory must be a size of 1M or more, such as 512M or 1.5G");
+			sh_options.memory = (size_t)size;
 			break;
 		case 'S': sh_options.socket = optarg; break;
 		case 'f': break;

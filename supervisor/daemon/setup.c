@@ -2,6 +2,8 @@
  * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
  * the log file, processors and memory it may use.
  */
+#include "shm/procstat.h"
+#include "core/sched/sched.h"
 #include "supervisor/daemon/setup.h"
 #include "supervisor/daemon/limits.h"
 #include "supervisor/daemon/main.h"
@@ -78,22 +80,12 @@ static pid_t holder_of(int fd)
 	return atoi(text);
 }
 
-/* Killed, and not yet torn down: it lets go of the lock last of all. */
-static bool dying(pid_t pid)
+/* The process was killed or has ended; while it is torn down it still holds the lock. */
+static bool is_dying(pid_t pid)
 {
-	char path[40], line[512], state;
-	unsigned long flags;
-	FILE *f;
-	char *at;
+	struct sh_procstat stat;
 
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
-	if (!f)
-		return true;
-	at = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
-	fclose(f);
-	return at && sscanf(at + 1, " %c %*d %*d %*d %*d %*d %lu", &state, &flags) == 2 &&
-	       (state == 'Z' || state == 'X' || flags & 4 /* PF_EXITING */);
+	return !sh_procstat_read(pid, &stat) || strchr("ZX", stat.state) || stat.flags & SH_PROCSTAT_EXITING;
 }
 
 static bool get_lock(int fd)
@@ -101,7 +93,7 @@ static bool get_lock(int fd)
 	for (unsigned ms = 0; ms < LOCK_DYING_MS; ms += 5) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return true;
-		if (ms >= LOCK_MS && !dying(holder_of(fd)))
+		if (ms >= LOCK_MS && !is_dying(holder_of(fd)))
 			return false;
 		poll(NULL, 0, 5);
 	}
@@ -243,31 +235,4 @@ size_t sh_setup_memory(void)
 		all = (size_t)limit;
 	all = all / 4 * 3;
 	return all < SH_HEAP_SIZE ? all : SH_HEAP_SIZE;
-}
-
-bool sh_parse_size(const char *text, size_t *size)
-{
-	static const char units[] = "kmgt";
-	char *end;
-	unsigned long long n = strtoull(text, &end, 10);
-	const char *unit;
-	unsigned shift = 0;
-
-	if (end == text || text[0] == '-')
-		return false;
-	if (*end && *end != 'b' && *end != 'B') {
-		unit = strchr(units, *end | 0x20);
-		if (!unit)
-			return false;
-		shift = 10 * (unsigned)(unit - units + 1);
-		end++;
-		if (*end == 'i')
-			end++;
-	}
-	if (*end == 'b' || *end == 'B')
-		end++;
-	if (*end || n > (~0ull >> shift))
-		return false;
-	*size = (size_t)(n << shift);
-	return *size > 0;
 }

@@ -2,6 +2,7 @@
  * stop.c - T12: who does not give way is preempted; who is stopped, or hangs where it cannot be
  * preempted, is dead before what it had goes on elsewhere; who only gets no processor is left alone.
  */
+#include "shm/procstat.h"
 #include "tests/faults/faults.h"
 #include "core/root.h"
 #include "core/sched/m.h"
@@ -78,17 +79,9 @@ static bool replaced(void *arg)
 static bool is_stopped(void *arg)
 {
 	const struct hit *h = arg;
-	char path[32], line[256] = "", *at;
-	FILE *f;
+	struct sh_procstat stat;
 
-	snprintf(path, sizeof path, "/proc/%d/stat", h->pid);
-	f = fopen(path, "re");
-	if (f && !fgets(line, sizeof line, f))
-		line[0] = '\0';
-	if (f)
-		fclose(f);
-	at = strrchr(line, ')');
-	return !at || strchr("TZX", at[2]);
+	return !sh_procstat_read(h->pid, &stat) || strchr("TZX", stat.state);
 }
 
 /* What it had has gone on elsewhere. Whether it was known dead by then is looked at after that, so no death is missed. */

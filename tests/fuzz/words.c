@@ -3,6 +3,7 @@
  * command line, one a line.
  */
 #include "tests/fuzz/fuzz.h"
+#include "shm/size.h"
 #include "tools/shoal/cli.h"
 
 #include <setjmp.h>
@@ -91,7 +92,7 @@ static void numbers(const char *word)
 
 	if (parse_duration(word, &n) && n < 0)
 		abort();
-	if (parse_size(word, &n) && n < 0)
+	if (sh_size_parse(word, &n) && n < 0)
 		abort();
 	if (parse_count(word, 1, &n) && n < 1)
 		abort();

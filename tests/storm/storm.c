@@ -10,6 +10,8 @@
  * connection may be lost only with the worker that ran its goroutine (or the server's root): so a
  * worker is stopped for a moment before it is killed, to see what it runs.
  */
+#include "core/sched/sched.h"
+#include "shm/procstat.h"
 #include "tests/outside/outside.h"
 #include "core/g/g.h"
 #include "core/root.h"
@@ -262,23 +264,14 @@ static void note_sample(struct samples *s, double us)
 /* SIGSTOP takes effect a little later. False: it is gone. */
 static bool hold(int pid)
 {
-	char path[40], line[512];
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
 	if (kill(pid, SIGSTOP) < 0)
 		return false;
 	for (unsigned i = 0; i < 1000; i++) {
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd >= 0 ? read(fd, line, sizeof line - 1) : -1;
-		char *at;
+		struct sh_procstat stat;
 
-		if (fd >= 0)
-			close(fd);
-		line[n > 0 ? n : 0] = '\0';
-		at = strrchr(line, ')');
-		if (!at || at[2] == 'Z')
+		if (!sh_procstat_read(pid, &stat) || stat.state == 'Z')
 			return false;
-		if (at[2] == 'T')
+		if (stat.state == 'T')
 			return true;
 		usleep(10);
 	}

@@ -79,7 +79,6 @@ struct opt {
 /* Moves what is no option to the front of argv and returns how many. first_ends: options end at the first such word. */
 int parse_options(int argc, char **argv, const struct opt *, bool first_ends);
 bool parse_duration(const char *, int64_t *ns);
-bool parse_size(const char *, int64_t *bytes);
 bool parse_count(const char *, int64_t min, int64_t *);
 int64_t parse_id(const char *what, const char *word);
 bool close_to(const char *typed, const char *name); /* a slip of the hand away from it */

@@ -1,4 +1,5 @@
 /* parse.c - what is typed: options, numbers with units, MODULE:ENTRY. */
+#include "shm/size.h"
 #include "tools/shoal/cli.h"
 
 #include <ctype.h>
@@ -10,68 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct unit {
-	const char *name;
-	double factor;
-};
-
-/* A sum of numbers with units: 5s, 1m30s, 1.5G. Without a unit only if the table has "". */
-static bool parse_units(const char *text, const struct unit *units, int64_t *result)
-{
-	double sum = 0;
-	if (!*text)
-		return false;
-	while (*text) {
-		if (!isdigit((unsigned char)*text))
-			return false;
-		/* strtod would take 0x10, 1e3 and the locale's comma. */
-		double number = 0, place = 1;
-		for (; isdigit((unsigned char)*text); text++)
-			number = number * 10 + (*text - '0');
-		if (*text == '.' && isdigit((unsigned char)text[1]))
-			for (text++; isdigit((unsigned char)*text); text++)
-				number += (*text - '0') * (place /= 10);
-		size_t len = strcspn(text, "0123456789.");
-		const struct unit *u = units;
-		while (u->name && !(strlen(u->name) == len && strncmp(u->name, text, len) == 0))
-			u++;
-		if (!u->name)
-			return false;
-		sum += number * u->factor;
-		text += len;
-	}
-	if (sum > 9.2e18)
-		return false;
-	*result = (int64_t)(sum + 0.5);
-	return true;
-}
-
 bool parse_duration(const char *text, int64_t *ns)
 {
-	static const struct unit units[] = {{"ns", 1},	 {"us", 1e3},	{"ms", 1e6}, {"s", 1e9},
-					    {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
-	return parse_units(text, units, ns);
-}
-
-bool parse_size(const char *text, int64_t *bytes)
-{
-	const double K = 1024;
-	const struct unit units[] = {{"", 1},
-				     {"B", 1},
-				     {"K", K},
-				     {"M", K * K},
-				     {"G", K * K * K},
-				     {"T", K * K * K * K},
-				     {"k", K},
-				     {"m", K * K},
-				     {"g", K * K * K},
-				     {"t", K * K * K * K},
-				     {"KiB", K},
-				     {"MiB", K * K},
-				     {"GiB", K * K * K},
-				     {"TiB", K * K * K * K},
-				     {NULL, 0}};
-	return parse_units(text, units, bytes);
+	static const struct sh_unit units[] = {{"ns", 1},   {"us", 1e3},   {"ms", 1e6}, {"s", 1e9},
+					       {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
+	return sh_units_parse(text, units, ns);
 }
 
 bool parse_count(const char *text, int64_t min, int64_t *n)
@@ -128,7 +72,7 @@ static void set_option(const struct opt *o, const char *shown, const char *value
 			usage("%s wants a duration such as 250ms, 5s, 2m or 1h, not '%s'", shown, value);
 		break;
 	case OPT_SIZE:
-		if (!parse_size(value, &n) || n == 0)
+		if (!sh_size_parse(value, &n) || n == 0)
 			usage("%s wants a size such as 64M or 2G, not '%s'", shown, value);
 		break;
 	}
