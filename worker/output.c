@@ -20,12 +20,14 @@
 #include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "worker/output_room.h"
 #include "worker/posix/posix.h"
 #include "worker/worker.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -198,6 +200,8 @@ static void write_out(struct task *t, int stream, struct task_out what)
 	KILL_POINT("output.write.noted");
 	err = write_rest(o, 0, false);
 	KILL_POINT("output.write.done");
+	if (!err)
+		room_written(&o->room, o->from + what.len[0] + what.len[1]);
 	if (err) /* the task goes on without it, and its next write learns of it */
 		atomic_store_explicit(&o->error, err, memory_order_relaxed);
 	finish(o);
@@ -278,33 +282,50 @@ static void bring_part(struct g *g, struct outbuf *b, int stream)
 	KILL_POINT("output.part.brought");
 }
 
-int output_append(int stream, const void *data, size_t n)
+/* What the buffer takes of n bytes, which are written if it is full then. The worker may be another each time. */
+static size_t append_some(struct g *g, int stream, const char *p, size_t n)
 {
-	struct g *g = getg();
 	struct outbuf *b = &getm->out[stream];
-	const char *p = data;
+	size_t room, k;
 
-	if (__builtin_expect(atomic_load_explicit(&g->task->out[stream].error, memory_order_relaxed) != 0, 0)) {
-		errno = atomic_exchange(&g->task->out[stream].error, 0);
-		return -1;
-	}
 	if (count_of(b) == 0)
 		bring_part(g, b, stream);
-	while (n > 0) {
-		size_t room = OUT_SIZE - count_of(b), k = n < room ? n : room;
-
-		append(b, p, (uint32_t)k);
-		p += k;
-		n -= k;
-		if (k == room) {
-			flush_lines(g->task, b, stream, false);
-			if (count_of(b) == OUT_SIZE) /* one endless line */
-				flush_lines(g->task, b, stream, true);
-		}
-	}
-	if (__builtin_expect(atomic_load_explicit(&g->task->out[stream].piped, memory_order_relaxed), 0))
+	room = OUT_SIZE - count_of(b);
+	k = n < room ? n : room;
+	append(b, p, (uint32_t)k);
+	if (k == room) {
 		flush_lines(g->task, b, stream, false);
-	return 0;
+		if (count_of(b) == OUT_SIZE) /* one endless line */
+			flush_lines(g->task, b, stream, true);
+	}
+	return k;
+}
+
+ssize_t output_append(int stream, const void *data, size_t n)
+{
+	struct g *g = getg();
+	struct task_out *o = &g->task->out[stream];
+	size_t done = 0;
+
+	if (__builtin_expect(atomic_load_explicit(&o->error, memory_order_relaxed) != 0, 0)) {
+		errno = atomic_exchange(&o->error, 0);
+		return -1;
+	}
+	while (done < n) {
+		int err =
+			room_is_full(&o->room) && !output_dying && !waits && getm->locks == 0 ? room_wait(&o->room) : 0;
+
+		if (err && !done) {
+			errno = err;
+			return -1;
+		}
+		if (err)
+			break;
+		done += append_some(g, stream, (const char *)data + done, n - done);
+	}
+	if (__builtin_expect(atomic_load_explicit(&o->piped, memory_order_relaxed), 0))
+		flush_lines(g->task, &getm->out[stream], stream, false);
+	return (ssize_t)done;
 }
 
 static bool make_part(struct g *g, int stream)
@@ -401,10 +422,29 @@ void host_part_end(struct g *g)
 
 /* ---- stdio ---- */
 
+/*
+ * The goroutine may park here and go on in another worker, while others use the stream. So libc's stream
+ * must not hold anything: a character that it has put into its own buffer is copied and taken out.
+ */
+static ssize_t put_on_g(int stream, const char *p, size_t n)
+{
+	FILE *f = stream ? stderr : stdout;
+	char own[64];
+	ssize_t r;
+
+	if (n <= sizeof own) {
+		memcpy(own, p, n);
+		p = own;
+		f->_IO_write_ptr = f->_IO_write_base;
+	}
+	r = output_append(stream, p, n);
+	return r < 0 ? 0 : r; /* 0: so a cookie says that it failed */
+}
+
 static ssize_t put(int stream, const char *p, size_t n)
 {
 	if (on_g())
-		return output_append(stream, p, n) < 0 ? 0 : (ssize_t)n; /* 0: so a cookie says that it failed */
+		return put_on_g(stream, p, n);
 	for (size_t done = 0; done < n;) {
 		long r = syscall(SYS_write, stream + 1, p + done, n - done);
 
@@ -437,6 +477,9 @@ void output_start(void)
 		return;
 	setvbuf(out, NULL, _IONBF, 0);
 	setvbuf(err, NULL, _IONBF, 0);
+	/* No lock of libc's: a goroutine that parks in a write would take it along to another worker. */
+	__fsetlocking(out, FSETLOCKING_BYCALLER);
+	__fsetlocking(err, FSETLOCKING_BYCALLER);
 	stdout = out;
 	stderr = err;
 }

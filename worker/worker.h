@@ -50,8 +50,11 @@ void thread_once(struct g *);		     /* what std::call_once has left for the func
 void blocking_start(void);		     /* blocking.c */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);			  /* programs that this worker has started and that have not ended */
-int output_append(int stream, const void *data,
-		  size_t n); /* 0 stdout, 1 stderr. On a G. -1 and errno: an earlier write failed */
+/*
+ * Writes to stdout (0) or stderr (1) of the task. On a G. Parks while readers are behind. How many bytes it
+ * took: fewer than n if the goroutine was cancelled meanwhile; -1 and errno: ECANCELED, or an earlier write failed.
+ */
+ssize_t output_append(int stream, const void *data, size_t n);
 void output_flush(struct g *, bool all);
 extern bool output_dying; /* its last words: it waits for nobody to read them */
 void process_start(void); /* posix/process.c: an exit inside of libc is the task's */

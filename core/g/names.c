@@ -27,6 +27,7 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_PTHREAD_SEM] = "sem_wait",
 	[WAIT_SIGNAL] = "signal",
 	[WAIT_WORKER] = "syscall turn",
+	[WAIT_OUTPUT] = "output wait",
 };
 
 const char *g_status_name(unsigned status)

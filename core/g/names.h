@@ -28,6 +28,7 @@ enum waitreason {
 	WAIT_PTHREAD_SEM,
 	WAIT_SIGNAL,
 	WAIT_WORKER,
+	WAIT_OUTPUT,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];

@@ -112,7 +112,12 @@ int waits_park(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitrea
 
 void waits_wake(struct g *g, const void *at, bool all)
 {
-	struct waits *w = atomic_load(&g->task->own.waits);
+	waits_wake_in(g->task, at, all);
+}
+
+void waits_wake_in(struct task *t, const void *at, bool all)
+{
+	struct waits *w = atomic_load(&t->own.waits);
 	struct shoal_waitq_ *q;
 	struct sudog *sg, *next;
 

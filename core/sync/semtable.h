@@ -19,6 +19,8 @@ void waits_queue(struct shoal_waitq_ *, struct g *, const void *at, enum waitrea
 int waits_sleep(struct shoal_waitq_ *, struct g *, enum waitreason why, int64_t when);
 /* Tells the first that waits for `at`, or all. The word that makes their wait needless has been stored. */
 void waits_wake(struct g *, const void *at, bool all);
+void waits_wake_in(struct task *, const void *at,
+		   bool all); /* the same, for the medic, which is no goroutine of the task */
 /* All who wait here look again. */
 void waits_look_again(struct task *);
 /* This one will not go on from where it was: who waits for what it was at looks again, and sees that (GF_GONE). */

@@ -17,6 +17,7 @@
 #include "core/shoal.h"
 #include "core/sync/cancel.h"
 #include "core/sync/join.h"
+#include "core/sync/semtable.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -170,6 +171,7 @@ static void task_start(struct task *t)
 		t->out[i].lock.kind = SH_LOCK_OUTPUT;
 		atomic_store(&t->out[i].error, 0);
 		atomic_store(&t->out[i].piped, 0);
+		atomic_store(&t->out[i].room.kept, 1);
 	}
 	atomic_store(&t->root_left, 0);
 	t->kicks = 0;
@@ -401,6 +403,20 @@ static void ask_to_end(struct task *t, uint32_t asked)
 	}
 }
 
+void task_wake_writers(struct task *t)
+{
+	for (int i = 0; i < 2; i++) {
+		struct task_room *r = &t->out[i].room;
+		uint32_t raised = atomic_load_explicit(&r->raised, memory_order_acquire);
+
+		if (raised == atomic_load_explicit(&r->woken, memory_order_relaxed))
+			continue;
+		waits_wake_in(t, &r->limit, true);
+		atomic_store_explicit(&r->woken, raised, memory_order_relaxed);
+		KILL_POINT("task.writers.woken");
+	}
+}
+
 bool task_step(struct task *t, bool *news)
 {
 	uint32_t asked = atomic_load(&t->cancel);
@@ -412,6 +428,7 @@ bool task_step(struct task *t, bool *news)
 		return true;
 	case TASK_RUNNING:
 		find_or_start_root(t);
+		task_wake_writers(t);
 		if (atomic_load(&t->verdict))
 			task_settle(t);
 		else if (asked)

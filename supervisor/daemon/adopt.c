@@ -10,10 +10,12 @@
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/process.h"
 #include "core/task/task.h"
 #include "shm/segment.h"
 
@@ -77,6 +79,7 @@ bool sh_adopt_begin(int *link)
 	sh_options.procs = sh_ledger->procs;
 	sh_options.spare = sh_ledger->spare;
 	sh_options.memory = sh_ledger->memory;
+	sh_options.output_memory = sh_ledger->output_memory;
 	sh_start_ns = sh_ledger->start_ns;
 	sh_medic_fd = single[KEEP_EVENT];
 	*link = single[KEEP_LINK];
@@ -87,6 +90,7 @@ static void on_owners(uv_timer_t *timer)
 {
 	(void)timer;
 	sh_jobs_orphans();
+	sh_output_patience_over();
 }
 
 void sh_adopt_end(void)

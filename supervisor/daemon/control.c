@@ -12,6 +12,7 @@
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/view/views.h"
@@ -128,6 +129,7 @@ static void kill_conn(struct conn *c)
 	c->fd = -1;
 	uv_close((uv_handle_t *)&c->poll, free_conn);
 	sh_jobs_abandon(c);
+	sh_output_detach(c);
 	sh_stop_look();
 }
 

@@ -25,6 +25,7 @@
 #include "supervisor/daemon/view/views.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/zygote/zygote.h"
+#include "core/process.h"
 #include "core/root.h"
 #include "core/sched/m.h"
 #include "core/sched/proc.h"
@@ -137,7 +138,7 @@ static void on_tick(uv_timer_t *timer)
 	sh_look_again();
 	sh_fleet_tick();
 	sh_sweep_look();
-	sh_output_trim();
+	sh_output_tick();
 	sh_trace_look();
 	sh_procs_follow();
 	if (sh_options.one_shot && !sh_control_met && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
@@ -211,11 +212,11 @@ static unsigned number(const char *text, unsigned low, unsigned high, const char
 
 static void parse(int argc, char **argv)
 {
-	static const struct option longs[] = {{"procs", 1, NULL, 'p'},	    {"spare", 1, NULL, 's'},
-					      {"memory", 1, NULL, 'm'},	    {"socket", 1, NULL, 'S'},
-					      {"foreground", 0, NULL, 'f'}, {"one-shot", 0, NULL, 'o'},
-					      {"ready-fd", 1, NULL, 'r'},   {"help", 0, NULL, 'h'},
-					      {"version", 0, NULL, 'v'},    {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+		{"procs", 1, NULL, 'p'},	 {"spare", 1, NULL, 's'},    {"memory", 1, NULL, 'm'},
+		{"output-memory", 1, NULL, 'O'}, {"socket", 1, NULL, 'S'},   {"foreground", 0, NULL, 'f'},
+		{"one-shot", 0, NULL, 'o'},	 {"ready-fd", 1, NULL, 'r'}, {"help", 0, NULL, 'h'},
+		{"version", 0, NULL, 'v'},	 {NULL, 0, NULL, 0}};
 	const char *env = getenv("SHOAL_PROCS");
 	bool spare = false;
 	int64_t size;
@@ -232,6 +233,11 @@ static void parse(int argc, char **argv)
 			if (!sh_size_parse(optarg, &size) || size < 1 << 20)
 				sh_fail(2, "--memory must be a size of 1M or more, such as 512M or 1.5G");
 			sh_options.memory = (size_t)size;
+			break;
+		case 'O':
+			if (!sh_size_parse(optarg, &size) || size < 1 << 20)
+				sh_fail(2, "--output-memory must be a size of 1M or more, such as 64M or 1.5G");
+			sh_options.output_memory = (size_t)size;
 			break;
 		case 'S': sh_options.socket = optarg; break;
 		case 'f': break;
@@ -256,6 +262,8 @@ static void parse(int argc, char **argv)
 		sh_options.spare = WORKERS_MAX - 1 - sh_options.procs;
 	if (!sh_options.memory)
 		sh_options.memory = sh_setup_memory();
+	if (!sh_options.output_memory)
+		sh_options.output_memory = sh_setup_output_memory();
 	if (!sh_options.socket)
 		sh_options.socket = sh_default_socket();
 }
@@ -386,6 +394,7 @@ static void make_runtime(void)
 	sh_ledger->spare = sh_options.spare;
 	sh_ledger->workers = sh_options.procs + sh_options.spare;
 	sh_ledger->memory = sh_options.memory;
+	sh_ledger->output_memory = sh_options.output_memory;
 	sh_ledger->code = (uintptr_t)sh_symbol;
 	sh_medic_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sh_medic_fd < 0)

@@ -18,9 +18,10 @@ struct options {
 	const char *socket;
 	unsigned procs, spare;
 	size_t memory;
-	int ready_fd;	   /* -1: nobody waits for us to be ready */
-	bool one_shot;	   /* the supervisor ends with its last connection */
-	bool procs_custom; /* the number of Ps was given as an option, not derived from the machine */
+	size_t output_memory; /* budget of kept output */
+	int ready_fd;	      /* -1: nobody waits for us to be ready */
+	bool one_shot;	      /* the supervisor ends with its last connection */
+	bool procs_custom;    /* the number of Ps was given as an option, not derived from the machine */
 };
 
 extern struct options sh_options;

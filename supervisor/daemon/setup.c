@@ -225,14 +225,28 @@ unsigned sh_setup_cpus(void)
 	return n > P_MAX ? P_MAX : (unsigned)n;
 }
 
-/* Three quarters of what there is. */
-size_t sh_setup_memory(void)
+static size_t machine_memory(void)
 {
 	size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
 	long limit = sh_limit_memory("");
 
 	if (limit > 0 && (size_t)limit < all)
 		all = (size_t)limit;
-	all = all / 4 * 3;
+	return all;
+}
+
+/* Three quarters of what there is. */
+size_t sh_setup_memory(void)
+{
+	size_t all = machine_memory() / 4 * 3;
+
 	return all < SH_HEAP_SIZE ? all : SH_HEAP_SIZE;
+}
+
+/* A sixteenth. */
+size_t sh_setup_output_memory(void)
+{
+	size_t part = machine_memory() / 16;
+
+	return part > 1ul << 20 ? part : 1ul << 20;
 }

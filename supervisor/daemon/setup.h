@@ -13,6 +13,7 @@ void sh_setup_remove_socket(void);
 int sh_setup_log(void); /* the log file beside the socket becomes descriptors 1 and 2 */
 unsigned sh_setup_cpus(void);
 size_t sh_setup_memory(void);
+size_t sh_setup_output_memory(void);
 const char *sh_default_socket(void);
 
 #endif

@@ -24,6 +24,7 @@
 #include "shm/kill.h"
 #include "shm/segment.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -363,28 +364,64 @@ void sh_verbs_ended(const struct job *j)
 
 /* ---- the other verbs about one task ---- */
 
+static json_t *both(uint64_t out, uint64_t err)
+{
+	return json_pack("[I,I]", (json_int_t)out, (json_int_t)err);
+}
+
 static void verb_logs(struct asker *a, json_t *request)
 {
 	struct job *j = job_of(a, request);
+	json_t *reply, *at = json_object_get(request, "at");
+	uint64_t from[2] = {(uint64_t)json_integer_value(json_array_get(at, 0)),
+			    (uint64_t)json_integer_value(json_array_get(at, 1))};
 	int fds[2];
-	json_t *reply;
 
 	if (!j)
 		return;
 	if (!sh_job_ended(j))
 		sh_output_open(j);
-	fds[0] = sh_output_reader(j->out, j->out_empty);
-	fds[1] = sh_output_reader(j->err, j->err_empty);
+	fds[0] = sh_output_reader(j, 0);
+	fds[1] = sh_output_reader(j, 1);
 	if (fds[0] < 0 || fds[1] < 0) {
-		sh_answer_error(a, CODE_FAILED, NULL, "the output of task %lu is no longer kept", (unsigned long)j->id);
+		sh_answer_error(a, CODE_FAILED, NULL, "no descriptor for the output of task %lu: %s",
+				(unsigned long)j->id, strerror(errno));
 	} else {
 		reply = ok();
 		json_object_set_new(reply, "ended", json_boolean(sh_job_ended(j)));
+		if (flag_of(request, "follow"))
+			sh_output_read(j, sh_ask_conn(a), from);
+		json_object_set_new(reply, "from", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
+		json_object_set_new(reply, "to", both(sh_output_size(j, 0), sh_output_size(j, 1)));
 		sh_answer(a, reply, fds, 2);
 	}
 	for (int i = 0; i < 2; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+}
+
+/*
+ * With "at": an attached reader has read so far, which is not answered. Without: how much has been dropped at
+ * the front by now, for one that is not attached and wants to know whether what it has read was still there.
+ */
+static void verb_read(struct asker *a, json_t *request)
+{
+	json_t *at = json_object_get(request, "at"), *reply;
+	int64_t id = number_of(request, "id", -1);
+	struct job *j = id > 0 ? sh_job_find((uint64_t)id) : NULL;
+	uint64_t from[2];
+
+	if (at) {
+		from[0] = (uint64_t)json_integer_value(json_array_get(at, 0));
+		from[1] = (uint64_t)json_integer_value(json_array_get(at, 1));
+		if (j)
+			sh_output_read(j, sh_ask_conn(a), from);
+		sh_answer(a, NULL, NULL, 0);
+	} else if ((j = job_of(a, request)) != NULL) {
+		reply = ok();
+		json_object_set_new(reply, "dropped", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
+		sh_answer(a, reply, NULL, 0);
+	}
 }
 
 /* The `run` whose connection broke when our predecessor died: its task stands and falls with this one. */
@@ -676,6 +713,7 @@ static const struct {
 	{"stats", verb_stats},	 {"check", verb_check},	    {"crash", verb_crash}, {"sched", verb_sched},
 	{"stop", verb_stop},	 {"restart", verb_restart}, {"info", verb_info},   {"life", verb_life},
 	{"dump", verb_dump},	 {"procs", verb_procs},	    {"trace", verb_trace}, {"own", verb_own},
+	{"read", verb_read},
 };
 
 void sh_verb(struct asker *a, json_t *request)

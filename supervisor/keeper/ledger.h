@@ -52,6 +52,9 @@ struct ledger_job {
 	uint64_t timeout_at; /* monotonic ns; 0: none */
 	int64_t started_ns, ended_ns;
 	uint64_t ended_order; /* which output goes first */
+	uint64_t dropped[2];  /* bytes at the front of stdout and stderr that are gone */
+	uint64_t read[2];     /* how far the slowest attached reader is, while followed */
+	uint32_t followed;    /* 1: readers are attached; 2: they were, to the predecessor, and may come back */
 	char key[KEY_SIZE];
 	char entry[Z_NAME], name[64], path[256];
 };
@@ -61,7 +64,7 @@ struct ledger {
 	uint64_t start_ns;
 	uintptr_t code; /* where sh_symbol lay in who made the runtime, and lies in the zygote */
 	uint32_t procs, spare, workers, nmodules, ninstances;
-	uint64_t memory;
+	uint64_t memory, output_memory;
 	uint64_t crashes_seen, ended_order;
 	_Atomic uint64_t last_id;
 	struct ledger_module module[LEDGER_MODULES];

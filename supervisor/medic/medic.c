@@ -12,6 +12,7 @@
 #include "supervisor/zygote/zygote.h"
 #include "core/g/life.h"
 #include "core/host.h"
+#include "core/process.h"
 #include "core/repair/audit.h"
 #include "core/repair/crash.h"
 #include "core/repair/old_heaps.h"

@@ -23,13 +23,6 @@
 
 _Noreturn void medic_main(void); /* supervisor/medic/medic.c */
 
-/*
- * eventfd: each write to it makes the supervisor look at seats, tasks and audit again. Made before
- * the zygote is forked; good in the supervisor, the zygote, the medic and the workers, under a
- * number of its own in the supervisor.
- */
-extern int sh_medic_fd;
-
 enum zygote_op {
 	Z_CLONE = 1, /* seat -> pid */
 	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */

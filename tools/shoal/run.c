@@ -1,5 +1,6 @@
 /* run.c - submits tasks, streams what they write, waits for them. */
 #include "tools/shoal/cli.h"
+#include "tools/shoal/stream.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,64 +45,6 @@ static void catch_interrupts(void)
 	}
 }
 
-/* ---- streams: files of the supervisor's that grow ---- */
-
-struct stream {
-	int from, to;
-	off_t at;
-	bool closed; /* nobody reads it any more */
-};
-
-static void output_failed(struct stream *s)
-{
-	if (errno == EPIPE && s->to == 1)
-		end_by_sigpipe();
-	if (errno == EPIPE) {
-		s->closed = true;
-		return;
-	}
-	fail(failure_code(), "cannot write the output: %s", strerror(errno));
-}
-
-static void write_out(struct stream *s, const char *buf, size_t n)
-{
-	while (n && !s->closed) {
-		ssize_t done = write(s->to, buf, n);
-		if (done >= 0) {
-			buf += done;
-			n -= (size_t)done;
-		} else if (errno == EAGAIN) {
-			struct pollfd p = {.fd = s->to, .events = POLLOUT};
-			poll(&p, 1, 100);
-		} else if (errno != EINTR) {
-			output_failed(s);
-		}
-		/* The second interrupt: at once. After the first, the rest may still be written. */
-		if (interrupts > 1)
-			exit(EXIT_CANCELLED);
-	}
-}
-
-/* Copies what is new. True if there was something. */
-static bool copy_new(struct stream *s)
-{
-	static char buf[65536];
-	ssize_t n = pread(s->from, buf, sizeof(buf), s->at);
-	if (n < 0 && errno != EINTR)
-		fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
-	if (n <= 0)
-		return false;
-	s->at += n;
-	write_out(s, buf, (size_t)n);
-	return true;
-}
-
-static bool copy_both(struct stream s[2])
-{
-	bool out = copy_new(&s[0]);
-	return copy_new(&s[1]) || out;
-}
-
 /* ---- one task ---- */
 
 static void cancel_task(int64_t id, bool now)
@@ -135,16 +78,19 @@ static void send_wait(struct conn *c, json_t *ids)
 	conn_send(c, ask, -1);
 }
 
-static void copy_meanwhile(void *streams)
+static struct streams streams;
+
+static void copy_meanwhile(void *arg)
 {
-	copy_both(streams);
+	(void)arg;
+	streams_copy(&streams);
 }
 
 /* The supervisor died; its successor knows the task, and is told that the one who runs it is still here. */
-static bool wait_again(struct conn *c, struct stream s[2], int64_t id, bool owns)
+static bool wait_again(struct conn *c, int64_t id, bool owns)
 {
 	do {
-		if (!conn_again(c, copy_meanwhile, s))
+		if (!conn_again(c, copy_meanwhile, NULL))
 			return false;
 		json_t *own = request("own"), *reply = NULL;
 		put(own, "id", json_integer(id));
@@ -156,41 +102,51 @@ static bool wait_again(struct conn *c, struct stream s[2], int64_t id, bool owns
 			json_decref(own);
 		}
 		json_decref(reply);
+		if (!streams_attach(&streams))
+			continue;
 		send_wait(c, json_pack("[I]", (json_int_t)id));
 		return true;
 	} while (true);
 }
 
+static bool cancels; /* an interrupt cancels the task */
+static int64_t task_id;
+
+/* The first cancels the task, and the rest of its output is still written. The second ends us at once. */
+static void act_on_interrupts(void)
+{
+	if (interrupts > 1) {
+		if (cancels)
+			cancel_task(task_id, true);
+		exit(EXIT_CANCELLED);
+	}
+	if (cancels && interrupted()) {
+		interrupts_heard = 1;
+		cancel_task(task_id, false);
+	}
+}
+
 /* Copies the streams until the reply comes, and then what is left. The caller has sent a wait. */
-static json_t *stream_until_reply(struct conn *c, struct stream s[2], int64_t id, bool cancels)
+static json_t *stream_until_reply(struct conn *c)
 {
 	int ms = POLL_FIRST_MS;
 	json_t *reply;
+	streams_interrupted = act_on_interrupts;
 	while (!(reply = conn_reply(c, ms))) {
-		if (errno == EPIPE && wait_again(c, s, id, cancels))
+		if (errno == EPIPE && wait_again(c, task_id, cancels))
 			continue;
 		if (errno != ETIMEDOUT && errno != EINTR) {
 			int why = errno;
-			while (copy_both(s))
-				;
+			streams_rest(&streams);
 			supervisor_gone(why);
 		}
-		if (interrupts > 1) {
-			if (cancels)
-				cancel_task(id, true);
-			exit(EXIT_CANCELLED);
-		}
-		if (cancels && interrupted()) {
-			interrupts_heard = 1;
-			cancel_task(id, false);
-		}
-		if (copy_both(s))
-			ms = POLL_FIRST_MS;
+		act_on_interrupts();
+		if (streams_copy(&streams))
+			ms = 0;
 		else
-			ms = ms + 5 < POLL_LAST_MS ? ms + 5 : POLL_LAST_MS;
+			ms = ms * 2 + POLL_FIRST_MS < POLL_LAST_MS ? ms * 2 + POLL_FIRST_MS : POLL_LAST_MS;
 	}
-	while (copy_both(s))
-		;
+	streams_rest(&streams);
 	return reply;
 }
 
@@ -376,20 +332,22 @@ int verb_submit(int argc, char **argv)
 }
 
 /* They come with the answer, unless the supervisor was out of descriptors: then it is asked until it has some. */
-static void get_streams(struct conn *c, int64_t id)
+static json_t *get_streams(struct conn *c, int64_t id, json_t *reply)
 {
 	for (int tries = 0; c->nfds < 2 && tries < STREAM_TRIES; tries++) {
-		json_t *ask = request("logs"), *reply;
+		json_t *ask = request("logs");
+		json_decref(reply);
 		while (c->nfds)
 			close(c->fds[--c->nfds]);
 		usleep(50000);
 		put(ask, "id", json_integer(id));
+		put(ask, "follow", json_true());
 		conn_send(c, ask, -1);
 		while (!(reply = conn_reply(c, -1)) && errno == EINTR)
 			if (interrupted())
 				exit(EXIT_CANCELLED);
-		json_decref(reply);
 	}
+	return reply;
 }
 
 int verb_run(int argc, char **argv)
@@ -409,11 +367,13 @@ int verb_run(int argc, char **argv)
 	}
 	json_t *reply = submit(&c, &s, true);
 	int64_t id = get_int(reply, "id", 0);
+	reply = get_streams(&c, id, reply);
+	streams_begin(&streams, &c, reply, id, true);
 	json_decref(reply);
-	get_streams(&c, id);
-	struct stream streams[2] = {{.from = conn_take_fd(&c), .to = 1}, {.from = conn_take_fd(&c), .to = 2}};
 	send_wait(&c, json_pack("[I]", (json_int_t)id));
-	reply = stream_until_reply(&c, streams, id, true);
+	cancels = true;
+	task_id = id;
+	reply = stream_until_reply(&c);
 	reply_check(reply);
 	json_t *task = find_task(reply, id);
 	int code = exit_code_of(task);
@@ -451,42 +411,6 @@ int verb_wait(int argc, char **argv)
 	return code;
 }
 
-/* All of a file as a JSON string. What is not UTF-8 becomes U+FFFD. */
-static json_t *file_as_text(int fd)
-{
-	char *all = NULL, *clean;
-	size_t n = 0, room = 0, k = 0;
-	for (;;) {
-		if (room - n < 65536)
-			all = must(realloc(all, room = room * 2 + 65536));
-		ssize_t got = pread(fd, all + n, room - n, (off_t)n);
-		if (got < 0)
-			fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
-		if (got == 0)
-			break;
-		n += (size_t)got;
-	}
-	json_t *text = json_stringn(all, n);
-	if (!text) {
-		/* One at a time: the longest start that is a character, or the mark for one byte. */
-		clean = must(malloc(n * 3 + 1));
-		for (size_t i = 0; i < n;) {
-			size_t len = 1;
-			json_t *one = NULL;
-			for (; len <= 4 && i + len <= n && !(one = json_stringn(all + i, len)); len++)
-				;
-			memcpy(clean + k, one ? all + i : "\xef\xbf\xbd", one ? len : 3);
-			k += one ? len : 3;
-			i += one ? len : 1;
-			json_decref(one);
-		}
-		text = json_stringn(clean, k);
-		free(clean);
-	}
-	free(all);
-	return must(text);
-}
-
 int verb_logs(int argc, char **argv)
 {
 	bool follow = false;
@@ -500,21 +424,25 @@ int verb_logs(int argc, char **argv)
 	conn_open(&c);
 	json_t *ask = request("logs");
 	put(ask, "id", json_integer(id));
+	put(ask, "follow", json_boolean(follow));
 	json_t *reply = conn_call(&c, ask, -1);
-	struct stream s[2] = {{.from = conn_take_fd(&c), .to = 1}, {.from = conn_take_fd(&c), .to = 2}};
+	streams_begin(&streams, &c, reply, id, follow);
 	if (cli.json) {
-		put(reply, "id", json_integer(id));
-		put(reply, "stdout", file_as_text(s[0].from));
-		put(reply, "stderr", file_as_text(s[1].from));
-		print_json(reply);
-	} else if (follow && !json_is_true(json_object_get(reply, "ended"))) {
+		json_t *o = must(json_pack("{s:b, s:b, s:I}", "ok", 1, "ended",
+					   json_is_true(json_object_get(reply, "ended")), "id", (json_int_t)id));
+		put(o, "output_dropped", json_integer((json_int_t)(streams.s[0].at + streams.s[1].at)));
+		put(o, "stdout", stream_text(&streams, 0));
+		put(o, "stderr", stream_text(&streams, 1));
+		print_json(o);
+		json_decref(o);
+	} else if (follow) {
 		send_wait(&c, json_pack("[I]", (json_int_t)id));
-		json_t *end = stream_until_reply(&c, s, id, false);
+		task_id = id;
+		json_t *end = stream_until_reply(&c);
 		reply_check(end);
 		json_decref(end);
 	} else {
-		while (copy_both(s))
-			;
+		streams_rest(&streams);
 	}
 	json_decref(reply);
 	conn_close(&c);

@@ -228,7 +228,12 @@ static int redirect(struct task *t, int fd, int to)
 		return -1;
 	output_flush(getg(), false);
 	atomic_store(&t->out[to - 1].error, 0);
-	atomic_store(&t->out[to - 1].piped, fstat(copy, &st) == 0 && !S_ISREG(st.st_mode));
+	if (fstat(copy, &st) == 0) {
+		struct task_room *r = &t->out[to - 1].room;
+
+		atomic_store(&t->out[to - 1].piped, !S_ISREG(st.st_mode));
+		atomic_store(&r->kept, st.st_dev == r->device && st.st_ino == r->file);
+	}
 	fd_made(copy);
 	if (to == 1)
 		t->fd_out = copy;

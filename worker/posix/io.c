@@ -187,7 +187,7 @@ ssize_t write(int fd, const void *p, size_t n)
 	if (!posix_enter())
 		return syscall(SYS_write, fd, p, n);
 	if (fd == 1 || fd == 2)
-		return output_append(fd - 1, p, n) < 0 ? -1 : (ssize_t)n;
+		return output_append(fd - 1, p, n);
 	return write_iov(&(struct io){fd, 0, &v, 1});
 }
 
@@ -199,10 +199,17 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 	if (!posix_enter() || n <= 0 || n > IOV_MAX)
 		return syscall(SYS_writev, fd, iov, n);
 	if (fd == 1 || fd == 2) {
-		for (int i = 0; i < n; i++)
-			if (output_append(fd - 1, iov[i].iov_base, iov[i].iov_len) < 0 && i == 0)
+		size_t done = 0;
+
+		for (int i = 0; i < n; i++) {
+			r = output_append(fd - 1, iov[i].iov_base, iov[i].iov_len);
+			if (r < 0 && !done)
 				return -1;
-		return (ssize_t)total(iov, n);
+			done += r > 0 ? (size_t)r : 0;
+			if (r != (long)iov[i].iov_len)
+				break;
+		}
+		return (ssize_t)done;
 	}
 	if (!(copy = iov_copy(few, iov, (size_t)n)))
 		return -1;

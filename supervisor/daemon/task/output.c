@@ -1,28 +1,91 @@
 /*
- * output.c - what tasks write: two memfds each, kept a while for logs.
+ * output.c - what tasks write: two memfds for each task, kept for run and logs.
  *
- * Of ended tasks the newest KEEP_TASKS are kept, and KEEP_BYTES of what they wrote; the oldest go
- * first. Of a task that writes without end, the beginning goes once it has LIVE_BYTES.
+ * No byte is replaced. What a reader has not read yet is there; what nobody reads is kept as far as
+ * the budget (--output-memory) allows, and beyond it the oldest is dropped from the front, in pages,
+ * and counted. To keep that promise the supervisor alone decides how far each stream may grow
+ * (struct task_room) and where each begins (dropped, in the ledger); workers only compare.
+ *
+ * Every stream is charged with what it may grow to, so the sum is never below what is in use:
+ *
+ *   0        dropped                          size            limit
+ *   |-- gone --|------------- kept -------------|--- credit ----|
+ *              |<----------------- charged -------------------->|
+ *
+ * An attached reader holds back the task: limit follows the slowest reader. Without readers a writer
+ * gets more credit as soon as it asks, and pays for it with its oldest bytes when the budget is used up.
+ * Of ended tasks the newest KEEP_TASKS are kept, and the oldest of those pay first.
+ *
+ * OWNER  this process. dropped and the place of the slowest reader are in the ledger
+ * DEATH  dropped is stored before the bytes go. The successor keeps everything behind the slowest reader
+ *        until all of them have had time to come back
  */
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
+#include "core/root.h"
 #include "core/task/task.h"
+#include "shm/segment.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define KEEP_TASKS 1000u
-#define KEEP_BYTES (256ul << 20)
-#define LIVE_BYTES (128ul << 20)
+#define PAGE 4096ul
+#define CREDIT_LEAST (64ul << 10)
+#define CREDIT_MOST (4ul << 20)
+#define NOT_READ UINT64_MAX
+
+struct reader {
+	struct reader *next;	  /* of all */
+	struct reader *next_here; /* of the job */
+	const void *conn;
+	struct job *job;
+	uint64_t at[2];
+};
 
 static struct job *oldest, **newest = &oldest;
-static unsigned nkept;
-static uint64_t bytes_kept;
+static unsigned nkept, nreaders;
+static struct reader *readers;
+static uint64_t charged; /* the sum of all jobs */
+
+static struct ledger_job *entry(const struct job *j)
+{
+	return &sh_ledger->job[j->id % TASK_SLOTS];
+}
+
+static struct task_room *room(const struct job *j, int stream)
+{
+	return &task_at(j->id % TASK_SLOTS)->out[stream].room;
+}
+
+static int fd_of(const struct job *j, int stream)
+{
+	return stream ? j->err : j->out;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t within(uint64_t n, uint64_t low, uint64_t high)
+{
+	return n < low ? low : min(n, high);
+}
+
+static uint64_t page_up(uint64_t n)
+{
+	return (n + PAGE - 1) & ~(PAGE - 1);
+}
+
+/* ---- files ---- */
 
 static int make(const char *name)
 {
@@ -42,24 +105,294 @@ int sh_output_open(struct job *j)
 	return j->out < 0 || j->err < 0 ? -1 : 0;
 }
 
-int sh_output_reader(int fd, bool empty)
+int sh_file_reader(int fd)
 {
 	char path[40];
 
-	if (fd < 0)
-		return empty ? memfd_create("nothing", MFD_CLOEXEC) : -1;
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static uint64_t bytes_of(int fd)
+int sh_output_reader(const struct job *j, int stream)
+{
+	int fd = fd_of(j, stream);
+
+	return fd < 0 ? memfd_create("nothing", MFD_CLOEXEC) : sh_file_reader(fd);
+}
+
+uint64_t sh_output_dropped(const struct job *j, int stream)
+{
+	return entry(j)->dropped[stream];
+}
+
+uint64_t sh_output_size(const struct job *j, int stream)
+{
+	int fd = fd_of(j, stream);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : entry(j)->dropped[stream];
+}
+
+/* ---- readers ---- */
+
+/* The lowest byte that a reader still needs; NOT_READ: there is no reader. */
+static uint64_t slowest(const struct job *j, int stream)
+{
+	uint64_t at = entry(j)->followed ? entry(j)->read[stream] : NOT_READ;
+
+	for (const struct reader *r = j->readers; r; r = r->next_here)
+		at = min(at, r->at[stream]);
+	return at;
+}
+
+static bool is_read(const struct job *j)
+{
+	return j->readers || entry(j)->followed;
+}
+
+/* ---- what is dropped, and what is charged for the rest ---- */
+
+static void charge(struct job *j)
+{
+	uint64_t sum = 0;
+
+	for (int s = 0; s < 2; s++) {
+		uint64_t end = sh_output_size(j, s), limit = atomic_load(&room(j, s)->limit);
+
+		if (j->state != JOB_ENDED && fd_of(j, s) >= 0 && limit > end)
+			end = limit;
+		sum += page_up(end) - min(page_up(end), entry(j)->dropped[s]);
+	}
+	charged += sum - j->charged;
+	j->charged = sum;
+}
+
+/* Bytes before `to` go, but none that a reader needs. */
+static void drop_before(struct job *j, int stream, uint64_t to)
+{
+	uint64_t size = sh_output_size(j, stream);
+	int fd = fd_of(j, stream);
+
+	to = min(to, slowest(j, stream));
+	to = j->state == JOB_ENDED && to >= size ? size : min(to, size) & ~(PAGE - 1);
+	if (fd < 0 || to <= entry(j)->dropped[stream])
+		return;
+	entry(j)->dropped[stream] = to;
+	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
+}
+
+/* About so many bytes, the longer stream first. */
+static void drop_some(struct job *j, uint64_t bytes)
+{
+	uint64_t had = j->charged;
+
+	for (int i = 0; i < 2 && had - j->charged < bytes; i++) {
+		int longer = sh_output_size(j, 1) - entry(j)->dropped[1] > sh_output_size(j, 0) - entry(j)->dropped[0],
+		    s = i ? !longer : longer;
+
+		drop_before(j, s, entry(j)->dropped[s] + page_up(bytes - (had - j->charged)));
+		charge(j);
+	}
+}
+
+static uint64_t budget(void)
+{
+	return sh_options.output_memory;
+}
+
+/* Until the budget is kept, or nothing can be dropped any more: the oldest ended tasks, this one, all others. */
+static void keep_budget(struct job *j)
+{
+	unsigned n = sh_jobs_live();
+
+	for (struct job *old = oldest; old && charged > budget(); old = old->newer)
+		drop_some(old, charged - budget());
+	if (charged > budget())
+		drop_some(j, charged - budget());
+	for (unsigned i = 0; i < n && charged > budget(); i++) {
+		struct job *other = sh_job_live(i);
+		uint64_t share = budget() / n;
+
+		if (other->charged > share)
+			drop_some(other, min(charged - budget(), other->charged - share));
+	}
+}
+
+/* ---- how far a task may write ---- */
+
+static uint64_t window(void)
+{
+	return within(budget() / 8 / (nreaders ? nreaders : 1), CREDIT_LEAST, CREDIT_MOST);
+}
+
+static bool set_limit(struct task_room *r, uint64_t limit, uint64_t ask_at)
+{
+	bool more = limit > atomic_load(&r->limit);
+
+	atomic_store(&r->limit, limit);
+	atomic_store(&r->ask_at, ask_at);
+	if (more)
+		atomic_fetch_add(&r->raised, 1);
+	return more;
+}
+
+/* True: a limit was raised, so the medic has writers to wake. */
+static bool grant_stream(struct job *j, int s)
+{
+	uint64_t size = sh_output_size(j, s), slow = slowest(j, s), most = budget() / 4, credit;
+	struct task_room *r = room(j, s);
+	bool more;
+
+	if (slow != NOT_READ) {
+		more = set_limit(r, slow + window(), ROOM_NEVER);
+		drop_before(j, s, size > most ? size - most : 0);
+	} else {
+		credit = within((size - entry(j)->dropped[s]) / 2, min(CREDIT_LEAST, page_up(budget() / 1024)),
+				min(CREDIT_MOST, budget() / 16));
+		more = set_limit(r, size + credit, size + credit / 2);
+		drop_before(j, s, size + credit > most ? size + credit - most : 0);
+	}
+	charge(j);
+	if (charged > budget())
+		keep_budget(j);
+	if (charged > budget() && slow != NOT_READ) {
+		set_limit(r, slow + CREDIT_LEAST, ROOM_NEVER);
+		charge(j);
+	}
+	return more;
+}
+
+static void grant(struct job *j)
+{
+	bool more = grant_stream(j, 0);
+
+	if (grant_stream(j, 1) || more)
+		sh_bell();
+}
+
+void sh_output_begin(struct job *j)
 {
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+	for (int s = 0; s < 2; s++) {
+		entry(j)->dropped[s] = entry(j)->read[s] = 0;
+		if (fstat(fd_of(j, s), &st) == 0) {
+			room(j, s)->device = st.st_dev;
+			room(j, s)->file = st.st_ino;
+		}
+	}
+	entry(j)->followed = 0;
+	grant(j);
 }
 
-static void forget(struct job *j)
+void sh_output_look(struct job *j)
+{
+	if (atomic_load_explicit(&room(j, 0)->ask_at, memory_order_relaxed) == ROOM_ASKED ||
+	    atomic_load_explicit(&room(j, 1)->ask_at, memory_order_relaxed) == ROOM_ASKED)
+		grant(j);
+}
+
+/* Programs that a task has started write without asking. */
+void sh_output_tick(void)
+{
+	for (unsigned i = 0; i < sh_jobs_live(); i++)
+		grant(sh_job_live(i));
+}
+
+/* ---- reading ---- */
+
+static void note_slowest(struct job *j)
+{
+	if (entry(j)->followed == 2) /* what a predecessor noted holds for those that have not come back */
+		return;
+	for (int s = 0; s < 2 && j->readers; s++) {
+		uint64_t at = j->readers->at[s];
+
+		for (const struct reader *r = j->readers; r; r = r->next_here)
+			at = min(at, r->at[s]);
+		entry(j)->read[s] = at;
+	}
+	entry(j)->followed = j->readers != NULL;
+}
+
+static void reader_moved(struct job *j)
+{
+	note_slowest(j);
+	if (j->state != JOB_ENDED)
+		grant(j);
+	else
+		charge(j);
+}
+
+void sh_output_read(struct job *j, const void *conn, uint64_t at[2])
+{
+	struct reader *r = j->readers;
+
+	while (r && r->conn != conn)
+		r = r->next_here;
+	if (!r && conn) {
+		r = calloc(1, sizeof *r);
+		if (!r)
+			abort();
+		*r = (struct reader){readers, j->readers, conn, j, {0, 0}};
+		readers = j->readers = r;
+		nreaders++;
+	}
+	for (int s = 0; s < 2; s++) {
+		if (at[s] < entry(j)->dropped[s])
+			at[s] = entry(j)->dropped[s];
+		if (r && r->at[s] < at[s])
+			r->at[s] = at[s];
+	}
+	reader_moved(j);
+}
+
+static void free_reader(struct reader *r)
+{
+	struct reader **at = &r->job->readers;
+
+	while (*at != r)
+		at = &(*at)->next_here;
+	*at = r->next_here;
+	for (at = &readers; *at != r; at = &(*at)->next)
+		;
+	*at = r->next;
+	nreaders--;
+	free(r);
+}
+
+void sh_output_detach(const void *conn)
+{
+	for (struct reader *r = readers, *next; r; r = next) {
+		struct job *j = r->job;
+
+		next = r->next;
+		if (r->conn != conn)
+			continue;
+		free_reader(r);
+		reader_moved(j);
+	}
+}
+
+void sh_output_adopt(struct job *j)
+{
+	if (entry(j)->followed)
+		entry(j)->followed = 2;
+	grant(j);
+}
+
+void sh_output_patience_over(void)
+{
+	for (unsigned i = 0; i < sh_jobs_live(); i++)
+		if (entry(sh_job_live(i))->followed == 2) {
+			entry(sh_job_live(i))->followed = 0;
+			reader_moved(sh_job_live(i));
+		}
+}
+
+/* ---- ended tasks ---- */
+
+static void close_files(struct job *j)
 {
 	if (j->out >= 0)
 		close(j->out);
@@ -68,7 +401,7 @@ static void forget(struct job *j)
 	j->out = j->err = -1;
 }
 
-void sh_output_drop(struct job *j)
+static void unlist(struct job *j)
 {
 	for (struct job **at = &oldest; *at; at = &(*at)->newer)
 		if (*at == j) {
@@ -76,13 +409,30 @@ void sh_output_drop(struct job *j)
 			if (!*at)
 				newest = at;
 			nkept--;
-			bytes_kept -= j->output_bytes;
-			atomic_store(&sh_ledger->job[j->id % TASK_SLOTS].over, JOB_DROPPED);
+			atomic_store(&entry(j)->over, JOB_DROPPED);
 			break;
 		}
+	charged -= j->charged;
+	j->charged = 0;
 	if (j->id)
 		sh_keeper_drop(j->id, 7);
-	forget(j);
+}
+
+void sh_output_drop(struct job *j)
+{
+	while (j->readers)
+		free_reader(j->readers);
+	unlist(j);
+	close_files(j);
+}
+
+/* Its record stays. All that it had is counted as dropped. */
+static void let_go(struct job *j)
+{
+	for (int s = 0; s < 2; s++)
+		drop_before(j, s, UINT64_MAX);
+	unlist(j);
+	close_files(j);
 }
 
 /* Most tasks write to one of them at most. */
@@ -100,32 +450,18 @@ static bool drop_empty(int *fd)
 
 void sh_output_keep(struct job *j)
 {
-	j->out_empty = drop_empty(&j->out);
-	j->err_empty = drop_empty(&j->err);
-	sh_keeper_drop(j->id, j->out_empty * 1u | j->err_empty * 2u | 4u);
-	j->output_bytes = bytes_of(j->out) + bytes_of(j->err);
+	bool out_empty = drop_empty(&j->out), err_empty = drop_empty(&j->err);
+
+	sh_keeper_drop(j->id, out_empty * 1u | err_empty * 2u | 4u);
 	j->newer = NULL;
 	*newest = j;
 	newest = &j->newer;
 	nkept++;
-	bytes_kept += j->output_bytes;
-	while (oldest && oldest != j && (nkept > KEEP_TASKS || bytes_kept > KEEP_BYTES))
-		sh_output_drop(oldest);
-}
-
-static void trim(int fd)
-{
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || (uint64_t)st.st_blocks * 512 < LIVE_BYTES)
-		return;
-	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size - (off_t)(LIVE_BYTES / 2));
-}
-
-void sh_output_trim(void)
-{
-	for (unsigned i = 0; i < sh_jobs_live(); i++) {
-		trim(sh_job_live(i)->out);
-		trim(sh_job_live(i)->err);
+	charge(j);
+	for (struct job *old = oldest, *next; old && old != j && nkept > KEEP_TASKS; old = next) {
+		next = old->newer;
+		if (!is_read(old))
+			let_go(old);
 	}
+	keep_budget(j);
 }

@@ -215,6 +215,8 @@ static void look_at(struct job *j)
 		j->telling = true;
 		sh_dump_to(j->id, j->err, stacks_told, (void *)(uintptr_t)j->id);
 	}
+	if (j->state == JOB_LIVE)
+		sh_output_look(j);
 	if (j->state != JOB_LIVE || state != TASK_ENDED)
 		return;
 	if (atomic_load(&t->again) && j->cwd >= 0)
@@ -361,13 +363,18 @@ static void start_timeout(struct job *j, uint64_t ns)
 void sh_job_answer(struct job *j, struct asker *asker)
 {
 	json_t *reply = json_pack("{s:b, s:I}", "ok", 1, "id", (json_int_t)j->id);
+	uint64_t from[2] = {0, 0};
 	int fds[2], n = 0;
 
 	if (j->run) {
 		j->owner = sh_ask_conn(asker);
-		fds[0] = sh_output_reader(j->out, j->out_empty);
-		fds[1] = sh_output_reader(j->err, j->err_empty);
+		fds[0] = sh_output_reader(j, 0);
+		fds[1] = sh_output_reader(j, 1);
 		n = fds[0] >= 0 && fds[1] >= 0 ? 2 : 0;
+	}
+	if (n) {
+		sh_output_read(j, j->owner, from);
+		json_object_set_new(reply, "from", json_pack("[I,I]", (json_int_t)from[0], (json_int_t)from[1]));
 	}
 	sh_answer(asker, reply, fds, n);
 	if (j->run) {
@@ -400,6 +407,7 @@ static bool accept_job(struct job *j)
 	j->live = nlive;
 	live[nlive++] = j;
 	fill_record(j);
+	sh_output_begin(j);
 	enter(j);
 	if (j->timeout_ns)
 		start_timeout(j, j->timeout_ns);
@@ -519,6 +527,7 @@ static void adopt_live(struct job *j)
 	if (l->timeout_at)
 		start_timeout(j, l->timeout_at > sh_now() ? l->timeout_at - sh_now() : 0);
 	j->state = state == TASK_FREE ? JOB_WAITING : JOB_LIVE;
+	sh_output_adopt(j);
 	if (j->state == JOB_LIVE && in)
 		j->instance = sh_instance_adopt(in - 1);
 }

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 struct asker;
+struct reader;
 struct module;
 struct modinstance;
 
@@ -51,10 +52,10 @@ struct job {
 	char *args; /* argc + nenv strings; freed once they are in the segment */
 	size_t args_len;
 	int argc, nenv;
-	int cancelled;		   /* what task->cancel is to be */
-	uint64_t output_bytes;	   /* kept, when ended */
-	bool out_empty, err_empty; /* nothing was written, so nothing is kept open for it */
-	struct job *newer;	   /* list of kept output, oldest first */
+	int cancelled;		/* what task->cancel is to be */
+	uint64_t charged;	/* memory that its output takes, or may take: output.c */
+	struct reader *readers; /* attached to its output */
+	struct job *newer;	/* list of kept output, oldest first */
 };
 
 void sh_job_submit(struct job *, const char *module, const char *cc); /* takes the job over */

@@ -294,7 +294,7 @@ static void answer(struct dump *w, int status)
 		sh_answer_error(w->asker, CODE_UNKNOWN, NULL, "no such goroutine: %lu", (unsigned long)w->gid);
 		return;
 	}
-	fd = status ? -1 : sh_output_reader(w->file, false);
+	fd = status ? -1 : sh_file_reader(w->file);
 	if (fd < 0) {
 		sh_answer_error(w->asker, CODE_FAILED, NULL, "the stacks could not be read");
 		return;

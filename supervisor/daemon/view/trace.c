@@ -281,7 +281,7 @@ static struct trace *traces; /* with a child */
 static void child_ended(void *arg, int status)
 {
 	struct trace *w = arg, **at;
-	int fd = status ? -1 : sh_output_reader(w->file, false);
+	int fd = status ? -1 : sh_file_reader(w->file);
 
 	for (at = &traces; *at && *at != w; at = &(*at)->next)
 		;

@@ -6,6 +6,7 @@
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/keeper/keeper.h"
@@ -97,6 +98,8 @@ json_t *sh_view_task(const struct job *j)
 	json_object_set_new(o, "memory_used",
 			    json_integer((json_int_t)(over ? atomic_load(&t->memory_used)
 							   : sh_heap_used_at(sh_root->arena, t->heap))));
+	json_object_set_new(o, "output_dropped",
+			    json_integer((json_int_t)(sh_output_dropped(j, 0) + sh_output_dropped(j, 1))));
 	return o;
 }
 

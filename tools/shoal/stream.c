@@ -1,0 +1,269 @@
+/*
+ * stream.c - copies a task's output to ours, byte for byte.
+ *
+ * The supervisor keeps the output in two files, of which it may drop the beginning; a dropped byte reads
+ * as NUL. So each piece is read first, and written only if it is certain that it was still there:
+ *   - an attached reader (run, logs -f) tells the supervisor how far it is, and nothing behind that is
+ *     dropped while its connection lasts. If the connection breaks, the successor of the supervisor waits
+ *     PATIENCE_MS and more for it to come back;
+ *   - any other reader asks after each piece what has been dropped by now.
+ */
+#include "tools/shoal/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PIECE (256u << 10)
+#define SAY_AFTER (256 << 10) /* bytes read before the supervisor hears of it, if there are more */
+#define PIECES 16	      /* before we look at the connection again */
+#define PATIENCE_MS 5000      /* half of that of the supervisor: adopt.c */
+
+void (*streams_interrupted)(void);
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- to our own stdout and stderr ---- */
+
+static void output_failed(struct stream *s)
+{
+	if (errno == EPIPE && s->to == 1)
+		end_by_sigpipe();
+	if (errno == EPIPE) {
+		s->closed = true;
+		return;
+	}
+	fail(failure_code(), "cannot write the output: %s", strerror(errno));
+}
+
+static void write_out(struct stream *s, const char *buf, size_t n)
+{
+	while (n && !s->closed) {
+		ssize_t done = write(s->to, buf, n);
+		if (done >= 0) {
+			buf += done;
+			n -= (size_t)done;
+		} else if (errno == EAGAIN) {
+			struct pollfd p = {.fd = s->to, .events = POLLOUT};
+			poll(&p, 1, 100);
+		} else if (errno != EINTR) {
+			output_failed(s);
+		}
+		if (n && streams_interrupted)
+			streams_interrupted();
+	}
+}
+
+static void say_dropped(off_t bytes)
+{
+	static const char *const unit[] = {"bytes", "kB", "MB", "GB", "TB"};
+	double n = (double)bytes;
+	size_t i = 0;
+
+	for (; n >= 1000 && i + 1 < sizeof unit / sizeof *unit; i++)
+		n /= 1000;
+	flush_stdout();
+	dprintf(2, "[%.*f %s dropped]\n", i && n < 10, n, unit[i]);
+}
+
+/* What is before `to` is no longer kept. */
+static void skip_to(struct stream *s, off_t to)
+{
+	if (to <= s->at)
+		return;
+	say_dropped(to - s->at);
+	s->at = to;
+}
+
+static off_t place(json_t *reply, const char *key, int which, off_t otherwise)
+{
+	json_t *n = json_array_get(json_object_get(reply, key), (size_t)which);
+	return json_is_integer(n) ? (off_t)json_integer_value(n) : otherwise;
+}
+
+/* ---- what the supervisor is told and asked ---- */
+
+static bool connected(struct streams *t)
+{
+	struct pollfd p = {.fd = t->conn->fd, .events = POLLRDHUP};
+	if (poll(&p, 1, 0) < 0 || p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))
+		return false;
+	t->connected_ms = now_ms();
+	return true;
+}
+
+static void say_place(struct streams *t)
+{
+	json_t *ask = request("read");
+	put(ask, "id", json_integer(t->id));
+	put(ask, "at", must(json_pack("[I,I]", (json_int_t)t->s[0].at, (json_int_t)t->s[1].at)));
+	conn_send(t->conn, ask, -1);
+	t->s[0].said = t->s[0].at;
+	t->s[1].said = t->s[1].at;
+}
+
+static void say_progress(struct streams *t, off_t after)
+{
+	if (t->attached && t->s[0].at - t->s[0].said + t->s[1].at - t->s[1].said >= after)
+		say_place(t);
+}
+
+/* Where the stream begins by now. */
+static off_t ask_dropped(struct streams *t, int which)
+{
+	json_t *ask = request("read");
+	put(ask, "id", json_integer(t->id));
+	json_t *reply = conn_call(t->conn, ask, -1);
+	off_t at = place(reply, "dropped", which, 0);
+	json_decref(reply);
+	return at;
+}
+
+/* The piece of n bytes at s->at was read: how many of them, at its end, were certainly the task's. */
+static size_t certain(struct streams *t, int which, size_t n)
+{
+	off_t begin;
+	if (t->attached)
+		return connected(t) || now_ms() - t->connected_ms < PATIENCE_MS ? n : 0;
+	begin = ask_dropped(t, which);
+	skip_to(&t->s[which], begin);
+	return n;
+}
+
+/* ---- copying ---- */
+
+static size_t read_piece(struct streams *t, int which, char *buf, size_t room, char **from)
+{
+	struct stream *s = &t->s[which];
+	off_t at = s->at;
+	size_t want = s->end >= 0 && s->end - at < (off_t)room ? (size_t)(s->end - at) : room;
+	ssize_t n = want ? pread(s->from, buf, want, at) : 0;
+	if (n < 0 && errno != EINTR)
+		fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
+	if (n <= 0 || !certain(t, which, (size_t)n))
+		return 0;
+	if (s->at >= at + n) /* all of it was dropped meanwhile: what follows may be there */
+		return s->end >= 0 && s->at < s->end ? read_piece(t, which, buf, room, from) : 0;
+	*from = buf + (s->at - at);
+	n -= s->at - at;
+	s->at += n;
+	return (size_t)n;
+}
+
+static bool copy_new(struct streams *t, int which)
+{
+	static char buf[PIECE];
+	char *from;
+	size_t n = read_piece(t, which, buf, sizeof(buf), &from);
+	if (n)
+		write_out(&t->s[which], from, n);
+	return n > 0;
+}
+
+bool streams_copy(struct streams *t)
+{
+	for (int i = 0; i < PIECES; i++) {
+		bool out = copy_new(t, 0), err = copy_new(t, 1);
+		say_progress(t, out || err ? SAY_AFTER : 1);
+		if (!out && !err)
+			return false;
+	}
+	return true;
+}
+
+void streams_rest(struct streams *t)
+{
+	while (streams_copy(t))
+		;
+}
+
+void streams_begin(struct streams *t, struct conn *c, json_t *reply, int64_t id, bool attached)
+{
+	*t = (struct streams){.conn = c, .id = id, .attached = attached, .connected_ms = now_ms()};
+	for (int i = 0; i < 2; i++) {
+		t->s[i] = (struct stream){.from = conn_take_fd(c), .to = i + 1, .end = -1};
+		skip_to(&t->s[i], place(reply, "from", i, 0));
+		if (!attached)
+			t->s[i].end = place(reply, "to", i, 0);
+		t->s[i].said = t->s[i].at;
+	}
+}
+
+bool streams_attach(struct streams *t)
+{
+	json_t *ask = request("logs"), *reply;
+	put(ask, "id", json_integer(t->id));
+	put(ask, "follow", json_true());
+	put(ask, "at", must(json_pack("[I,I]", (json_int_t)t->s[0].at, (json_int_t)t->s[1].at)));
+	conn_send(t->conn, ask, -1);
+	while (!(reply = conn_reply(t->conn, -1)) && errno == EINTR)
+		if (streams_interrupted)
+			streams_interrupted();
+	if (!reply && errno == EPIPE)
+		return false;
+	if (!reply)
+		fail(failure_code(), "the supervisor's answer makes no sense");
+	reply_check(reply);
+	while (t->conn->nfds) /* we have them */
+		close(conn_take_fd(t->conn));
+	for (int i = 0; i < 2; i++) {
+		skip_to(&t->s[i], place(reply, "from", i, 0));
+		t->s[i].said = t->s[i].at;
+	}
+	json_decref(reply);
+	t->connected_ms = now_ms();
+	return true;
+}
+
+/* ---- as JSON ---- */
+
+static json_t *clean_text(const char *all, size_t n)
+{
+	json_t *text = json_stringn(all ? all : "", n);
+	char *clean;
+	size_t k = 0;
+
+	if (text)
+		return text;
+	/* One at a time: the longest start that is a character, or the mark for one byte. */
+	clean = must(malloc(n * 3 + 1));
+	for (size_t i = 0; i < n;) {
+		size_t len = 1;
+		json_t *one = NULL;
+		for (; len <= 4 && i + len <= n && !(one = json_stringn(all + i, len)); len++)
+			;
+		memcpy(clean + k, one ? all + i : "\xef\xbf\xbd", one ? len : 3);
+		k += one ? len : 3;
+		i += one ? len : 1;
+		json_decref(one);
+	}
+	text = json_stringn(clean, k);
+	free(clean);
+	return must(text);
+}
+
+json_t *stream_text(struct streams *t, int which)
+{
+	char *all = NULL, *from;
+	size_t n = 0, room = 0, got;
+	for (;;) {
+		if (room - n < PIECE)
+			all = must(realloc(all, room = room * 2 + PIECE));
+		got = read_piece(t, which, all + n, room - n, &from);
+		if (!got)
+			break;
+		memmove(all + n, from, got);
+		n += got;
+	}
+	json_t *text = clean_text(all, n);
+	free(all);
+	return text;
+}
