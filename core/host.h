@@ -40,10 +40,12 @@ static inline bool host_on_stack(void)
 	return getg() != NULL;
 }
 #else
-/* The caller stands on a goroutine's stack: not in a constructor, nor in a thread of the module's. */
+bool host_on_other_stack(void); /* a stack that the program has made, for instance by makecontext */
+/* The code of a goroutine calls: not a constructor, nor a thread that a library has made. */
 static inline bool host_on_stack(void)
 {
-	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION;
+	return __builtin_expect((uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_WIN_SPAN, 1) ||
+	       host_on_other_stack();
 }
 /* This process is asked to go, or a module was loaded that it does not have. */
 static inline bool host_must_leave(void)
@@ -94,7 +96,9 @@ const char *host_seat_fault(
 	unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
 _Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
 _Noreturn void host_raised(int sig);	       /* ends the current goroutine as a crash with this signal */
-_Noreturn void host_misuse(const char *what);  /* ends the current goroutine as a crash with SIGABRT */
+_Noreturn void host_stack_damaged(
+	struct g *); /* ends a goroutine of ours that does not run, as a crash: its sp is outside of its stack */
+_Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
 int *host_errno(void);
 
 #endif

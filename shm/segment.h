@@ -17,7 +17,13 @@
 
 #define SH_GiB (1ul << 30)
 #define SH_BASE 0x200000000000ul
-#define SH_WIN_BASE 0x300000000000ul /* windows: the same addresses in every worker */
+/*
+ * Windows: the same addresses in every worker, one each SH_WIN_STRIDE. Between two windows nothing is ever
+ * mapped, so that a frame larger than a whole stack faults instead of reaching the next window.
+ */
+#define SH_WIN_BASE 0x300000000000ul
+#define SH_WIN_STRIDE (64ul << 20)
+#define SH_WIN_SPAN (80 * SH_GiB)
 
 /* Ranges, as offsets from SH_BASE. */
 #define SH_OFF_ROOT 0ul		   /* struct sh_segment, core's root: sched, Ps, Ms, tasks */

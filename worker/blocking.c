@@ -31,8 +31,9 @@ static volatile sig_atomic_t under_way, ticks;
 
 void blocking_start(void)
 {
-	struct sigevent how = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGURG};
+	struct sigevent how = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGURG};
 
+	how._sigev_un._tid = (int)syscall(SYS_gettid);
 	if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &how, &ticker) < 0)
 		ticker = -1;
 	under_way = ticks = 0;

@@ -7,6 +7,7 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/procstat.h"
+#include "worker/stacks.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -30,16 +31,18 @@
 #define G0_STACK (256ul << 10)
 #define PAGE 4096ul
 
-static char *g0_top;
-static uint32_t guard_pages[WIN_ALL]; /* offset of the guard from the window's base, in pages + 1; 0: none yet */
+static unsigned region_seat;
+static uint32_t
+	guard_pages[WIN_ALL]; /* 0: the window is not mapped yet; else 1 + the guard's offset in pages, 1: no guard */
 
 /* ---- windows ---- */
 
+/* A large window fills one stride and leaves the one below it empty. */
 char *host_window(uint32_t w)
 {
-	if (w < WIN_COUNT)
-		return (char *)SH_WIN_BASE + (uint64_t)w * WIN_SIZE;
-	return (char *)SH_WIN_BASE + WIN_COUNT * WIN_SIZE + (uint64_t)(w - WIN_COUNT) * WIN_LARGE_SIZE;
+	uint64_t stride = w < WIN_COUNT ? w : WIN_COUNT + 2 * (uint64_t)(w - WIN_COUNT) + 1;
+
+	return (char *)SH_WIN_BASE + stride * SH_WIN_STRIDE;
 }
 
 size_t host_window_size(uint32_t w)
@@ -49,19 +52,29 @@ size_t host_window_size(uint32_t w)
 
 char *host_region(unsigned seat, uint32_t w)
 {
-	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + (host_window(w) - (char *)SH_WIN_BASE);
+	uint64_t at = w < WIN_COUNT ? w * WIN_SIZE : WIN_COUNT * WIN_SIZE + (uint64_t)(w - WIN_COUNT) * WIN_LARGE_SIZE;
+
+	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + at;
 }
 
 _Static_assert(WIN_COUNT *WIN_SIZE + WIN_LARGE_COUNT * WIN_LARGE_SIZE <= SH_REGION, "the windows fit a region");
+_Static_assert((WIN_COUNT + 2 * WIN_LARGE_COUNT) * SH_WIN_STRIDE <= SH_WIN_SPAN, "the windows fit their range");
+_Static_assert(WIN_SIZE < SH_WIN_STRIDE && WIN_LARGE_SIZE <= SH_WIN_STRIDE, "a window fits its stride");
 
 void windows_map(unsigned seat)
 {
-	/* An old size of 0 makes a second mapping of the same shared memory. */
-	void *at = mremap((char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION, 0, SH_REGION, MREMAP_MAYMOVE | MREMAP_FIXED,
-			  (void *)SH_WIN_BASE);
-
-	sh_check(at == (void *)SH_WIN_BASE);
+	region_seat = seat;
 	memset(guard_pages, 0, sizeof guard_pages);
+}
+
+/* Each window is mapped when this worker uses it first: mapping all of them would delay its start by a millisecond. */
+static void map_window(uint32_t w)
+{
+	/* An old size of 0 makes a second mapping of the same shared memory. */
+	void *at = mremap(host_region(region_seat, w), 0, host_window_size(w), MREMAP_MAYMOVE | MREMAP_FIXED,
+			  host_window(w));
+
+	sh_check(at == (void *)host_window(w));
 }
 
 static void set_guard(char *at)
@@ -78,18 +91,37 @@ static void clear_guard(char *at)
 
 void host_window_guard(uint32_t w, size_t stack_max)
 {
-	size_t size = host_window_size(w), off = stack_max + 2 * PAGE < size ? size - stack_max - 2 * PAGE : 0;
-	uint32_t want = (uint32_t)(off / PAGE) + 1;
+	uint32_t want = (uint32_t)(stack_guard(w, stack_max) / PAGE) + 1;
 
 	if (__builtin_expect(guard_pages[w] == want, 1))
 		return;
 	if (guard_pages[w] > 1)
 		clear_guard(host_window(w) + (guard_pages[w] - 1) * PAGE);
 	if (!guard_pages[w])
-		set_guard(host_window(w));
+		map_window(w);
 	if (want > 1)
-		set_guard(host_window(w) + off);
+		set_guard(host_window(w) + (want - 1) * PAGE);
 	guard_pages[w] = want;
+}
+
+/*
+ * A fault on a window that this process has not mapped yet, while frames of a parked goroutine are behind it: the
+ * process that had this seat before has left them there. Entering that goroutine touches its window first of all.
+ */
+bool window_fault(uintptr_t at)
+{
+	uintptr_t stride = (at - SH_WIN_BASE) / SH_WIN_STRIDE;
+	uint32_t w = (uint32_t)(stride < WIN_COUNT ? stride : WIN_COUNT + (stride - WIN_COUNT) / 2);
+	struct g *g;
+
+	if (at - SH_WIN_BASE >= SH_WIN_SPAN || w >= WIN_ALL || guard_pages[w] ||
+	    at - (uintptr_t)host_window(w) >= host_window_size(w))
+		return false;
+	g = getm->occ[w];
+	if (!g_place(g) || g->win != w || atomic_load(&g->res) != getm->seat)
+		return false;
+	host_window_guard(w, g->stack_max);
+	return true;
 }
 
 /* ---- the switch ---- */
@@ -100,16 +132,6 @@ _Static_assert(offsetof(struct g, sp) == 8, "switch_x86_64.S says so");
 char *sh_first_top(struct g *g)
 {
 	return stack_top(g->win);
-}
-
-void host_mcall(struct g *(*fn)(struct g *))
-{
-	sh_mcall(getg(), fn, g0_top);
-}
-
-void host_mexit(struct g *(*fn)(struct g *))
-{
-	sh_mexit(getg(), fn, g0_top);
 }
 
 int64_t host_now(void)
@@ -142,7 +164,7 @@ static void send_signal(unsigned seat, int sig)
 	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
 
 	if (seat > 0 && pid > 0 && !sh_seat_dead(seat))
-		syscall(SYS_kill, pid, sig); /* not kill(): on a goroutine that is its task's, and parks */
+		syscall(SYS_tgkill, pid, pid, sig); /* its own thread, not one that a library has made there */
 }
 
 void host_kick(unsigned seat)
@@ -247,7 +269,7 @@ static void leave_descriptors(void)
 void worker_main(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
-	char *stack;
+	char *stack, *top;
 
 	sh_seat_take(seat);
 	getm = allm(seat);
@@ -257,6 +279,7 @@ void worker_main(unsigned seat)
 	atomic_store(&s->leave, 0);
 	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	windows_map(seat);
+	stacks_start();
 	signals_start();
 	loop_start(seat);
 	process_state_start();
@@ -265,7 +288,9 @@ void worker_main(unsigned seat)
 	leave_descriptors();
 	stack = mmap(NULL, G0_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(stack != MAP_FAILED);
-	g0_top = stack + G0_STACK - 64;
+	top = stack + G0_STACK - 64;
+	stack_g0(top);
+	stack_private(stack, G0_STACK);
 	/* With a P to take it is like everybody from here on; else it is a spare: see host_idle. */
 	atomic_store(&s->prompt, atomic_load(&sched.pidle) == 0);
 	if (!atomic_load(&s->prompt))
@@ -273,5 +298,5 @@ void worker_main(unsigned seat)
 	s->live_ns = sh_now();
 	atomic_store(&s->state, SEAT_LIVE);
 	KILL_POINT("worker.live");
-	sh_mstart(g0_top, mstart, seat);
+	sh_mstart(top, mstart, seat);
 }

@@ -1,13 +1,14 @@
 /*
- * signals.c - crashes and preemption.
+ * signals.c - the signals of a worker: crashes are here, preemption is in preempt.c.
  *
- * A crash writes its record to the seat and ends the process: nothing in it is trusted any more.
- * The preemption signal switches away only out of module code, where no lock is held and the
- * runtime is not in the middle of anything; the signal frame stays on the goroutine's stack and
- * goes with it, so rt_sigreturn may run in another worker.
+ * The handler of a crash writes a record to the seat and ends the process: nothing in it is trusted any more.
+ * All handlers run on the worker's alternate stack, which is no goroutine's.
  */
 #include "core/sync/waitq.h"
 #include "shm/check.h"
+#include "worker/flags.h"
+#include "worker/preempt.h"
+#include "worker/stacks.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -50,18 +51,24 @@ static const char *name_of(int sig)
 	}
 }
 
-/* The lowest address of the goroutine's stack that can be read: above its guard. */
-static uintptr_t lowest(const struct g *g)
+/* In the guard of its stack or in the gap below its window: a frame can be so large that it skips the guard. */
+static bool below_stack(const struct g *g, uintptr_t at)
 {
-	uintptr_t low = (uintptr_t)host_window(g->win), size = host_window_size(g->win);
+	uintptr_t low = stack_bottom(g);
 
-	return low + 4096 + (g->stack_max + 8192ul < size ? size - g->stack_max - 8192 : 0);
+	return at < low && at >= (uintptr_t)host_window(g->win) - SH_WIN_STRIDE + WIN_SIZE;
+}
+
+static void overflow(struct crash *c, const struct g *g)
+{
+	c->kind = CRASH_OVERFLOW;
+	sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %u-byte limit", g->stack_max);
 }
 
 /* Return addresses by frame pointers, as far as they stay within the window, and a copy of what is on top of it. */
 static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t sp, uintptr_t bp)
 {
-	uintptr_t low = lowest(g), top = (uintptr_t)stack_top(g->win);
+	uintptr_t low = stack_bottom(g), top = (uintptr_t)stack_top(g->win);
 
 	c->frame[0] = (void *)pc;
 	c->nframes = 1;
@@ -81,9 +88,24 @@ static void walk(struct crash *c, const struct g *g, uintptr_t pc, uintptr_t sp,
 	memcpy(c->stack, (void *)sp, c->stack_bytes);
 }
 
-static void begin_record(struct crash *c, int kind, int sig)
+/*
+ * The goroutine that a death of this worker is counted against: the one that runs, and also the one that the worker
+ * is about to enter or has just left. What the worker does for it then reads memory of its task.
+ */
+static struct g *blamed(void)
 {
 	struct g *g = getg();
+	uint64_t s;
+
+	if (!g || !g_place(g) || atomic_load(&getm->oncpu))
+		return g_place(g) ? g : NULL;
+	s = atomic_load(&g->status);
+	return ((s & G_STATE) == G_RUNNING || (s & G_STATE) == G_COPYSTACK) && G_OWNER_SEAT(s) == getm->seat ? g : NULL;
+}
+
+static void begin_record(struct crash *c, int kind, int sig)
+{
+	struct g *g = blamed();
 
 	atomic_store(&c->valid, 0);
 	c->kind = kind;
@@ -94,7 +116,7 @@ static void begin_record(struct crash *c, int kind, int sig)
 	c->stack_bytes = 0;
 	memset(c->regs, 0, sizeof c->regs);
 	c->message[0] = c->name[0] = 0;
-	c->gid = g && atomic_load(&getm->oncpu) ? g->gid : 0;
+	c->gid = g ? g->gid : 0;
 	c->task = c->gid ? g->task->id : 0;
 	if (c->gid && g->name)
 		strncpy(c->name, g->name, sizeof c->name - 1);
@@ -116,6 +138,21 @@ static void from_call(struct crash *c, void *const *frame)
 	c->regs[REG_RBP] = (uint64_t)frame[0];
 	if (c->gid)
 		walk(c, getg(), c->regs[REG_RIP], c->regs[REG_RSP], c->regs[REG_RBP]);
+}
+
+void host_stack_damaged(struct g *g)
+{
+	struct crash *c = &getm->crash;
+
+	begin_record(c, CRASH_SIGNAL, SIGSEGV);
+	c->address = g->sp;
+	if (g->win < WIN_ALL && below_stack(g, (uintptr_t)g->sp))
+		overflow(c, g);
+	else
+		sh_format(c->message, sizeof c->message, "SIGSEGV: its stack pointer %p is outside of its stack",
+			  g->sp);
+	keep_record(c);
+	die();
 }
 
 void host_raised(int sig)
@@ -143,7 +180,7 @@ static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
 	    !signal_fault_handler(g, sig))
 		return false;
 	at = ((uintptr_t)r[REG_RSP] - 128 - sizeof *copy) & ~63ul;
-	if (at < lowest(g) + 8192 || at >= (uintptr_t)stack_top(g->win))
+	if (at < stack_bottom(g) + 8192 || at >= (uintptr_t)stack_top(g->win))
 		return false;
 	copy = (struct at_fault *)at;
 	copy->si = *si;
@@ -157,33 +194,39 @@ static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
 	return true;
 }
 
+static volatile sig_atomic_t recording;
+
 static void on_crash(int sig, siginfo_t *si, void *ucp)
 {
 	const greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
 	struct crash *c = &getm->crash;
 	struct g *g = getg();
-	uintptr_t at = (uintptr_t)si->si_addr, low;
+	uintptr_t at = (uintptr_t)si->si_addr;
 
+	flags_clean();
+	if (recording++) { /* what the record is made of is damaged too: it stays as it is */
+		keep_record(c);
+		die();
+	}
+	if (sig == SIGSEGV && window_fault(at)) {
+		recording = 0;
+		return;
+	}
 	if (c->kind == CRASH_MISUSE && sig == SIGABRT) /* host_misuse has written it */
 		die();
-	if (divert(g, sig, si, ucp))
+	if (divert(g, sig, si, ucp)) {
+		recording = 0;
 		return;
+	}
 	begin_record(c, CRASH_SIGNAL, sig);
 	c->code = si->si_code;
 	c->address = sig == SIGABRT ? NULL : si->si_addr;
 	for (int i = 0; i < 23; i++)
 		c->regs[i] = (uint64_t)r[i];
 	sh_format(c->message, sizeof c->message, "%s at address %p", name_of(sig), c->address);
-	if (c->gid) {
-		/* In its guard, or with a frame so large that it passed the guard altogether. */
-		low = lowest(g);
-		if ((sig == SIGSEGV || sig == SIGBUS) &&
-		    ((at >= low - 4096 && at < low) ||
-		     ((uintptr_t)r[REG_RSP] < low && (uintptr_t)r[REG_RSP] > low - WIN_SIZE))) {
-			c->kind = CRASH_OVERFLOW;
-			sh_format(c->message, sizeof c->message,
-				  "stack overflow: goroutine stack exceeds %u-byte limit", g->stack_max);
-		}
+	if (c->gid && atomic_load(&getm->oncpu)) {
+		if ((sig == SIGSEGV || sig == SIGBUS) && (below_stack(g, at) || below_stack(g, (uintptr_t)r[REG_RSP])))
+			overflow(c, g);
 		walk(c, g, (uintptr_t)r[REG_RIP], (uintptr_t)r[REG_RSP], (uintptr_t)r[REG_RBP]);
 	} else {
 		c->frame[0] = (void *)r[REG_RIP];
@@ -265,25 +308,6 @@ static void on_check(const char *file, int line, const char *what)
 	die();
 }
 
-static void on_preempt(int sig, siginfo_t *si, void *ucp)
-{
-	uintptr_t pc = (uintptr_t)((ucontext_t *)ucp)->uc_mcontext.gregs[REG_RIP];
-	struct m *m = getm;
-	struct g *g = getg();
-	int err = errno;
-
-	(void)sig;
-	(void)si;
-	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed))
-		return;
-	preempt_ask(g);
-	blocking_signal(g, ucp);
-	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end)
-		return; /* met at the next call of the runtime */
-	gopreempt();
-	errno = err;
-}
-
 void signals_start(void)
 {
 	static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
@@ -293,13 +317,15 @@ void signals_start(void)
 
 	alt.ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	sh_check(alt.ss_sp != MAP_FAILED && sigaltstack(&alt, NULL) == 0);
+	stack_private(alt.ss_sp, ALT_STACK);
 	/* A crash is to be told at once, not after page faults. */
 	sh_populate((char *)alt.ss_sp + ALT_STACK - 16384, 16384);
 	sh_populate(&getm->crash, sizeof getm->crash);
 	for (unsigned i = 0; i < sizeof crashes / sizeof *crashes; i++)
 		sigaction(crashes[i], &a, NULL);
-	a.sa_sigaction = on_preempt;
-	a.sa_flags = SA_SIGINFO | SA_RESTART | SA_NODEFER; /* on the goroutine's own stack */
+	preempt_start();
+	a.sa_sigaction = preempt_signal;
+	a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
 	sigaction(SIGURG, &a, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	blocking_start();

@@ -13,6 +13,18 @@
 #define MXCSR_DEFAULT 0x1f80
 #define MXCSR_CONTROL 0xffc0 /* the other bits tell of exceptions: a call need not keep them */
 #define X87_DEFAULT 0x37f
+#define FLAGS_UNWANTED 0x40400 /* as in flags.h */
+
+/* The direction and alignment-check flags are clear, as the ABI says of each call, whatever the caller has done. */
+	.macro	clean_flags
+	pushfq
+	testl	$FLAGS_UNWANTED, (%rsp)
+	je	9f
+	andl	$~FLAGS_UNWANTED, (%rsp)
+	popfq
+	pushfq
+9:	add	$8, %rsp
+	.endm
 
 	.text
 
@@ -22,6 +34,7 @@
 	.p2align 4
 sh_mcall:
 	.cfi_startproc
+	clean_flags
 	push	%rbp
 	.cfi_adjust_cfa_offset 8
 	.cfi_rel_offset rbp, 0
@@ -116,6 +129,7 @@ sh_mexit:
 	.cfi_startproc
 	.cfi_undefined rip
 	mov	%rdx, %rsp
+	clean_flags
 	sub	$16, %rsp
 	stmxcsr	(%rsp)
 	fnstcw	4(%rsp)
@@ -150,6 +164,7 @@ sh_mstart:
 	.p2align 4
 sh_call_on:
 	.cfi_startproc
+	clean_flags
 	push	%rbp
 	.cfi_def_cfa_offset 16
 	.cfi_offset rbp, -16

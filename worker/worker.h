@@ -37,6 +37,8 @@ _Noreturn void sh_mexit(struct g *, struct g *(*fn)(struct g *), char *g0_top);
 char *sh_first_top(struct g *);
 _Noreturn void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg);
 
+void sh_call_on(char *top, void (*fn)(void *), void *arg); /* fn runs on another stack */
+
 void windows_map(unsigned seat);
 void loop_start(unsigned seat); /* the worker's libuv loop and its eventfd */
 void signals_start(void);
@@ -67,12 +69,12 @@ void process_state_end(struct task *, bool changed);
 int streams_flush(struct g *); /* what its task's streams hold goes to the files */
 
 /*
- * The goroutine we stand on, NULL on g0, in the zygote, the supervisor. On a goroutine memory comes
- * from the segment and calls that block park. The stack tells: a library's own thread is on none of ours.
+ * The goroutine whose code is running; NULL on g0, in a thread that a library has made, in the zygote and the
+ * supervisor. On a goroutine memory comes from the segment, and calls that block park.
  */
 static inline struct g *on_g(void)
 {
-	return (uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_REGION ? getg() : NULL;
+	return host_on_stack() ? getg() : NULL;
 }
 
 void *pages_take(size_t n); /* on a G: whole pages of zeros from the task's heap, or NULL and ENOMEM */

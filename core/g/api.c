@@ -17,7 +17,7 @@ void api_shared(const void *object, const char *call)
 {
 	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;
 
-	if (__builtin_expect(at < SH_REGION, 0))
+	if (__builtin_expect(at < SH_WIN_SPAN, 0))
 		host_misuse(call);
 }
 

@@ -32,7 +32,7 @@ static inline void api_value(const void *p, const char *call)
 {
 	/* In a window, and not in the one we stand on. The second compare is exact for the common size. */
 	if (__builtin_expect(((uintptr_t)p ^ (uintptr_t)__builtin_frame_address(0)) >= WIN_SIZE, 0) &&
-	    (uintptr_t)p - SH_WIN_BASE < SH_REGION)
+	    (uintptr_t)p - SH_WIN_BASE < SH_WIN_SPAN)
 		api_foreign(p, call);
 }
 

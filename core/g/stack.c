@@ -43,9 +43,32 @@ static size_t top_in_window(uint32_t win)
 	return host_window_size(win) - (win % 15) * 256;
 }
 
+/* How much of its stack a G that does not run uses; SIZE_MAX: its sp is not in its window. */
+static size_t used_of(const struct g *g)
+{
+	size_t used;
+
+	if (g->win >= WIN_ALL)
+		return SIZE_MAX;
+	used = (size_t)(stack_top(g->win) - g->sp);
+	return used <= top_in_window(g->win) && used <= g->stack_max + 65536ul ? used : SIZE_MAX;
+}
+
+bool stack_whole(const struct g *g)
+{
+	return used_of(g) != SIZE_MAX;
+}
+
+/* Frames that can be copied to or from the image: nothing else than what was saved there is ever read. */
+static bool fits_image(const struct g *g, size_t used)
+{
+	return used <= g->image_cap && g->image && sh_in_segment(g->image);
+}
+
 static bool here(const struct m *m, const struct g *g, uint32_t win)
 {
-	return g && g->win == win && atomic_load_explicit(&((struct g *)g)->res, memory_order_acquire) == m->seat;
+	return g && g_place(g) && g->win == win &&
+	       atomic_load_explicit(&((struct g *)g)->res, memory_order_acquire) == m->seat;
 }
 
 void windows_init(struct m *m)
@@ -87,9 +110,9 @@ static void let_go(struct m *m, struct g *g)
 
 	if (res < 0 || res == m->seat)
 		return;
-	used = (size_t)(stack_top(g->win) - g->sp);
-	sh_check(used <= g->image_cap);
-	memcpy(g->image, host_region((unsigned)res, g->win) + (g->sp - host_window(g->win)), used);
+	used = used_of(g);
+	if (res < SH_SEATS && fits_image(g, used)) /* else it is damaged: stack_enter says so */
+		memcpy(g->image, host_region((unsigned)res, g->win) + (g->sp - host_window(g->win)), used);
 	KILL_POINT("stack.letgo.copied");
 	atomic_store_explicit(&g->res, RES_IMAGE, memory_order_release);
 	KILL_POINT("stack.letgo.moved");
@@ -103,11 +126,10 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 	while (here(m, o, win)) {
 		if (g_scan_lock(o)) {
 			if (here(m, o, win) && o->sp) {
-				char *from = host_here(o->sp);
-				size_t used = (size_t)(stack_top(win) - o->sp);
+				size_t used = used_of(o);
 
-				sh_check(used <= o->image_cap);
-				memcpy(o->image, from, used);
+				if (fits_image(o, used)) /* else it is damaged: stack_enter says so */
+					memcpy(o->image, host_here(o->sp), used);
 				KILL_POINT("stack.displace.copied");
 				atomic_store_explicit(&o->res, RES_IMAGE, memory_order_release);
 				KILL_POINT("stack.displace.moved");
@@ -134,6 +156,8 @@ void stack_enter(struct g *g)
 
 	if (res == m->seat)
 		return;
+	if (w >= WIN_ALL && w != WIN_NONE)
+		host_stack_damaged(g);
 	if (w == WIN_NONE) {
 		w = pick_window(m, g);
 		g->win = w;
@@ -147,11 +171,11 @@ void stack_enter(struct g *g)
 	if (res == RES_NONE)
 		return;						   /* starts with no frames; sh_first makes them */
 	res = atomic_load_explicit(&g->res, memory_order_relaxed); /* displace() may have let it go */
-	used = (size_t)(stack_top(w) - g->sp);
-	sh_check(used <= top_in_window(w) && used <= g->stack_max + 65536ul);
+	used = used_of(g);
+	if (used == SIZE_MAX || res >= SH_SEATS || (res == RES_IMAGE && !fits_image(g, used)))
+		host_stack_damaged(g);
 	if (res == RES_IMAGE) {
 		from = g->image;
-		sh_check(used <= g->image_cap);
 	} else {
 		from = host_region((unsigned)res, w) + (g->sp - host_window(w));
 		g->migrations++;
@@ -184,11 +208,14 @@ static size_t block_for(size_t used)
  */
 static __attribute__((noinline)) bool refit(struct g *g, size_t used)
 {
-	size_t want = block_for(used <= g->image_cap ? used * 2 : used);
 	struct p *p = getp();
 	struct m *m = getm;
 	char *new, *old;
+	size_t want;
 
+	if (!stack_whole(g))
+		return false;
+	want = block_for(used <= g->image_cap ? used * 2 : used);
 	if (want < 2 * g->image_cap && used > g->image_cap)
 		want = block_for(2 * g->image_cap);
 	new = sh_heap_alloc(g->task->heap, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, want, 0, false);
@@ -226,6 +253,7 @@ bool stack_fit(struct g *g)
 {
 	size_t used = (size_t)(stack_top(g->win) - g->sp);
 
+	/* An sp outside of the window is a huge number here. */
 	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
 		return true;
 	return refit(g, used);

@@ -17,10 +17,12 @@ struct m;
 #define WIN_ALL (WIN_COUNT + WIN_LARGE_COUNT)
 #define WIN_NONE 0xffffffffu
 
-void stack_enter(struct g *);  /* its frames are in its window here when this returns */
-bool stack_fit(struct g *);    /* its block is large enough for its frames: copystack. false: no memory */
-void stack_free(struct g *);   /* at its death */
-void windows_init(struct m *); /* free windows from occ */
+void stack_enter(struct g *); /* its frames are in its window here when this returns */
+/* Its block is large enough for its frames: copystack. false: no memory is left, or its sp is damaged. */
+bool stack_fit(struct g *);
+bool stack_whole(const struct g *); /* its sp lies in its window */
+void stack_free(struct g *);	    /* at its death */
+void windows_init(struct m *);	    /* free windows from occ */
 char *stack_top(uint32_t win);
 
 #endif

@@ -89,10 +89,16 @@ static void unqueue(struct g *g)
 	KILL_POINT("repair.lost.raised");
 }
 
+/* The worker's last words name this goroutine: it ran, or could not be entered. */
+static bool to_blame(const struct m *m, const struct g *g)
+{
+	return atomic_load(&((struct m *)m)->crash.valid) && m->crash.gid == g->gid;
+}
+
 static void lost(struct m *m, struct g *g)
 {
 	struct crash *c = &m->crash;
-	bool crashed = atomic_load(&c->valid) && c->gid == g->gid;
+	bool crashed = to_blame(m, g);
 	int how = crashed ? SHOAL_CRASHED : SHOAL_LOST, sig = crashed ? c->signal : SIGKILL;
 	struct task *t = g->task;
 	bool root = (g->flags & GF_ROOT) != 0, isolated = (g->flags & GF_ISOLATED) != 0;
@@ -153,7 +159,7 @@ static void take_over(struct m *m, struct g *g, uint64_t status)
 {
 	struct m *me = getm;
 
-	me->oncpu = m->oncpu;
+	me->oncpu = m->oncpu || to_blame(m, g);
 	me->parking = m->parking;
 	me->park_when = m->park_when;
 	me->park_unlockf = m->park_unlockf;
@@ -216,7 +222,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
 		g_end_tell(g, &me->note);
 		gfput(g);
-	} else if (atomic_load(&m->oncpu)) {
+	} else if (atomic_load(&m->oncpu) || to_blame(m, g)) {
 		lost(m, g);
 	} else if (g->sp && atomic_load(&g->res) != RES_IMAGE && !stack_fit(g)) {
 		lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */

@@ -153,12 +153,17 @@ void dropg(struct m *m)
 	atomic_store_explicit(&m->curg, NULL, memory_order_relaxed);
 }
 
-/* Its block holds its frames from here on, or it ends as crashed: not a byte is left, the reserve included. */
+/*
+ * Its block holds its frames from here on, or it ends as crashed: its sp is not in its window, or no memory is left,
+ * the reserve included.
+ */
 void keep_frames(struct m *m, struct g *g)
 {
 	if (__builtin_expect(stack_fit(g), 1))
 		return;
 	atomic_store(&m->oncpu, 1); /* it comes to its end as if it still ran */
+	if (!stack_whole(g))
+		host_stack_damaged(g);
 	host_misuse("out of memory: no room to keep the goroutine's stack");
 }
 

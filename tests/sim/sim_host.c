@@ -734,6 +734,12 @@ void host_outside(const char *call)
 	sim_fail("%s: called outside a goroutine", call);
 }
 
+void host_stack_damaged(struct g *g)
+{
+	sim_fail("G %u: its stack pointer is outside of its stack", g_index(g));
+	abort();
+}
+
 void host_misuse(const char *what)
 {
 	sim_fail("misuse: %s", what);

@@ -7,6 +7,7 @@
  */
 #include "worker/posix/posix.h"
 #include "shm/check.h"
+#include "worker/stacks.h"
 
 #include <sys/mman.h>
 
@@ -21,6 +22,7 @@ void outcall(void (*fn)(void *), void *arg)
 		stack = (char *)syscall(SYS_mmap, NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE,
 					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		sh_check(stack != MAP_FAILED);
+		stack_private(stack, OUTCALL_STACK);
 	}
 	entersyscallblock();
 	sh_call_on(stack + OUTCALL_STACK - 64, fn, arg);

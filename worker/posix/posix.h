@@ -127,6 +127,5 @@ int fd_close(int fd);
 void fd_closing(int fd);		     /* libc is about to close it */
 void fd_emptied(int fd);		     /* nothing is behind it any more, and it is nobody's: it may be closed */
 void outcall(void (*fn)(void *), void *arg); /* outcall.c: a call of libc's that blocks. Parks. */
-void sh_call_on(char *top, void (*fn)(void *), void *arg);
 
 #endif
