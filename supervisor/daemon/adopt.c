@@ -1,9 +1,10 @@
 /*
- * adopt.c - a supervisor that finds a runtime without one, and goes on where the last one stopped.
+ * adopt.c - a new supervisor finds a runtime without a supervisor and goes on where the last one stopped.
  *
- * The keeper hands over the descriptors. Then the zygote is greeted: requests are done in order, so
- * with its answer all is done that our predecessor had asked, and ledger and segment hold still.
- * What they say is compared: modules and instances, seats, tasks. Only then do we listen.
+ * The keeper hands over the descriptors. Then the supervisor greets the zygote. The zygote does requests in
+ * order, so after its answer everything that the last supervisor had asked for is done, and ledger and
+ * segment do not change any more. Modules and instances, seats and tasks are compared between the two.
+ * Only then does the supervisor listen for clients.
  */
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/fleet.h"
@@ -25,7 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define OWNER_MS 10000 /* a `run` whose connection broke has come back by then, or its task is cancelled */
+#define OWNER_MS 10000 /* `run` clients whose connection broke must reconnect by then, else their tasks are cancelled */
 
 static int single[KEEP_SINGLES] = {-1, -1, -1, -1};
 static int module_fd[LEDGER_MODULES];
@@ -50,7 +51,7 @@ static void got(const struct kmsg *m, const int *fds, int nfds)
 
 static _Noreturn void refuse(const char *why)
 {
-	sh_fail(1, "a runtime without a supervisor is there, and %s: end process %d first", why, (int)sh_keeper_pid());
+	sh_fail(1, "found a runtime without a supervisor, but %s: end process %d first", why, (int)sh_keeper_pid());
 }
 
 bool sh_adopt_begin(int *link)
@@ -66,13 +67,13 @@ bool sh_adopt_begin(int *link)
 	if (found == 0)
 		return false;
 	if (found < 0)
-		sh_fail(1, "a runtime without a supervisor is there, but its keeper does not answer: %s",
+		sh_fail(1, "found a runtime without a supervisor, but its keeper does not answer: %s",
 			strerror(-found));
 	for (unsigned i = 0; i < KEEP_SINGLES; i++)
 		if (single[i] < 0)
-			refuse("it was not complete yet");
+			refuse("it had not finished its start");
 	if (sh_ledger_attach(single[KEEP_LEDGER]) < 0)
-		refuse("another version of shoald began it");
+		refuse("another version of shoald started it");
 	if (sh_segment_attach(single[KEEP_SEGMENT]) < 0)
 		refuse("its memory cannot be mapped");
 	atomic_store(&sh_root->supervisor, getpid());
@@ -109,7 +110,7 @@ void sh_keeper_begin(void)
 	int err = sh_keeper_start();
 
 	if (err < 0) {
-		sh_log("no keeper: %s; should this process die, all ends", strerror(-err));
+		sh_log("cannot start a keeper: %s; if this process dies, all tasks end", strerror(-err));
 		return;
 	}
 	for (unsigned i = 0; i < KEEP_SINGLES; i++)

@@ -1,12 +1,13 @@
 /*
  * control.c - connections of clients: lines in, lines out, descriptors along with them.
  *
- * A request is one JSON object on a line. It becomes an asker, which is answered now or later; a
- * "tag" in the request comes back in its answer, and who gives none asks one thing at a time.
- * Nothing a client does or fails to do holds up the loop: reads and writes never wait, lines and
- * unsent answers have a limit, and who goes over it is dropped.
+ * A request is one JSON object on a line. It becomes an asker, which is answered now or later. A "tag" in
+ * the request comes back in its answer; a client without tags sends one request at a time. No client can
+ * hold up the loop: reads and writes never wait, lines and unsent answers have a limit, and a client that
+ * exceeds it is disconnected.
  *
- * OWNER  a connection lives until its peer or an error ends it; askers outlive it, knowing no one
+ * OWNER  a connection lives until its peer or an error ends it. An asker may outlive its connection; its
+ *        conn is NULL then
  */
 #include "shm/pass.h"
 #include "supervisor/daemon/control.h"
@@ -39,7 +40,7 @@ struct out {
 	struct out *next;
 	size_t len, off;
 	int fds[2], nfds;
-	answer_more *more; /* a stream: data is filled again and again */
+	answer_more *more; /* of a stream: fills data when it has been sent */
 	void *arg;
 	char data[];
 };
@@ -49,8 +50,8 @@ struct conn {
 	struct conn *next, *prev;
 	int fd;
 	int watched;  /* events polled for */
-	bool closing; /* no more is read; goes when all is sent */
-	bool half;    /* the peer sends no more */
+	bool closing; /* nothing more is read; closed when everything is sent */
+	bool half;    /* the peer has closed its sending side */
 	char *in;
 	size_t in_len, in_room;
 	int fds[FDS_MAX], nfds;
@@ -58,12 +59,12 @@ struct conn {
 	size_t unsent;
 	struct asker *askers;
 	unsigned naskers;
-	bool busy; /* in the middle of its lines: do not free */
+	bool busy; /* its lines are being handled: do not free */
 	bool dead;
 };
 
 struct asker {
-	struct conn *conn; /* NULL: gone */
+	struct conn *conn; /* NULL: closed */
 	struct asker *next, *prev;
 	json_t *tag;
 };
@@ -107,7 +108,7 @@ static void kill_conn(struct conn *c)
 		return;
 	c->dead = true;
 	if (c->busy)
-		return; /* whoever is busy with it comes by here again */
+		return; /* unbusy calls again */
 	for (struct asker *a = c->askers; a; a = a->next)
 		a->conn = NULL;
 	while (c->out) {
@@ -144,7 +145,7 @@ static void unbusy(struct conn *c)
 
 static void watch(struct conn *c)
 {
-	/* A peer that is gone altogether is reported whatever we poll for. */
+	/* The kernel reports a peer that has closed both directions, whatever we poll for. */
 	int want = (c->out ? UV_WRITABLE : 0) | (c->closing || c->half ? UV_PRIORITIZED : UV_READABLE);
 
 	if (c->half && !c->out && !c->naskers) {
@@ -167,7 +168,7 @@ static ssize_t send_piece(struct conn *c, struct out *o)
 	return n;
 }
 
-/* Sends what the socket takes. false: the peer is gone. */
+/* Sends what the socket takes. False if the connection must be closed. */
 static bool flush(struct conn *c)
 {
 	while (c->out) {
@@ -330,7 +331,7 @@ static struct asker *new_asker(struct conn *c)
 	return a;
 }
 
-/* The last thing said on it. */
+/* Answers with an error and closes the connection after it. */
 static void hang_up(struct conn *c, int code, const char *why)
 {
 	struct asker *a = new_asker(c);
@@ -348,12 +349,12 @@ static void on_line(struct conn *c, const char *line, size_t n)
 
 	if (!json_is_object(request)) {
 		json_decref(request);
-		hang_up(c, CODE_USAGE, request ? "a request is a JSON object" : "no JSON");
+		hang_up(c, CODE_USAGE, request ? "a request must be a JSON object" : "not JSON");
 		return;
 	}
 	if (c->naskers >= ASKERS_MAX) {
 		json_decref(request);
-		hang_up(c, CODE_FAILED, "too many questions at once");
+		hang_up(c, CODE_FAILED, "too many requests at once");
 		return;
 	}
 	a = new_asker(c);
@@ -392,7 +393,7 @@ static void on_bytes(struct conn *c)
 	unbusy(c);
 }
 
-/* 1: something came; 0: nothing now; -1: nothing ever again. */
+/* Returns 1 if bytes came, 0 if none are there now, -1 if none will ever come. */
 static int read_some(struct conn *c)
 {
 	int nfds;
@@ -443,7 +444,7 @@ static void on_conn(uv_poll_t *handle, int status, int events)
 		}
 	}
 	if (got < 0)
-		c->half = true; /* it says no more, but may still listen */
+		c->half = true; /* the peer may still read */
 	if ((got < 0 || c->half || c->closing) && peer_gone(c->fd))
 		kill_conn(c);
 	else
@@ -513,7 +514,7 @@ static void on_accept(uv_poll_t *handle, int status, int events)
 			new_conn(fd);
 	}
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-		uv_poll_stop(&listening); /* it would be readable for ever */
+		uv_poll_stop(&listening); /* else the loop would spin: the socket stays readable */
 		uv_timer_start(&accept_timer, accept_again, ACCEPT_PAUSE_MS, 0);
 	}
 }

@@ -1,10 +1,10 @@
 /*
  * limits.c - control groups, version 1 and 2 (and both at once, as systemd's hybrid has them).
  *
- * /proc/self/cgroup tells our group in each hierarchy, /proc/self/mountinfo where that is mounted, and from
- * which group on: in a container the mount may begin below the root. A controller of version 1 that
- * is named there has the word; else version 2. What a parent is denied its children do not have, so
- * the least of all on the way up counts.
+ * /proc/self/cgroup names our group in each hierarchy. /proc/self/mountinfo says where the hierarchy is
+ * mounted, and which of its groups the mount begins with: in a container that may be below the root. If a
+ * hierarchy of version 1 has the controller, its limit counts, else that of version 2. A group is also
+ * bound by the limits of its parents, so the smallest limit on the way up counts.
  */
 #include "supervisor/daemon/limits.h"
 
@@ -17,10 +17,10 @@
 struct group {
 	bool v2;
 	char path[PATH_MAX];  /* of our group within its hierarchy */
-	char mount[PATH_MAX]; /* where the hierarchy is mounted; path goes on behind it */
+	char mount[PATH_MAX]; /* where the hierarchy is mounted; path is relative to it */
 };
 
-/* A word of a list with commas. */
+/* True if word is in a list with commas. */
 static bool lists(const char *list, const char *word)
 {
 	size_t n = strlen(word);
@@ -31,7 +31,7 @@ static bool lists(const char *list, const char *word)
 	return false;
 }
 
-/* Lines are number:controllers:path; version 2 has no controllers. False: neither is there. */
+/* Lines are number:controllers:path; version 2 names no controllers. False if there is no group of either version. */
 static bool find_group(const char *root, const char *controller, struct group *g)
 {
 	char name[PATH_MAX], line[PATH_MAX + 256];
@@ -44,7 +44,7 @@ static bool find_group(const char *root, const char *controller, struct group *g
 		char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
 		bool v2 = path == list + 1;
 
-		if (!path || !strchr(path, '\n')) /* cut short: no path that we could use */
+		if (!path || !strchr(path, '\n')) /* longer than the buffer: not usable */
 			continue;
 		*path++ = '\0';
 		path[strcspn(path, "\n")] = '\0';
@@ -61,7 +61,7 @@ static bool find_group(const char *root, const char *controller, struct group *g
 	return found;
 }
 
-/* In place: blanks and the like are written \040. */
+/* Decodes octal escapes such as \040 (blank), in place. */
 static void unescape(char *s)
 {
 	char *to = s;
@@ -78,7 +78,7 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* The part of path behind the group from which the mount shows on; NULL: our group is not below it. */
+/* The part of path below the group that the mount begins with. NULL if our group is not below that one. */
 static char *behind(char *path, const char *from)
 {
 	size_t n = strcmp(from, "/") ? strlen(from) : 0;
@@ -88,7 +88,7 @@ static char *behind(char *path, const char *from)
 
 /*
  * Lines are id, parent, device, root, mount point, options, optional fields, -, type, source, super options.
- * The last mount that fits hides those before it.
+ * A later mount on the same path hides earlier ones, so the last one that fits counts.
  */
 static bool find_mount(const char *root, const char *controller, struct group *g)
 {
@@ -131,7 +131,7 @@ static bool find_mount(const char *root, const char *controller, struct group *g
 	return found;
 }
 
-/* One or two words of a file that are numbers; a word that is none ("max", "-1") is -1. */
+/* Reads one or two numbers from a file; a word that is not a number ("max", "-1") gives -1. */
 static bool numbers(const struct group *g, const char *file, long *first, long *second)
 {
 	char name[3 * PATH_MAX], a[32] = "", b[32] = "";
@@ -203,6 +203,6 @@ long sh_limit_memory(const char *root)
 unsigned sh_cpus_within(unsigned cpus, long limit)
 {
 	if (limit > 0 && limit < 2)
-		limit = 2; /* one could not run while another is throttled */
+		limit = 2; /* with one CPU, no worker could run while the other is throttled */
 	return limit > 0 && limit < (long)cpus ? (unsigned)limit : cpus;
 }

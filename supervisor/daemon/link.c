@@ -1,10 +1,10 @@
 /*
  * link.c - the supervisor's end of the zygote's socket.
  *
- * Requests leave in order and are answered in order. What the socket does not take at once waits
- * in a list, so the loop never blocks on the zygote. An answer to a later request says that a zygote
- * died over the earlier one: that is asked again, of the standby that took its place. Answers to
- * nothing that we asked are for a supervisor before us.
+ * Requests are sent in order and answered in order. Requests that the socket does not take yet wait in a
+ * list, so the loop never blocks on the zygote. If the answer to a later request arrives first, a zygote
+ * died during the earlier one: that request is sent again, to the standby that took over. Answers with an
+ * unknown serial are for an earlier supervisor.
  */
 #include "shm/pass.h"
 #include "supervisor/daemon/link.h"
@@ -43,7 +43,7 @@ static void append(struct call ***end, struct call *c)
 	*end = &c->next;
 }
 
-/* false: the socket takes no more now. */
+/* False if the socket takes no more now. */
 static bool transmit(struct call *c)
 {
 	if (sh_pass_send(sock, &c->req, sizeof c->req, c->fds, c->nfds, MSG_DONTWAIT) < 0 &&
@@ -85,7 +85,7 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 	c->nfds = nfds;
 	for (int i = 0; i < nfds; i++) {
 		c->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-		if (c->fds[i] < 0) { /* out of descriptors: ask without, the zygote refuses it */
+		if (c->fds[i] < 0) { /* out of descriptors: send none, and the zygote refuses the request */
 			while (i-- > 0)
 				close(c->fds[i]);
 			c->nfds = 0;
@@ -98,7 +98,7 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 
 static void ask_again(struct call *c)
 {
-	if (c->req.op == Z_CLONE) { /* it may have been done: who asked finds out */
+	if (c->req.op == Z_CLONE) { /* the clone may exist: the caller finds out */
 		struct zrep lost = {.code = ZREP_LOST};
 
 		c->done(c->arg, &lost);
@@ -109,7 +109,7 @@ static void ask_again(struct call *c)
 	append(&unsent_end, c);
 }
 
-/* The call that an answer is for, off the list. NULL: none of ours. */
+/* Unlinks the call that the answer is for. NULL if this supervisor did not send it. */
 static struct call *answered(uint32_t number)
 {
 	struct call *c;
@@ -151,7 +151,7 @@ static void on_event(uv_poll_t *handle, int status, int events)
 			break;
 		if (n != sizeof rep)
 			continue;
-		if (!rep.serial) { /* a standby has taken over: its answer to this shows what got lost */
+		if (!rep.serial) { /* a standby has taken over: after its answer to this, requests without an answer are known to be lost */
 			sh_fleet_zygote(rep.pid);
 			sh_link_ask(&(struct zreq){.op = Z_HELLO}, NULL, 0, hello, NULL);
 			continue;
@@ -171,7 +171,7 @@ int sh_link_start(int s)
 	int err;
 
 	sock = s;
-	serial = (uint32_t)(sh_now() >> 12) | 1u << 31; /* none that a supervisor before us has used of late */
+	serial = (uint32_t)(sh_now() >> 12) | 1u << 31; /* differs from the serials of an earlier supervisor */
 	err = uv_poll_init(sh_loop, &poll_handle, sock);
 	return err ? err : uv_poll_start(&poll_handle, UV_READABLE, on_event);
 }

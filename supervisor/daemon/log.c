@@ -1,5 +1,5 @@
 /*
- * log.c - the one way to the log, and to SHOAL_DEBUG. See log.h.
+ * log.c - writes the log and reads SHOAL_DEBUG. See log.h.
  */
 #include "supervisor/daemon/log.h"
 

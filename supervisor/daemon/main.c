@@ -1,9 +1,11 @@
 /*
  * main.c - shoald: options, start, signals, end.
  *
- * Start: the lock and the socket, the segment, the eventfd of the medic, then the zygote is forked,
- * while there is neither a thread nor a loop; then the loop, the medic, the workers. Where a keeper
- * holds a runtime whose supervisor has died, that is taken over instead (adopt.c). End: tasks have ended, processes are killed and reaped, the socket goes, whoever asked is told.
+ * Start: make lock, socket, segment and the medic's eventfd. Then fork the zygote, while this process has
+ * neither a thread nor a loop. Then start the loop, the medic and the workers. If a keeper holds a runtime
+ * whose supervisor has died, take that over instead (adopt.c).
+ *
+ * End: wait for the tasks, kill and reap the processes, remove the socket, answer the clients that asked.
  */
 #include "supervisor/daemon/main.h"
 #include "core/sched/sched.h"
@@ -47,7 +49,7 @@
 #define TICK_MS 1000
 #define FILES_MIN 128u
 #define STOP_NOW_MS 2000  /* tasks may take this long to end */
-#define ONE_SHOT_MS 10000 /* and its client to connect */
+#define ONE_SHOT_MS 10000 /* a client must have connected by then */
 
 struct options sh_options = {.ready_fd = -1};
 uv_loop_t *sh_loop;
@@ -79,7 +81,7 @@ static void on_stop_timer(uv_timer_t *timer)
 	end(0);
 }
 
-/* The end is made from the loop, not from under whoever ended last. */
+/* Ends the process from the loop, so that the caller still returns to its own caller. */
 static void end_soon(void)
 {
 	uv_timer_start(&stop_timer, on_stop_timer, 0, 0);
@@ -131,7 +133,7 @@ static void on_medic(uv_poll_t *handle, int status, int events)
 	sh_look_again();
 }
 
-/* Whoever wrote may have died before it did: nothing is missed for longer than this. */
+/* A process may die before it writes to the eventfd. The tick bounds how long such an event goes unseen. */
 static void on_tick(uv_timer_t *timer)
 {
 	(void)timer;
@@ -153,7 +155,7 @@ static void on_trace(uv_timer_t *timer)
 	(void)timer;
 	line[n++] = '\n';
 	if (write(2, line, n) < 0)
-		return; /* nobody to tell */
+		return; /* nobody waits for us to be ready */
 }
 
 static void on_signal(uv_signal_t *handle, int sig)
@@ -206,7 +208,7 @@ static unsigned number(const char *text, unsigned low, unsigned high, const char
 	long n = strtol(text, &rest, 10);
 
 	if (rest == text || *rest || n < (long)low || n > (long)high)
-		sh_fail(2, "%s is a number from %u to %u", what, low, high);
+		sh_fail(2, "%s must be a number from %u to %u", what, low, high);
 	return (unsigned)n;
 }
 
@@ -248,7 +250,7 @@ static void parse(int argc, char **argv)
 		default: exit(2);
 		}
 	if (optind < argc)
-		sh_fail(2, "what is '%s'? Modules are run by shoal", argv[optind]);
+		sh_fail(2, "unexpected argument '%s' (run a module with: shoal run MODULE)", argv[optind]);
 	if (!sh_options.procs && env && *env)
 		sh_options.procs = number(env, 1, 1u << 20, "SHOAL_PROCS");
 	sh_options.procs_custom = sh_options.procs != 0;
@@ -268,7 +270,7 @@ static void parse(int argc, char **argv)
 		sh_options.socket = sh_default_socket();
 }
 
-/* Descriptors that our caller left open are nobody's business here. Many tasks need many of ours. */
+/* Closes descriptors that our caller left open, and raises the limit of open files: each task needs three. */
 static void prepare_process(void)
 {
 	struct rlimit files;
@@ -290,7 +292,7 @@ static void prepare_process(void)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* ulimit -f: what cannot be written is an error */
+	signal(SIGXFSZ, SIG_IGN); /* with ulimit -f a write fails with EFBIG instead of killing us */
 }
 
 static pid_t fork_zygote(int *link)
@@ -334,7 +336,7 @@ static void start_trace(void)
 
 static int listener = -1;
 
-/* All is there: from here on we take tasks. */
+/* Everything is ready: the supervisor takes tasks from here on. */
 static void begin_service(void)
 {
 	int err;
@@ -351,7 +353,7 @@ static void begin_service(void)
 		err = sh_control_start(listener);
 	if (err)
 		sh_fail(1, "the loop does not start: %s", uv_strerror(err));
-	sh_fleet_reap(); /* who died before the signal was watched */
+	sh_fleet_reap(); /* children that died before the SIGCHLD handler was set */
 	sh_log("takes tasks on %s: %u procs, %u workers, %zu MiB", sh_options.socket, sh_options.procs,
 	       sh_options.procs + sh_options.spare, sh_options.memory >> 20);
 	tell_ready("ok");
@@ -385,7 +387,7 @@ static void make_runtime(void)
 
 	if (ledger < 0) {
 		sh_setup_remove_socket();
-		sh_fail(1, "no segment: %s", strerror(-ledger));
+		sh_fail(1, "cannot make the segment: %s", strerror(-ledger));
 	}
 	schedinit(sh_options.procs);
 	atomic_store(&sched.procs_custom, sh_options.procs_custom);
@@ -424,7 +426,7 @@ int main(int argc, char **argv)
 		setsid();
 		err = sh_options.one_shot ? 0 : sh_setup_log();
 		if (err < 0)
-			sh_fail(1, "no log file: %s", strerror(-err));
+			sh_fail(1, "cannot open the log file: %s", strerror(-err));
 	}
 	prctl(PR_SET_NAME, "shoald");
 	sh_prompt(0, true);

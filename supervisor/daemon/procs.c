@@ -1,6 +1,6 @@
 /*
- * procs.c - the number of Ps, asked for by command, or because the machine allows us another number of
- * processors now. The medic does it (core/sched/procs.c); here we wait for it.
+ * procs.c - changes the number of Ps: by command, or because the machine now allows us another number of
+ * processors. The medic makes the change (core/sched/procs.c); the supervisor waits for it.
  */
 #include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/control.h"
@@ -20,7 +20,7 @@
 
 struct want {
 	struct want *next;
-	struct asker *asker; /* NULL: nobody has asked */
+	struct asker *asker; /* NULL: the change follows the machine, no client waits */
 	uint32_t n;
 };
 
@@ -35,7 +35,7 @@ static void look(uv_timer_t *unused)
 	bool failed;
 
 	(void)unused;
-	if (!w || atomic_load(&sched.procs_asked)) /* somebody else's is under way, or ours */
+	if (!w || atomic_load(&sched.procs_asked)) /* another change, or this one, is under way */
 		return;
 	if (!under_way && (w->asker || !atomic_load(&sched.procs_custom))) {
 		under_way = true;
@@ -51,10 +51,12 @@ static void look(uv_timer_t *unused)
 		uv_timer_stop(timer);
 	}
 	if (!w->asker) {
-		if (under_way && !failed) /* else somebody has set it by hand meanwhile, or the next look asks again */
-			sh_log("%u procs from now on: what the machine allows has changed", atomic_load(&sched.procs));
+		if (under_way && !failed) /* else a command has set the number meanwhile, or the next look asks again */
+			sh_log("the number of Ps is now %u, because the machine allows another number of processors",
+			       atomic_load(&sched.procs));
 	} else if (failed) {
-		sh_answer_error(w->asker, CODE_FAILED, NULL, "a goroutine did not come to a point where it can stop");
+		sh_answer_error(w->asker, CODE_FAILED, NULL,
+				"a goroutine did not reach a point where it can be stopped");
 	} else {
 		reply = json_pack("{s:b, s:i, s:i}", "ok", 1, "version", 1, "procs", (int)atomic_load(&sched.procs));
 		sh_answer(w->asker, reply, NULL, 0);
@@ -87,7 +89,7 @@ void sh_procs(struct asker *a, uint32_t n)
 	want(a, n);
 }
 
-/* Once a second. While all is idle nobody minds, and we do not look. */
+/* Called once a second. Does nothing while the runtime is idle, because the number of Ps does not matter then. */
 void sh_procs_follow(void)
 {
 	uint32_t n;

@@ -1,6 +1,6 @@
 /*
- * setup.c - what the supervisor finds out and takes before it begins: the socket's path and lock,
- * the log file, processors and memory it may use.
+ * setup.c - before the start: the socket's path and lock, the log file, the processors and the memory that
+ * the supervisor may use.
  */
 #include "shm/procstat.h"
 #include "core/sched/sched.h"
@@ -26,7 +26,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LOCK_MS 100 /* one that was killed a moment ago may not yet be known to be dying */
+#define LOCK_MS 100 /* a holder that was just killed may not show PF_EXITING yet */
 #define LOCK_DYING_MS 5000
 
 static int lock_fd = -1;
@@ -48,7 +48,7 @@ const char *sh_default_socket(void)
 
 /* ---- the socket ---- */
 
-/* The folder of the socket is made if it is not there; one of somebody else in /tmp is not trusted. */
+/* Makes the folder of the socket if it does not exist. Refuses one in /tmp that belongs to another user. */
 static int make_folder(const char *path, char *error, size_t n)
 {
 	char copy[PATH_MAX], *dir;
@@ -61,11 +61,11 @@ static int make_folder(const char *path, char *error, size_t n)
 		return -1;
 	}
 	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
-		snprintf(error, n, "%s is no folder", dir);
+		snprintf(error, n, "%s is not a folder", dir);
 		return -1;
 	}
 	if (st.st_uid != geteuid() && st.st_uid != 0) {
-		snprintf(error, n, "%s belongs to somebody else", dir);
+		snprintf(error, n, "%s belongs to another user", dir);
 		return -1;
 	}
 	return 0;
@@ -100,7 +100,7 @@ static bool get_lock(int fd)
 	return false;
 }
 
-/* Held as long as we live. The file may be removed by who held it last, so it is looked at again. */
+/* Takes the lock until this process ends. The last holder may remove the file while we wait: check, then try again. */
 static int take_lock(const char *path, char *error, size_t n)
 {
 	struct stat ours, there;
@@ -128,7 +128,7 @@ static int take_lock(const char *path, char *error, size_t n)
 	return 0;
 }
 
-/* With the lock in hand a socket that is there is stale, unless somebody else's program listens on it. */
+/* Holds: the lock. A socket that exists is therefore stale, unless a program other than shoald listens on it. */
 static int bind_socket(const char *path, char *error, size_t n)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
@@ -139,12 +139,12 @@ static int bind_socket(const char *path, char *error, size_t n)
 	memcpy(at.sun_path, path, strlen(path) + 1);
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode)) {
-			snprintf(error, n, "%s is there and no socket", path);
+			snprintf(error, n, "%s exists and is not a socket", path);
 			return -1;
 		}
 		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (probe >= 0 && (connect(probe, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN)) {
-			snprintf(error, n, "somebody listens on %s already", path);
+			snprintf(error, n, "another program listens on %s", path);
 			close(probe);
 			return -1;
 		}
@@ -169,7 +169,7 @@ int sh_setup_socket(char *error, size_t n)
 	const char *path = sh_options.socket;
 	int fd;
 
-	/* room for that of the keeper */
+	/* The keeper's socket has the same path with a suffix. */
 	if (strlen(path) + strlen(KEEPER_SUFFIX) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
 		snprintf(error, n, "the socket's path is longer than %zu bytes",
 			 sizeof((struct sockaddr_un *)NULL)->sun_path - 1 - strlen(KEEPER_SUFFIX));
@@ -188,7 +188,7 @@ void sh_setup_remove_socket(void)
 	unlink(sh_options.socket);
 	sh_keeper_remove_socket();
 	if (lock_fd >= 0)
-		unlink(lock_path); /* while it is locked: who waits for it looks again */
+		unlink(lock_path); /* while it is locked: a waiter checks the path again, see take_lock */
 }
 
 int sh_setup_log(void)

@@ -1,13 +1,15 @@
 /*
- * sweep.c - descriptors that a goroutine has left open which died with its worker are closed: see strays.c.
+ * sweep.c - decides when stray descriptors are closed. A descriptor is stray if a goroutine opened it and
+ * died with its worker before the runtime had written down whose it is. strays.c, in the zygote, finds
+ * and closes them.
  *
- * While no task is there: all workers are renewed, so that none has anything of its own open that is not
- * written down, and all that is nobody's then is closed. The zygote is asked only while still no task is
- * there, and does nothing else meanwhile.
+ * While no task exists: the supervisor replaces all workers, so that no worker has an unlisted descriptor
+ * of its own, and the zygote then closes every descriptor without an owner. The zygote is asked only while
+ * no task exists, and does nothing else meanwhile.
  *
- * While tasks go on without a pause: what is nobody's is looked at twice, ten seconds apart; what is the
- * same both times is held, and once all processes that were there at that moment have gone, one after the
- * other, nobody can know it any more, and it is closed.
+ * While there are always tasks: the zygote lists the descriptors without an owner twice, ten seconds apart,
+ * and holds those that are the same both times. Then the workers are replaced one after the other. After
+ * that no process can know these descriptors any more, and the zygote closes them.
  */
 #include "supervisor/daemon/sweep.h"
 #include "supervisor/daemon/fleet.h"
@@ -27,9 +29,10 @@
 
 static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
-static uint32_t lost;	 /* of sched.fds_lost: the deaths that this is about */
-static uint32_t seen_to; /* while tasks went on, which does not find all: the rest is for when none is there */
-static uint32_t generation[SEATS_MAX]; /* of who was there when it was held; 0: nobody */
+static uint32_t lost; /* sched.fds_lost at the start: the deaths that this sweep covers */
+static uint32_t
+	seen_to; /* deaths covered by a sweep beside running tasks; that finds only some strays, the next full sweep the rest */
+static uint32_t generation[SEATS_MAX]; /* of the process in each seat when the descriptors were held; 0: none */
 
 static uint64_t again_ns(void)
 {
@@ -44,7 +47,7 @@ static void later(void)
 	step = REST;
 }
 
-/* Until then a supervisor that comes after us begins anew. */
+/* Called at the end of a sweep. A supervisor that adopts the runtime before this starts the sweep again. */
 static void done_with(void)
 {
 	if (step == ALL)
@@ -68,7 +71,7 @@ static void swept(void *arg, const struct zrep *rep)
 		return;
 	}
 	if (rep->spent)
-		sh_log("%u descriptors that deaths had left open are closed", rep->spent);
+		sh_log("closed %u descriptors that dead workers had left open", rep->spent);
 	done_with();
 }
 
@@ -86,7 +89,7 @@ static void let_go(void)
 	later();
 }
 
-/* The next one that was there when it was held. */
+/* Replaces the next worker that existed when the descriptors were held. */
 static void renew_next(void)
 {
 	for (unsigned i = 1; i < SEATS_MAX; i++) {
@@ -95,7 +98,7 @@ static void renew_next(void)
 
 		if (!generation[i] || s->generation != generation[i] || state == SEAT_VACANT || state == SEAT_EMPTY)
 			continue;
-		if (atomic_load(&sched.mlocked) >> i & 1) { /* a goroutine is pinned to it, and has its reasons */
+		if (atomic_load(&sched.mlocked) >> i & 1) { /* a goroutine is pinned to this worker: leave it */
 			let_go();
 			return;
 		}
@@ -154,7 +157,7 @@ void sh_sweep_look(void)
 {
 	if (sh_stopping || sh_options.one_shot)
 		return;
-	if (step == LOOKED && !sh_jobs_live()) { /* the short way */
+	if (step == LOOKED && !sh_jobs_live()) { /* no task exists any more: use the full sweep */
 		step = ALL;
 		lost = atomic_load(&sched.fds_lost);
 		sh_fleet_renew(NULL, 0);

@@ -1,8 +1,8 @@
 /*
- * verbs.c - the requests, one function each, found by a table.
+ * verbs.c - the requests of clients. A table maps each verb to its function.
  *
- * Those that cannot be answered at once (wait, check, stop) stand in lists here until what they
- * wait for has come.
+ * Requests that cannot be answered at once (wait, check, stop) are kept in lists here until the event that
+ * they wait for.
  */
 #include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/control.h"
@@ -49,7 +49,7 @@ struct checker {
 };
 
 static struct waiter *waiters;
-static struct checker *checkers, *checkers_next; /* of the audit under way; of the one after it */
+static struct checker *checkers, *checkers_next; /* waiting for the current audit; for the one after it */
 static uint32_t audit_wanted;
 static uv_timer_t *audit_timer;
 static struct checker *stoppers;
@@ -84,8 +84,8 @@ static int hex_digit(char c)
 }
 
 /*
- * A string, or {"hex":"6a6f"} for bytes that JSON cannot say. Appends it with its 0 to out (may be
- * NULL, to count). Returns its length with the 0, or 0 if it is neither.
+ * Reads a string, or {"hex":"6a6f"} for bytes that are not UTF-8. Appends it with its final 0 to out (NULL:
+ * only counts). Returns its length with the 0, or 0 if the item is neither.
  */
 static size_t take_bytes(json_t *item, char *out)
 {
@@ -115,7 +115,7 @@ static size_t take_bytes(json_t *item, char *out)
 	return n + 1;
 }
 
-/* The lengths of all strings of a list; false: it is no list of strings. */
+/* Adds the lengths of all strings of a list. False if it is not a list of strings. */
 static bool add_lengths(json_t *list, size_t *sum)
 {
 	size_t i;
@@ -155,7 +155,7 @@ static struct job *job_of(struct asker *a, json_t *request)
 
 /* ---- submit ---- */
 
-/* CC as the caller has it, else as we have it. */
+/* CC from the caller's environment, else from ours. */
 static const char *compiler(json_t *env)
 {
 	size_t i;
@@ -171,7 +171,7 @@ static const char *compiler(json_t *env)
 	return getenv("CC");
 }
 
-/* The strings of the task, one after the other; args begin with argv[0], or the module stands in. NULL: error says why. */
+/* Copies arguments and environment of the task, one string after the other. Without arguments the module's path is argv[0]. NULL, with the reason in error, if the request is malformed. */
 static bool take_strings(struct job *j, json_t *request, const char *module, const char **error)
 {
 	json_t *args = json_object_get(request, "args"), *env = json_object_get(request, "env");
@@ -179,7 +179,7 @@ static bool take_strings(struct job *j, json_t *request, const char *module, con
 	size_t sum = bare ? strlen(module) + 1 : 0;
 	char *at;
 
-	*error = "args and env are lists of strings";
+	*error = "args and env must be lists of strings";
 	if (!add_lengths(args, &sum) || !add_lengths(env, &sum))
 		return false;
 	*error = "arguments and environment are longer than 1 MiB";
@@ -203,13 +203,13 @@ static const char *take_options(struct job *j, json_t *request)
 	const char *entry = text_of(request, "entry"), *name = text_of(request, "name"), *key = text_of(request, "key");
 
 	if (entry && (!*entry || strlen(entry) >= sizeof j->entry))
-		return "an entry has 1 to 63 bytes";
+		return "an entry must have 1 to 63 bytes";
 	if (key && (!*key || strlen(key) >= sizeof j->key))
-		return "a key has 1 to 39 bytes";
+		return "a key must have 1 to 39 bytes";
 	if (attempts < 1 || attempts > 65535)
-		return "attempts are 1 to 65535";
+		return "attempts must be from 1 to 65535";
 	if (timeout < 0)
-		return "a timeout is not negative";
+		return "a timeout must not be negative";
 	snprintf(j->entry, sizeof j->entry, "%s", entry ? entry : "shoal_main");
 	snprintf(j->name, sizeof j->name, "%.63s", name ? name : "");
 	j->attempts = (unsigned)attempts;
@@ -219,7 +219,7 @@ static const char *take_options(struct job *j, json_t *request)
 	return NULL;
 }
 
-/* Asked once more, because whom it was asked died before the answer came: was it accepted? */
+/* The client asks again with the same key, because the supervisor died before it answered. Answers if the task was accepted. */
 static bool known_already(struct asker *a, json_t *request)
 {
 	const char *key = text_of(request, "key");
@@ -245,7 +245,7 @@ static void verb_submit(struct asker *a, json_t *request)
 	if (j->cwd < 0)
 		j->cwd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (n < 2 || n > sizeof module)
-		error = "a submission names its module";
+		error = "a submission must name its module";
 	if (!error)
 		error = take_options(j, request);
 	if (!error) {
@@ -297,7 +297,7 @@ static void verb_wait(struct asker *a, json_t *request)
 	size_t i;
 
 	if (!json_is_array(ids) || json_array_size(ids) > WAIT_IDS_MAX) {
-		sh_answer_error(a, CODE_USAGE, NULL, "ids is a list of tasks");
+		sh_answer_error(a, CODE_USAGE, NULL, "ids must be a list of task numbers");
 		return;
 	}
 	w = calloc(1, sizeof *w);
@@ -349,7 +349,7 @@ void sh_verbs_ended(const struct job *j)
 			at = &w->next;
 			continue;
 		}
-		*at = w->next; /* answered below: an answer may come back here */
+		*at = w->next; /* unlink before answering: the answer may call back into this list */
 		w->next = done;
 		done = w;
 	}
@@ -434,7 +434,7 @@ static void verb_own(struct asker *a, json_t *request)
 	if (sh_job_own(j, sh_ask_conn(a)))
 		sh_answer(a, ok(), NULL, 0);
 	else
-		sh_answer_error(a, CODE_USAGE, NULL, "task %lu stands for itself", (unsigned long)j->id);
+		sh_answer_error(a, CODE_USAGE, NULL, "task %lu was not started by run", (unsigned long)j->id);
 }
 
 static void verb_cancel(struct asker *a, json_t *request)
@@ -594,7 +594,7 @@ static void verb_trace(struct asker *a, json_t *request)
 	int64_t ns = number_of(request, "ns", 1000000000);
 
 	if (ns < 1 || ns > TRACE_MAX_NS)
-		sh_answer_error(a, CODE_USAGE, NULL, "a trace lasts an hour at most");
+		sh_answer_error(a, CODE_USAGE, NULL, "a trace can last at most one hour");
 	else
 		sh_trace(a, ns);
 }
@@ -606,7 +606,7 @@ static void verb_procs(struct asker *a, json_t *request)
 	if (!json_object_get(request, "n"))
 		answer_view(a, json_pack("{s:i}", "procs", (int)atomic_load(&sched.procs)));
 	else if (n < 1 || n > UINT32_MAX)
-		sh_answer_error(a, CODE_USAGE, NULL, "a number of Ps is 1 or more");
+		sh_answer_error(a, CODE_USAGE, NULL, "the number of Ps must be 1 or more");
 	else
 		sh_procs(a, (uint32_t)n);
 }
@@ -676,8 +676,8 @@ static void verb_restart(struct asker *a, json_t *request)
 
 #if defined(SHOAL_KILL_POINTS)
 /*
- * For tests/kill. "point" and "hit" arm a point, "then" and "then_hit" another one after that kill; no
- * "point" disarms. Answers the points passed since the last time.
+ * For tests/kill. "point" and "hit" arm a kill point, "then" and "then_hit" a second one after that kill; a
+ * request without "point" disarms. The answer lists the points passed since the last request.
  */
 static void verb_kill(struct asker *a, json_t *request)
 {

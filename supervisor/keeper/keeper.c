@@ -1,9 +1,9 @@
 /*
- * keeper.c - both ends: the process, and the supervisor's side of it. See keeper.h.
+ * keeper.c - the keeper process, and the supervisor's calls to it. See keeper.h.
  *
- * The process has one thread, allocates only its table, and waits in poll. While nobody is its
- * supervisor it looks now and then whether its socket can still be found: if not, nobody can ever
- * adopt what it holds, and it ends, and the runtime with it.
+ * The process has one thread, allocates only its table, and waits in poll. While it has no supervisor it
+ * checks once a second that its socket still exists in the file system. If the socket is gone, no
+ * supervisor can ever adopt the runtime: the keeper exits, and the runtime ends.
  */
 #include "shm/pass.h"
 #include "supervisor/keeper/keeper.h"
@@ -49,7 +49,7 @@ static int transmit(int sock, const struct kmsg *m, const int *fds, int nfds)
 	return n < 0 ? -errno : 0;
 }
 
-/* 1: a message; 0: the other end is gone; -errno. */
+/* Returns 1 for a message, 0 if the other end is closed, or -errno. */
 static int receive(int sock, struct kmsg *m, int fds[3], int *nfds)
 {
 	ssize_t n = sh_pass_receive(sock, m, sizeof *m, fds, 3, nfds, 0);
@@ -150,7 +150,7 @@ static bool permitted(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && (peer.uid == geteuid() || peer.uid == 0);
 }
 
-/* Somebody who wants to know whether we are here, or a new supervisor. It becomes the channel, or goes. */
+/* A connection is either a probe or a new supervisor. A new supervisor's becomes the channel, others are closed. */
 static void hear_caller(int *caller)
 {
 	struct kmsg m;
@@ -191,7 +191,7 @@ static _Noreturn void serve(int listener)
 	for (;;) {
 		int fd;
 
-		/* All that the supervisor said comes before those who want to follow it. */
+		/* Read all messages of the old supervisor before a new one is answered. */
 		p[0] = (struct pollfd){channel, POLLIN, 0};
 		p[1] = (struct pollfd){listener, POLLIN, 0};
 		for (unsigned i = 0; i < CALLERS; i++)
@@ -237,7 +237,7 @@ static _Noreturn void keeper_main(int sock, int listener)
 	dup3(listener, 4, O_CLOEXEC);
 	close_range(5, ~0u, 0);
 	channel = 3;
-	/* Not the heap: we may have been forked in the middle of anything. */
+	/* Do not use malloc: the fork may have happened while its locks were held. */
 	kept = mmap(NULL, sizeof *kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (kept == MAP_FAILED)
 		_exit(1);
@@ -306,7 +306,7 @@ void sh_keeper_keep(enum keeper_op op, uint64_t id, uint32_t mask, const int *fd
 {
 	struct kmsg m = {op, mask, id};
 
-	if (channel >= 0) /* a failure means that it is gone: we are told, and begin another */
+	if (channel >= 0) /* after a failure the keeper has died; fleet.c starts another */
 		transmit(channel, &m, fds, fds ? __builtin_popcount(mask) : 0);
 }
 

@@ -1,13 +1,13 @@
 /*
- * ledger.h - what the supervisor must know again when it has died: tasks promised, modules, instances.
+ * ledger.h - what the next supervisor must know: accepted tasks, modules, instances.
  *
- * A memfd of its own, mapped by the supervisor and the zygote (and its standby) and not by workers,
- * so no task's stray store reaches it. The keeper holds its descriptor while there is no supervisor.
+ * The ledger is a memfd of its own, mapped by the supervisor, the zygote and the standby, but not by workers,
+ * so a stray store of a task cannot reach it. The keeper holds its descriptor.
  *
- * OWNER  modules, jobs: the supervisor. Instances: the supervisor up to the request, then the
- *        zygote, which fills in what it has done before it answers
- * DEATH  an entry counts once the word that names it is stored (used, state, id), last of all; what
- *        was under way then is found by comparing with the tasks in the segment (adopt.c)
+ * OWNER  modules, jobs: the supervisor. Instances: the supervisor until it sends the request, then the
+ *        zygote, which writes what it has done before it answers
+ * DEATH  the last store to an entry is the word that makes it valid (used, state, id). adopt.c compares
+ *        the entries with the tasks in the segment and so finds what was under way
  */
 #ifndef SUPERVISOR_KEEPER_LEDGER_H
 #define SUPERVISOR_KEEPER_LEDGER_H
@@ -18,9 +18,9 @@
 
 #define LEDGER_MAGIC 0x72656764656cull
 #define LEDGER_MODULES 4096u
-#define LEDGER_INSTANCES 4096u /* each takes several mappings in every worker, and 65,530 are allowed */
+#define LEDGER_INSTANCES 4096u /* each takes several mappings in every worker, of which the kernel allows 65,530 */
 #define LEDGER_ENTRIES 8u
-#define KEY_SIZE 40u /* of a submission: its client's name for it, to ask again by */
+#define KEY_SIZE 40u /* the client's own name for a submission, by which it can ask again */
 
 struct ledger_module {
 	_Atomic uint32_t used;
@@ -35,7 +35,7 @@ enum { INSTANCE_NONE, INSTANCE_LOADED, INSTANCE_SPENT };
 struct ledger_instance {
 	_Atomic uint32_t state;
 	uint32_t module;
-	_Atomic uint32_t begun; /* it has a task's descriptors, or its variables are not fresh */
+	_Atomic uint32_t begun; /* it holds a task's descriptors, or its variables have not been reset */
 	_Atomic int32_t fd[3];	/* in the workers' table; -1 */
 	uint64_t load_gen;
 	uintptr_t base, text_start, text_end;
@@ -45,7 +45,8 @@ enum { JOB_KEPT = 1, JOB_DROPPED };
 struct ledger_job {
 	_Atomic uint64_t id;	   /* 0: not accepted */
 	_Atomic uint32_t instance; /* + 1; 0: none */
-	_Atomic uint32_t over;	   /* 0: not yet; JOB_KEPT, JOB_DROPPED: what became of its output */
+	_Atomic uint32_t
+		over; /* 0: the task has not ended; JOB_KEPT, JOB_DROPPED: it has, and its output is kept or dropped */
 	uint32_t module, attempts;
 	_Atomic int32_t cancelled;
 	bool run;
@@ -60,9 +61,10 @@ struct ledger_job {
 };
 
 struct ledger {
-	uint64_t magic, layout; /* sizes of what is shared: another build does not adopt it */
+	uint64_t magic,
+		layout; /* layout: sizes of the shared structs, so that another build does not adopt the runtime */
 	uint64_t start_ns;
-	uintptr_t code; /* where sh_symbol lay in who made the runtime, and lies in the zygote */
+	uintptr_t code; /* address of sh_symbol in the first supervisor and in the zygote */
 	uint32_t procs, spare, workers, nmodules, ninstances;
 	uint64_t memory, output_memory;
 	uint64_t crashes_seen, ended_order;
@@ -73,7 +75,7 @@ struct ledger {
 };
 
 extern struct ledger *sh_ledger;
-int sh_ledger_create(void);   /* its descriptor, or -errno */
+int sh_ledger_create(void);   /* returns its descriptor, or -errno */
 int sh_ledger_attach(int fd); /* 0, or -errno; EINVAL: made by another build */
 
 #endif

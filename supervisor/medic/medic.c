@@ -1,12 +1,12 @@
 /*
- * medic.c - the process that sees deaths, repairs, starts and ends tasks, and keeps time.
+ * medic.c - the process that detects deaths, repairs the segment, starts and ends tasks, and runs sysmon.
  *
- * It sits in seat 0 and is cloned by the zygote like a worker, so it has the workers' descriptor
- * table and may be killed like one: its successor begins by repairing seat 0. The supervisor never
- * takes a lock that a worker can hold; whatever needs one is done here.
+ * The medic has seat 0 and is cloned by the zygote like a worker, so it shares the workers' descriptor table
+ * and may be killed as a worker may: its successor begins by repairing seat 0. The supervisor never takes a
+ * lock that a worker can hold, so the medic does everything that needs one.
  *
- * It sleeps in futex_waitv on the bell and on the liveness word of every seat: a death is seen
- * 20-40 us after it, long before SIGCHLD.
+ * The medic sleeps in futex_waitv on the bell and on the liveness word of every seat. It sees a death after
+ * 20 to 40 us, long before SIGCHLD arrives.
  */
 #include "supervisor/daemon/log.h"
 #include "supervisor/zygote/zygote.h"
@@ -39,18 +39,18 @@
 #include <unistd.h>
 
 #define IDLE_NS 1000000000
-#define DEADLOCK_NS 25000000	  /* between two looks for a deadlock, */
-#define DEADLOCK_IDLE_NS 10000000 /* and while nothing runs */
-#define DEADLOCK_SHARE 20	  /* they take no larger part of our time than this */
-#define DEADLOCK_LOOKS 5	  /* while nothing changes; then not before something has */
+#define DEADLOCK_NS 25000000	  /* between two deadlock checks */
+#define DEADLOCK_IDLE_NS 10000000 /* the same while no goroutine runs */
+#define DEADLOCK_SHARE 20	  /* deadlock checks use at most this percentage of the medic's time */
+#define DEADLOCK_LOOKS 5	  /* checks without a status change; then none until one happens */
 #define STW_NS 50000		  /* between two steps of stopping the world */
-#define PROMPT_NS 20000000	  /* between two looks at who sleeps */
-#define ALONE_NS 10000000000ull	  /* without a zygote, and its standby has not come forward */
-#define STUCK_NS 1000000	  /* between two looks at a task that does not end */
+#define PROMPT_NS 20000000	  /* between two calls of prompt_sleepers */
+#define ALONE_NS 10000000000ull	  /* how long the medic lives without zygote, standby and supervisor */
+#define STUCK_NS 1000000	  /* between two steps of a task that does not end */
 
 static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
 static unsigned nactive;
-static bool deadlock_due; /* in this round of the loop */
+static bool deadlock_due; /* check for deadlocks in this round of the loop */
 
 static void tell_supervisor(void)
 {
@@ -64,12 +64,13 @@ static void tell_supervisor(void)
 
 static void tell_fence(unsigned seat)
 {
-	static const char *const why[] = {[FENCE_STOPPED] = "was stopped", [FENCE_HANGS] = "hung and did not give way"};
+	static const char *const why[] = {
+		[FENCE_STOPPED] = "was stopped", [FENCE_HANGS] = "hung and could not be preempted"};
 	uint32_t fenced = allm(seat)->fenced;
 
 	allm(seat)->fenced = FENCE_NOT;
 	if (fenced == FENCE_STOPPED || fenced == FENCE_HANGS)
-		sh_log("worker %u (pid %d) %s: it was ended", seat, (int)atomic_load(&sh_root->seat[seat].pid),
+		sh_log("worker %u (pid %d) %s: killed it", seat, (int)atomic_load(&sh_root->seat[seat].pid),
 		       why[fenced]);
 }
 
@@ -83,7 +84,7 @@ static void keep_crash(unsigned seat)
 	atomic_fetch_add(&rt->ncrashes, 1);
 }
 
-/* Its descriptors make room for the next one's and are closed when that is on its way: it can take 100 us. */
+/* Moves the dead worker's own descriptors to a list, to close them once its successor is being cloned: closing takes up to 100 us. */
 static void put_aside(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -104,7 +105,7 @@ static void close_gone(unsigned seat)
 	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
 		int fd = s->gone_fds[i];
 
-		if (fd >= 0 && s->own_fds[i] == fd) /* a medic died as it put it aside */
+		if (fd >= 0 && s->own_fds[i] == fd) /* an earlier medic died between copy and clear */
 			s->own_fds[i] = -1;
 		s->gone_fds[i] = -1;
 		KILL_POINT("medic.fds.closing");
@@ -151,8 +152,9 @@ static void look_at_seats(void)
 /* ---- tasks ---- */
 
 /*
- * A module was loaded after this process was cloned: the locks that its tasks keep in its variables
- * could not be mended here. A successor has it. Tasks begin only under a medic that knows them.
+ * A module was loaded after this process was cloned, so its variables are not mapped here and the locks in
+ * them could not be repaired. Exit: the successor is cloned with the module. Tasks of the module start only
+ * under a medic that has it mapped.
  */
 static void renew_myself(void)
 {
@@ -161,14 +163,14 @@ static void renew_myself(void)
 	_exit(0);
 }
 
-#define DEAD_TOLD_NS 5000000000 /* who writes the stacks may take this long */
+#define DEAD_TOLD_NS 5000000000 /* time limit for the supervisor to write the stacks */
 
 static void say_deadlock(const struct task *t)
 {
 	static const char text[] = "fatal error: all goroutines are asleep - deadlock!\n\n";
 
 	if (t->fd_err >= 0 && write(t->fd_err, text, sizeof text - 1) < 0)
-		return; /* no room for output */
+		return; /* the file could not be written */
 }
 
 /* Go's checkdead: the task ends, the runtime goes on. */
@@ -208,7 +210,7 @@ static bool step_task(struct task *t)
 	return more;
 }
 
-/* Those that were queued since the last look, in whatever order: one may have waited for what a later one had. */
+/* Finds tasks that were queued since the last call. Their order does not matter: a slot may have waited for an earlier task's end. */
 static void find_new(void)
 {
 	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
@@ -223,7 +225,7 @@ static void find_new(void)
 		}
 }
 
-/* True: some task is on its way out and wants another look soon. */
+/* Takes the next step of each active task. True if a task is ending and needs another step soon. */
 static bool look_at_tasks(void)
 {
 	bool soon = false;
@@ -242,7 +244,7 @@ static bool look_at_tasks(void)
 	return soon;
 }
 
-/* After the death of a medic: all slots are looked at once. */
+/* After the death of a medic: finds the active tasks by looking at all slots. */
 static void find_all(void)
 {
 	for (unsigned i = 0; i < TASK_SLOTS; i++) {
@@ -258,7 +260,7 @@ static void find_all(void)
 	}
 }
 
-/* ---- the seats' eventfds, for who does not share our descriptors ---- */
+/* ---- wake-ups by eventfd, for processes that do not share the workers' descriptors ---- */
 
 static void wake_for_others(void)
 {
@@ -272,8 +274,8 @@ static bool all_idle(void)
 }
 
 /*
- * Changes of status so far. Who falls asleep for good leaves one, and so does who ends: while the
- * sum is the same no task has come to a deadlock.
+ * The number of status changes so far. A goroutine that parks or ends adds one, so while the sum stays the
+ * same no task can have come to a deadlock.
  */
 static uint64_t changes(void)
 {
@@ -287,11 +289,11 @@ static uint64_t changes(void)
 
 static struct {
 	int64_t next;
-	uint64_t changes; /* before the last look */
-	unsigned looks;	  /* since then */
+	uint64_t changes; /* status changes before the last check */
+	unsigned looks;	  /* checks since the last status change */
 } deadlocks;
 
-/* Now and then while something runs; soon when nothing does any more. */
+/* True if a deadlock check is due: at intervals while goroutines run, sooner once none runs. */
 static bool time_for_deadlocks(int64_t now)
 {
 	uint64_t n;
@@ -313,7 +315,7 @@ static void deadlocks_looked(int64_t began)
 	deadlocks.next = now + pause;
 }
 
-/* Nothing runs: how long we may sleep. */
+/* How long the medic may sleep while no goroutine runs, ns. */
 static int64_t idle_sleep(void)
 {
 	int64_t ns = deadlocks.next - (int64_t)sh_now();
@@ -323,7 +325,7 @@ static int64_t idle_sleep(void)
 	return ns > 0 ? ns : 1;
 }
 
-/* Workers that have slept for a while take over from who dies: they do not wait until others have had their slice. */
+/* Raises the priority of workers that have slept for a while, so that they take over a dead worker's P without waiting for a time slice. */
 static void prompt_sleepers(int64_t now)
 {
 	static int64_t last;
@@ -382,7 +384,7 @@ static void sleep_for(uint32_t bell, int64_t ns)
 	syscall(SYS_futex_waitv, w, n, 0, &until, CLOCK_MONOTONIC);
 }
 
-/* SHOAL_DEBUG=hung=MS: tests do not wait half a minute. */
+/* SHOAL_DEBUG=hung=MS sets the grace period for hung workers, for tests. */
 static void set_patience(void)
 {
 	long ms = sh_debug_number("hung=", 0);
@@ -397,13 +399,13 @@ static void begin(void)
 	getm = allm(SH_SEAT_MEDIC);
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
-	prctl(PR_SET_TIMERSLACK, 1); /* sysmon's ticks are 20 us and more; the usual slack is 50 */
+	prctl(PR_SET_TIMERSLACK, 1); /* sysmon ticks every 20 us; the default slack is 50 us */
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1) {
-		repair_seat(SH_SEAT_MEDIC); /* what my predecessor held */
+		repair_seat(SH_SEAT_MEDIC); /* what the last medic held */
 		repair_wake();
 		for (unsigned i = 1; i < SH_SEATS; i++)
 			close_gone(i);
-		tell_supervisor(); /* of whom he may have mended */
+		tell_supervisor(); /* the last medic may have repaired seats without reporting them */
 	}
 	set_patience();
 	life_look(getm);
@@ -412,7 +414,7 @@ static void begin(void)
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
 
-/* Nobody can clone any more, and nobody was there who would have ended us: all are ended. */
+/* No zygote, standby or supervisor has lived for ALONE_NS: no worker can ever be cloned again, so kill all workers and exit. */
 static void end_if_alone(void)
 {
 	static uint64_t since;

@@ -1,18 +1,18 @@
 /*
  * zygote.h - the single-threaded process that has the modules loaded and clones the workers.
  *
- * The supervisor forks it before it has a thread and talks to it over a SOCK_SEQPACKET socketpair:
- * one struct zreq each way in, one struct zrep out, in order; descriptors ride along. Everything
- * it does is short; what may hang or crash (a constructor) is tried in a clone first, of which the
- * supervisor keeps the time.
+ * The supervisor forks the zygote before it has a thread itself, and talks to it over a SOCK_SEQPACKET
+ * socketpair: a struct zreq for each request, a struct zrep for each answer, in order, with descriptors.
+ * Every request is short. What may hang or crash (a constructor) is tried in a clone first, under a time
+ * limit that the supervisor keeps.
  *
  * A standby, cloned after each load, has the same modules at the same addresses and the same
- * descriptors, and sleeps on a robust futex. While no supervisor lives the zygote is caretaker:
- * it clones anew who dies.
+ * descriptors, and sleeps on a robust futex. While no supervisor lives the zygote is the caretaker: it
+ * clones successors of processes that die.
  *
- * OWNER  the zygote's tables are its own; each clone inherits a copy that only a standby ever reads
- * DEATH  the standby goes on reading the same socket. Requests are done in order, so at most one
- *        was under way: it is asked again (link.c), and all may be done twice
+ * OWNER  the zygote's tables are private; each clone inherits a copy, which only a standby ever reads
+ * DEATH  the standby continues to read the same socket. Requests are done in order, so at most one was
+ *        under way: the supervisor sends it again (link.c), and every request may be done twice
  */
 #ifndef SUPERVISOR_ZYGOTE_ZYGOTE_H
 #define SUPERVISOR_ZYGOTE_ZYGOTE_H
@@ -28,13 +28,13 @@ enum zygote_op {
 	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */
 	Z_LOAD,	     /* descriptor: module; instance, name -> its entry in the ledger, load_gen */
 	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
-	Z_END,	     /* instance -> spent: the instance is of no more use */
+	Z_END,	     /* instance -> spent: the instance cannot be used again */
 	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
-	Z_SWEEP,     /* instance: enum sweep -> spent: how many descriptors are nobody's, are held, or are closed */
-	Z_HELLO	     /* pid: of the supervisor from now on; 0: as before */
+	Z_SWEEP,     /* instance: enum sweep -> spent: number of stray descriptors, held ones, or closed ones */
+	Z_HELLO	     /* pid: of the new supervisor; 0: unchanged */
 };
 
-bool sh_process_gone(int pid); /* also one that nobody has reaped yet */
+bool sh_process_gone(int pid); /* true also for a zombie */
 
 #define Z_NAME 64
 
@@ -47,7 +47,7 @@ struct zreq {
 };
 
 struct zrep {
-	uint32_t serial; /* 0: nobody asked: a standby tells that it is the zygote now */
+	uint32_t serial; /* 0: not an answer: a standby says that it is the zygote now */
 	int32_t code;	 /* 0, or the exit code of the failure, with message */
 	int32_t pid;
 	int32_t fd[3];
@@ -57,7 +57,7 @@ struct zrep {
 	char message[512];
 };
 
-#define ZREP_LOST (-1) /* code: the zygote died over a Z_CLONE, before or after it */
+#define ZREP_LOST (-1) /* code: the zygote died during a Z_CLONE, before or after the clone */
 
 /* What a trial found. No struct at all: it crashed, hung or ended itself. */
 struct ztrial {
@@ -76,9 +76,9 @@ enum {
 
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
 
-void sh_preload(void); /* preload.c: what libc would load later, in one worker alone */
+void sh_preload(void); /* preload.c: loads libraries that libc would otherwise load later, in one worker only */
 
-/* ---- descriptors that are nobody's (strays.c) ---- */
+/* ---- stray descriptors (strays.c) ---- */
 
 #define STRAYS 1024
 unsigned sh_strays(int *fd, unsigned max);	    /* those there are */

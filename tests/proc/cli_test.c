@@ -440,7 +440,7 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 		   dir, dir, dir, dir),
 		3, "%s", text);
 	cr_expect_eq(sh("build/shoald --socket %s/other 2>&1", dir), 1, "%s", text);
-	expect_text("somebody listens");
+	expect_text("another program listens");
 	/* Left behind by one that is dead: a new one takes its place. */
 	cr_expect_eq(sh("perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Listen => 5, Local => \"%s/stale\")'; "
 			"build/shoal tasks --socket %s/stale 2>&1",

@@ -70,7 +70,7 @@ static unsigned fewest(int pid, unsigned looks)
 
 static int closed(void)
 {
-	sh("awk '/had left open are closed/ { n += $3 } END { print n + 0 }' %s/log", dir);
+	sh("awk '/dead workers had left open/ { n += $4 } END { print n + 0 }' %s/log", dir);
 	return atoi(text);
 }
 

@@ -1,14 +1,14 @@
 /*
- * dump.c - a child that copies the stacks of goroutines out of the segment, for dump, for SIGQUIT
- * and for tasks in which all goroutines sleep.
+ * dump.c - a child of the supervisor copies the stacks of goroutines out of the segment: for dump, for
+ * SIGQUIT, and for a task in which all goroutines are asleep.
  *
- * What lies in the segment may be wrong, and one that runs has to be stopped for a moment: so it
- * is done by a child of ours, which sits in a seat of its own (DUMP_SEAT) and is repaired by the
- * medic like any other process, should it die. Its wake-ups go by way of the medic, because it
- * does not share the workers' descriptors. The file it writes (core/repair/dump.h) is read by the command
- * line: ours is started for the log and for the output of tasks.
+ * The data may be damaged, and a running goroutine has to be stopped for a moment. So a child does the work.
+ * It has a seat of its own (DUMP_SEAT), and the medic repairs what it held if it dies. The child does not
+ * share the workers' descriptors, so the medic wakes workers for it. It writes a file (core/repair/dump.h),
+ * which the command line turns into text; for the log and for a task's output the supervisor starts
+ * `shoal dump` itself.
  *
- * OWNER  one child at a time; requests wait their turn
+ * OWNER  the supervisor; one child at a time, further requests wait in a queue
  */
 #include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/control.h"
@@ -44,8 +44,8 @@
 #include <unistd.h>
 
 #define DUMP_SEAT (SH_SEATS - 3)
-#define STOP_NS 100000000	/* a goroutine may take this long to come to a point where it can stop */
-#define ALL_STOP_NS 2000000000l /* all together */
+#define STOP_NS 100000000	/* time limit for one goroutine to reach a point where it can be stopped */
+#define ALL_STOP_NS 2000000000l /* for all goroutines together */
 #define CHILD_S 60
 #define RETRY_MS 2u
 
@@ -53,8 +53,8 @@ struct dump {
 	struct dump *next;
 	struct asker *asker; /* or NULL */
 	uint64_t gid, task;  /* 0: all */
-	int out;	     /* without asker: where the text goes, ours to close */
-	int file;	     /* what the child writes */
+	int out;	     /* without asker: where the text goes; closed here */
+	int file;	     /* the child writes it */
 	sh_dump_done *done;
 	void *arg;
 };
@@ -70,8 +70,8 @@ static void next_dump(void);
 static char stack[DUMP_STACK_MAX];
 
 /*
- * Holds: its scan bit, while it is in a system call. What it called with has been left in its worker's
- * m; which registers beside these its caller may have saved is not known.
+ * Holds: the scan bit of a goroutine in a system call. entersyscall has left pc, sp and bp in the worker's m;
+ * the other registers are unknown.
  */
 static void copy_syscall(struct g *g, struct dump_g *d)
 {
@@ -95,7 +95,7 @@ static void copy_syscall(struct g *g, struct dump_g *d)
 	d->flags ^= DUMP_NO_STACK;
 }
 
-/* Holds: its scan bit. */
+/* Holds: the goroutine's scan bit. */
 static void copy_stack(struct g *g, struct dump_g *d)
 {
 	int res = atomic_load(&g->res);
@@ -129,7 +129,7 @@ static void copy_stack(struct g *g, struct dump_g *d)
 	memcpy(stack, from + sizeof *f, d->bytes);
 }
 
-/* What it was like before we stopped it. */
+/* Records the goroutine's state as it was before it was stopped for us. */
 static void describe(struct g *g, struct dump_g *d)
 {
 	uint64_t s = atomic_load(&g->status);
@@ -232,7 +232,7 @@ static void sit_down(void)
 	atomic_store(&sh_root->seat[DUMP_SEAT].state, SEAT_LIVE);
 }
 
-/* The command line beside us turns the file into text. */
+/* Runs `shoal dump --from`, from the folder of shoald, to turn the file into text. */
 static _Noreturn void print_it(const struct dump *w)
 {
 	char path[PATH_MAX], number[16];
@@ -248,7 +248,7 @@ static _Noreturn void print_it(const struct dump *w)
 	fcntl(w->file, F_SETFD, 0);
 	snprintf(number, sizeof number, "%d", w->file);
 	dup2(w->out, 1);
-	/* The repair of our seat begins when we are gone: exec gives the robust list up as an exit does. */
+	/* exec gives up the robust list as an exit does, so the medic now repairs our seat. */
 	execl(path, path, "dump", "--from", number, (char *)NULL);
 	_exit(1);
 }
@@ -308,7 +308,7 @@ static void child_ended(void *arg, int status)
 	struct dump *w = arg;
 	struct sh_seat *s = &sh_root->seat[DUMP_SEAT];
 
-	if (atomic_load(&s->state) == SEAT_STARTING) { /* it died before it could take its seat */
+	if (atomic_load(&s->state) == SEAT_STARTING) { /* the child died before it took its seat */
 		atomic_fetch_or(&s->liveness, FUTEX_OWNER_DIED);
 		sh_bell();
 	}
@@ -346,7 +346,7 @@ static void next_dump(void)
 
 	if (at_work || !w)
 		return;
-	if (state != SEAT_EMPTY && state != SEAT_VACANT) { /* the medic is at it */
+	if (state != SEAT_EMPTY && state != SEAT_VACANT) { /* the medic is still repairing the seat */
 		later();
 		return;
 	}
@@ -362,7 +362,7 @@ static void next_dump(void)
 		child(w);
 	at_work = w;
 	if (pid < 0) {
-		sh_log("no child to read stacks: %s", strerror(errno));
+		sh_log("cannot start a child to read stacks: %s", strerror(errno));
 		child_ended(w, 1 << 8);
 		return;
 	}

@@ -1,5 +1,5 @@
 /*
- * life.c - the life of one goroutine, gathered from the rings of all workers. See core/g/life.h.
+ * life.c - collects the life of one goroutine from the rings of all workers. See core/g/life.h.
  */
 #include "supervisor/daemon/view/life.h"
 #include "supervisor/daemon/main.h"
@@ -15,7 +15,7 @@
 
 #define AT_ONCE 4096u
 #define NEAR_NS 100000000
-#define EVENTS_MAX 100000u /* the newest of them */
+#define EVENTS_MAX 100000u /* the newest are kept */
 
 struct found {
 	struct life *e;
@@ -44,8 +44,8 @@ static void gather(struct found *f, unsigned seat, uint64_t gid)
 }
 
 /*
- * Order within one goroutine is told by its own count, which begins again after 1,024: of two
- * events of different workers not far apart the count decides, else the clock.
+ * Each event has the goroutine's own count of transitions, modulo 1,024. The count gives the order of two
+ * events of different workers that are close in time; otherwise the clock does.
  */
 static bool before(const struct life *x, const struct life *y)
 {
@@ -57,7 +57,7 @@ static bool before(const struct life *x, const struct life *y)
 	return apart < 0;
 }
 
-/* Each ring's events are in order: they are merged. Returns the list in that order. */
+/* Merges the rings; each is in order already. Returns the merged list. */
 static struct life *merged(const struct found *f, const size_t *start)
 {
 	struct life *all = malloc((f->n ? f->n : 1) * sizeof *all);
@@ -99,8 +99,9 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 	json_object_set_new(o, "to", json_string(g_status_name(l->to)));
 	json_object_set_new(o, "why", json_string(why_of(l)));
 	json_object_set_new(o, "worker",
-			    l->worker > 0 && l->worker < WORKERS_MAX ? json_integer(l->worker)
-								     : json_null()); /* else the medic, or who dumps */
+			    l->worker > 0 && l->worker < WORKERS_MAX
+				    ? json_integer(l->worker)
+				    : json_null()); /* else the medic or a dump child */
 	json_object_set_new(o, "p", l->p >= 0 ? json_integer(l->p) : json_null());
 	json_object_set_new(o, "stack_size", json_integer(l->stack));
 	json_object_set_new(o, "migrated", json_boolean(moved));
@@ -108,8 +109,8 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 }
 
 /*
- * Became runnable and left no event (see core/g/life.h): no later than it ran. Who gave way did so on
- * its worker; who woke it is not known.
+ * Makes the event "became runnable" that the waker did not write (see core/g/life.h): its time is at most
+ * that of the run. A goroutine that yielded became runnable on its own worker; otherwise the waker is unknown.
  */
 static struct life implied(const struct life *before, const struct life *runs)
 {
@@ -123,7 +124,7 @@ static struct life implied(const struct life *before, const struct life *runs)
 	return l;
 }
 
-/* CLOCK_REALTIME ahead of CLOCK_MONOTONIC, ns. */
+/* CLOCK_REALTIME minus CLOCK_MONOTONIC, ns. */
 static int64_t wall_ahead(void)
 {
 	struct timespec t;
@@ -132,7 +133,7 @@ static int64_t wall_ahead(void)
 	return t.tv_sec * 1000000000l + t.tv_nsec - (int64_t)sh_now();
 }
 
-/* NULL: never issued. */
+/* NULL if the number was never issued. */
 json_t *sh_view_life(uint64_t gid)
 {
 	struct found f = {0};
@@ -172,7 +173,7 @@ json_t *sh_view_life(uint64_t gid)
 	o = json_object();
 	json_object_set_new(o, "gid", json_integer((json_int_t)gid));
 	json_object_set_new(o, "status", json_string(!g || ended ? "dead" : g_status_name(g_state(g))));
-	whole = f.n && e[0].from == G_DEAD; /* it begins with its birth, unless that has been overwritten */
+	whole = f.n && e[0].from == G_DEAD; /* the first event is its birth, unless that was overwritten */
 	json_object_set_new(o, "migrations", json_integer((json_int_t)(whole || !g || ended ? moves : g->migrations)));
 	json_object_set_new(o, "whole", json_boolean(whole));
 	json_object_set_new(o, "events", list);

@@ -1,9 +1,8 @@
 /*
  * ps.c - goroutines, read from the segment without a lock.
  *
- * There may be millions, so the answer is written piece by piece as the client takes it. What a
- * running worker changes meanwhile is shown as it was at one moment or another; every pointer is
- * checked before it is followed.
+ * There may be millions of them, so the answer is written piece by piece as the client reads. Workers change
+ * goroutines meanwhile: each is shown as it was at some moment. Every pointer is checked before it is used.
  */
 #include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/control.h"
@@ -29,13 +28,13 @@
 #define ENTRY_MAX 1024u /* bytes of one goroutine's object at most */
 
 struct ps {
-	uint64_t i, n; /* index of the next G; Gs there are */
+	uint64_t i, n; /* index of the next G; number of Gs */
 	int64_t task;  /* 0: all */
 	bool begun, ended, comma;
 	char *tag;
 };
 
-struct look { /* what a G was like when we looked */
+struct look { /* copy of what we need of a G */
 	uint64_t gid, task, parent;
 	unsigned status, waitreason;
 	int worker, p;
@@ -44,7 +43,7 @@ struct look { /* what a G was like when we looked */
 	char name[32];
 };
 
-/* The task of a G: its id, 0 for none. */
+/* The id of the task of a G; 0 if it has none. */
 uint64_t sh_view_task_of(const struct g *g)
 {
 	uintptr_t at = (uintptr_t)g->task - (uintptr_t)task_at(0);
@@ -64,7 +63,7 @@ void sh_view_name(char name[32], const char *from)
 	name[n] = '\0';
 }
 
-/* false: nobody, or not alive. */
+/* False if the G is dead or does not belong to the task. */
 static bool look_at(struct g *g, int64_t task, struct look *l)
 {
 	uint32_t win = g->win;

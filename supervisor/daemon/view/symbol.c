@@ -1,8 +1,8 @@
 /*
  * symbol.c - names of functions, for crash records and lists.
  *
- * Our own code and libraries lie where the zygote has them, so dladdr answers for those. Modules
- * are not mapped here: their symbol table is read from the copy that module.c keeps.
+ * Our own code and libraries are at the same addresses as in the zygote, so dladdr finds their names. Modules
+ * are not mapped in the supervisor: their symbol table is read from the copy of the file that module.c keeps.
  */
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/daemon/task/module.h"
@@ -41,7 +41,7 @@ static const struct modinstance *instance_at(uintptr_t at)
 	return NULL;
 }
 
-/* The function of a table that holds the offset. The file was checked by nobody: all is compared. */
+/* Finds the function that contains the offset. The file may be damaged: every offset is checked. */
 static bool search(const char *map, size_t size, const Elf64_Shdr *sections, unsigned n, const Elf64_Shdr *table,
 		   uint64_t at, char *name, size_t room, uint64_t *start)
 {
@@ -84,7 +84,7 @@ static bool in_module(const struct module *m, uint64_t at, char *name, size_t ro
 	return found;
 }
 
-/* The zygote has the same code as we; if it is not of our making, elsewhere. */
+/* An adopted zygote has the same code as this process, but at another address: translates. */
 static bool in_our_code(const void **at, Dl_info *info)
 {
 	intptr_t moved = (intptr_t)((uintptr_t)sh_symbol - sh_ledger->code);

@@ -1,16 +1,16 @@
 /*
- * trace.c - what all workers do for some seconds, as Chrome and Perfetto show it.
+ * trace.c - records what all workers do for some seconds, in the JSON format of Chrome and Perfetto.
  *
  * While sched.tracing is set every change of status leaves an event with the time it happened
- * (core/g/life.h). A child of ours empties the rings as they fill and writes JSON: a track a worker, a
- * slice for each run of a goroutine and each system call, an arrow from whoever made it runnable. An
- * arrow is written once both of its ends are known, for the rings are emptied one after the other and
- * either may lie before the beginning; where a poller or a timer wakes, between two runs, it begins
- * in a short slice of its own.
- * It only reads the segment, so it needs no seat. Events that came faster than it took them are
- * counted as lost.
+ * (core/g/life.h). A child of the supervisor empties the rings as they fill and writes JSON: a track for each
+ * worker, a slice for each run of a goroutine and each system call, an arrow from the waker to the run.
+ * The rings are emptied one after the other, and either end of an arrow may lie before the start of the
+ * recording, so an arrow is written when both ends are known. If a poller or a timer wakes a goroutine
+ * between two runs, the arrow begins in a short slice of its own.
+ * The child only reads the segment, so it needs no seat. Events that were overwritten before the child read
+ * them are counted as lost.
  *
- * OWNER  sched.tracing is the supervisor's
+ * OWNER  sched.tracing is written by the supervisor only
  */
 #include "supervisor/daemon/view/trace.h"
 #include "supervisor/daemon/control.h"
@@ -39,7 +39,7 @@
 
 #define AT_ONCE 8192u
 #define ROUND_NS 500000
-#define BYTES_MAX (1l << 30) /* then it ends early */
+#define BYTES_MAX (1l << 30) /* a trace ends early at this size */
 
 struct trace {
 	struct trace *next;
@@ -49,17 +49,17 @@ struct trace {
 	pid_t pid; /* of the child that records */
 };
 
-struct track {				   /* what is going on on a worker */
+struct track {				   /* state of one worker's track */
 	int64_t runs_since, syscall_since; /* 0: nothing */
 	uint64_t gid;
 	bool named;
 };
 
-/* The last end of an arrow of each kind that is not written yet, of the G with that index. */
+/* For the G with that index: the latest start and end of an arrow that is not written yet. */
 struct end {
 	uint64_t gid;
 	int64_t ns;  /* 0: none */
-	int64_t run; /* a start: since when who woke it ran; 0: nobody did */
+	int64_t run; /* of a start: when the waker's run began; 0: no goroutine was the waker */
 	uint16_t order;
 	uint8_t seat;
 };
@@ -87,7 +87,7 @@ static void begin_event(const char *ph, unsigned tid, int64_t ns)
 	events++;
 }
 
-/* Its name and task, if it is still there to ask. */
+/* Writes name and task of the goroutine, if it still exists. */
 static void put_name(uint64_t gid)
 {
 	uint64_t i = gid & (GID_STEP - 1);
@@ -139,7 +139,7 @@ static void end_syscall(unsigned seat, int64_t ns)
 	t->syscall_since = 0;
 }
 
-static struct ends *ends; /* by index; what nobody touches is no memory */
+static struct ends *ends; /* by index of the G; sparse: untouched pages use no memory */
 static uint64_t arrows;
 
 static void put_end(const struct end *e, const char *ph, int64_t ns)
@@ -149,17 +149,18 @@ static void put_end(const struct end *e, const char *ph, int64_t ns)
 		ph[0] == 'f' ? ",\"bp\":\"e\"" : "");
 }
 
-/* Both ends are known by the number that the change has in the life of the goroutine. */
+/* Writes an arrow if both ends belong to the same transition of the goroutine. */
 static void arrow(struct ends *e)
 {
 	struct end *from = &e->start, *to = &e->arrival;
-	int64_t ns = from->ns < to->ns
-			     ? from->ns
-			     : to->ns; /* who wakes looks at the clock after it, at times when it runs already */
+	int64_t ns =
+		from->ns < to->ns
+			? from->ns
+			: to->ns; /* the waker reads the clock after the wake, sometimes when the goroutine runs already */
 
 	if (!from->ns || !to->ns || from->gid != to->gid || from->order != to->order)
 		return;
-	if (ns >= from->run) { /* else no slice would hold its start */
+	if (ns >= from->run) { /* else the start would lie in no slice */
 		arrows++;
 		if (!from->run) {
 			begin_event("X", from->seat, ns);
@@ -276,7 +277,7 @@ static _Noreturn void child(const struct trace *w)
 
 /* ---- the supervisor ---- */
 
-static struct trace *traces; /* with a child */
+static struct trace *traces; /* those whose child is running */
 
 static void child_ended(void *arg, int status)
 {
@@ -311,7 +312,7 @@ void sh_trace(struct asker *a, int64_t ns)
 	if (pid == 0)
 		child(w);
 	if (pid < 0) {
-		sh_log("no child to trace: %s", strerror(errno));
+		sh_log("cannot start a child to trace: %s", strerror(errno));
 		child_ended(w, 1 << 8);
 		return;
 	}
@@ -325,5 +326,5 @@ void sh_trace_look(void)
 {
 	for (struct trace *w = traces; w; w = w->next)
 		if (sh_ask_gone(w->asker))
-			kill(w->pid, SIGKILL); /* its end is seen as ever */
+			kill(w->pid, SIGKILL); /* the watch then cleans up as after any end */
 }

@@ -26,7 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The length of the UTF-8 sequence at s, 0 if it is none. */
+/* The length of the UTF-8 sequence at s, 0 if it is not valid. */
 static size_t utf8_at(const unsigned char *s, size_t max)
 {
 	size_t n = s[0] < 0x80			 ? 1
@@ -202,7 +202,8 @@ json_t *sh_view_stats(void)
 	set_number(o, "tasks_crashed", sched.tasks_crashed);
 	set_number(o, "tasks_live", sh_jobs_live());
 	set_number(o, "memory_used", memory.used);
-	set_number(o, "memory_left", memory.left); /* by ended tasks, until the workers that ran them are replaced */
+	set_number(o, "memory_left",
+		   memory.left); /* memory of ended tasks, freed when the workers that ran them are replaced */
 	set_number(o, "memory_committed", memory.committed);
 	set_number(o, "memory_limit", memory.limit);
 	return o;
@@ -229,7 +230,7 @@ json_t *sh_view_info(void)
 	return o;
 }
 
-/* Go's line, with Ps, Ms and queues of ours. */
+/* A line in the format of Go's schedtrace. */
 size_t sh_view_sched(char *buf, size_t n)
 {
 	unsigned procs = atomic_load(&sched.procs), threads = 0;
@@ -339,7 +340,7 @@ static json_t *view_modules(void)
 	return list;
 }
 
-/* Records as they were written; who asks finds the frames, from the files of the modules. */
+/* Crash records as they were written. The client unwinds the saved stack, with the files of the modules. */
 json_t *sh_view_crashes(int64_t id)
 {
 	uint64_t n = atomic_load(&rt->ncrashes), i = n > CRASH_KEPT ? n - CRASH_KEPT : 0;
@@ -358,7 +359,7 @@ json_t *sh_view_crashes(int64_t id)
 	return o;
 }
 
-/* One line in the log for each crash since the last look. */
+/* Writes a line to the log for each crash since the last call. */
 void sh_crashes_look(void)
 {
 	uint64_t n = atomic_load(&rt->ncrashes), seen = sh_ledger->crashes_seen;
