@@ -401,8 +401,8 @@ static void verb_logs(struct asker *a, json_t *request)
 }
 
 /*
- * With "at": an attached reader has read so far, which is not answered. Without: how much has been dropped at
- * the front by now, for one that is not attached and wants to know whether what it has read was still there.
+ * With "at": an attached reader reports how far it has read; there is no answer. Without: the answer says how
+ * many bytes have been dropped at the front, so that a reader that is not attached knows what it missed.
  */
 static void verb_read(struct asker *a, json_t *request)
 {
@@ -424,7 +424,7 @@ static void verb_read(struct asker *a, json_t *request)
 	}
 }
 
-/* The `run` whose connection broke when our predecessor died: its task stands and falls with this one. */
+/* A `run` client reconnects after the last supervisor died: from now on this connection owns the task. */
 static void verb_own(struct asker *a, json_t *request)
 {
 	struct job *j = job_of(a, request);
