@@ -1,6 +1,7 @@
 /*
  * segment.c - makes and maps the segment, and takes seats in it. See segment.h.
  */
+#include "shm/kernel.h"
 #include "shm/segment.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -41,34 +42,35 @@ void sh_check_failed(const char *file, int line, const char *what)
 
 static int map_at(int fd)
 {
-	void *at = mmap((void *)SH_BASE, SH_SIZE, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, 0);
+	void *at = kernel_mmap((void *)SH_BASE, SH_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, 0);
 
 	if (at == MAP_FAILED)
 		return -errno;
 	if (at != (void *)SH_BASE) {
-		munmap(at, SH_SIZE);
+		kernel_munmap(at, SH_SIZE);
 		return -EEXIST;
 	}
-	madvise(at, SH_SIZE, MADV_DONTDUMP);
+	kernel_madvise(at, SH_SIZE, MADV_DONTDUMP);
 	return 0;
 }
 
 int sh_segment_create(size_t memory_limit)
 {
-	int fd = memfd_create("shoal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = kernel_memfd_create("shoal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, SH_SIZE) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+	if (kernel_ftruncate(fd, SH_SIZE) < 0 ||
+	    kernel_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
-		close(fd);
+		kernel_close(fd);
 		return err;
 	}
 	err = map_at(fd);
 	if (err < 0) {
-		close(fd);
+		kernel_close(fd);
 		return err;
 	}
 	for (unsigned i = 0; i < SH_SEATS; i++) {
@@ -83,7 +85,7 @@ int sh_segment_create(size_t memory_limit)
 	sh_root->arena = sh_arena_init(sh_at(SH_OFF_HEAP), SH_HEAP_SIZE, memory_limit ? memory_limit : SH_HEAP_SIZE);
 	if (!sh_root->arena) {
 		sh_segment_detach();
-		close(fd);
+		kernel_close(fd);
 		return -ENOMEM;
 	}
 	sh_root->version = SH_VERSION;
@@ -106,7 +108,7 @@ int sh_segment_attach(int fd)
 
 void sh_segment_detach(void)
 {
-	munmap((void *)SH_BASE, SH_SIZE);
+	kernel_munmap((void *)SH_BASE, SH_SIZE);
 }
 
 int sh_shared(const void *p)
@@ -297,5 +299,6 @@ void sh_populate(void *at, size_t n)
 #endif
 	uintptr_t from = (uintptr_t)at & ~4095ul, to = ((uintptr_t)at + n + 4095) & ~4095ul;
 
-	madvise((void *)from, to - from, MADV_POPULATE_WRITE); /* only an optimisation: a failure shows at the store */
+	kernel_madvise((void *)from, to - from,
+		       MADV_POPULATE_WRITE); /* only an optimisation: a failure shows at the store */
 }

@@ -11,6 +11,7 @@
  *        A seat that dies in a purge has the run in its note; the medic purges it again, or, if
  *        the lock is not to be had, the seat's next process
  */
+#include "shm/kernel.h"
 #include "shm/check.h"
 #include "shm/heap_int.h"
 #include "shm/kill.h"
@@ -429,8 +430,8 @@ void sh_span_populate(struct sh_arena *a, uint32_t p, uint32_t n, uint32_t dirty
 			}
 		}
 	if (!known)
-		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT,
-			MADV_POPULATE_WRITE); /* fails: a fault shows it later */
+		kernel_madvise(page_at(a, p), (size_t)n << PAGE_SHIFT,
+			       MADV_POPULATE_WRITE); /* fails: a fault shows it later */
 }
 
 /* Holds: arena. The purged run is free, its memory gone. */
@@ -498,7 +499,7 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	d = span_desc(a, p);
 	/* The seat is dead, or ours: nobody else changes a run that it purges. */
 	if (desc_state(d) == RUN_PURGE && desc_heap(d) == dead) {
-		madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
+		kernel_madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
 		for (unsigned n = 0; !sh_lock_try(&a->lock, by); n++) {
 			if (n == FINISH_TRIES)
 				return false;
@@ -535,7 +536,7 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 		if (!p)
 			return;
 		n = desc_pages(span_desc(a, p));
-		madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_REMOVE);
+		kernel_madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_REMOVE);
 		KILL_POINT("heap.purge.removed");
 		sh_lock_take(&a->lock, seat);
 		end_purge(a, p);

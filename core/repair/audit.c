@@ -4,6 +4,7 @@
  * A thing that looks wrong is looked at again a little later: what is on its way is right then.
  * Only what stays wrong is told.
  */
+#include "shm/kernel.h"
 #include "core/repair/audit.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
@@ -200,7 +201,7 @@ static const char *fd_fault(uint32_t fd)
 	do { \
 		const char *wrong_ = NULL; \
 		for (int i_ = 0; i_ < LOOKS && (wrong_ = (expr)); i_++) \
-			nanosleep(&(struct timespec){0, 2000000}, NULL); \
+			kernel_nanosleep(&(struct timespec){0, 2000000}, NULL); \
 		if (wrong_) \
 			fault(what, wrong_, which); \
 	} while (0)

@@ -12,6 +12,7 @@
  *        itself or by repair: so either the suspender sees that it has stopped, or it sees that
  *        it is not wanted
  */
+#include "shm/kernel.h"
 #include "core/sched/preempt.h"
 #include "core/g/g.h"
 #include "core/g/life.h"
@@ -75,7 +76,7 @@ void preempt_ask(struct g *g)
 static void nap(void)
 {
 #if !defined(SHOAL_SIM)
-	nanosleep(&(struct timespec){0, 20000}, NULL);
+	kernel_nanosleep(&(struct timespec){0, 20000}, NULL);
 #endif
 	KILL_POINT("g.suspend.wait");
 }

@@ -6,6 +6,7 @@
  * segment do not change any more. Modules and instances, seats and tasks are compared between the two.
  * Only then does the supervisor listen for clients.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/adopt.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/log.h"
@@ -46,7 +47,7 @@ static void got(const struct kmsg *m, const int *fds, int nfds)
 			if (m->mask & 1u << i)
 				task_fd[m->id % TASK_SLOTS][i] = fds[used++];
 	while (used < nfds)
-		close(fds[used++]);
+		kernel_close(fds[used++]);
 }
 
 static _Noreturn void refuse(const char *why)

@@ -9,6 +9,7 @@
  * OWNER  a connection lives until its peer or an error ends it. An asker may outlive its connection; its
  *        conn is NULL then
  */
+#include "shm/kernel.h"
 #include "shm/pass.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -82,7 +83,7 @@ static void on_accept(uv_poll_t *, int status, int events);
 static void free_out(struct out *o)
 {
 	for (int i = 0; i < o->nfds; i++)
-		close(o->fds[i]);
+		kernel_close(o->fds[i]);
 	if (o->more)
 		o->more(o->arg, NULL, 0);
 	free(o);
@@ -99,7 +100,7 @@ static void free_conn(uv_handle_t *handle)
 static void drop_fds(struct conn *c)
 {
 	while (c->nfds)
-		close(c->fds[--c->nfds]);
+		kernel_close(c->fds[--c->nfds]);
 }
 
 static void kill_conn(struct conn *c)
@@ -126,7 +127,7 @@ static void kill_conn(struct conn *c)
 		conns = c->next;
 	nconns--;
 	uv_poll_stop(&c->poll);
-	close(c->fd);
+	kernel_close(c->fd);
 	c->fd = -1;
 	uv_close((uv_handle_t *)&c->poll, free_conn);
 	sh_jobs_abandon(c);
@@ -164,7 +165,7 @@ static ssize_t send_piece(struct conn *c, struct out *o)
 
 	if (n > 0)
 		while (o->nfds)
-			close(o->fds[--o->nfds]);
+			kernel_close(o->fds[--o->nfds]);
 	return n;
 }
 
@@ -243,7 +244,7 @@ void sh_answer(struct asker *a, json_t *reply, const int *fds, int nfds)
 		o->len = json_dumpb(reply, o->data, len, JSON_COMPACT);
 		o->data[o->len++] = '\n';
 		for (int i = 0; i < nfds; i++) {
-			o->fds[o->nfds] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+			o->fds[o->nfds] = kernel_fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
 			o->nfds += o->fds[o->nfds] >= 0;
 		}
 		free_asker(a);
@@ -421,7 +422,7 @@ static bool peer_gone(int fd)
 {
 	struct pollfd p = {fd, 0, 0};
 
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL));
+	return kernel_poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL));
 }
 
 static void on_conn(uv_poll_t *handle, int status, int events)
@@ -471,7 +472,7 @@ static void new_conn(int fd)
 	c->out_end = &c->out;
 	c->poll.data = c;
 	if (uv_poll_init(sh_loop, &c->poll, fd) < 0) {
-		close(fd);
+		kernel_close(fd);
 		free(c);
 		return;
 	}
@@ -505,11 +506,11 @@ static void on_accept(uv_poll_t *handle, int status, int events)
 	if (status < 0 || uv_fileno((uv_handle_t *)handle, &fd_listen) < 0)
 		return;
 	for (unsigned n = 0; n < 64; n++) {
-		fd = accept4(fd_listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		fd = kernel_accept4(fd_listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0)
 			break;
 		if (nconns >= CONNS_MAX)
-			close(fd);
+			kernel_close(fd);
 		else
 			new_conn(fd);
 	}

@@ -9,6 +9,7 @@
  * Processes that an earlier supervisor had cloned, and those that its zygote still clones, are not our
  * children. A pidfd reports their end, but not their exit status.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/fleet.h"
 #include "core/sched/sched.h"
 #include "shm/procstat.h"
@@ -152,7 +153,7 @@ static void on_watch_closed(uv_handle_t *handle)
 {
 	struct pidfd_watch *w = handle->data;
 
-	close(w->fd);
+	kernel_close(w->fd);
 	free(w);
 }
 
@@ -165,7 +166,7 @@ static void on_pidfd(uv_poll_t *handle, int status, int events)
 	(void)events;
 	uv_poll_stop(&w->poll);
 	uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-	if (waitpid(w->pid, &how, WNOHANG) != w->pid) /* succeeds for a compiler, which is always our child */
+	if (kernel_waitpid(w->pid, &how, WNOHANG) != w->pid) /* succeeds for a compiler, which is always our child */
 		how = STATUS_UNKNOWN;
 	on_exit_of(w->pid, how);
 }
@@ -186,7 +187,7 @@ static bool watch_pidfd(pid_t pid)
 	w->fd = fd;
 	w->poll.data = w;
 	if (uv_poll_init(sh_loop, &w->poll, fd) < 0) {
-		close(fd);
+		kernel_close(fd);
 		free(w);
 		return false;
 	}
@@ -285,7 +286,7 @@ static void cloned(void *arg, const struct zrep *rep)
 	p->pid = rep->pid;
 	p->began_ns = sh_now();
 	if (sh_stopping == STOP_GONE)
-		kill(p->pid, SIGKILL);
+		kernel_kill(p->pid, SIGKILL);
 	else if (take_unclaimed_exit(rep->pid, &status))
 		on_seat_exit(seat, status);
 	else if (!watch_pidfd(rep->pid))
@@ -625,7 +626,7 @@ static void stopped(pid_t pid)
 	    pid != sh_keeper_pid())
 		return;
 	sh_log("process %d was stopped by a signal: killing it, another takes its place", (int)pid);
-	kill(pid, SIGKILL);
+	kernel_kill(pid, SIGKILL);
 }
 
 void sh_fleet_reap(void)
@@ -633,7 +634,7 @@ void sh_fleet_reap(void)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0)
+	while ((pid = kernel_waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0)
 		if (WIFSTOPPED(status))
 			stopped(pid);
 		else
@@ -659,7 +660,7 @@ static void kill_children(void)
 	if (!f)
 		return;
 	while (fscanf(f, "%d", &pid) == 1)
-		kill(pid, SIGKILL);
+		kernel_kill(pid, SIGKILL);
 	fclose(f);
 }
 
@@ -667,7 +668,7 @@ static bool kill_one(pid_t pid)
 {
 	if (!alive(pid))
 		return false;
-	kill(pid, SIGKILL);
+	kernel_kill(pid, SIGKILL);
 	return true;
 }
 
@@ -723,7 +724,7 @@ void sh_fleet_kill(void)
 	find_pids();
 	kill_all();
 	for (unsigned tries = 0; tries < 5000; tries++) {
-		pid_t pid = waitpid(-1, NULL, WNOHANG);
+		pid_t pid = kernel_waitpid(-1, NULL, WNOHANG);
 
 		if (pid > 0) {
 			reaped(pid);
@@ -735,7 +736,7 @@ void sh_fleet_kill(void)
 		}
 		if (!kill_all() && pid < 0 && errno == ECHILD)
 			return;
-		nanosleep(&(struct timespec){0, 1000000}, NULL);
+		kernel_nanosleep(&(struct timespec){0, 1000000}, NULL);
 	}
 	sh_log("some processes did not end after SIGKILL");
 }

@@ -6,6 +6,7 @@
  * died during the earlier one: that request is sent again, to the standby that took over. Answers with an
  * unknown serial are for an earlier supervisor.
  */
+#include "shm/kernel.h"
 #include "shm/pass.h"
 #include "supervisor/daemon/link.h"
 #include "supervisor/daemon/fleet.h"
@@ -55,7 +56,7 @@ static bool transmit(struct call *c)
 static void free_call(struct call *c)
 {
 	for (int i = 0; i < c->nfds; i++)
-		close(c->fds[i]);
+		kernel_close(c->fds[i]);
 	free(c);
 }
 
@@ -84,10 +85,10 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 	c->arg = arg;
 	c->nfds = nfds;
 	for (int i = 0; i < nfds; i++) {
-		c->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		c->fds[i] = kernel_fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
 		if (c->fds[i] < 0) { /* out of descriptors: send none, and the zygote refuses the request */
 			while (i-- > 0)
-				close(c->fds[i]);
+				kernel_close(c->fds[i]);
 			c->nfds = 0;
 			break;
 		}
@@ -142,7 +143,7 @@ static void on_event(uv_poll_t *handle, int status, int events)
 	if (status < 0)
 		return;
 	while (events & UV_READABLE) {
-		ssize_t n = recv(sock, &rep, sizeof rep, MSG_DONTWAIT);
+		ssize_t n = kernel_recv(sock, &rep, sizeof rep, MSG_DONTWAIT);
 		struct call *c;
 
 		if (n < 0 && errno == EINTR)

@@ -1,6 +1,7 @@
 /*
  * log.c - writes the log and reads SHOAL_DEBUG. See log.h.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/log.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ void sh_log(const char *fmt, ...)
 	if (k > 0)
 		n += (size_t)k < sizeof line - n - 1 ? (size_t)k : sizeof line - n - 2;
 	line[n++] = '\n';
-	while (write(2, line, n) < 0 && errno == EINTR)
+	while (kernel_write(2, line, n) < 0 && errno == EINTR)
 		;
 	errno = saved;
 }

@@ -7,6 +7,7 @@
  *
  * End: wait for the tasks, kill and reap the processes, remove the socket, answer the clients that asked.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/main.h"
 #include "core/sched/sched.h"
 #include "shm/size.h"
@@ -128,7 +129,7 @@ static void on_medic(uv_poll_t *handle, int status, int events)
 	(void)handle;
 	(void)status;
 	(void)events;
-	while (read(sh_medic_fd, &n, sizeof n) < 0 && errno == EINTR)
+	while (kernel_read(sh_medic_fd, &n, sizeof n) < 0 && errno == EINTR)
 		;
 	sh_look_again();
 }
@@ -154,7 +155,7 @@ static void on_trace(uv_timer_t *timer)
 
 	(void)timer;
 	line[n++] = '\n';
-	if (write(2, line, n) < 0)
+	if (kernel_write(2, line, n) < 0)
 		return; /* nobody waits for us to be ready */
 }
 
@@ -178,7 +179,7 @@ static void tell_ready(const char *what)
 	if (sh_options.ready_fd < 0)
 		return;
 	dprintf(sh_options.ready_fd, "%s\n", what);
-	close(sh_options.ready_fd);
+	kernel_close(sh_options.ready_fd);
 	sh_options.ready_fd = -1;
 }
 
@@ -276,20 +277,20 @@ static void prepare_process(void)
 	struct rlimit files;
 
 	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0)
-			open("/dev/null", O_RDWR);
+		if (kernel_fcntl(fd, F_GETFD, 0) < 0)
+			kernel_open("/dev/null", O_RDWR, 0);
 	if (sh_options.ready_fd > 3) {
-		close_range(3, (unsigned)sh_options.ready_fd - 1, 0);
+		kernel_close_range(3, (unsigned)sh_options.ready_fd - 1, 0);
 	}
-	close_range(sh_options.ready_fd >= 3 ? (unsigned)sh_options.ready_fd + 1 : 3, ~0u, 0);
+	kernel_close_range(sh_options.ready_fd >= 3 ? (unsigned)sh_options.ready_fd + 1 : 3, ~0u, 0);
 	if (sh_options.ready_fd >= 0)
-		fcntl(sh_options.ready_fd, F_SETFD, FD_CLOEXEC);
+		kernel_fcntl(sh_options.ready_fd, F_SETFD, FD_CLOEXEC);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		if (files.rlim_max < FILES_MIN)
 			sh_fail(1, "%lu open files are allowed (ulimit -n), and at least %u are needed",
 				(unsigned long)files.rlim_max, FILES_MIN);
 		files.rlim_cur = files.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &files);
+		kernel_setrlimit(RLIMIT_NOFILE, &files);
 	}
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* with ulimit -f a write fails with EFBIG instead of killing us */
@@ -300,7 +301,7 @@ static pid_t fork_zygote(int *link)
 	int ends[2];
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+	if (kernel_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		sh_fail(1, "socketpair: %s", strerror(errno));
 	atomic_store(&sh_root->supervisor, getpid());
 	pid = fork();
@@ -308,7 +309,7 @@ static pid_t fork_zygote(int *link)
 		sh_fail(1, "fork: %s", strerror(errno));
 	if (pid == 0)
 		sh_zygote_main(ends[1], sh_options.one_shot);
-	close(ends[1]);
+	kernel_close(ends[1]);
 	*link = ends[0];
 	atomic_store(&sh_root->zygote, pid);
 	return pid;
@@ -398,7 +399,7 @@ static void make_runtime(void)
 	sh_ledger->memory = sh_options.memory;
 	sh_ledger->output_memory = sh_options.output_memory;
 	sh_ledger->code = (uintptr_t)sh_symbol;
-	sh_medic_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sh_medic_fd = kernel_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sh_medic_fd < 0)
 		sh_fail(1, "eventfd: %s", strerror(errno));
 	zygote = fork_zygote(&link);

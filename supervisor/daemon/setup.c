@@ -2,6 +2,7 @@
  * setup.c - before the start: the socket's path and lock, the log file, the processors and the memory that
  * the supervisor may use.
  */
+#include "shm/kernel.h"
 #include "shm/procstat.h"
 #include "core/sched/sched.h"
 #include "supervisor/daemon/setup.h"
@@ -56,7 +57,7 @@ static int make_folder(const char *path, char *error, size_t n)
 
 	snprintf(copy, sizeof copy, "%s", path);
 	dir = dirname(copy);
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+	if (kernel_mkdir(dir, 0700) < 0 && errno != EEXIST) {
 		snprintf(error, n, "%s: %s", dir, strerror(errno));
 		return -1;
 	}
@@ -74,7 +75,7 @@ static int make_folder(const char *path, char *error, size_t n)
 static pid_t holder_of(int fd)
 {
 	char text[16];
-	ssize_t k = pread(fd, text, sizeof text - 1, 0);
+	ssize_t k = kernel_pread(fd, text, sizeof text - 1, 0);
 
 	text[k > 0 ? k : 0] = '\0';
 	return atoi(text);
@@ -91,11 +92,11 @@ static bool is_dying(pid_t pid)
 static bool get_lock(int fd)
 {
 	for (unsigned ms = 0; ms < LOCK_DYING_MS; ms += 5) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (kernel_flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return true;
 		if (ms >= LOCK_MS && !is_dying(holder_of(fd)))
 			return false;
-		poll(NULL, 0, 5);
+		kernel_poll(NULL, 0, 5);
 	}
 	return false;
 }
@@ -107,23 +108,23 @@ static int take_lock(const char *path, char *error, size_t n)
 
 	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
 	for (;;) {
-		lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		lock_fd = kernel_open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (lock_fd < 0) {
 			snprintf(error, n, "%s: %s", lock_path, strerror(errno));
 			return -1;
 		}
 		if (!get_lock(lock_fd)) {
 			snprintf(error, n, "a supervisor runs on %s already, pid %d", path, (int)holder_of(lock_fd));
-			close(lock_fd);
+			kernel_close(lock_fd);
 			lock_fd = -1;
 			return -1;
 		}
 		if (fstat(lock_fd, &ours) == 0 && stat(lock_path, &there) == 0 && ours.st_ino == there.st_ino &&
 		    ours.st_dev == there.st_dev)
 			break;
-		close(lock_fd);
+		kernel_close(lock_fd);
 	}
-	if (ftruncate(lock_fd, 0) == 0)
+	if (kernel_ftruncate(lock_fd, 0) == 0)
 		dprintf(lock_fd, "%d\n", (int)getpid());
 	return 0;
 }
@@ -142,25 +143,25 @@ static int bind_socket(const char *path, char *error, size_t n)
 			snprintf(error, n, "%s exists and is not a socket", path);
 			return -1;
 		}
-		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (probe >= 0 && (connect(probe, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN)) {
+		probe = kernel_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (probe >= 0 && (kernel_connect(probe, (struct sockaddr *)&at, sizeof at) == 0 || errno == EAGAIN)) {
 			snprintf(error, n, "another program listens on %s", path);
-			close(probe);
+			kernel_close(probe);
 			return -1;
 		}
-		close(probe);
-		unlink(path);
+		kernel_close(probe);
+		kernel_unlink(path);
 	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	mask = umask(0177);
+	fd = kernel_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	mask = kernel_umask(0177);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 1024) < 0) {
 		snprintf(error, n, "%s: %s", path, strerror(errno));
-		umask(mask);
+		kernel_umask(mask);
 		if (fd >= 0)
-			close(fd);
+			kernel_close(fd);
 		return -1;
 	}
-	umask(mask);
+	kernel_umask(mask);
 	return fd;
 }
 
@@ -179,16 +180,16 @@ int sh_setup_socket(char *error, size_t n)
 		return -1;
 	fd = bind_socket(path, error, n);
 	if (fd < 0)
-		unlink(lock_path);
+		kernel_unlink(lock_path);
 	return fd;
 }
 
 void sh_setup_remove_socket(void)
 {
-	unlink(sh_options.socket);
+	kernel_unlink(sh_options.socket);
 	sh_keeper_remove_socket();
 	if (lock_fd >= 0)
-		unlink(lock_path); /* while it is locked: a waiter checks the path again, see take_lock */
+		kernel_unlink(lock_path); /* while it is locked: a waiter checks the path again, see take_lock */
 }
 
 int sh_setup_log(void)
@@ -200,15 +201,15 @@ int sh_setup_log(void)
 	if (n > 5 && strcmp(path + n - 5, ".sock") == 0)
 		n -= 5;
 	memcpy(path + n, ".log", 5);
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	fd = kernel_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	null = kernel_open("/dev/null", O_RDWR | O_CLOEXEC, 0);
 	if (fd < 0 || null < 0)
 		return -errno;
-	dup2(null, 0);
-	dup2(fd, 1);
-	dup2(fd, 2);
-	close(fd);
-	close(null);
+	kernel_dup2(null, 0);
+	kernel_dup2(fd, 1);
+	kernel_dup2(fd, 2);
+	kernel_close(fd);
+	kernel_close(null);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  * Requests that cannot be answered at once (wait, check, stop) are kept in lists here until the event that
  * they wait for.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -243,7 +244,7 @@ static void verb_submit(struct asker *a, json_t *request)
 	j->out = j->err = -1;
 	j->cwd = sh_ask_take_fd(a);
 	if (j->cwd < 0)
-		j->cwd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		j->cwd = kernel_open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (n < 2 || n > sizeof module)
 		error = "a submission must name its module";
 	if (!error)
@@ -397,7 +398,7 @@ static void verb_logs(struct asker *a, json_t *request)
 	}
 	for (int i = 0; i < 2; i++)
 		if (fds[i] >= 0)
-			close(fds[i]);
+			kernel_close(fds[i]);
 }
 
 /*

@@ -5,6 +5,7 @@
  * checks once a second that its socket still exists in the file system. If the socket is gone, no
  * supervisor can ever adopt the runtime: the keeper exits, and the runtime ends.
  */
+#include "shm/kernel.h"
 #include "shm/pass.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/daemon/main.h"
@@ -42,7 +43,7 @@ static int transmit(int sock, const struct kmsg *m, const int *fds, int nfds)
 	do {
 		n = sh_pass_send(sock, m, sizeof *m, fds, nfds, 0);
 		if (n < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS)) {
-			poll(NULL, 0, 1);
+			kernel_poll(NULL, 0, 1);
 			errno = EINTR;
 		}
 	} while (n < 0 && errno == EINTR);
@@ -81,7 +82,7 @@ static struct {
 static void replace(int *place, int fd)
 {
 	if (*place >= 0)
-		close(*place);
+		kernel_close(*place);
 	*place = fd;
 }
 
@@ -105,7 +106,7 @@ static void keep(const struct kmsg *m, int *fds, int nfds)
 			kept->task[slot].id = m->id;
 	}
 	while (used < nfds)
-		close(fds[used++]);
+		kernel_close(fds[used++]);
 }
 
 static int give_one(int sock, enum keeper_op op, uint64_t id, const int *fds, int n)
@@ -157,11 +158,11 @@ static void hear_caller(int *caller)
 	int fds[3], nfds, got = receive(*caller, &m, fds, &nfds);
 
 	while (nfds > 0)
-		close(fds[--nfds]);
+		kernel_close(fds[--nfds]);
 	if (got == 1 && m.op == KEEP_ADOPT && channel < 0 && give_all(*caller) == 0)
 		channel = *caller;
 	else
-		close(*caller);
+		kernel_close(*caller);
 	*caller = -1;
 }
 
@@ -173,7 +174,7 @@ static void hear_channel(void)
 	if (got == 1) {
 		keep(&m, fds, nfds);
 	} else {
-		close(channel);
+		kernel_close(channel);
 		channel = -1;
 	}
 }
@@ -196,7 +197,7 @@ static _Noreturn void serve(int listener)
 		p[1] = (struct pollfd){listener, POLLIN, 0};
 		for (unsigned i = 0; i < CALLERS; i++)
 			p[2 + i] = (struct pollfd){caller[i], POLLIN, 0};
-		if (poll(p, 2 + CALLERS, channel < 0 ? LOOK_MS : -1) < 0)
+		if (kernel_poll(p, 2 + CALLERS, channel < 0 ? LOOK_MS : -1) < 0)
 			continue;
 		if (channel < 0 && !findable(&ours))
 			_exit(0);
@@ -207,7 +208,7 @@ static _Noreturn void serve(int listener)
 		for (unsigned i = 0; i < CALLERS; i++)
 			if (p[2 + i].revents)
 				hear_caller(&caller[i]);
-		if (!p[1].revents || (fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
+		if (!p[1].revents || (fd = kernel_accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
 			continue;
 		for (unsigned i = 0; i < CALLERS && fd >= 0; i++)
 			if (caller[i] < 0 && permitted(fd)) {
@@ -215,7 +216,7 @@ static _Noreturn void serve(int listener)
 				fd = -1;
 			}
 		if (fd >= 0)
-			close(fd);
+			kernel_close(fd);
 	}
 }
 
@@ -230,15 +231,15 @@ static _Noreturn void keeper_main(int sock, int listener)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	channel = fcntl(sock, F_DUPFD_CLOEXEC, 64);
-	listener = fcntl(listener, F_DUPFD_CLOEXEC, 64);
-	dup3(channel, 3, O_CLOEXEC);
-	dup3(listener, 4, O_CLOEXEC);
-	close_range(5, ~0u, 0);
+	kernel_sigprocmask(SIG_SETMASK, &none, NULL);
+	channel = kernel_fcntl(sock, F_DUPFD_CLOEXEC, 64);
+	listener = kernel_fcntl(listener, F_DUPFD_CLOEXEC, 64);
+	kernel_dup3(channel, 3, O_CLOEXEC);
+	kernel_dup3(listener, 4, O_CLOEXEC);
+	kernel_close_range(5, ~0u, 0);
 	channel = 3;
 	/* Do not use malloc: the fork may have happened while its locks were held. */
-	kept = mmap(NULL, sizeof *kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	kept = kernel_mmap(NULL, sizeof *kept, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (kept == MAP_FAILED)
 		_exit(1);
 	memset(kept, 0xff, sizeof *kept);
@@ -255,18 +256,18 @@ pid_t sh_keeper_pid(void)
 
 static int listen_at(void)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	mode_t mask = umask(0177);
+	int fd = kernel_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	mode_t mask = kernel_umask(0177);
 
-	unlink(at.sun_path);
+	kernel_unlink(at.sun_path);
 	if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 64) < 0)) {
 		int err = errno;
 
-		close(fd);
+		kernel_close(fd);
 		fd = -1;
 		errno = err;
 	}
-	umask(mask);
+	kernel_umask(mask);
 	return fd;
 }
 
@@ -279,17 +280,17 @@ int sh_keeper_start(void)
 	listener = listen_at();
 	if (listener < 0)
 		return -errno;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+	if (kernel_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
 		err = -errno;
-		close(listener);
+		kernel_close(listener);
 		return err;
 	}
 	keeper = fork();
 	if (keeper == 0)
 		keeper_main(ends[1], listener);
 	err = keeper < 0 ? -errno : 0;
-	close(ends[1]);
-	close(listener);
+	kernel_close(ends[1]);
+	kernel_close(listener);
 	channel = ends[0];
 	return err;
 }
@@ -298,7 +299,7 @@ void sh_keeper_forget(void)
 {
 	keeper = 0;
 	if (channel >= 0)
-		close(channel);
+		kernel_close(channel);
 	channel = -1;
 }
 
@@ -318,7 +319,7 @@ void sh_keeper_drop(uint64_t id, uint32_t mask)
 void sh_keeper_remove_socket(void)
 {
 	if (at.sun_path[0])
-		unlink(at.sun_path);
+		kernel_unlink(at.sun_path);
 }
 
 int sh_keeper_adopt(keeper_got *got)
@@ -330,15 +331,15 @@ int sh_keeper_adopt(keeper_got *got)
 
 	if (err < 0)
 		return err;
-	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	sock = kernel_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return -errno;
-	if (connect(sock, (struct sockaddr *)&at, sizeof at) < 0) {
-		close(sock);
+	if (kernel_connect(sock, (struct sockaddr *)&at, sizeof at) < 0) {
+		kernel_close(sock);
 		return 0;
 	}
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 || peer.uid != geteuid()) {
-		close(sock);
+		kernel_close(sock);
 		return -EPERM;
 	}
 	err = transmit(sock, &m, NULL, 0);
@@ -347,7 +348,7 @@ int sh_keeper_adopt(keeper_got *got)
 		got(&m, fds, nfds);
 	}
 	if (err != 1) {
-		close(sock);
+		kernel_close(sock);
 		return err < 0 ? err : -EPIPE;
 	}
 	keeper = (pid_t)m.id;

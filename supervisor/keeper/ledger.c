@@ -1,4 +1,5 @@
 /* ledger.c - makes and maps the ledger. See ledger.h. */
+#include "shm/kernel.h"
 #include "supervisor/keeper/ledger.h"
 #include "core/g/g.h"
 #include "core/root.h"
@@ -18,7 +19,7 @@ static uint64_t layout(void)
 
 static int map(int fd)
 {
-	void *at = mmap(NULL, sizeof *sh_ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	void *at = kernel_mmap(NULL, sizeof *sh_ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 
 	if (at == MAP_FAILED)
 		return -errno;
@@ -28,13 +29,13 @@ static int map(int fd)
 
 int sh_ledger_create(void)
 {
-	int fd = memfd_create("shoal-ledger", MFD_CLOEXEC), err;
+	int fd = kernel_memfd_create("shoal-ledger", MFD_CLOEXEC), err;
 
 	if (fd < 0)
 		return -errno;
-	err = ftruncate(fd, sizeof *sh_ledger) < 0 ? -errno : map(fd);
+	err = kernel_ftruncate(fd, sizeof *sh_ledger) < 0 ? -errno : map(fd);
 	if (err < 0) {
-		close(fd);
+		kernel_close(fd);
 		return err;
 	}
 	sh_ledger->layout = layout();

@@ -8,6 +8,7 @@
  * The medic sleeps in futex_waitv on the bell and on the liveness word of every seat. It sees a death after
  * 20 to 40 us, long before SIGCHLD arrives.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/g/life.h"
@@ -56,7 +57,7 @@ static void tell_supervisor(void)
 {
 	uint64_t one = 1;
 
-	while (write(sh_medic_fd, &one, sizeof one) < 0 && errno == EINTR)
+	while (kernel_write(sh_medic_fd, &one, sizeof one) < 0 && errno == EINTR)
 		;
 }
 
@@ -110,7 +111,7 @@ static void close_gone(unsigned seat)
 		s->gone_fds[i] = -1;
 		KILL_POINT("medic.fds.closing");
 		if (fd >= ZFD_FIRST_FREE)
-			close(fd);
+			kernel_close(fd);
 	}
 }
 
@@ -169,7 +170,7 @@ static void say_deadlock(const struct task *t)
 {
 	static const char text[] = "fatal error: all goroutines are asleep - deadlock!\n\n";
 
-	if (t->fd_err >= 0 && write(t->fd_err, text, sizeof text - 1) < 0)
+	if (t->fd_err >= 0 && kernel_write(t->fd_err, text, sizeof text - 1) < 0)
 		return; /* the file could not be written */
 }
 
@@ -432,7 +433,7 @@ static void end_if_alone(void)
 		int32_t pid = atomic_load(&sh_root->seat[i].pid);
 
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && pid > 0 && !sh_seat_dead(i))
-			kill(pid, SIGKILL);
+			kernel_kill(pid, SIGKILL);
 	}
 	_exit(0);
 }

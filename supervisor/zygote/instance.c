@@ -17,6 +17,7 @@
  * What it does not cover: libraries that the module links keep their variables private to each
  * worker, and their constructors run once, in the zygote.
  */
+#include "shm/kernel.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/process.h"
 #include "shm/heap.h"
@@ -132,21 +133,22 @@ static int copy_module(int so_fd, const char *name, struct constructors *c)
 
 	if (fstat(so_fd, &st) < 0)
 		return -errno;
-	fd = memfd_create(name, MFD_CLOEXEC);
+	fd = kernel_memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	while (at < st.st_size)
-		if (sendfile(fd, so_fd, &at, (size_t)(st.st_size - at)) <= 0)
+		if (kernel_sendfile(fd, so_fd, &at, (size_t)(st.st_size - at)) <= 0)
 			goto failed;
-	map = st.st_size ? mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+	map = st.st_size ? kernel_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+			 : MAP_FAILED;
 	if (map == MAP_FAILED)
 		goto failed;
 	doctor(map, (size_t)st.st_size, c);
-	munmap(map, (size_t)st.st_size);
+	kernel_munmap(map, (size_t)st.st_size);
 	return fd;
 failed:
 	err = errno ? -errno : -EIO;
-	close(fd);
+	kernel_close(fd);
 	return err;
 }
 
@@ -231,33 +233,34 @@ static int is_zero(const char *page)
 /* One range becomes shared memory with the same content; pages of zeros are not touched. */
 static int share_range(struct range *r)
 {
-	int fd = memfd_create("shoal-data", MFD_CLOEXEC);
+	int fd = kernel_memfd_create("shoal-data", MFD_CLOEXEC);
 	char *from = (char *)r->start;
 
 	if (fd < 0)
 		return -1;
-	r->pristine = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	r->pristine =
+		kernel_mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	r->zero = malloc(r->size / PAGE);
-	if (r->pristine == MAP_FAILED || !r->zero || ftruncate(fd, (off_t)r->size) < 0)
+	if (r->pristine == MAP_FAILED || !r->zero || kernel_ftruncate(fd, (off_t)r->size) < 0)
 		goto failed;
 	for (size_t at = 0; at < r->size; at += PAGE) {
 		r->zero[at / PAGE] = (unsigned char)is_zero(from + at);
 		if (r->zero[at / PAGE])
 			continue;
 		memcpy(r->pristine + at, from + at, PAGE);
-		if (pwrite(fd, from + at, PAGE, (off_t)at) != (ssize_t)PAGE)
+		if (kernel_pwrite(fd, from + at, PAGE, (off_t)at) != (ssize_t)PAGE)
 			goto failed;
 	}
-	if (mmap(from, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+	if (kernel_mmap(from, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
 		goto failed;
 	if (sh_data_add(r->start, r->size) < 0) { /* the medic could not mend what lies there */
 		errno = ENOMEM;
 		goto failed;
 	}
-	close(fd); /* the mapping keeps it */
+	kernel_close(fd); /* the mapping keeps it */
 	return 0;
 failed:
-	close(fd);
+	kernel_close(fd);
 	return -1;
 }
 
@@ -269,7 +272,7 @@ static void reset_range(const struct range *r)
 	while (at < r->size) {
 		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
 			;
-		if (zero > at && madvise(to + at, zero - at, MADV_REMOVE) < 0)
+		if (zero > at && kernel_madvise(to + at, zero - at, MADV_REMOVE) < 0)
 			memset(to + at, 0, zero - at);
 		at = zero;
 		if (at < r->size) {
@@ -338,7 +341,7 @@ static int open_module(struct instance *in, int so_fd, const char *name, struct 
 	}
 	unique_path(path, sizeof path, fd);
 	in->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	close(fd);
+	kernel_close(fd);
 	if (!in->handle) {
 		loader_message(name, path, message, n);
 		return 126;
@@ -434,8 +437,8 @@ int sh_instance_reset(struct instance *in)
 	sh_heap_leave(in->heap, SH_SEATS - 1);
 	for (unsigned i = 0; i < in->nranges; i++) {
 		sh_data_remove(in->range[i].start);
-		madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);
-		munmap(in->range[i].pristine, in->range[i].size);
+		kernel_madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);
+		kernel_munmap(in->range[i].pristine, in->range[i].size);
 		free(in->range[i].zero);
 	}
 	free(in);

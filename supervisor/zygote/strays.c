@@ -15,6 +15,7 @@
  * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
  * call: terminals, message queues, what has no file.
  */
+#include "shm/kernel.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/sched/netpoll.h"
 
@@ -97,12 +98,12 @@ unsigned sh_strays_close(void)
 	for (unsigned i = 0; i < n; i++)
 		leads_to(fd[i], first[i]);
 	if (n)
-		nanosleep(&(struct timespec){0, AWHILE_NS}, NULL);
+		kernel_nanosleep(&(struct timespec){0, AWHILE_NS}, NULL);
 	for (unsigned i = 0; i < n; i++) {
 		leads_to(fd[i], then);
 		if (!then[0] || strcmp(first[i], then) || !nobodys(fd[i]))
 			continue;
-		close(fd[i]);
+		kernel_close(fd[i]);
 		closed++;
 	}
 	return closed;
@@ -163,7 +164,7 @@ static unsigned hold(void)
 
 		if (!nobodys(m.fd) || fstat(m.fd, &st) < 0 || st.st_dev != m.dev || st.st_ino != m.ino)
 			continue;
-		m.dup = fcntl(m.fd, F_DUPFD_CLOEXEC, ZFD_FIRST_FREE);
+		m.dup = kernel_fcntl(m.fd, F_DUPFD_CLOEXEC, ZFD_FIRST_FREE);
 		if (m.dup < 0)
 			break;
 		if ((unsigned)m.dup < POLL_FDS)
@@ -184,7 +185,7 @@ static void drop_held(void)
 		uint32_t held = POLL_HELD;
 
 		if (i < POLL_FDS && atomic_load(&poll_owner[i]) == held) {
-			close((int)i); /* before it is nobody's: nobody else would close it */
+			kernel_close((int)i); /* before it is nobody's: nobody else would close it */
 			atomic_compare_exchange_strong(&poll_owner[i], &held, 0);
 		}
 	}
@@ -199,7 +200,7 @@ static unsigned close_held(void)
 
 	for (unsigned i = 0; i < nmaybe; i++)
 		if (nobodys(maybe[i].fd) && same_file(maybe[i].fd, maybe[i].dup)) {
-			close(maybe[i].fd);
+			kernel_close(maybe[i].fd);
 			closed++;
 		}
 	drop_held();

@@ -5,6 +5,7 @@
  * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
  * worker, and Z_END closes it in all of them.
  */
+#include "shm/kernel.h"
 #include "shm/pass.h"
 #include "supervisor/zygote/zygote.h"
 #include "supervisor/keeper/ledger.h"
@@ -101,7 +102,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ask)
 		return pid;
 	die_with_supervisor();
 	if (late_ms)
-		nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
+		kernel_nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
 	/* Asked for twice because a zygote died in between: one of the two goes. */
 	if (atomic_load(&sh_root->over) || !sh_seat_claim(seat, ask))
 		_exit(0);
@@ -159,8 +160,8 @@ static bool watch(pid_t pid, int number)
 
 	if (fd < 0)
 		return false;
-	dup3(fd, number, O_CLOEXEC);
-	close(fd);
+	kernel_dup3(fd, number, O_CLOEXEC);
+	kernel_close(fd);
 	return true;
 }
 
@@ -170,18 +171,18 @@ static void renew_standby(uint64_t gen)
 	pid_t old = atomic_load(&sh_root->standby), pid;
 	uint32_t word = atomic_load(&sh_root->zygote_word);
 
-	madvise(sh_ledger, sizeof *sh_ledger, MADV_DOFORK);
+	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DOFORK);
 	pid = spawn(0x00000400 /* CLONE_FILES */);
 	if (pid == 0)
 		stand_by(gen, word);
-	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
+	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
 	if (pid < 0)
 		sh_log("no standby for the zygote: %s", strerror(errno));
 	standby_watched = pid > 0 && watch(pid, ZFD_STANDBY);
 	atomic_store(&sh_root->standby, pid > 0 ? pid : 0);
 	atomic_store(&sh_root->load_gen, gen); /* from here on the old one is of no use */
 	if (old > 0)
-		kill(old, SIGKILL);
+		kernel_kill(old, SIGKILL);
 }
 
 /* ---- requests ---- */
@@ -193,7 +194,7 @@ static void constructor_calls(const char *what)
 	struct ztrial t = {.code = 126};
 
 	sh_format(t.message, sizeof t.message, "in a constructor: %s", what);
-	_exit(write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
+	_exit(kernel_write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
 }
 
 static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
@@ -208,7 +209,7 @@ static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
 	sh_outside_hook = constructor_calls;
 	sh_instance_load(so_fd, req->name, req->entry[0] ? req->entry : NULL, 1, &code, t.message, sizeof t.message);
 	t.code = code;
-	_exit(write(out, &t, sizeof t) == sizeof t ? 0 : 1);
+	_exit(kernel_write(out, &t, sizeof t) == sizeof t ? 0 : 1);
 }
 
 static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
@@ -274,7 +275,7 @@ static void close_own(struct ledger_instance *l)
 
 		if (fd >= ZFD_FIRST_FREE) {
 			atomic_store(&poll_owner[fd], 0);
-			close(fd);
+			kernel_close(fd);
 		}
 	}
 }
@@ -374,7 +375,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 	}
 out:
 	for (int i = 0; i < nfds && !keep; i++)
-		close(fds[i]);
+		kernel_close(fds[i]);
 }
 
 /* One request and its descriptors. Returns how many came, -1 when the supervisor is gone. */
@@ -406,23 +407,23 @@ static void share_loop_pipe(void)
  */
 static void keep_descriptors(void)
 {
-	int medic = fcntl(sh_medic_fd, F_DUPFD_CLOEXEC, 64), s = fcntl(sock, F_DUPFD_CLOEXEC, 64);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int medic = kernel_fcntl(sh_medic_fd, F_DUPFD_CLOEXEC, 64), s = kernel_fcntl(sock, F_DUPFD_CLOEXEC, 64);
+	int null = kernel_open("/dev/null", O_RDWR | O_CLOEXEC, 0);
 	sh_check(medic >= 0 && s >= 0 && null >= 0);
-	dup2(null, 0);
-	dup2(2, 1);
-	sh_check(dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
-	dup3(0, ZFD_WATCH, O_CLOEXEC);
-	dup3(0, ZFD_STANDBY, O_CLOEXEC);
-	close_range(ZFD_FIRST_FREE, ~0u, 0);
+	kernel_dup2(null, 0);
+	kernel_dup2(2, 1);
+	sh_check(kernel_dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && kernel_dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
+	kernel_dup3(0, ZFD_WATCH, O_CLOEXEC);
+	kernel_dup3(0, ZFD_STANDBY, O_CLOEXEC);
+	kernel_close_range(ZFD_FIRST_FREE, ~0u, 0);
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
 	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
-	sh_root->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	sh_root->poll_fd = kernel_epoll_create1(EPOLL_CLOEXEC);
 	sh_check(sh_root->poll_fd >= 0);
 	share_loop_pipe();
 	for (int fd = 0; fd < 64; fd++)
-		if (fcntl(fd, F_GETFD) >= 0)
+		if (kernel_fcntl(fd, F_GETFD, 0) >= 0)
 			atomic_store(&poll_owner[fd], POLL_RUNTIME);
 }
 
@@ -431,10 +432,10 @@ static void keep_descriptors(void)
 bool sh_process_gone(int pid)
 {
 	struct pollfd p = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
-	bool gone = p.fd < 0 ? errno == ESRCH : poll(&p, 1, 0) > 0;
+	bool gone = p.fd < 0 ? errno == ESRCH : kernel_poll(&p, 1, 0) > 0;
 
 	if (p.fd >= 0)
-		close(p.fd);
+		kernel_close(p.fd);
 	return gone;
 }
 
@@ -471,7 +472,7 @@ static _Noreturn void end_all(void)
 		uint32_t state = atomic_load(&s->state);
 
 		if (pid > 0 && (state == SEAT_LIVE || state == SEAT_STARTING) && !sh_seat_dead(seat))
-			kill(pid, SIGKILL);
+			kernel_kill(pid, SIGKILL);
 	}
 	_exit(0);
 }
@@ -484,7 +485,7 @@ static void await_request(void)
 				      {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
 				      {standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
 
-		if (poll(p, 3, caretaker ? CARE_MS : -1) < 0)
+		if (kernel_poll(p, 3, caretaker ? CARE_MS : -1) < 0)
 			continue;
 		if (p[2].revents && !atomic_load(&sh_root->over))
 			renew_standby(load_gen);
@@ -539,7 +540,7 @@ static _Noreturn void serve_all(bool took_over)
 		sh_robust_hold(&sh_root->zygote_word);
 	atomic_store(&sh_root->zygote, getpid());
 	if (took_over)
-		send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
+		kernel_send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
 	atomic_store(&sh_root->standby, 0);
 	renew_standby(load_gen);
 	for (;;) {
@@ -549,7 +550,7 @@ static _Noreturn void serve_all(bool took_over)
 			end_all();
 		memset(&rep, 0, sizeof rep);
 		serve(&req, &rep, fds, nfds);
-		while (send(sock, &rep, sizeof rep, MSG_NOSIGNAL) < 0)
+		while (kernel_send(sock, &rep, sizeof rep, MSG_NOSIGNAL) < 0)
 			if (errno != EINTR)
 				end_all();
 	}
@@ -567,12 +568,12 @@ _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 	signal(SIGPIPE, SIG_IGN);
 	if (getrlimit(RLIMIT_CORE, &core) == 0) {
 		core.rlim_cur = 0; /* a core takes 0.6 s: off unless asked for */
-		setrlimit(RLIMIT_CORE, &core);
+		kernel_setrlimit(RLIMIT_CORE, &core);
 	}
 	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
 	keep_descriptors();
 	sh_preload();
 	output_start();
-	madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
+	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
 	serve_all(false);
 }

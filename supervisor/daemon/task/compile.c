@@ -4,6 +4,7 @@
  * The compiler is a child of ours with its output in a pipe; it is reaped with the others
  * (fleet.c). It is given MINUTES and then ended.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/task/compile.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
@@ -74,13 +75,13 @@ static const char *include_dir(void)
 static const char *own_header(struct compile *c)
 {
 	size_t size = (size_t)(sh_header_end - sh_header_text);
-	int fd = open(c->header, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd = kernel_open(c->header, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return c->dir;
-	if (write(fd, sh_header_text, size) != (ssize_t)size)
+	if (kernel_write(fd, sh_header_text, size) != (ssize_t)size)
 		sh_log("%s: not written whole: %s", c->header, strerror(errno));
-	close(fd);
+	kernel_close(fd);
 	return c->dir;
 }
 
@@ -102,10 +103,10 @@ static char *read_file(const char *path)
 
 static void remove_files(struct compile *c)
 {
-	unlink(c->so);
-	unlink(c->deps);
-	unlink(c->header);
-	rmdir(c->dir);
+	kernel_unlink(c->so);
+	kernel_unlink(c->deps);
+	kernel_unlink(c->header);
+	kernel_rmdir(c->dir);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -114,7 +115,7 @@ static void on_closed(uv_handle_t *handle)
 
 	if (--c->handles)
 		return;
-	close(c->pipe);
+	kernel_close(c->pipe);
 	free(c->text);
 	free(c);
 }
@@ -138,7 +139,7 @@ static void finish(struct compile *c)
 		why.code = CODE_NOT_LOADABLE;
 		snprintf(why.text, sizeof why.text, "does not compile");
 		why.detail = c->len ? c->text : NULL;
-	} else if ((so = open(c->so, O_RDONLY | O_CLOEXEC)) < 0) {
+	} else if ((so = kernel_open(c->so, O_RDONLY | O_CLOEXEC, 0)) < 0) {
 		why.code = CODE_NOT_LOADABLE;
 		snprintf(why.text, sizeof why.text, "the compiler made nothing");
 		why.detail = c->len ? c->text : NULL;
@@ -172,7 +173,7 @@ static void on_text(uv_poll_t *handle, int status, int events)
 	for (;;) {
 		size_t room = TEXT_MAX - c->len;
 
-		n = room ? read(c->pipe, c->text + c->len, room) : read(c->pipe, scrap, sizeof scrap);
+		n = room ? kernel_read(c->pipe, c->text + c->len, room) : kernel_read(c->pipe, scrap, sizeof scrap);
 		if (n <= 0)
 			break;
 		if (room)
@@ -191,7 +192,7 @@ static void on_late(uv_timer_t *timer)
 
 	c->late = true;
 	if (!c->ended)
-		kill(-c->pid, SIGKILL); /* the compiler's own children too */
+		kernel_kill(-c->pid, SIGKILL); /* the compiler's own children too */
 	c->closed = true;
 	uv_poll_stop(&c->poll);
 	finish(c);
@@ -256,23 +257,23 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 	c->done = done;
 	c->arg = arg;
 	snprintf(c->dir, sizeof c->dir, COMPILE_DIR "XXXXXX");
-	if (!mkdtemp(c->dir) || pipe2(ends, O_CLOEXEC) < 0) {
+	if (!mkdtemp(c->dir) || kernel_pipe2(ends, O_CLOEXEC) < 0) {
 		err = errno;
-		rmdir(c->dir);
+		kernel_rmdir(c->dir);
 		goto failed;
 	}
 	snprintf(c->so, sizeof c->so, "%s/module.so", c->dir);
 	snprintf(c->deps, sizeof c->deps, "%s/module.d", c->dir);
 	snprintf(c->header, sizeof c->header, "%s/shoal.h", c->dir);
 	err = start_compiler(c, path, cc, ends[1]);
-	close(ends[1]);
+	kernel_close(ends[1]);
 	if (err) {
-		close(ends[0]);
-		rmdir(c->dir);
+		kernel_close(ends[0]);
+		kernel_rmdir(c->dir);
 		goto failed;
 	}
 	c->pipe = ends[0];
-	fcntl(c->pipe, F_SETFL, O_NONBLOCK);
+	kernel_fcntl(c->pipe, F_SETFL, O_NONBLOCK);
 	c->handles = 2;
 	uv_poll_init(sh_loop, &c->poll, c->pipe);
 	uv_timer_init(sh_loop, &c->timer);

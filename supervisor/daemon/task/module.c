@@ -9,6 +9,7 @@
  * free, one more is loaded, one at a time: a trial in a clone of the zygote, of which we keep the
  * time, then the zygote itself.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/fleet.h"
@@ -247,12 +248,12 @@ static const char *elf_fault(const void *map, size_t size)
 	static Elf64_Ehdr ours;
 
 	if (!ours.e_machine) {
-		int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+		int fd = kernel_open("/proc/self/exe", O_RDONLY | O_CLOEXEC, 0);
 
-		if (fd >= 0 && read(fd, &ours, sizeof ours) < 0)
+		if (fd >= 0 && kernel_read(fd, &ours, sizeof ours) < 0)
 			ours.e_machine = 0;
 		if (fd >= 0)
-			close(fd);
+			kernel_close(fd);
 	}
 	self = &ours;
 	if (size < sizeof *e || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0)
@@ -281,9 +282,9 @@ static struct module *new_module(const void *map, size_t size, const uint64_t ha
 	if (!m)
 		return NULL;
 	snprintf(m->name, sizeof m->name, "%.*s", (int)sizeof m->name - 1, name);
-	m->so_fd = memfd_create(m->name, MFD_CLOEXEC);
+	m->so_fd = kernel_memfd_create(m->name, MFD_CLOEXEC);
 	while (m->so_fd >= 0 && at < size) {
-		ssize_t n = write(m->so_fd, (const char *)map + at, size - at);
+		ssize_t n = kernel_write(m->so_fd, (const char *)map + at, size - at);
 
 		if (n <= 0)
 			break;
@@ -291,7 +292,7 @@ static struct module *new_module(const void *map, size_t size, const uint64_t ha
 	}
 	if (at < size) {
 		if (m->so_fd >= 0)
-			close(m->so_fd);
+			kernel_close(m->so_fd);
 		free(m);
 		return NULL;
 	}
@@ -325,7 +326,7 @@ static struct module *from_file(int fd, const char *name, struct failure *why)
 	}
 	/* read, not mapped: a file that shrinks under a mapping is a SIGBUS */
 	map = malloc((size_t)st.st_size);
-	if (!map || pread(fd, map, (size_t)st.st_size, 0) != st.st_size) {
+	if (!map || kernel_pread(fd, map, (size_t)st.st_size, 0) != st.st_size) {
 		snprintf(why->text, sizeof why->text, "%s cannot be read", name);
 		goto out;
 	}
@@ -357,7 +358,7 @@ static void compiled(void *arg, int so_fd, char *deps, const struct failure *com
 	*at = c->next;
 	if (so_fd >= 0) {
 		m = from_file(so_fd, c->name, &why);
-		close(so_fd);
+		kernel_close(so_fd);
 	} else {
 		snprintf(why.text, sizeof why.text, "%.200s: %.250s", c->name, compiler->text);
 	}
@@ -402,7 +403,7 @@ static void compile(const char *path, const char *name, const struct mark *mark,
 
 static int open_file(const char *path, int cwd, struct stat *st, struct failure *why)
 {
-	int fd = openat(cwd >= 0 ? cwd : AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = kernel_openat(cwd >= 0 ? cwd : AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
 
 	if (fd < 0) {
 		why->code = errno == ENOENT || errno == ENOTDIR			    ? CODE_NOT_FOUND
@@ -416,7 +417,7 @@ static int open_file(const char *path, int cwd, struct stat *st, struct failure 
 	why->code = CODE_NOT_LOADABLE;
 	snprintf(why->text, sizeof why->text, "%.400s is %s", path,
 		 S_ISDIR(st->st_mode) ? "a folder" : "no regular file");
-	close(fd);
+	kernel_close(fd);
 	return -1;
 }
 
@@ -445,14 +446,14 @@ void sh_module_get(const char *path, int cwd, const char *cc, module_done *done,
 			m = from_file(fd, name, &why);
 		if (m && !source)
 			remember(&mark, NULL, m, NULL);
-		close(fd);
+		kernel_close(fd);
 		done(arg, m, &why);
 		return;
 	}
 	snprintf(real, sizeof real, "/proc/self/fd/%d", fd);
 	if (path[0] != '/')
 		absolute = realpath(real, NULL);
-	close(fd);
+	kernel_close(fd);
 	compile(absolute ? absolute : path, name, &mark, cc, done, arg);
 	free(absolute);
 }
@@ -586,7 +587,7 @@ static void trial_ended(void *arg, int status)
 	struct module *m = t->module;
 	struct ztrial found;
 	struct failure why = {.code = CODE_NOT_LOADABLE};
-	bool said = read(t->pipe, &found, sizeof found) == sizeof found;
+	bool said = kernel_read(t->pipe, &found, sizeof found) == sizeof found;
 
 	if (t->late) {
 		snprintf(why.text, sizeof why.text, "%s: a constructor did not end within %u s", m->name,
@@ -605,7 +606,7 @@ static void trial_ended(void *arg, int status)
 		load_failed(m, &why, why.code == CODE_NOT_FOUND ? t->entry : NULL);
 	else
 		load(m);
-	close(t->pipe);
+	kernel_close(t->pipe);
 	uv_close((uv_handle_t *)&t->timer, free_trial);
 }
 
@@ -614,7 +615,7 @@ static void on_trial_late(uv_timer_t *timer)
 	struct trial *t = timer->data;
 
 	t->late = true;
-	kill(t->pid, SIGKILL);
+	kernel_kill(t->pid, SIGKILL);
 }
 
 static void trial_started(void *arg, const struct zrep *rep)
@@ -625,7 +626,7 @@ static void trial_started(void *arg, const struct zrep *rep)
 	if (rep->code) {
 		snprintf(why.text, sizeof why.text, "%.*s: %.400s", Z_NAME, t->module->name, rep->message);
 		load_failed(t->module, &why, NULL);
-		close(t->pipe);
+		kernel_close(t->pipe);
 		uv_close((uv_handle_t *)&t->timer, free_trial);
 		return;
 	}
@@ -645,7 +646,7 @@ static void try_load(struct module *m)
 	if (!t)
 		abort();
 	m->loading = true;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+	if (kernel_pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
 		snprintf(why.text, sizeof why.text, "%s: %s", m->name, strerror(errno));
 		free(t);
 		load_failed(m, &why, NULL);
@@ -659,7 +660,7 @@ static void try_load(struct module *m)
 	snprintf(req.name, sizeof req.name, "%s", m->name);
 	memcpy(req.entry, t->entry, sizeof req.entry);
 	sh_link_ask(&req, (int[]){m->so_fd, ends[1]}, 2, trial_started, t);
-	close(ends[1]);
+	kernel_close(ends[1]);
 }
 
 static void pump(struct module *m)

@@ -20,6 +20,7 @@
  * DEATH  dropped is stored before the bytes go. The successor keeps everything behind the slowest reader
  *        until all of them have had time to come back
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/tasks.h"
@@ -89,10 +90,10 @@ static uint64_t page_up(uint64_t n)
 
 static int make(const char *name)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC);
+	int fd = kernel_memfd_create(name, MFD_CLOEXEC);
 
 	if (fd >= 0)
-		fcntl(fd, F_SETFL, O_APPEND);
+		kernel_fcntl(fd, F_SETFL, O_APPEND);
 	return fd;
 }
 
@@ -110,14 +111,14 @@ int sh_file_reader(int fd)
 	char path[40];
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	return kernel_open(path, O_RDONLY | O_CLOEXEC, 0);
 }
 
 int sh_output_reader(const struct job *j, int stream)
 {
 	int fd = fd_of(j, stream);
 
-	return fd < 0 ? memfd_create("nothing", MFD_CLOEXEC) : sh_file_reader(fd);
+	return fd < 0 ? kernel_memfd_create("nothing", MFD_CLOEXEC) : sh_file_reader(fd);
 }
 
 uint64_t sh_output_dropped(const struct job *j, int stream)
@@ -178,7 +179,7 @@ static void drop_before(struct job *j, int stream, uint64_t to)
 	if (fd < 0 || to <= entry(j)->dropped[stream])
 		return;
 	entry(j)->dropped[stream] = to;
-	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
+	kernel_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
 }
 
 /* About so many bytes, the longer stream first. */
@@ -395,9 +396,9 @@ void sh_output_patience_over(void)
 static void close_files(struct job *j)
 {
 	if (j->out >= 0)
-		close(j->out);
+		kernel_close(j->out);
 	if (j->err >= 0)
-		close(j->err);
+		kernel_close(j->err);
 	j->out = j->err = -1;
 }
 
@@ -443,7 +444,7 @@ static bool drop_empty(int *fd)
 	if (*fd >= 0 && (fstat(*fd, &st) < 0 || st.st_size > 0))
 		return false;
 	if (*fd >= 0)
-		close(*fd);
+		kernel_close(*fd);
 	*fd = -1;
 	return true;
 }

@@ -13,6 +13,7 @@
  * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
  * the slot, and so does its job.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -70,7 +71,7 @@ static int64_t wall_clock(void)
 static void close_fd(int *fd)
 {
 	if (*fd >= 0)
-		close(*fd);
+		kernel_close(*fd);
 	*fd = -1;
 }
 
@@ -143,7 +144,7 @@ static void ended(struct job *j)
 	if (how == TASK_CRASHED && t->signal) /* else a deadlock, or the fault was ours */
 		sh_module_crashed(j->module);
 	if (t->args_len)
-		madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
+		kernel_madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
 	release(j);
 	sh_verbs_ended(j);
 	sh_output_keep(j);

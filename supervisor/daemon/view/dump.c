@@ -10,6 +10,7 @@
  *
  * OWNER  the supervisor; one child at a time, further requests wait in a queue
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/view/dump.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -245,9 +246,9 @@ static _Noreturn void print_it(const struct dump *w)
 		_exit(1);
 	strcpy(slash + 1, "shoal");
 	lseek(w->file, 0, SEEK_SET);
-	fcntl(w->file, F_SETFD, 0);
+	kernel_fcntl(w->file, F_SETFD, 0);
 	snprintf(number, sizeof number, "%d", w->file);
-	dup2(w->out, 1);
+	kernel_dup2(w->out, 1);
 	/* exec gives up the robust list as an exit does, so the medic now repairs our seat. */
 	execl(path, path, "dump", "--from", number, (char *)NULL);
 	_exit(1);
@@ -259,7 +260,7 @@ static _Noreturn void child(const struct dump *w)
 	unsigned found;
 
 	sit_down();
-	f = fdopen(dup(w->file), "w");
+	f = fdopen(kernel_dup(w->file), "w");
 	if (!f)
 		_exit(1);
 	found = collect(w, f);
@@ -278,9 +279,9 @@ static _Noreturn void child(const struct dump *w)
 static void free_dump(struct dump *w)
 {
 	if (w->file >= 0)
-		close(w->file);
+		kernel_close(w->file);
 	if (w->out >= 0)
-		close(w->out);
+		kernel_close(w->out);
 	free(w);
 }
 
@@ -300,7 +301,7 @@ static void answer(struct dump *w, int status)
 		return;
 	}
 	sh_answer(w->asker, json_pack("{s:b}", "ok", 1), &fd, 1);
-	close(fd);
+	kernel_close(fd);
 }
 
 static void child_ended(void *arg, int status)
@@ -353,7 +354,7 @@ static void next_dump(void)
 	waiting = w->next;
 	if (!waiting)
 		waiting_end = &waiting;
-	w->file = memfd_create("dump", MFD_CLOEXEC);
+	w->file = kernel_memfd_create("dump", MFD_CLOEXEC);
 	atomic_store(&s->liveness, 0);
 	atomic_store(&s->state, SEAT_STARTING);
 	sh_bell();
@@ -397,7 +398,7 @@ void sh_dump_to(uint64_t task, int fd, sh_dump_done *done, void *arg)
 	if (!w)
 		abort();
 	w->task = task;
-	w->out = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	w->out = fd < 0 ? -1 : kernel_fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	w->done = done;
 	w->arg = arg;
 	enqueue(w);

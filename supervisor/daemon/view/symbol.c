@@ -4,6 +4,7 @@
  * Our own code and libraries are at the same addresses as in the zygote, so dladdr finds their names. Modules
  * are not mapped in the supervisor: their symbol table is read from the copy of the file that module.c keeps.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/keeper/ledger.h"
@@ -66,7 +67,7 @@ static bool search(const char *map, size_t size, const Elf64_Shdr *sections, uns
 static bool in_module(const struct module *m, uint64_t at, char *name, size_t room, uint64_t *start)
 {
 	size_t size = m->size;
-	const char *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, m->so_fd, 0);
+	const char *map = kernel_mmap(NULL, size, PROT_READ, MAP_PRIVATE, m->so_fd, 0);
 	const Elf64_Ehdr *e = (const Elf64_Ehdr *)map;
 	const Elf64_Shdr *s;
 	bool found = false;
@@ -80,7 +81,7 @@ static bool in_module(const struct module *m, uint64_t at, char *name, size_t ro
 			for (unsigned i = 0; i < e->e_shnum && !found; i++)
 				if (s[i].sh_type == (pass ? SHT_DYNSYM : SHT_SYMTAB))
 					found = search(map, size, s, e->e_shnum, &s[i], at, name, room, start);
-	munmap((void *)map, size);
+	kernel_munmap((void *)map, size);
 	return found;
 }
 

@@ -12,6 +12,7 @@
  *
  * OWNER  sched.tracing is written by the supervisor only
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/view/trace.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/failure.h"
@@ -251,9 +252,9 @@ static _Noreturn void child(const struct trace *w)
 		signal(sigs[i], SIG_DFL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "shoald-trace");
-	out = fdopen(dup(w->file), "w");
-	ends = mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		    0);
+	out = fdopen(kernel_dup(w->file), "w");
+	ends = kernel_mmap(NULL, G_MAX * sizeof *ends, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!out || ends == MAP_FAILED)
 		_exit(1);
 	setvbuf(out, NULL, _IOFBF, 1 << 20);
@@ -262,7 +263,7 @@ static _Noreturn void child(const struct trace *w)
 		     "{\"ph\":\"M\",\"pid\":1,\"tid\":0,\"name\":\"process_name\",\"args\":{\"name\":\"shoal\"}}");
 	begin_tracks(at);
 	do {
-		nanosleep(&(struct timespec){0, ROUND_NS}, NULL);
+		kernel_nanosleep(&(struct timespec){0, ROUND_NS}, NULL);
 		drain(at);
 		now = (int64_t)sh_now();
 	} while (now - began < w->ns && ftell(out) < BYTES_MAX);
@@ -293,9 +294,9 @@ static void child_ended(void *arg, int status)
 		sh_answer_error(w->asker, CODE_FAILED, NULL, "the trace could not be written");
 	} else {
 		sh_answer(w->asker, json_pack("{s:b}", "ok", 1), &fd, 1);
-		close(fd);
+		kernel_close(fd);
 	}
-	close(w->file);
+	kernel_close(w->file);
 	free(w);
 }
 
@@ -306,7 +307,7 @@ void sh_trace(struct asker *a, int64_t ns)
 
 	if (!w)
 		abort();
-	*w = (struct trace){.asker = a, .ns = ns, .file = memfd_create("trace", MFD_CLOEXEC)};
+	*w = (struct trace){.asker = a, .ns = ns, .file = kernel_memfd_create("trace", MFD_CLOEXEC)};
 	atomic_store(&sched.tracing, ++active);
 	pid = w->file < 0 ? -1 : fork();
 	if (pid == 0)
@@ -326,5 +327,5 @@ void sh_trace_look(void)
 {
 	for (struct trace *w = traces; w; w = w->next)
 		if (sh_ask_gone(w->asker))
-			kill(w->pid, SIGKILL); /* the watch then cleans up as after any end */
+			kernel_kill(w->pid, SIGKILL); /* the watch then cleans up as after any end */
 }
