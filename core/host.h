@@ -91,7 +91,8 @@ void host_output_mend(unsigned seat,
 		      struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
 void host_output_repair(struct sh_lock *); /* medic: a write that a death cut short. Holds: the lock, for the dead */
 void host_file_close(int fd);
-bool host_file_open(int fd); /* something is behind the number */
+void host_file_unlock(int fd, bool whole); /* all locks made through it; whole: flock as well */
+bool host_file_open(int fd);		   /* something is behind the number */
 const char *host_seat_fault(
 	unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
 _Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */

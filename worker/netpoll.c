@@ -12,6 +12,7 @@
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
 #include "worker/worker.h"
 
@@ -341,6 +342,15 @@ void fd_adopt(int fd)
 	KILL_POINT("fd.adopted");
 }
 
+void fd_adopt_inner(int fd)
+{
+	struct task *t = getg()->task;
+
+	fd_top_over(t, fd);
+	atomic_store(&poll_owner[fd], (t->slot + 1) | POLL_INNER);
+	KILL_POINT("fd.inner.adopted");
+}
+
 void fd_gone(int fd)
 {
 	uint32_t mine = getg()->task->slot + 1;
@@ -396,6 +406,7 @@ void fd_closing(int fd)
 {
 	if ((unsigned)fd >= POLL_FDS)
 		return;
+	filelock_closing(fd);
 	atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
 	KILL_POINT("fd.close.marked");
 	fd_forget(fd);

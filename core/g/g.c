@@ -17,6 +17,7 @@
 #include "core/sync/mutex.h"
 #include "core/sync/rwmutex.h"
 #include "core/sync/wg.h"
+#include "core/task/filelock.h"
 #include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -540,6 +541,7 @@ void g_restart(struct g *g)
 		mutexes_abandon(g);
 	if (g->rwheld)
 		rw_abandon(g);
+	filelock_restart(g);
 	stack_free(g);
 	if (g->part)
 		host_part_end(g);

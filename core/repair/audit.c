@@ -19,6 +19,7 @@
 #include "core/sync/chan.h"
 #include "core/sync/select.h"
 #include "core/sync/waitq.h"
+#include "core/task/filelock.h"
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/lock.h"
@@ -190,7 +191,7 @@ static const char *fd_fault(uint32_t fd)
 
 	if (!owner || owner == POLL_RUNTIME || owner == POLL_HELD)
 		return NULL;
-	if (owner > TASK_SLOTS)
+	if ((owner & ~POLL_INNER) > TASK_SLOTS)
 		return "belongs to no task: descriptor";
 	if (!host_file_open((int)fd) && (atomic_load(&poll_owner[fd]) & ~POLL_CLOSING) == owner)
 		return "closed, but a task's: descriptor";
@@ -239,6 +240,9 @@ int audit(char *msg, size_t n)
 		LOOK(&r, fd_fault(fd), fd);
 	for (unsigned i = 1; i < SH_SEATS; i++)
 		LOOK(&r, host_seat_fault(i), i);
+	for (unsigned i = 0; i < TASK_SLOTS && r.faults < 10; i++)
+		if (task_at(i)->own.locks)
+			LOOK(&r, filelock_fault(task_at(i)), task_at(i)->id);
 	audit_free_list(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)
 		r.faults++;

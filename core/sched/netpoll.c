@@ -262,7 +262,8 @@ void netpoll_task_over(struct task *t)
 	if (!atomic_load(&t->fds))
 		return;
 	for (uint32_t fd = 0; fd < top; fd++) {
-		if ((atomic_load_explicit(&poll_owner[fd], memory_order_relaxed) & ~POLL_CLOSING) != mine)
+		if ((atomic_load_explicit(&poll_owner[fd], memory_order_relaxed) & ~(POLL_CLOSING | POLL_INNER)) !=
+		    mine)
 			continue;
 		netpoll_closed((int)fd);
 		host_file_close((int)fd); /* which makes it nobody's before it is closed */

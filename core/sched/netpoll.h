@@ -80,6 +80,7 @@ struct pollmore {
 #define pollmore(i) ((struct pollmore *)(SH_BASE + SH_OFF_POLL + (1ul << 27)) + (i))
 #define poll_owner ((_Atomic uint32_t *)(SH_BASE + SH_OFF_POLL + (1ul << 28))) /* task slot + 1 of each descriptor */
 #define POLL_CLOSING (1u << 31)
+#define POLL_INNER (1u << 30) /* the task's, but held by the runtime for it: the task can neither see nor close it */
 #define POLL_RUNTIME 0x7fffffffu
 #define POLL_HELD 0x7ffffffeu /* another number of one that may be a stray: supervisor/zygote/strays.c */
 

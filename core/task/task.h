@@ -74,6 +74,7 @@ struct task_own {
 	_Atomic(void *) signals;     /* handlers, mask, what is pending */
 	_Atomic(void *) alarm;	     /* the timer of setitimer */
 	_Atomic(void *) waits;	     /* who waits for locks of libc's: semtable.c */
+	uint32_t locks;		     /* on files: core/task/filelock.h */
 	_Atomic uint32_t threads;    /* it has made some: they may hold such locks, and tell nobody */
 	void *in;		     /* what freopen made of stdin; NULL: the null device */
 };

@@ -67,6 +67,7 @@ static const struct hint {
 	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill/rwmutex.so"},
 	{"procs.forgotten", "procs.asker", "kill/procs.so"},
 	{"syscall.retake.mended", "syscall.retake.scan", "kill/net.so"},
+	{"filelock.restart.released", "filelock.link.done", "kill/files.so"},
 	{"g.preempted.waiting", "g.suspend.asked", "!dump"},
 };
 

@@ -812,6 +812,12 @@ void host_file_close(int fd)
 	atomic_store(&poll_owner[fd], 0);
 }
 
+void host_file_unlock(int fd, bool whole)
+{
+	(void)fd;
+	(void)whole;
+}
+
 bool host_file_open(int fd)
 {
 	(void)fd;

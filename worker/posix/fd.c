@@ -7,6 +7,7 @@
  * DEATH  between the system call that made a descriptor and fd_made() nobody knows it: it stays open until
  *        no task is there (supervisor/zygote/strays.c)
  */
+#include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 
@@ -257,6 +258,7 @@ int dup3(int fd, int to, int flags)
 		errno = EBADF;
 		return -1;
 	}
+	filelock_closing(to);
 	if (to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]))
 		fd_forget(to);
 	r = (int)BLOCKING(SYS_dup3, fd, to, flags);
@@ -279,8 +281,14 @@ int fcntl(int fd, int op, ...)
 	va_start(ap, op);
 	arg = va_arg(ap, void *);
 	va_end(ap);
-	if (posix_enter() && (op == F_SETLKW || op == F_OFD_SETLKW))
-		return (int)BLOCKING(SYS_fcntl, fd, op, arg);
+	if (posix_enter()) {
+		if (op == F_SETLK || op == F_SETLKW || op == F_GETLK)
+			return filelock_record(output_fd(fd), op, arg);
+		if (op == F_OFD_SETLK || op == F_OFD_SETLKW)
+			filelock_whole(fd);
+		if (op == F_OFD_SETLKW)
+			return (int)BLOCKING(SYS_fcntl, fd, op, arg);
+	}
 	r = syscall(SYS_fcntl, output_fd(fd), op, arg);
 	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
 }
@@ -357,7 +365,10 @@ AS_SYSCALL(rmdir, (const char *path), SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR
 
 int flock(int fd, int op)
 {
-	if (!posix_enter() || (op & LOCK_NB))
+	if (!posix_enter())
+		return (int)syscall(SYS_flock, fd, op);
+	filelock_whole(fd);
+	if (op & LOCK_NB)
 		return (int)syscall(SYS_flock, fd, op);
 	return (int)BLOCKING(SYS_flock, fd, op);
 }

@@ -135,7 +135,7 @@ int lockf(int fd, int op, off_t n)
 	case F_TEST:
 		if (fcntl(fd, F_GETLK, &l) < 0)
 			return -1;
-		if (l.l_type == F_UNLCK || l.l_pid == getpid())
+		if (l.l_type == F_UNLCK || (!on_g() && l.l_pid == getpid()))
 			return 0;
 		errno = EACCES;
 		return -1;

@@ -119,10 +119,11 @@ int fd_wait(struct pollwait *, unsigned n, int64_t when); /* the same, whatever 
 bool fd_watch(const struct pollwait *);			  /* before fd_wait: it is in the set. False: it cannot be */
 int fd_made(int fd);					  /* a new descriptor of the current task, if any; returns it */
 void fd_adopt(int fd);
-void fd_gone(int fd);	/* libc has closed it */
-void fd_keep(int fd);	/* the runtime's own: no task closes it */
-bool fd_ours(int fd);	/* the task may close it */
-void fd_forget(int fd); /* the number is to mean something else */
+void fd_adopt_inner(int fd); /* the runtime holds it for the current task */
+void fd_gone(int fd);	     /* libc has closed it */
+void fd_keep(int fd);	     /* the runtime's own: no task closes it */
+bool fd_ours(int fd);	     /* the task may close it */
+void fd_forget(int fd);	     /* the number is to mean something else */
 int fd_close(int fd);
 void fd_closing(int fd);		     /* libc is about to close it */
 void fd_emptied(int fd);		     /* nothing is behind it any more, and it is nobody's: it may be closed */

@@ -15,6 +15,7 @@
  *        not flushed at the end, as if the process had died in fopen
  */
 #include "shm/kill.h"
+#include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
 #include "worker/posix/stdio.h"
 
@@ -351,6 +352,7 @@ FILE *freopen(const char *path, const char *mode, FILE *f)
 	if (s && s->parks)
 		return reopen_parking(path, mode, f);
 	s = closing(f);
+	filelock_closing(fd);
 	if (fd >= 0)
 		fd_forget(fd); /* libc keeps the number for the new file */
 	r = libc_freopen(path, mode, f);
