@@ -198,7 +198,8 @@ void sh_fail(int code, const char *fmt, ...)
 
 static void usage(void)
 {
-	puts("usage: shoald [--procs N] [--spare N] [--memory SIZE] [--socket PATH] [--foreground]\n"
+	puts("usage: shoald [--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE]\n"
+	     "              [--socket PATH] [--foreground]\n"
 	     "Runs tasks made of goroutines on worker processes. Stays in the foreground;\n"
 	     "'shoal start' puts it in the background. See shoald(8).");
 }

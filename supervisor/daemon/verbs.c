@@ -392,6 +392,8 @@ static void verb_logs(struct asker *a, json_t *request)
 		json_object_set_new(reply, "ended", json_boolean(sh_job_ended(j)));
 		if (flag_of(request, "follow"))
 			sh_output_read(j, sh_ask_conn(a), from);
+		else if (!sh_job_ended(j))
+			sh_output_glance(j, sh_ask_conn(a));
 		json_object_set_new(reply, "from", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
 		json_object_set_new(reply, "to", both(sh_output_size(j, 0), sh_output_size(j, 1)));
 		sh_answer(a, reply, fds, 2);

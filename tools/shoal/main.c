@@ -18,11 +18,14 @@ static int verb_version(int, char **);
 	"  --env K=V           sets a variable of its environment; may be repeated\n"
 
 static const struct verb verbs[] = {
-	{"start", verb_start, false, false, 1, "[--procs N] [--spare N] [--memory SIZE] [--foreground]",
+	{"start", verb_start, false, false, 1,
+	 "[--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE] [--foreground]",
 	 "starts the supervisor and returns when it takes tasks",
 	 "  --procs N      number of Ps: goroutines that run at once\n"
 	 "  --spare N      workers kept ready beyond that\n"
 	 "  --memory SIZE  of the segment: 64M, 2G\n"
+	 "  --output-memory SIZE  for output of tasks that is kept for logs; default: a 16th\n"
+	 "                 of the machine's memory. Beyond it the oldest is dropped\n"
 	 "  --foreground   becomes the supervisor instead of leaving it in the background\n"
 	 "Its log lies next to its socket.\n"},
 	{"run", verb_run, false, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
@@ -37,7 +40,9 @@ static const struct verb verbs[] = {
 	{"wait", verb_wait, true, true, EXIT_OWN_FAILURE, "ID...", "waits for tasks; exits with the code of the last",
 	 "The codes are those of run.\n"},
 	{"logs", verb_logs, true, true, 1, "[-f] ID", "prints what a task has written",
-	 "  -f, --follow  goes on until the task ends\n"},
+	 "  -f, --follow  goes on until the task ends. The task is held back while it is\n"
+	 "                not read, as by a pipe\n"
+	 "If the beginning is no longer kept, a line on stderr says how much.\n"},
 	{"cancel", verb_cancel, false, false, 1, "ID...", "cancels tasks",
 	 "Their calls that would block return -ECANCELED; a second later what is left of\n"
 	 "them is ended.\n"},

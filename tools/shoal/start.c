@@ -212,11 +212,14 @@ static void make_default_folder(const char *socket)
 
 int verb_start(int argc, char **argv)
 {
-	int64_t procs = 0, spare = -1, memory = 0;
+	int64_t procs = 0, spare = -1, memory = 0, output_memory = 0;
 	bool foreground = false;
 	const struct opt opts[] = {
-		{"procs", 'p', OPT_COUNT, &procs},  {"spare", 0, OPT_COUNT0, &spare},
-		{"memory", 'm', OPT_SIZE, &memory}, {"foreground", 'f', OPT_FLAG, &foreground},
+		{"procs", 'p', OPT_COUNT, &procs},
+		{"spare", 0, OPT_COUNT0, &spare},
+		{"memory", 'm', OPT_SIZE, &memory},
+		{"foreground", 'f', OPT_FLAG, &foreground},
+		{"output-memory", 0, OPT_SIZE, &output_memory},
 		{NULL, 0, OPT_FLAG, NULL},
 	};
 	if (parse_options(argc, argv, opts, false))
@@ -234,6 +237,8 @@ int verb_start(int argc, char **argv)
 		add_arg(&l, "--spare", format("%lld", (long long)spare));
 	if (memory)
 		add_arg(&l, "--memory", format("%lld", (long long)memory));
+	if (output_memory)
+		add_arg(&l, "--output-memory", format("%lld", (long long)output_memory));
 	if (foreground) {
 		add_arg(&l, "--socket", l.socket);
 		execv(l.argv[0], l.argv);

@@ -42,6 +42,7 @@
 #define CREDIT_LEAST (64ul << 10)
 #define CREDIT_MOST (4ul << 20)
 #define NOT_READ UINT64_MAX
+#define GLANCE_NS 1000000000ull
 
 struct reader {
 	struct reader *next;	  /* of all */
@@ -49,6 +50,7 @@ struct reader {
 	const void *conn;
 	struct job *job;
 	uint64_t at[2];
+	uint64_t until_ns; /* a `logs` without -f: it is let go then; 0: attached until it goes */
 };
 
 static struct job *oldest, **newest = &oldest;
@@ -293,13 +295,6 @@ void sh_output_look(struct job *j)
 		grant(j);
 }
 
-/* Programs that a task has started write without asking. */
-void sh_output_tick(void)
-{
-	for (unsigned i = 0; i < sh_jobs_live(); i++)
-		grant(sh_job_live(i));
-}
-
 /* ---- reading ---- */
 
 static void note_slowest(struct job *j)
@@ -335,7 +330,7 @@ void sh_output_read(struct job *j, const void *conn, uint64_t at[2])
 		r = calloc(1, sizeof *r);
 		if (!r)
 			abort();
-		*r = (struct reader){readers, j->readers, conn, j, {0, 0}};
+		*r = (struct reader){.next = readers, .next_here = j->readers, .conn = conn, .job = j};
 		readers = j->readers = r;
 		nreaders++;
 	}
@@ -362,17 +357,39 @@ static void free_reader(struct reader *r)
 	free(r);
 }
 
-void sh_output_detach(const void *conn)
+static void detach(const void *conn, uint64_t now)
 {
 	for (struct reader *r = readers, *next; r; r = next) {
 		struct job *j = r->job;
 
 		next = r->next;
-		if (r->conn != conn)
+		if (r->conn != conn && !(r->until_ns && r->until_ns < now))
 			continue;
 		free_reader(r);
 		reader_moved(j);
 	}
+}
+
+void sh_output_detach(const void *conn)
+{
+	detach(conn, 0);
+}
+
+/* Most read all that there is in a few milliseconds. One that does not must not hold back a task for longer. */
+void sh_output_glance(struct job *j, const void *conn)
+{
+	uint64_t from[2] = {0, 0};
+
+	sh_output_read(j, conn, from);
+	j->readers->until_ns = sh_now() + GLANCE_NS;
+}
+
+/* Programs that a task has started write without asking. */
+void sh_output_tick(void)
+{
+	detach(NULL, sh_now());
+	for (unsigned i = 0; i < sh_jobs_live(); i++)
+		grant(sh_job_live(i));
 }
 
 void sh_output_adopt(struct job *j)

@@ -28,6 +28,7 @@ int sh_file_reader(int fd);
  * then at[] comes back as where it has to begin, because what is before that was dropped.
  */
 void sh_output_read(struct job *, const void *conn, uint64_t at[2]);
+void sh_output_glance(struct job *, const void *conn); /* the same for a moment, for a `logs` without -f */
 void sh_output_detach(const void *conn);
 void sh_output_patience_over(void); /* adopted readers that have not come back by now are gone */
 
