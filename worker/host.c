@@ -31,6 +31,14 @@
 #define G0_STACK (256ul << 10)
 #define PAGE 4096ul
 
+/* Where things lie, for debuggers: tools/gdb/shoal.py reads it. */
+extern const struct debug_layout {
+	uint64_t base, gs, regions, region_size, window_base, window_stride, window_size, large_size, windows;
+} sh_debug_layout;
+const struct debug_layout sh_debug_layout = {SH_BASE,	SH_BASE + SH_OFF_GS, SH_BASE + SH_OFF_WINDOWS,
+					     SH_REGION, SH_WIN_BASE,	     SH_WIN_STRIDE,
+					     WIN_SIZE,	WIN_LARGE_SIZE,	     WIN_COUNT};
+
 static unsigned region_seat;
 static uint32_t
 	guard_pages[WIN_ALL]; /* 0: the window is not mapped yet; else 1 + the guard's offset in pages, 1: no guard */
