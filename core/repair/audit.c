@@ -9,12 +9,14 @@
 #include "core/g/g.h"
 #include "core/g/names.h"
 #include "core/host.h"
+#include "core/repair/audit_timers.h"
 #include "core/root.h"
 #include "core/sched/m.h"
 #include "core/sched/netpoll.h"
 #include "core/sched/p.h"
 #include "core/sched/proc.h"
 #include "core/sched/runq.h"
+#include "core/sched/timer.h"
 #include "core/shoal.h"
 #include "core/sync/chan.h"
 #include "core/sync/select.h"
@@ -226,6 +228,25 @@ static void audit_free_list(struct report *r)
 	sh_lock_drop(&sched.lock, seat);
 }
 
+static void audit_timers(struct report *r)
+{
+	uint64_t ngs = atomic_load(&sched.ngs);
+
+	for (unsigned k = 0; k < atomic_load(&sched.procs_most); k++) {
+		struct p *p = allp(k);
+
+		LOOK(r, audit_heap_fault(p), k);
+		for (uint32_t i = 0; i < atomic_load(&p->ntimers) && i < TIMERS_MAX && r->faults < 10; i++)
+			LOOK(r, audit_entry_fault(p, i), k);
+	}
+	for (uint64_t from = 0; from < ngs; from += AUDIT_BLOCK) {
+		audit_entries_begin(from);
+		for (uint64_t i = from; i < ngs && i < from + AUDIT_BLOCK && r->faults < 10; i++)
+			if (i && !audit_entry_seen(i))
+				LOOK(r, audit_wake_fault(allg(i)), allg(i)->gid);
+	}
+}
+
 int audit(char *msg, size_t n)
 {
 	struct report r = {msg, n, 0};
@@ -244,6 +265,7 @@ int audit(char *msg, size_t n)
 		if (task_at(i)->own.locks)
 			LOOK(&r, filelock_fault(task_at(i)), task_at(i)->id);
 	audit_free_list(&r);
+	audit_timers(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)
 		r.faults++;
 	if (!r.faults)

@@ -623,6 +623,7 @@ static __attribute__((noinline)) void bring(struct m *m, struct g *g)
 static __attribute__((noinline)) void shelve(struct m *m, struct g *g)
 {
 	g->waitreason = WAIT_ZERO;
+	g->wake_at = 0; /* of its last wait */
 	casgstatus(g, G_RUNNING, G_WAITING);
 	dropg(m);
 }

@@ -301,8 +301,8 @@ int main(int argc, char **argv)
 	if (one || count) {
 		batch(one ? seed : 1, count ? count : 1, deaths);
 	} else {
-		static unsigned (*const inside[])(void) = {runq_tests, schedule_tests, sysmon_tests, gfree_tests,
-							   waitq_tests};
+		static unsigned (*const inside[])(void) = {runq_tests,	schedule_tests, sysmon_tests,
+							   gfree_tests, waitq_tests,	timers_tests};
 
 		for (unsigned i = 0; i < sizeof inside / sizeof *inside; i++) {
 			bool failed = inside[i]() != 0;

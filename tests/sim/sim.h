@@ -45,6 +45,11 @@ unsigned schedule_tests(void);
 unsigned sysmon_tests(void);
 unsigned gfree_tests(void);
 unsigned waitq_tests(void);
+unsigned timers_tests(void);
+
+/* ---- looks.c: what must hold between any two steps ---- */
+void sim_look_at_queues(void);
+void sim_look_at_timers(void);
 
 /* ---- sim_net.c: pipes of a simulated kernel ---- */
 void sim_net_begin(void);

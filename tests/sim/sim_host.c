@@ -353,45 +353,6 @@ void sh_sim_point(const char *name)
 		switch_to(pick(waits));
 }
 
-/* In its queue, which is whole from end to end. */
-static bool whole(const struct sudog *sg)
-{
-	struct waitq *q = queue_waited_in(sg);
-	struct sudog *prev = NULL;
-	bool found = false;
-
-	for (struct sudog *s = q ? q->first : NULL; s; s = s->next) {
-		found |= s == sg;
-		if (s->prev != prev)
-			return false;
-		prev = s;
-	}
-	return !q || (found && q->last == prev);
-}
-
-/* What the dead left half done in a queue is whole, or its lock is held by another who is at work there. */
-static void look_at_queues(void)
-{
-	uint64_t ngs = atomic_load(&sched.ngs);
-
-	for (uint64_t i = 1; i < ngs; i++) {
-		struct g *g = allg(i);
-		struct select_wait *w =
-			g_state(g) == G_WAITING && g->waitreason == WAIT_SELECT ? select_wait_of(g) : NULL;
-
-		if (g_state(g) != G_WAITING || g->waitreason == WAIT_JOIN)
-			continue;
-		for (uint32_t k = 0; k < (w ? w->n : 1); k++) {
-			struct sudog *sg = w ? &w->sg[k] : &g->sudog;
-			struct sh_lock *l = sg->queue;
-
-			if (l && atomic_load(&sg->state) == SG_QUEUED && !atomic_load(&l->owner) && !whole(sg))
-				sim_fail("after a repair G %lu (%s) waits in a queue that is not whole",
-					 (unsigned long)i, waitreason_name[g->waitreason]);
-		}
-	}
-}
-
 static void mend(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -400,7 +361,8 @@ static void mend(unsigned seat)
 	atomic_store(&s->state, SEAT_DEAD);
 	KILL_POINT("sim.mend.dead");
 	repair_seat(seat);
-	look_at_queues();
+	sim_look_at_queues();
+	sim_look_at_timers();
 	repair_wake();
 	atomic_store(&s->state, SEAT_VACANT);
 	wakep();
@@ -458,7 +420,7 @@ static void disturb(void)
 
 static void medic(void)
 {
-	unsigned looks = 0, stalls = 0;
+	unsigned looks = 0, stalls = 0, rounds = 0;
 	bool stops;
 
 	repair_begin();
@@ -494,6 +456,8 @@ static void medic(void)
 			active = false;
 			switch_to(&driver);
 		}
+		if (++rounds % 16 == 0)
+			sim_look_at_timers();
 		tick = sysmon(now);
 		sleep_here(stops ? now + STW_NS : tick ? now + tick : soon ? now + REAP_NS : 0);
 	}
