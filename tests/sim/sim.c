@@ -1,9 +1,11 @@
 /*
  * sim.c - runs the scheduler on seeds: a mix of goroutines (parts.c), and what must hold in the end.
  *
- *   sim [--seed N] [--seeds COUNT] [--deaths] [--trace]
+ *   sim [--base N]                                     5,000 seeds from N on without deaths, 10,000 with deaths
+ *   sim [--seed N] [--seeds COUNT] [--deaths] [--trace]   those seeds, from 1 on if none is named
  *
- * Without arguments: 5,000 seeds without and 10,000 with deaths.
+ * Without --base the first seed is another one in each run. The run prints it, and a failure prints its own
+ * seed and the command that replays it.
  *
  * Without deaths, and with deaths that took no goroutine along, all that was sent has arrived
  * once, all counts are right and nobody waits for ever. Where a goroutine was lost, others may
@@ -28,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -252,6 +255,16 @@ static void run(uint64_t seed, bool deaths)
 	check_lives();
 }
 
+/* Small enough to be typed. */
+static uint64_t random_base(void)
+{
+	uint32_t n;
+
+	if (getrandom(&n, sizeof n, 0) != sizeof n)
+		sim_fail("no random numbers");
+	return 1 + n % 1000000000u;
+}
+
 static double seconds(void)
 {
 	struct timespec t;
@@ -278,9 +291,26 @@ static void batch(uint64_t from, uint64_t count, bool deaths)
 	passed++;
 }
 
+/* All that the default run has: the tests from inside, then seeds from base on. */
+static void run_all(uint64_t base)
+{
+	static unsigned (*const inside[])(void) = {runq_tests,	sysmon_tests, schedule_tests,
+						   gfree_tests, waitq_tests,  timers_tests};
+
+	for (unsigned i = 0; i < sizeof inside / sizeof *inside; i++) {
+		bool failed = inside[i]() != 0;
+
+		passed += !failed;
+		batches_failed += failed;
+	}
+	printf("sim: the first seed is %lu; again: sim --base %lu\n", (unsigned long)base, (unsigned long)base);
+	batch(base, SEEDS, false);
+	batch(base, SEEDS_DEATHS, true);
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t seed = 0, count = 0;
+	uint64_t seed = 1, count = 0, base = 0;
 	bool deaths = false, one = false;
 
 	for (int i = 1; i < argc; i++) {
@@ -288,31 +318,22 @@ int main(int argc, char **argv)
 			deaths = true;
 		else if (!strcmp(argv[i], "--trace"))
 			sim_trace = true;
+		else if (!strcmp(argv[i], "--base") && i + 1 < argc)
+			base = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			seed = strtoull(argv[++i], NULL, 0), one = true;
 		else if (!strcmp(argv[i], "--seeds") && i + 1 < argc)
 			count = strtoull(argv[++i], NULL, 0);
 		else {
-			fprintf(stderr, "usage: sim [--seed N] [--seeds COUNT] [--deaths] [--trace]\n");
+			fprintf(stderr, "usage: sim [--base N] | [--seed N] [--seeds COUNT] [--deaths] [--trace]\n");
 			return 2;
 		}
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (one || count) {
-		batch(one ? seed : 1, count ? count : 1, deaths);
-	} else {
-		static unsigned (*const inside[])(void) = {runq_tests,	schedule_tests, sysmon_tests,
-							   gfree_tests, waitq_tests,	timers_tests};
-
-		for (unsigned i = 0; i < sizeof inside / sizeof *inside; i++) {
-			bool failed = inside[i]() != 0;
-
-			passed += !failed;
-			batches_failed += failed;
-		}
-		batch(1, SEEDS, false);
-		batch(1, SEEDS_DEATHS, true);
-	}
+	if (one || count)
+		batch(seed, count ? count : 1, deaths);
+	else
+		run_all(base ? base : random_base());
 	printf("lives: %lu goroutines, every change legal, every state left as often as entered\n",
 	       (unsigned long)lives);
 	printf("tests: %u passed, %u failed\n", passed, batches_failed);
