@@ -107,8 +107,8 @@ static void lost(struct m *m, struct g *g)
 	struct sh_lock *q = sg->queue;
 	struct shoal_mutex *mu = m->note.chan;
 
-	atomic_fetch_add(&sched.fds_lost, 1);
 	g->wake_at = 0; /* a goroutine that is lost waits for no timer any more */
+	atomic_fetch_add(&sched.fds_lost, 1);
 	KILL_POINT("repair.lost.begun");
 	if (g->waitreason == WAIT_COND && q && sh_shared(q) && atomic_load(&sg->state) == SG_DELIVERED)
 		cond_pass((struct shoal_cond *)q);

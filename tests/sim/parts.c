@@ -496,6 +496,7 @@ static void channel_part(unsigned p, void (*send)(void *), void (*recv)(void *))
 		must(q->received == q->sent, "received", p, q->received, q->sent);
 		must(q->what == TIMED || q->sent == q->n * q->k, "sent", p, q->sent, q->n * q->k);
 		shoal_chan_free(q->c);
+		q->c = NULL; /* its memory may become a channel of another part */
 	}
 }
 
@@ -536,6 +537,7 @@ static void select_part(unsigned p)
 	must(q->received == q->sent && q->sent == q->n * q->k, "received", p, q->received, q->sent);
 	shoal_chan_free(q->c);
 	shoal_chan_free(q->c2);
+	q->c = q->c2 = NULL;
 }
 
 static unsigned writes_of(const struct part *q)
