@@ -50,7 +50,7 @@ static void got(const struct kmsg *m, const int *fds, int nfds)
 		kernel_close(fds[used++]);
 }
 
-static _Noreturn void refuse(const char *why)
+static _Noreturn void refuse_runtime(const char *why)
 {
 	sh_fail(1, "found a runtime without a supervisor, but %s: end process %d first", why, (int)sh_keeper_pid());
 }
@@ -72,11 +72,11 @@ bool sh_adopt_begin(int *link)
 			strerror(-found));
 	for (unsigned i = 0; i < KEEP_SINGLES; i++)
 		if (single[i] < 0)
-			refuse("it had not finished its start");
+			refuse_runtime("it had not finished its start");
 	if (sh_ledger_attach(single[KEEP_LEDGER]) < 0)
-		refuse("another version of shoald started it");
+		refuse_runtime("another version of shoald started it");
 	if (sh_segment_attach(single[KEEP_SEGMENT]) < 0)
-		refuse("its memory cannot be mapped");
+		refuse_runtime("its memory cannot be mapped");
 	atomic_store(&sh_root->supervisor, getpid());
 	sh_options.procs = sh_ledger->procs;
 	sh_options.spare = sh_ledger->spare;

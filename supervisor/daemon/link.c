@@ -30,7 +30,7 @@ struct call {
 };
 
 static uv_poll_t poll_handle;
-static int sock = -1;
+static int link_sock = -1;
 static uint32_t serial;
 static struct call *sent, **sent_end = &sent;
 static struct call *unsent, **unsent_end = &unsent;
@@ -47,7 +47,7 @@ static void append(struct call ***end, struct call *c)
 /* False if the socket takes no more now. */
 static bool transmit(struct call *c)
 {
-	if (sh_pass_send(sock, &c->req, sizeof c->req, c->fds, c->nfds, MSG_DONTWAIT) < 0 &&
+	if (sh_pass_send(link_sock, &c->req, sizeof c->req, c->fds, c->nfds, MSG_DONTWAIT) < 0 &&
 	    (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ETOOMANYREFS))
 		return false;
 	return true; /* after any other failure the zygote has died: its pidfd reports that */
@@ -143,7 +143,7 @@ static void on_event(uv_poll_t *handle, int status, int events)
 	if (status < 0)
 		return;
 	while (events & UV_READABLE) {
-		ssize_t n = kernel_recv(sock, &rep, sizeof rep, MSG_DONTWAIT);
+		ssize_t n = kernel_recv(link_sock, &rep, sizeof rep, MSG_DONTWAIT);
 		struct call *c;
 
 		if (n < 0 && errno == EINTR)
@@ -171,8 +171,8 @@ int sh_link_start(int s)
 {
 	int err;
 
-	sock = s;
+	link_sock = s;
 	serial = (uint32_t)(sh_now() >> 12) | 1u << 31; /* differs from the serials of an earlier supervisor */
-	err = uv_poll_init(sh_loop, &poll_handle, sock);
+	err = uv_poll_init(sh_loop, &poll_handle, link_sock);
 	return err ? err : uv_poll_start(&poll_handle, UV_READABLE, on_event);
 }

@@ -59,7 +59,7 @@ int sh_stopping;
 
 static uv_poll_t medic_poll;
 static uv_timer_t tick, stop_timer, trace_timer;
-static uv_signal_t signals[5];
+static uv_signal_t signal_handlers[5];
 
 /* ---- stopping ---- */
 
@@ -321,8 +321,8 @@ static void watch_signals(void)
 	static const int which[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
 	for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
-		uv_signal_init(sh_loop, &signals[i]);
-		uv_signal_start(&signals[i], on_signal, which[i]);
+		uv_signal_init(sh_loop, &signal_handlers[i]);
+		uv_signal_start(&signal_handlers[i], on_signal, which[i]);
 	}
 }
 

@@ -26,9 +26,9 @@ struct want {
 
 static struct want *wants, **wants_end = &wants;
 static uv_timer_t *timer;
-static bool under_way;
+static bool procs_under_way;
 
-static void look(uv_timer_t *unused)
+static void poll_procs(uv_timer_t *unused)
 {
 	struct want *w = wants;
 	json_t *reply;
@@ -37,8 +37,8 @@ static void look(uv_timer_t *unused)
 	(void)unused;
 	if (!w || atomic_load(&sched.procs_asked)) /* another change, or this one, is under way */
 		return;
-	if (!under_way && (w->asker || !atomic_load(&sched.procs_custom))) {
-		under_way = true;
+	if (!procs_under_way && (w->asker || !atomic_load(&sched.procs_custom))) {
+		procs_under_way = true;
 		atomic_store(&sched.procs_failed, 0);
 		atomic_store(&sched.procs_asked, w->n);
 		sh_bell();
@@ -51,7 +51,8 @@ static void look(uv_timer_t *unused)
 		uv_timer_stop(timer);
 	}
 	if (!w->asker) {
-		if (under_way && !failed) /* else a command has set the number meanwhile, or the next look asks again */
+		if (procs_under_way &&
+		    !failed) /* else a command has set the number meanwhile, or the next look asks again */
 			sh_log("the number of Ps is now %u, because the machine allows another number of processors",
 			       atomic_load(&sched.procs));
 	} else if (failed) {
@@ -61,7 +62,7 @@ static void look(uv_timer_t *unused)
 		reply = json_pack("{s:b, s:i, s:i}", "ok", 1, "version", 1, "procs", (int)atomic_load(&sched.procs));
 		sh_answer(w->asker, reply, NULL, 0);
 	}
-	under_way = false;
+	procs_under_way = false;
 	free(w);
 }
 
@@ -80,7 +81,7 @@ static void want(struct asker *a, uint32_t n)
 			abort();
 		uv_timer_init(sh_loop, timer);
 	}
-	uv_timer_start(timer, look, 0, LOOK_MS);
+	uv_timer_start(timer, poll_procs, 0, LOOK_MS);
 }
 
 void sh_procs(struct asker *a, uint32_t n)

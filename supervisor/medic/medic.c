@@ -49,7 +49,7 @@
 #define ALONE_NS 10000000000ull	  /* how long the medic lives without zygote, standby and supervisor */
 #define STUCK_NS 1000000	  /* between two steps of a task that does not end */
 
-static uint32_t active[TASK_SLOTS]; /* slots that are queued, running or ending */
+static uint32_t active_slots[TASK_SLOTS]; /* slots that are queued, running or ending */
 static unsigned nactive;
 static bool deadlock_due; /* check for deadlocks in this round of the loop */
 
@@ -221,7 +221,7 @@ static void find_new(void)
 
 			if (atomic_load(&task_at(slot)->state) != TASK_QUEUED)
 				continue;
-			active[nactive++] = slot;
+			active_slots[nactive++] = slot;
 			atomic_fetch_and(&rt->tasks.queued[i], ~(1ull << slot % 64));
 		}
 }
@@ -234,10 +234,10 @@ static bool look_at_tasks(void)
 
 	find_new();
 	for (unsigned i = 0; i < nactive; i++) {
-		struct task *t = task_at(active[i]);
+		struct task *t = task_at(active_slots[i]);
 
 		if (step_task(t))
-			active[kept++] = active[i];
+			active_slots[kept++] = active_slots[i];
 		soon |= atomic_load(&t->state) == TASK_ENDING ||
 			(atomic_load(&t->state) == TASK_RUNNING && atomic_load(&t->cancel));
 	}
@@ -256,7 +256,7 @@ static void find_all(void)
 			continue;
 		if (state == TASK_ENDED && !atomic_load(&t->again))
 			continue;
-		active[nactive++] = i;
+		active_slots[nactive++] = i;
 		atomic_fetch_and(&rt->tasks.queued[i / 64], ~(1ull << i % 64));
 	}
 }

@@ -304,7 +304,7 @@ static void answer(struct dump *w, int status)
 	kernel_close(fd);
 }
 
-static void child_ended(void *arg, int status)
+static void on_copier_exit(void *arg, int status)
 {
 	struct dump *w = arg;
 	struct sh_seat *s = &sh_root->seat[DUMP_SEAT];
@@ -321,7 +321,7 @@ static void child_ended(void *arg, int status)
 	next_dump();
 }
 
-static void on_retry(uv_timer_t *timer)
+static void on_seat_retry(uv_timer_t *timer)
 {
 	(void)timer;
 	next_dump();
@@ -335,7 +335,7 @@ static void later(void)
 			abort();
 		uv_timer_init(sh_loop, retry);
 	}
-	uv_timer_start(retry, on_retry, RETRY_MS, 0);
+	uv_timer_start(retry, on_seat_retry, RETRY_MS, 0);
 }
 
 static void next_dump(void)
@@ -364,10 +364,10 @@ static void next_dump(void)
 	at_work = w;
 	if (pid < 0) {
 		sh_log("cannot start a child to read stacks: %s", strerror(errno));
-		child_ended(w, 1 << 8);
+		on_copier_exit(w, 1 << 8);
 		return;
 	}
-	sh_fleet_watch(pid, child_ended, w);
+	sh_fleet_watch(pid, on_copier_exit, w);
 }
 
 static void enqueue(struct dump *w)

@@ -68,14 +68,14 @@ struct ends {
 	struct end start, arrival;
 };
 
-static unsigned active;
+static unsigned active_tracks;
 
 /* ---- the child ---- */
 
 static FILE *out;
 static struct track track[SH_SEATS];
 static int64_t began;
-static uint64_t events, lost;
+static uint64_t events, lost_events;
 
 static double us(int64_t ns)
 {
@@ -231,7 +231,7 @@ static void drain(uint64_t *at)
 	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
 		unsigned n;
 
-		while ((n = life_read(seat, &at[seat], piece, AT_ONCE, &lost)) > 0)
+		while ((n = life_read(seat, &at[seat], piece, AT_ONCE, &lost_events)) > 0)
 			for (unsigned i = 0; i < n; i++) {
 				struct life l;
 
@@ -272,7 +272,7 @@ static _Noreturn void child(const struct trace *w)
 		end_run(seat, now, "running", "");
 	}
 	fprintf(out, "\n],\"otherData\":{\"version\":1,\"events\":%lu,\"lost\":%lu}}\n", (unsigned long)events,
-		(unsigned long)lost);
+		(unsigned long)lost_events);
 	_exit(fclose(out) == 0 ? 0 : 1);
 }
 
@@ -280,7 +280,7 @@ static _Noreturn void child(const struct trace *w)
 
 static struct trace *traces; /* those whose child is running */
 
-static void child_ended(void *arg, int status)
+static void on_recorder_exit(void *arg, int status)
 {
 	struct trace *w = arg, **at;
 	int fd = status ? -1 : sh_file_reader(w->file);
@@ -289,7 +289,7 @@ static void child_ended(void *arg, int status)
 		;
 	if (*at)
 		*at = w->next;
-	atomic_store(&sched.tracing, --active);
+	atomic_store(&sched.tracing, --active_tracks);
 	if (fd < 0) {
 		sh_answer_error(w->asker, CODE_FAILED, NULL, "the trace could not be written");
 	} else {
@@ -308,19 +308,19 @@ void sh_trace(struct asker *a, int64_t ns)
 	if (!w)
 		abort();
 	*w = (struct trace){.asker = a, .ns = ns, .file = kernel_memfd_create("trace", MFD_CLOEXEC)};
-	atomic_store(&sched.tracing, ++active);
+	atomic_store(&sched.tracing, ++active_tracks);
 	pid = w->file < 0 ? -1 : fork();
 	if (pid == 0)
 		child(w);
 	if (pid < 0) {
 		sh_log("cannot start a child to trace: %s", strerror(errno));
-		child_ended(w, 1 << 8);
+		on_recorder_exit(w, 1 << 8);
 		return;
 	}
 	w->pid = pid;
 	w->next = traces;
 	traces = w;
-	sh_fleet_watch(pid, child_ended, w);
+	sh_fleet_watch(pid, on_recorder_exit, w);
 }
 
 void sh_trace_look(void)
