@@ -84,6 +84,7 @@ void host_left(
 	g *); /* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
 void host_before_park(struct g *); /* flushes what must not stay in the process */
 _Noreturn void host_leave(void);   /* ends the process in good order; another takes the seat */
+void host_task_begin(struct g *);  /* on the root's stack, before its entry: constructors */
 void host_task_exit(struct g *);   /* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);	   /* on the G's stack, at its end: output it still holds */
 void host_part_end(struct g *);	   /* anywhere, at its end: a line that it had begun before it parked */

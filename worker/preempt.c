@@ -2,7 +2,7 @@
  * preempt.c - asynchronous preemption: a signal interrupts a goroutine in the middle of its computing.
  *
  * The signal goes to the worker's own thread. Its handler runs on the worker's alternate stack, where it
- * decides. If the goroutine stands in code of its module, holds nothing of the runtime and has room on its
+ * decides. If the goroutine stands in code of its module or of a library of it, holds nothing of the runtime and has room on its
  * stack, the handler makes the interrupted code call sh_preempted (preempt_x86_64.S), which parks. In all
  * other cases the goroutine is only asked, and gives way at its next call of the runtime.
  *
@@ -10,6 +10,7 @@
  * registers are saved at the bottom of the window, below all frames that the goroutine can have there.
  */
 #include "worker/preempt.h"
+#include "core/task/objects.h"
 #include "worker/flags.h"
 #include "worker/stacks.h"
 #include "worker/worker.h"
@@ -73,7 +74,7 @@ void preempt_signal(int sig, siginfo_t *si, void *ucp)
 	preempt_ask(g);
 	blocking_signal(g, ucp);
 	errno = err;
-	if (m->locks || pc < g->task->text_start || pc >= g->task->text_end)
+	if (m->locks || !sh_objects_text(g->task, pc))
 		return;
 	at = place_for_registers(g, (uintptr_t)r[REG_RSP]);
 	if (!at)

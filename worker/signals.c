@@ -5,6 +5,7 @@
  * All handlers run on the worker's alternate stack, which is no goroutine's.
  */
 #include "core/sync/waitq.h"
+#include "core/task/objects.h"
 #include "shm/check.h"
 #include "worker/flags.h"
 #include "worker/preempt.h"
@@ -176,7 +177,7 @@ static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
 		ucontext_t uc;
 	} * copy;
 
-	if (!g || !atomic_load(&getm->oncpu) || getm->locks || pc < g->task->text_start || pc >= g->task->text_end ||
+	if (!g || !atomic_load(&getm->oncpu) || getm->locks || !sh_objects_text(g->task, pc) ||
 	    !signal_fault_handler(g, sig))
 		return false;
 	at = ((uintptr_t)r[REG_RSP] - 128 - sizeof *copy) & ~63ul;

@@ -11,7 +11,7 @@
 #include "core/g/g.h"
 
 #define DUMP_MAGIC 0x706d75646c616f68ul
-#define DUMP_VERSION 1u
+#define DUMP_VERSION 2u
 #define DUMP_STACK_MAX (256u << 10) /* of a deeper one, the innermost frames */
 
 struct dump_head {
@@ -22,8 +22,9 @@ struct dump_head {
 
 struct dump_module {
 	uint64_t base;
-	int32_t fd; /* the supervisor's: /proc/PID/fd/N */
+	int32_t fd; /* of a module, in the supervisor: /proc/PID/fd/N */
 	char name[68];
+	char file[232]; /* of a library, or "" */
 };
 
 enum { DUMP_NO_STACK = 1, DUMP_NOT_BEGUN = 2, DUMP_PINNED = 4 };

@@ -97,6 +97,7 @@ static void root_main(void *unused)
 
 	(void)unused;
 	host_switch_task(t);
+	host_task_begin(getg());
 	code = t->entry(t->argc, t->argv);
 	host_task_exit(getg());
 	host_g_end(getg());

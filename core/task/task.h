@@ -77,6 +77,9 @@ struct task_own {
 	uint32_t locks;		     /* on files: core/task/filelock.h */
 	_Atomic uint32_t threads;    /* it has made some: they may hold such locks, and tell nobody */
 	void *in;		     /* what freopen made of stdin; NULL: the null device */
+
+	/* So many objects of the instance have had their constructors called. */
+	_Atomic uint32_t constructed;
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/pool.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
@@ -30,7 +31,7 @@
 #define OWNER_MS 10000 /* `run` clients whose connection broke must reconnect by then, else their tasks are cancelled */
 
 static int single[KEEP_SINGLES] = {-1, -1, -1, -1};
-static int module_fd[LEDGER_MODULES];
+static int module_fd[LEDGER_MODULES][2];
 static int (*task_fd)[3];
 static uv_timer_t owners;
 
@@ -40,8 +41,11 @@ static void got(const struct kmsg *m, const int *fds, int nfds)
 
 	if (m->op == KEEP_SINGLE && m->id < KEEP_SINGLES && nfds)
 		single[m->id] = fds[used++];
-	else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES && nfds)
-		module_fd[m->id] = fds[used++];
+	else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES)
+		for (unsigned i = 0; i < 2 && used < nfds; i++) {
+			if (m->mask & 1u << i)
+				module_fd[m->id][i] = fds[used++];
+		}
 	else if (m->op == KEEP_TASK)
 		for (unsigned i = 0; i < 3 && used < nfds; i++)
 			if (m->mask & 1u << i)

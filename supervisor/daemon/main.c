@@ -19,7 +19,7 @@
 #include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/setup.h"
 #include "supervisor/daemon/sweep.h"
-#include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/source.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/verbs.h"
@@ -166,7 +166,7 @@ static void on_signal(uv_signal_t *handle, int sig)
 	case SIGCHLD: sh_fleet_reap(); break;
 	case SIGTERM: sh_stop(sh_stopping >= STOP_DRAIN); break;
 	case SIGINT: sh_stop(true); break;
-	case SIGHUP: sh_module_forget(); break;
+	case SIGHUP: sh_source_forget(); break;
 	case SIGQUIT: sh_view_dump(); break;
 	default: break;
 	}

@@ -70,8 +70,8 @@ static void swept(void *arg, const struct zrep *rep)
 		later();
 		return;
 	}
-	if (rep->spent)
-		sh_log("closed %u descriptors that dead workers had left open", rep->spent);
+	if (rep->count)
+		sh_log("closed %u descriptors that dead workers had left open", rep->count);
 	done_with();
 }
 
@@ -113,7 +113,7 @@ static void held(void *arg, const struct zrep *rep)
 	(void)arg;
 	if (rep->code || sh_stopping) {
 		later();
-	} else if (rep->spent) {
+	} else if (rep->count) {
 		for (unsigned i = 1; i < SEATS_MAX; i++)
 			generation[i] =
 				atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY ? 0 : sh_root->seat[i].generation;
@@ -131,7 +131,7 @@ static void on_strays_listed(void *arg, const struct zrep *rep)
 		later();
 		return;
 	}
-	if (!rep->spent) {
+	if (!rep->count) {
 		done_with();
 		return;
 	}

@@ -72,7 +72,7 @@ static int make_address(void)
 
 static struct {
 	int single[KEEP_SINGLES];
-	int module[LEDGER_MODULES];
+	int module[LEDGER_MODULES][2];
 	struct {
 		uint64_t id;
 		int fd[3];
@@ -92,8 +92,10 @@ static void keep(const struct kmsg *m, int *fds, int nfds)
 
 	if (m->op == KEEP_SINGLE && m->id < KEEP_SINGLES && nfds == 1) {
 		replace(&kept->single[m->id], fds[used++]);
-	} else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES && nfds == 1) {
-		replace(&kept->module[m->id], fds[used++]);
+	} else if (m->op == KEEP_MODULE && m->id < LEDGER_MODULES) {
+		for (unsigned i = 0; i < 2; i++)
+			if (m->mask & 1u << i && used < nfds)
+				replace(&kept->module[m->id][i], fds[used++]);
 	} else if (m->op == KEEP_TASK || m->op == KEEP_DROP) {
 		unsigned slot = m->id % TASK_SLOTS;
 
@@ -130,7 +132,7 @@ static int give_all(int sock)
 	for (unsigned i = 0; i < KEEP_SINGLES && !err; i++)
 		err = give_one(sock, KEEP_SINGLE, i, &kept->single[i], 1);
 	for (unsigned i = 0; i < LEDGER_MODULES && !err; i++)
-		err = give_one(sock, KEEP_MODULE, i, &kept->module[i], 1);
+		err = give_one(sock, KEEP_MODULE, i, kept->module[i], 2);
 	for (unsigned i = 0; i < TASK_SLOTS && !err; i++)
 		err = give_one(sock, KEEP_TASK, kept->task[i].id, kept->task[i].fd, 3);
 	return err ? err : transmit(sock, &end, NULL, 0);

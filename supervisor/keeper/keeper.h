@@ -20,7 +20,7 @@
 
 enum keeper_op {
 	KEEP_SINGLE = 1, /* id: enum keeper_single */
-	KEEP_MODULE,	 /* id: index in the ledger */
+	KEEP_MODULE,	 /* id: index in the ledger; mask: of content, list of libraries */
 	KEEP_TASK,	 /* id, mask: of stdout, stderr, working directory */
 	KEEP_DROP,	 /* id, mask */
 	KEEP_ADOPT,	 /* a new supervisor asks for everything */

@@ -24,14 +24,14 @@
 
 struct ledger_module {
 	_Atomic uint32_t used;
-	uint32_t crashes, nentries;
+	uint32_t crashes, nentries, links;
 	uint64_t hash[2], size;
 	uint64_t crashed_ns[10];
 	char name[Z_NAME];
 	char entries[LEDGER_ENTRIES][Z_NAME];
 };
 
-enum { INSTANCE_NONE, INSTANCE_LOADED, INSTANCE_SPENT };
+enum { INSTANCE_NONE, INSTANCE_LOADED };
 struct ledger_instance {
 	_Atomic uint32_t state;
 	uint32_t module;
@@ -39,6 +39,14 @@ struct ledger_instance {
 	_Atomic int32_t fd[3];	/* in the workers' table; -1 */
 	uint64_t load_gen;
 	uintptr_t base, text_start, text_end;
+};
+
+#define LEDGER_OBJECTS 262144u
+/* A library of an instance, where the zygote has loaded it. */
+struct ledger_object {
+	_Atomic uint32_t instance; /* + 1; 0: the entry is free. Stored last */
+	uintptr_t base, text_start, text_end;
+	char path[232]; /* "": too long */
 };
 
 enum { JOB_KEPT = 1, JOB_DROPPED };
@@ -66,16 +74,27 @@ struct ledger {
 	uint64_t start_ns;
 	uintptr_t code; /* address of sh_symbol in the first supervisor and in the zygote */
 	uint32_t procs, spare, workers, nmodules, ninstances;
+	uint64_t loads; /* instances loaded so far */
 	uint64_t memory, output_memory;
 	uint64_t crashes_seen, ended_order;
 	_Atomic uint64_t last_id;
 	struct ledger_module module[LEDGER_MODULES];
 	struct ledger_instance instance[LEDGER_INSTANCES];
 	struct ledger_job job[TASK_SLOTS];
+	_Atomic uint32_t nobjects; /* entries ever used */
+	struct ledger_object object[LEDGER_OBJECTS];
 };
 
 extern struct ledger *sh_ledger;
 int sh_ledger_create(void);   /* returns its descriptor, or -errno */
 int sh_ledger_attach(int fd); /* 0, or -errno; EINVAL: made by another build */
+
+struct objects;
+/* Zygote: the libraries of the instance from now on; NULL: it has none. Those that find no room have no names. */
+void sh_ledger_objects_put(uint32_t instance, const struct objects *);
+/* The next entry from *i on that is in use and has a path; *i moves behind it. NULL: there are no more. */
+const struct ledger_object *sh_ledger_object_next(uint32_t *i);
+/* The library in whose text the address lies, NULL: none. */
+const struct ledger_object *sh_ledger_object_at(uintptr_t pc);
 
 #endif

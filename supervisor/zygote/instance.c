@@ -1,267 +1,240 @@
 /*
- * instance.c - loads modules, in the zygote: each instance is a copy at its own addresses.
+ * instance.c - loads a module and its libraries, in the zygote: each instance is a copy of them all at
+ * addresses of its own.
  *
- * The loader takes a file it has not seen for a new library, so each instance is a memfd of its
- * own, opened under a path of its own. Its constructors are taken out of the copy's dynamic
- * section before the loader sees it and called here afterwards: so it is known when they run, and
- * what they allocate comes from the instance's heap while the loader's own blocks do not.
+ * The loader maps and relocates the copies (copies.c) in one call. RTLD_DEEPBIND, and no copy that
+ * needs libc: so a symbol is looked for in the instance, then in the program, which stands in for
+ * malloc and for what parks, then in libc.
  *
- * Then the writable pages (without those that the loader made read-only after relocation) become
- * shared memory, mapped over themselves: one variable for all workers. A private copy of what was
- * in them serves to reset them after a task.
+ *     before                          after sh_instance_load
+ *     text, constants   private       private, the same in all processes cloned from now on
+ *     relocated, then   private       private, the same ...
+ *       read only (RELRO)
+ *     variables         private       shared: one memfd for the instance, mapped over them
  *
- * What a constructor allocates cannot be put back as it was when a task has changed or freed it:
- * an instance with such blocks serves one task and is spent. Its addresses stay taken (nothing is
- * ever unloaded: workers may still have it); its variables' memory is given back.
+ * The variables are kept a second time, as they are before any constructor has run. Constructors run on
+ * the root goroutine of each task (worker/posix/constructors.c), so what they allocate, register and
+ * open belongs to the task, and a reset needs to restore nothing but the variables.
  *
- * What it does not cover: libraries that the module links keep their variables private to each
- * worker, and their constructors run once, in the zygote.
+ * OWNER  the zygote. A clone inherits `struct instance` and only a standby ever uses it
+ * DEATH  of the zygote: the standby was cloned after the last load and has the same mappings
  */
-#include "shm/kernel.h"
-#include "supervisor/zygote/zygote.h"
+#include "supervisor/zygote/instance.h"
 #include "core/process.h"
-#include "shm/heap.h"
+#include "shm/check.h"
 #include "shm/segment.h"
+#include "supervisor/zygote/copies.h"
+#include "shm/kernel.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
 #define PAGE_DOWN(a) ((uintptr_t)(a) & ~(PAGE - 1))
 #define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + PAGE - 1)
-#define RANGES 8
-#define DT_HIDDEN 0x60005ea1 /* between DT_LOOS and DT_HIOS: the loader passes over it */
+#define REMOVE_PAGES 16 /* so many pages in a row are given back, fewer are cleared */
 
+/* Variables that are shared: whole pages. */
 struct range {
 	uintptr_t start;
 	size_t size;
-	char *pristine;	     /* private to the zygote and its standby */
-	unsigned char *zero; /* a byte a page: nothing but zeros in it */
+	int prot;
+	char *pristine;	     /* their content before the first constructor; private to zygote and standby */
+	unsigned char *zero; /* a byte a page: there are only zeros in it */
 };
 
 struct instance {
-	void *handle;
-	uintptr_t base, text_start, text_end;
+	uint64_t number;
+	struct objects objects;
 	unsigned nranges;
-	struct range range[RANGES];
-	struct sh_heap *heap; /* of what the constructors left allocated; NULL: nothing */
+	struct range *range;
+	char *pristine; /* of all ranges */
+	unsigned char *zero;
+	size_t size;
 };
 
-struct constructors {
-	ElfW(Addr) init, array;
-	size_t array_size;
-};
+/* ---- what the loader has made ---- */
 
-/* ---- the copy of the file ---- */
-
-static void hide_constructors(char *map, size_t size, const ElfW(Phdr) * dynamic, struct constructors *c)
+static bool add_range(struct instance *in, uintptr_t start, uintptr_t end, int prot)
 {
-	ElfW(Dyn) * d;
-	size_t n;
+	struct range *more;
 
-	if (dynamic->p_offset > size || dynamic->p_filesz > size - dynamic->p_offset || dynamic->p_offset % 8)
-		return;
-	d = (ElfW(Dyn) *)(map + dynamic->p_offset);
-	n = dynamic->p_filesz / sizeof *d;
-	for (size_t i = 0; i < n && d[i].d_tag != DT_NULL; i++) {
-		switch (d[i].d_tag) {
-		case DT_INIT: c->init = d[i].d_un.d_ptr; break;
-		case DT_INIT_ARRAY: c->array = d[i].d_un.d_ptr; break;
-		case DT_INIT_ARRAYSZ: c->array_size = d[i].d_un.d_val; break;
-		default: continue;
-		}
-		d[i].d_tag = DT_HIDDEN;
-	}
-}
-
-/*
- * Symbols that are to be unique in the whole process (C++ inline variables) would be one for all
- * instances: they become ordinary ones.
- */
-static void split_unique(char *map, size_t size, const ElfW(Ehdr) * e)
-{
-	const ElfW(Shdr) *s = (const ElfW(Shdr) *)(map + e->e_shoff);
-
-	if (e->e_shentsize != sizeof *s || e->e_shoff % 8 || e->e_shoff > size ||
-	    e->e_shnum > (size - e->e_shoff) / sizeof *s)
-		return;
-	for (unsigned i = 0; i < e->e_shnum; i++) {
-		ElfW(Sym) *sym = (ElfW(Sym) *)(map + s[i].sh_offset);
-
-		if (s[i].sh_type != SHT_DYNSYM || s[i].sh_offset % 8 || s[i].sh_offset > size ||
-		    s[i].sh_size > size - s[i].sh_offset)
-			continue;
-		for (size_t k = 0; k < s[i].sh_size / sizeof *sym; k++)
-			if (ELF64_ST_BIND(sym[k].st_info) == STB_GNU_UNIQUE)
-				sym[k].st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(sym[k].st_info));
-	}
-}
-
-static void doctor(char *map, size_t size, struct constructors *c)
-{
-	const ElfW(Ehdr) *e = (const ElfW(Ehdr) *)map;
-	const ElfW(Phdr) * p;
-
-	if (size < sizeof *e || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0 || e->e_phentsize != sizeof *p ||
-	    e->e_phoff % 8 || e->e_phoff > size || e->e_phnum > (size - e->e_phoff) / sizeof *p)
-		return; /* the loader will say what is wrong */
-	p = (const ElfW(Phdr) *)(map + e->e_phoff);
-	for (unsigned i = 0; i < e->e_phnum; i++)
-		if (p[i].p_type == PT_DYNAMIC)
-			hide_constructors(map, size, &p[i], c);
-	split_unique(map, size, e);
-}
-
-/* A memfd with the file's content, constructors hidden. -errno. */
-static int copy_module(int so_fd, const char *name, struct constructors *c)
-{
-	struct stat st;
-	off_t at = 0;
-	char *map;
-	int fd, err;
-
-	if (fstat(so_fd, &st) < 0)
-		return -errno;
-	fd = kernel_memfd_create(name, MFD_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	while (at < st.st_size)
-		if (kernel_sendfile(fd, so_fd, &at, (size_t)(st.st_size - at)) <= 0)
-			goto failed;
-	map = st.st_size ? kernel_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-			 : MAP_FAILED;
-	if (map == MAP_FAILED)
-		goto failed;
-	doctor(map, (size_t)st.st_size, c);
-	kernel_munmap(map, (size_t)st.st_size);
-	return fd;
-failed:
-	err = errno ? -errno : -EIO;
-	kernel_close(fd);
-	return err;
-}
-
-/*
- * A path to the descriptor that no other instance had: the loader compares names before it looks
- * at the file. The serial is spelt in "/." and "//".
- */
-static void unique_path(char *path, size_t n, int fd)
-{
-	static uint32_t serial;
-	size_t len = (size_t)snprintf(path, n, "/proc/self/fd");
-
-	serial++;
-	for (unsigned bit = 0; bit < 32 && serial >> bit; bit++)
-		len += (size_t)snprintf(path + len, n - len, "%s", serial >> bit & 1 ? "/." : "//.");
-	snprintf(path + len, n - len, "/%d", fd);
-}
-
-/* ---- the loaded image ---- */
-
-/* Adds [start, end) minus the hole [from, to). */
-static int add_range(struct instance *in, uintptr_t start, uintptr_t end, uintptr_t from, uintptr_t to)
-{
 	if (start >= end)
-		return 0;
-	if (from < to && from < end && to > start) {
-		int err = add_range(in, start, from, 0, 0);
-
-		return err ? err : add_range(in, to, end, 0, 0);
-	}
-	if (in->nranges == RANGES)
-		return -1;
-	in->range[in->nranges++] = (struct range){.start = start, .size = end - start};
-	return 0;
+		return true;
+	more = realloc(in->range, (in->nranges + 1) * sizeof *more);
+	if (!more)
+		return false;
+	in->range = more;
+	more[in->nranges++] = (struct range){.start = start, .size = end - start, .prot = prot};
+	in->size += end - start;
+	return true;
 }
 
-struct search {
-	struct instance *in;
-	const char *name;
-	int found;
-};
-
-static int find_segments(struct dl_phdr_info *info, size_t size, void *arg)
+/* A writable segment, without the pages that the loader has made read-only. */
+static bool add_segment(struct instance *in, uintptr_t base, const ElfW(Phdr) * p, const ElfW(Phdr) * relro)
 {
-	struct search *s = arg;
-	struct instance *in = s->in;
-	uintptr_t relro = 0, relro_end = 0;
+	uintptr_t start = PAGE_DOWN(base + p->p_vaddr), end = PAGE_UP(base + p->p_vaddr + p->p_memsz);
+	uintptr_t from = relro ? PAGE_DOWN(base + relro->p_vaddr) : 0;
+	uintptr_t to = relro ? PAGE_DOWN(base + relro->p_vaddr + relro->p_memsz) : 0;
+	int prot = PROT_READ | PROT_WRITE | (p->p_flags & PF_X ? PROT_EXEC : 0);
 
-	(void)size;
-	if (info->dlpi_addr != in->base || strcmp(info->dlpi_name, s->name) != 0)
-		return 0;
-	s->found = 1;
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-
-		if (p->p_type == PT_GNU_RELRO) {
-			relro = PAGE_DOWN(in->base + p->p_vaddr);
-			relro_end = PAGE_DOWN(in->base + p->p_vaddr + p->p_memsz);
-		}
-	}
-	for (int i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-		uintptr_t start = PAGE_DOWN(in->base + p->p_vaddr), end = PAGE_UP(in->base + p->p_vaddr + p->p_memsz);
-
-		if (p->p_type != PT_LOAD)
-			continue;
-		if (p->p_flags & PF_X && (!in->text_start || start < in->text_start))
-			in->text_start = start;
-		if (p->p_flags & PF_X && end > in->text_end)
-			in->text_end = end;
-		if (p->p_flags & PF_W && add_range(in, start, end, relro, relro_end) < 0)
-			s->found = -1;
-	}
-	return 1;
+	if (from < to && from < end && to > start)
+		return add_range(in, start, from, prot) && add_range(in, to, end, prot);
+	return add_range(in, start, end, prot);
 }
 
-static int is_zero(const char *page)
+static bool find_segments(struct instance *in, struct object *o, const struct elf_tail *tail)
+{
+	const ElfW(Phdr) *p = (const ElfW(Phdr) *)(o->base + tail->address), *relro = NULL;
+
+	for (unsigned i = 0; i < tail->nphdr; i++)
+		if (p[i].p_type == PT_GNU_RELRO)
+			relro = &p[i];
+	for (unsigned i = 0; i < tail->nphdr; i++) {
+		uintptr_t start = PAGE_DOWN(o->base + p[i].p_vaddr),
+			  end = PAGE_UP(o->base + p[i].p_vaddr + p[i].p_memsz);
+
+		if (p[i].p_type != PT_LOAD)
+			continue;
+		if (p[i].p_flags & PF_X && (!o->text || start < o->text))
+			o->text = start;
+		if (p[i].p_flags & PF_X && end > o->text_end)
+			o->text_end = end;
+		if (p[i].p_flags & PF_W && !add_segment(in, o->base, &p[i], relro))
+			return false;
+	}
+	return true;
+}
+
+static void find_calls(struct object *o, const struct elf_calls *c)
+{
+	o->init = c->init ? (object_init *)(o->base + c->init) : NULL;
+	o->init_array = c->init_array ? (object_init **)(o->base + c->init_array) : NULL;
+	o->ninit = c->init_array ? c->init_size / sizeof *o->init_array : 0;
+	o->fini = c->fini ? (object_fini *)(o->base + c->fini) : NULL;
+	o->fini_array = c->fini_array ? (object_fini **)(o->base + c->fini_array) : NULL;
+	o->nfini = c->fini_array ? c->fini_size / sizeof *o->fini_array : 0;
+}
+
+/* dladdr, debuggers and messages see the file's path from now on; the loader frees the name. */
+static void rename_object(struct link_map *map, const char *path)
+{
+	char *name = strdup(path);
+
+	if (!name)
+		return;
+	free(map->l_name);
+	map->l_name = name;
+}
+
+/* All that was loaded follows the module in the loader's list. */
+static bool find_objects(struct instance *in, const struct copies *all)
+{
+	struct link_map *map;
+	unsigned found = 0;
+
+	if (dlinfo(in->objects.handle, RTLD_DI_LINKMAP, &map) != 0)
+		return false;
+	for (; map; map = map->l_next)
+		for (unsigned i = 0; i < all->n; i++) {
+			struct object *o = &in->objects.object[i];
+
+			if (strcmp(map->l_name, all->copy[i].load) != 0)
+				continue;
+			o->map = map;
+			o->base = map->l_addr;
+			o->path = strdup(all->copy[i].path);
+			dlinfo(map, RTLD_DI_TLS_MODID, &o->tls_module);
+			find_calls(o, &all->copy[i].calls);
+			rename_object(map, all->copy[i].path);
+			if (!o->path || !find_segments(in, o, &all->copy[i].tail))
+				return false;
+			found++;
+			break;
+		}
+	return found == all->n;
+}
+
+/* ---- variables ---- */
+
+static bool is_zero(const char *page)
 {
 	return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
 }
 
-/* One range becomes shared memory with the same content; pages of zeros are not touched. */
-static int share_range(struct range *r)
+/* Maps the range over itself from `at` in the file, with the same content; pages of zeros are not touched. */
+static bool share_range(struct range *r, int fd, off_t at)
 {
-	int fd = kernel_memfd_create("shoal-data", MFD_CLOEXEC);
 	char *from = (char *)r->start;
 
-	if (fd < 0)
-		return -1;
-	r->pristine =
-		kernel_mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	r->zero = malloc(r->size / PAGE);
-	if (r->pristine == MAP_FAILED || !r->zero || kernel_ftruncate(fd, (off_t)r->size) < 0)
-		goto failed;
-	for (size_t at = 0; at < r->size; at += PAGE) {
-		r->zero[at / PAGE] = (unsigned char)is_zero(from + at);
-		if (r->zero[at / PAGE])
+	for (size_t i = 0; i < r->size; i += PAGE) {
+		r->zero[i / PAGE] = is_zero(from + i);
+		if (r->zero[i / PAGE])
 			continue;
-		memcpy(r->pristine + at, from + at, PAGE);
-		if (kernel_pwrite(fd, from + at, PAGE, (off_t)at) != (ssize_t)PAGE)
-			goto failed;
+		memcpy(r->pristine + i, from + i, PAGE);
+		if (kernel_pwrite(fd, from + i, PAGE, at + (off_t)i) != (ssize_t)PAGE)
+			return false;
 	}
-	if (kernel_mmap(from, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-		goto failed;
-	if (sh_data_add(r->start, r->size) < 0) { /* the medic could not mend what lies there */
-		errno = ENOMEM;
-		goto failed;
+	if (kernel_mmap(from, r->size, r->prot, MAP_SHARED | MAP_FIXED, fd, at) == MAP_FAILED)
+		return false;
+	if (sh_data_add(r->start, r->size) == 0)
+		return true;
+	errno = ENOMEM;
+	return false;
+}
+
+static bool share_variables(struct instance *in)
+{
+	int fd = kernel_memfd_create("shoal-data", MFD_CLOEXEC);
+	size_t at = 0;
+	bool done = fd >= 0 && kernel_ftruncate(fd, (off_t)in->size) == 0;
+
+	in->pristine = kernel_mmap(NULL, in->size + 1, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	in->zero = malloc(in->size / PAGE + 1);
+	done = done && in->pristine != MAP_FAILED && in->zero;
+	for (unsigned i = 0; i < in->nranges && done; i++) {
+		struct range *r = &in->range[i];
+
+		r->pristine = in->pristine + at;
+		r->zero = in->zero + at / PAGE;
+		done = share_range(r, fd, (off_t)at);
+		at += r->size;
 	}
-	kernel_close(fd); /* the mapping keeps it */
-	return 0;
-failed:
-	kernel_close(fd);
-	return -1;
+	if (fd >= 0)
+		kernel_close(fd); /* the mappings keep it */
+	return done;
+}
+
+/* Zeros again. Of these pages only those have memory that some task has touched. */
+static void clear_pages(char *at, size_t size)
+{
+	unsigned char here[256];
+
+	for (size_t n; size; at += n, size -= n) {
+		size_t from = 0, to;
+
+		n = size < sizeof here * PAGE ? size : sizeof here * PAGE;
+		if (mincore(at, n, here) < 0)
+			memset(here, 1, sizeof here);
+		for (; from < n / PAGE; from = to) {
+			bool there = here[from] & 1;
+
+			for (to = from + 1; to < n / PAGE && (here[to] & 1) == there; to++)
+				;
+			if (!there)
+				continue;
+			if (to - from < REMOVE_PAGES ||
+			    kernel_madvise(at + from * PAGE, (to - from) * PAGE, MADV_REMOVE) < 0)
+				memset(at + from * PAGE, 0, (to - from) * PAGE);
+		}
+	}
 }
 
 static void reset_range(const struct range *r)
@@ -272,129 +245,90 @@ static void reset_range(const struct range *r)
 	while (at < r->size) {
 		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
 			;
-		if (zero > at && kernel_madvise(to + at, zero - at, MADV_REMOVE) < 0)
-			memset(to + at, 0, zero - at);
+		if (zero > at)
+			clear_pages(to + at, zero - at);
 		at = zero;
 		if (at < r->size) {
-			memcpy(to + at, r->pristine + at, PAGE);
+			if (memcmp(to + at, r->pristine + at, PAGE) != 0)
+				memcpy(to + at, r->pristine + at, PAGE);
 			at += PAGE;
 		}
 	}
 }
 
+void sh_instance_reset(struct instance *in)
+{
+	for (unsigned i = 0; i < in->nranges; i++)
+		reset_range(&in->range[i]);
+}
+
 /* ---- loading ---- */
 
-static unsigned count_threads(void)
+static bool make_tables(struct instance *in, const struct copies *all)
 {
-	DIR *d = opendir("/proc/self/task");
-	unsigned n = 0;
+	struct objects *s = &in->objects;
 
-	if (!d)
-		return 1;
-	for (struct dirent *e; (e = readdir(d));)
-		n += e->d_name[0] != '.';
-	closedir(d);
-	return n;
+	s->n = all->n;
+	s->object = calloc(all->n, sizeof *s->object);
+	s->order = calloc(all->n, sizeof *s->order);
+	s->by_text = calloc(all->n, sizeof *s->by_text);
+	if (!s->object || !s->order || !s->by_text)
+		return false;
+	sh_copies_order(all, s->order);
+	return true;
 }
 
-static void construct(struct instance *in, const struct constructors *c)
+static int load_copies(struct instance *in, const struct copies *all, char *message, size_t n)
 {
-	typedef void constructor(int, char **, char **);
-	static char *argv[] = {"shoald", NULL};
+	const char *complaint;
 
-	if (c->init)
-		((constructor *)(in->base + c->init))(1, argv, environ);
-	if (c->array)
-		for (size_t i = 0; i < c->array_size / sizeof(uintptr_t); i++) {
-			constructor *f = ((constructor **)(in->base + c->array))[i];
-
-			if (f && (uintptr_t)f != (uintptr_t)-1)
-				f(1, argv, environ);
-		}
-}
-
-/* The loader's words, with the module's name in place of our path. */
-static void loader_message(const char *name, const char *path, char *message, size_t n)
-{
-	const char *said = dlerror(), *at;
-
-	if (!said)
-		said = "cannot be loaded";
-	at = strstr(said, path);
-	if (at == said && said[strlen(path)] == ':')
-		snprintf(message, n, "%s%s", name, said + strlen(path));
-	else
-		snprintf(message, n, "%s: %s", name, said);
-}
-
-static int open_module(struct instance *in, int so_fd, const char *name, struct constructors *c, char *message,
-		       size_t n)
-{
-	char path[256];
-	struct link_map *lm;
-	struct search search = {in, NULL, 0};
-	int fd = copy_module(so_fd, name, c);
-
-	if (fd < 0) {
-		snprintf(message, n, "%s: %s", name, strerror(-fd));
-		return fd == -ENOMEM || fd == -EMFILE || fd == -ENFILE ? 125 : 126;
-	}
-	unique_path(path, sizeof path, fd);
-	in->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	kernel_close(fd);
-	if (!in->handle) {
-		loader_message(name, path, message, n);
+	in->objects.handle = dlopen(all->copy[0].load, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+	if (!in->objects.handle) {
+		complaint = dlerror();
+		sh_copies_explain(all, complaint ? complaint : "cannot be loaded", message, n);
 		return 126;
 	}
-	if (dlinfo(in->handle, RTLD_DI_LINKMAP, &lm) == 0) {
-		in->base = lm->l_addr;
-		search.name = lm->l_name;
-		dl_iterate_phdr(find_segments, &search);
+	if (!make_tables(in, all)) {
+		snprintf(message, n, "%s: out of memory", all->copy[0].name);
+		return 125;
 	}
-	if (search.found != 1 || !in->text_end) {
-		snprintf(message, n, "%s: its segments are of no shape we know", name);
+	if (!find_objects(in, all) || !in->objects.object[0].text_end) {
+		snprintf(message, n, "%s: what the loader made of it is not understood", all->copy[0].name);
 		return 126;
 	}
 	return 0;
 }
 
-static int load(struct instance *in, int so_fd, const char *name, const char *entry, int trial, char *message, size_t n)
+static int load(struct instance *in, const struct load *l, char *message, size_t n)
 {
-	struct constructors c = {0};
-	struct sh_heap *heap = NULL;
-	int code = open_module(in, so_fd, name, &c, message, n);
+	struct copies all;
+	struct closure libraries;
+	int code;
 
+	if (!sh_closure_read(&libraries, l->libraries)) {
+		snprintf(message, n, "%s: no memory for the list of its libraries", l->name);
+		return 125;
+	}
+	code = sh_copies_make(&all, l->module, l->name, &libraries, message, n);
+	if (!code)
+		code = load_copies(in, &all, message, n);
+	sh_copies_free(&all);
+	sh_closure_free(&libraries);
 	if (code)
 		return code;
 	sh_variables_touch();
-	if (!trial) {
-		heap = sh_heap_new(sh_root->arena, SH_SEATS - 1, 0);
-		sh_loading_heap = heap; /* none to be had: the constructors' blocks are private, as in a trial */
-	}
-	construct(in, &c);
-	sh_loading_heap = NULL;
-	if (heap && sh_heap_used(heap) == 0)
-		sh_heap_release(heap, SH_SEATS - 1);
-	else
-		in->heap = heap;
-	if (trial && count_threads() > 1) {
-		snprintf(message, n, "%s: a constructor started a thread", name);
-		return 126;
-	}
-	if (entry && !sh_instance_entry(in, entry)) {
-		snprintf(message, n, "%s has no function '%s'", name, entry);
+	if (l->entry && !sh_instance_entry(in, l->entry)) {
+		snprintf(message, n, "%s has no function '%s'", l->name, l->entry);
 		return 127;
 	}
-	for (unsigned i = 0; i < in->nranges && !trial; i++)
-		if (share_range(&in->range[i]) < 0) {
-			snprintf(message, n, "%s: no memory for its variables: %s", name, strerror(errno));
-			return 125;
-		}
+	if (!l->trial && !share_variables(in)) {
+		snprintf(message, n, "%s: no memory for its variables: %s", l->name, strerror(errno));
+		return 125;
+	}
 	return 0;
 }
 
-struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code, char *message,
-				  size_t n)
+struct instance *sh_instance_load(const struct load *l, int *code, char *message, size_t n)
 {
 	struct instance *in = calloc(1, sizeof *in);
 
@@ -403,44 +337,56 @@ struct instance *sh_instance_load(int so_fd, const char *name, const char *entry
 		snprintf(message, n, "out of memory");
 		return NULL;
 	}
-	*code = load(in, so_fd, name, entry, trial, message, n);
+	in->number = l->number;
+	*code = load(in, l, message, n);
 	if (*code == 0)
 		return in;
-	free(in); /* what is mapped stays: see above */
+	sh_instance_unload(in);
 	return NULL;
+}
+
+void sh_instance_unload(struct instance *in)
+{
+	for (unsigned i = 0; i < in->nranges; i++)
+		if (in->range[i].pristine)
+			sh_data_remove(in->range[i].start);
+	for (unsigned i = 0; in->objects.object && i < in->objects.n; i++)
+		free((char *)in->objects.object[i].path);
+	if (in->objects.handle)
+		dlclose(in->objects.handle);
+	if (in->pristine && in->pristine != MAP_FAILED)
+		kernel_munmap(in->pristine, in->size + 1);
+	free(in->zero);
+	free(in->range);
+	free(in->objects.object);
+	free(in->objects.order);
+	free(in->objects.by_text);
+	free(in);
 }
 
 uintptr_t sh_instance_entry(const struct instance *in, const char *entry)
 {
-	uintptr_t at = (uintptr_t)dlsym(in->handle, entry);
+	const struct object *module = &in->objects.object[0];
+	uintptr_t at = (uintptr_t)dlsym(in->objects.handle, entry);
 
-	/* dlsym also looks in what the module links, and finds variables. */
-	return at >= in->text_start && at < in->text_end ? at : 0;
+	/* dlsym also looks in the libraries, and finds variables. */
+	return at >= module->text && at < module->text_end ? at : 0;
 }
 
-void sh_instance_ranges(const struct instance *in, uintptr_t *base, uintptr_t *start, uintptr_t *end)
+uint64_t sh_instance_number(const struct instance *in)
 {
-	*base = in->base;
-	*start = in->text_start;
-	*end = in->text_end;
+	return in->number;
 }
 
-int sh_instance_reset(struct instance *in)
+struct objects *sh_instance_objects(struct instance *in)
 {
-	if (!in->heap) {
-		for (unsigned i = 0; i < in->nranges; i++)
-			reset_range(&in->range[i]);
-		return 0;
-	}
-	/* The zygote's libraries may remember blocks, and so may all workers to come: they are never used again. */
-	sh_heap_touch(in->heap, 0);
-	sh_heap_leave(in->heap, SH_SEATS - 1);
-	for (unsigned i = 0; i < in->nranges; i++) {
-		sh_data_remove(in->range[i].start);
-		kernel_madvise((void *)in->range[i].start, in->range[i].size, MADV_REMOVE);
-		kernel_munmap(in->range[i].pristine, in->range[i].size);
-		free(in->range[i].zero);
-	}
-	free(in);
-	return 1;
+	return &in->objects;
+}
+
+void sh_instance_construct(const struct instance *in)
+{
+	static char *argv[] = {"shoald", NULL};
+
+	for (unsigned i = 0; i < in->objects.n; i++)
+		sh_object_construct(&in->objects.object[in->objects.order[i]], 1, argv, environ);
 }

@@ -11,6 +11,8 @@
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/daemon/log.h"
 #include "core/process.h"
+#include "supervisor/zygote/instance.h"
+#include "supervisor/zygote/closure.h"
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -189,34 +191,50 @@ static void renew_standby(uint64_t gen)
 
 static int trial_out;
 
+/*
+ * A constructor calls the runtime, which it can in a task, where constructors run on a goroutine. It cannot
+ * be tried any further here.
+ */
 static void constructor_calls(const char *what)
 {
-	struct ztrial t = {.code = 126};
+	struct ztrial t = {.code = 0};
 
-	sh_format(t.message, sizeof t.message, "in a constructor: %s", what);
+	(void)what;
 	_exit(kernel_write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
 }
 
-static _Noreturn void trial(const struct zreq *req, int so_fd, int out)
+/*
+ * Finds the module's libraries, loads all and runs the constructors, so that what is damaged, crashes or
+ * hangs does so here.
+ */
+static _Noreturn void trial(const struct zreq *req, const int *fds)
 {
+	struct load l = {.module = fds[0],
+			 .libraries = fds[2],
+			 .name = req->name,
+			 .entry = req->entry[0] ? req->entry : NULL,
+			 .trial = true};
 	struct ztrial t = {0};
-	int code = 0;
+	struct instance *in = NULL;
 
 	die_with_supervisor();
 	signal(SIGALRM, SIG_DFL);
-	alarm(TRIAL_SECONDS); /* who keeps our time may die */
-	trial_out = out;
+	alarm(TRIAL_SECONDS); /* the supervisor measures the time, too, but it may die */
+	trial_out = fds[1];
 	sh_outside_hook = constructor_calls;
-	sh_instance_load(so_fd, req->name, req->entry[0] ? req->entry : NULL, 1, &code, t.message, sizeof t.message);
-	t.code = code;
-	_exit(kernel_write(out, &t, sizeof t) == sizeof t ? 0 : 1);
+	t.code = sh_closure_find(l.libraries, l.module, l.name, t.message, sizeof t.message);
+	if (!t.code)
+		in = sh_instance_load(&l, &t.code, t.message, sizeof t.message);
+	if (in)
+		sh_instance_construct(in);
+	_exit(kernel_write(trial_out, &t, sizeof t) == sizeof t ? 0 : 1);
 }
 
 static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	rep->pid = spawn(0);
 	if (rep->pid == 0)
-		trial(req, fds[0], fds[1]);
+		trial(req, fds);
 	if (rep->pid < 0)
 		fail(rep, 125, "clone");
 }
@@ -224,39 +242,69 @@ static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
 static void remember(const struct zreq *req, struct instance *in)
 {
 	struct ledger_instance *l = &sh_ledger->instance[req->instance];
+	struct objects *objects = sh_instance_objects(in);
 
-	sh_instance_ranges(in, &l->base, &l->text_start, &l->text_end);
+	l->base = objects->object[0].base;
+	l->text_start = objects->object[0].text;
+	l->text_end = objects->object[0].text_end;
 	l->load_gen = load_gen;
+	sh_ledger_objects_put(req->instance, objects);
 	for (unsigned i = 0; i < 3; i++)
 		atomic_store(&l->fd[i], -1);
 	atomic_store(&l->begun, 0);
 	atomic_store(&l->state, INSTANCE_LOADED);
 }
 
-static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
+static struct instance **instance_place(uint32_t number)
 {
-	struct instance *in;
-	int code = 0, open[STRAYS];
-	unsigned nopen;
-
-	sh_check(req->instance < LEDGER_INSTANCES);
-	if (req->instance >= ninstances) {
-		uint32_t n = req->instance + 64;
+	sh_check(number < LEDGER_INSTANCES);
+	if (number >= ninstances) {
+		uint32_t n = number + 64;
 
 		instances = realloc(instances, n * sizeof *instances);
 		sh_check(instances);
 		memset(instances + ninstances, 0, (n - ninstances) * sizeof *instances);
 		ninstances = n;
 	}
-	in = instances[req->instance]; /* there already: a standby that saw the load is asked again */
-	nopen = sh_strays(open, STRAYS);
-	if (!in)
-		in = sh_instance_load(fds[0], req->name, NULL, 0, &code, rep->message, sizeof rep->message);
+	return &instances[number];
+}
+
+static void unload(uint32_t number)
+{
+	struct instance **place = instance_place(number);
+
+	if (*place)
+		sh_instance_unload(*place);
+	*place = NULL;
+	sh_objects_set(number, NULL);
+	sh_ledger_objects_put(number, NULL);
+	atomic_store(&sh_ledger->instance[number].state, INSTANCE_NONE);
+}
+
+static void do_unload(const struct zreq *req)
+{
+	unload(req->instance);
+}
+
+static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
+{
+	struct load l = {.module = fds[0], .libraries = fds[1], .name = req->name, .number = req->load};
+	struct instance **place = instance_place(req->instance), *in = *place;
+	int code = 0, open[STRAYS];
+	unsigned nopen = sh_strays(open, STRAYS);
+
+	if (in && sh_instance_number(in) != req->load) {
+		unload(req->instance); /* a standby took over that did not see the unload */
+		in = NULL;
+	}
+	if (!in) /* else a standby that saw the load is asked again */
+		in = sh_instance_load(&l, &code, rep->message, sizeof rep->message);
 	sh_strays_keep(open, nopen);
 	rep->code = code;
 	if (!in)
 		return;
-	instances[req->instance] = in;
+	*place = in;
+	sh_objects_set(req->instance, sh_instance_objects(in));
 	renew_standby(++load_gen);
 	remember(req, in);
 	rep->load_gen = load_gen;
@@ -307,28 +355,22 @@ static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 	return 1;
 }
 
-static void do_end(const struct zreq *req, struct zrep *rep)
+static void do_end(const struct zreq *req)
 {
 	struct ledger_instance *l;
 
 	sh_check(req->instance < LEDGER_INSTANCES);
 	l = &sh_ledger->instance[req->instance];
 	close_own(l);
-	rep->spent = atomic_load(&l->state) != INSTANCE_LOADED;
-	if (!rep->spent && atomic_load(&l->begun)) {
-		rep->spent = (uint32_t)sh_instance_reset(instance_of(req));
-		if (rep->spent) {
-			instances[req->instance] = NULL;
-			atomic_store(&l->state, INSTANCE_SPENT);
-		}
-	}
+	if (atomic_load(&l->state) == INSTANCE_LOADED && atomic_load(&l->begun))
+		sh_instance_reset(instance_of(req));
 	atomic_store(&l->begun, 0);
 }
 
 static void do_sweep(const struct zreq *req, struct zrep *rep)
 {
 	if (req->instance != SWEEP_ALL) {
-		rep->spent = sh_strays_step(req->instance);
+		rep->count = sh_strays_step(req->instance);
 		return;
 	}
 	for (unsigned seat = 1; seat < SH_SEATS; seat++)
@@ -337,7 +379,7 @@ static void do_sweep(const struct zreq *req, struct zrep *rep)
 			return;
 		}
 	sh_strays_step(SWEEP_CANCEL);
-	rep->spent = sh_strays_close();
+	rep->count = sh_strays_close();
 }
 
 static void do_hello(const struct zreq *req, struct zrep *rep)
@@ -349,7 +391,7 @@ static void do_hello(const struct zreq *req, struct zrep *rep)
 
 static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 {
-	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 2, [Z_LOAD] = 1,  [Z_BEGIN] = 3,
+	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 3, [Z_LOAD] = 2,  [Z_UNLOAD] = 0, [Z_BEGIN] = 3,
 				     [Z_END] = 0,   [Z_WAKE] = 0,  [Z_SWEEP] = 0, [Z_HELLO] = 0};
 	int keep = 0;
 
@@ -364,8 +406,9 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 	case Z_CLONE: do_clone(req, rep); break;
 	case Z_TRIAL: do_trial(req, rep, fds); break;
 	case Z_LOAD: do_load(req, rep, fds); break;
+	case Z_UNLOAD: do_unload(req); break;
 	case Z_BEGIN: keep = do_begin(req, rep, fds); break;
-	case Z_END: do_end(req, rep); break;
+	case Z_END: do_end(req); break;
 	case Z_WAKE:
 		sh_check(req->seat < SH_SEATS);
 		sh_seat_wake(req->seat);

@@ -25,13 +25,14 @@ _Noreturn void medic_main(void); /* supervisor/medic/medic.c */
 
 enum zygote_op {
 	Z_CLONE = 1, /* seat -> pid */
-	Z_TRIAL,     /* descriptors: module, pipe; entry -> pid of the clone that writes a struct ztrial */
-	Z_LOAD,	     /* descriptor: module; instance, name -> its entry in the ledger, load_gen */
-	Z_BEGIN,     /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
-	Z_END,	     /* instance -> spent: the instance cannot be used again */
-	Z_WAKE,	     /* seat: wakes a worker that sleeps in its loop */
-	Z_SWEEP,     /* instance: enum sweep -> spent: number of stray descriptors, held ones, or closed ones */
-	Z_HELLO	     /* pid: of the new supervisor; 0: unchanged */
+	Z_TRIAL, /* descriptors: module, pipe, list of libraries; entry -> pid of the clone that writes a struct ztrial */
+	Z_LOAD,	  /* descriptors: module, list of libraries; instance, name -> its entry in the ledger, load_gen */
+	Z_UNLOAD, /* instance: no task has it, and none will */
+	Z_BEGIN,  /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
+	Z_END,	  /* instance: its task is over */
+	Z_WAKE,	  /* seat: wakes a worker that sleeps in its loop */
+	Z_SWEEP,  /* instance: enum sweep -> count: number of stray descriptors, held ones, or closed ones */
+	Z_HELLO	  /* pid: of the new supervisor; 0: unchanged */
 };
 
 bool sh_process_gone(int pid); /* true also for a zombie */
@@ -40,7 +41,8 @@ bool sh_process_gone(int pid); /* true also for a zombie */
 
 struct zreq {
 	uint32_t op, serial, seat, instance;
-	uint32_t ask; /* Z_CLONE: number of the claim to the seat */
+	uint32_t ask;  /* Z_CLONE: number of the claim to the seat */
+	uint64_t load; /* Z_LOAD: tells this load from others of the same instance number */
 	int32_t pid;
 	char name[Z_NAME]; /* of the module, for messages */
 	char entry[Z_NAME];
@@ -51,7 +53,7 @@ struct zrep {
 	int32_t code;	 /* 0, or the exit code of the failure, with message */
 	int32_t pid;
 	int32_t fd[3];
-	uint32_t spent;
+	uint32_t count;
 	uint64_t load_gen;
 	uintptr_t entry;
 	char message[512];
@@ -87,21 +89,5 @@ unsigned sh_strays_close(void);			    /* no task is there, and no worker that ha
 /* While tasks are there: ALL is the one above; the others follow one another. */
 enum sweep { SWEEP_ALL, SWEEP_LOOK, SWEEP_HOLD, SWEEP_CLOSE, SWEEP_CANCEL };
 unsigned sh_strays_step(enum sweep);
-
-/* ---- instances (instance.c, in the zygote) ---- */
-
-/* One copy of a module at its own addresses. */
-struct instance;
-
-/*
- * Loads a copy of the ELF file behind so_fd. trial: touches nothing that outlives the process.
- * entry: must be there (127), NULL: any. Returns NULL and fills code and message.
- */
-struct instance *sh_instance_load(int so_fd, const char *name, const char *entry, int trial, int *code, char *message,
-				  size_t n);
-uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* 0: it has no such function */
-void sh_instance_ranges(const struct instance *, uintptr_t *base, uintptr_t *start, uintptr_t *end);
-/* Its variables are as they were after loading. 0: done; 1: spent, its memory is given back. */
-int sh_instance_reset(struct instance *);
 
 #endif

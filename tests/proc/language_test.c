@@ -185,11 +185,27 @@ PROC_TEST(language_misuse_is_told)
 		cr_expect(strncmp(how[i][0], "stack:", 6) || strstr(text, "put it in a global or on the heap"), "%s",
 			  text);
 	}
-	cr_expect_eq(sh("echo '#include <shoal.h>\n__attribute__((constructor)) static void f(void) { shoal_yield(); } "
-			"int shoal_main(int c, char **v) { return 0; }' >%s/c.c; build/shoal run %s/c.c 2>&1",
-			dir, dir),
-		     126);
-	cr_expect(strstr(text, "shoal_yield: called outside a goroutine"), "%s", text);
+}
+
+/* They run on the root goroutine of each task. */
+Test(proc, language_constructors_may_use_goroutines, .timeout = 60)
+{
+	static const char module[] =
+		"#include <shoal.h>\n"
+		"static struct shoal_chan *c; static int runs;\n"
+		"static void put(void *p) { shoal_send(c, p); }\n"
+		"__attribute__((constructor)) static void f(void)\n"
+		"{ int n = 7; c = shoal_chan_new(sizeof n, 0); shoal_go(put, &n, sizeof n); runs++; }\n"
+		"int shoal_main(int argc, char **argv)\n"
+		"{ int n = 0; return shoal_recv(c, &n) == 1 && runs == 1 ? n : 99; }\n";
+	char path[80];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/c.c", dir);
+	f = fopen(path, "w");
+	cr_assert(f && fputs(module, f) >= 0 && fclose(f) == 0);
+	for (int i = 0; i < 3; i++)
+		cr_expect_eq(sh("timeout 20 build/shoal run %s/c.c 2>&1", dir), 7, "%s", text);
 }
 
 /* One for each function, with a summary that is no more than a line, and what groff does not complain of. */

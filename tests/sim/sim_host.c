@@ -745,6 +745,11 @@ void host_before_park(struct g *g)
 	(void)g;
 }
 
+void host_task_begin(struct g *g)
+{
+	(void)g;
+}
+
 void host_task_exit(struct g *g)
 {
 	(void)g;

@@ -55,8 +55,11 @@ static void open_modules(json_t *reply)
 	unwinder = must(unwind_open());
 	json_array_foreach(json_object_get(reply, "modules"), i, module)
 	{
-		char *file = format("/proc/%lld/fd/%lld", (long long)get_int(reply, "supervisor", 0),
-				    (long long)get_int(module, "fd", -1));
+		const char *library = get_text(module, "file");
+		char *file = library && *library
+				     ? format("%s", library)
+				     : format("/proc/%lld/fd/%lld", (long long)get_int(reply, "supervisor", 0),
+					      (long long)get_int(module, "fd", -1));
 
 		unwind_add(unwinder, get_text(module, "name"), file, hex_number(module, "base"));
 		free(file);

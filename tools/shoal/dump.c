@@ -373,7 +373,7 @@ static void read_dump(const char *at, size_t size)
 	unwinder = must(unwind_open());
 	for (unsigned i = 0; i < head->modules && at + sizeof(struct dump_module) <= end; i++) {
 		const struct dump_module *m = (const struct dump_module *)at;
-		char *path = format("/proc/%d/fd/%d", head->supervisor, m->fd);
+		char *path = m->file[0] ? format("%s", m->file) : format("/proc/%d/fd/%d", head->supervisor, m->fd);
 
 		unwind_add(unwinder, m->name, path, m->base);
 		free(path);

@@ -8,6 +8,7 @@
 #include "core/host.h"
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "worker/posix/constructors.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -90,6 +91,7 @@ static void call_all(struct g *g, void **head)
 void host_task_exit(struct g *g)
 {
 	call_all(g, &g->task->own.handlers);
+	constructors_undo(g->task);
 	g->flags &= (uint8_t)~GF_OWN; /* what else it has of its own is not ended by an end of the task */
 	streams_flush(g);
 }

@@ -1,10 +1,11 @@
 /*
- * module.h - modules by content, and their instances.
+ * module.h - modules by content.
  */
 #ifndef SUPERVISOR_DAEMON_TASK_MODULE_H
 #define SUPERVISOR_DAEMON_TASK_MODULE_H
 
 #include "supervisor/daemon/failure.h"
+#include "supervisor/zygote/closure.h"
 #include "supervisor/zygote/zygote.h"
 
 #include <stdbool.h>
@@ -12,28 +13,24 @@
 #include <uv.h>
 
 struct job;
-struct module;
-
-struct modinstance { /* the supervisor's half of an instance */
-	uint32_t id;
-	struct module *module;
-	struct modinstance *next; /* in the list of free ones */
-	uintptr_t base, text_start, text_end;
-	uint64_t load_gen;
-};
+struct modinstance;
 
 #define CRASHES_MAX 10
 #define CRASHES_NS 60000000000ull
 
 /*
- * A module, identified by its content.
- * OWNER  module.c. Kept as long as the supervisor runs: its instances cannot be unloaded
+ * A module, identified by its content and, if it links libraries, by what decides which.
+ * OWNER  module.c; instances, queue: pool.c. Kept as long as the supervisor runs
  */
 struct module {
 	struct module *next;
 	uint64_t hash[2], size;
-	int so_fd;
-	uint32_t index; /* in the ledger */
+	int so_fd, libraries_fd;
+	struct closure libraries; /* what libraries_fd holds */
+	bool links;		  /* it needs libraries other than libc's family */
+	bool tried;		  /* a trial was successful: the list of libraries is complete */
+	uint32_t era;		  /* rises when a file of the list has changed */
+	uint32_t index;		  /* in the ledger */
 	char name[Z_NAME];
 	unsigned ninstances, nfree;
 	struct modinstance *free;
@@ -46,19 +43,18 @@ struct module {
 	unsigned crashes;
 };
 
-typedef void module_done(void *arg, struct module *, const struct failure *);
-/* Finds or makes the module of a file; calls done now or later. cwd: for a relative path, or -1. */
-void sh_module_get(const char *path, int cwd, const char *cc, module_done *, void *arg);
-void sh_module_forget(void); /* SIGHUP: files are read afresh */
-void sh_module_enqueue(struct module *, struct job *);
-void sh_module_enqueue_later(struct module *, struct job *); /* after a pause, because a resource is short */
-void sh_module_dequeue(struct module *, struct job *);
-void sh_module_give_back(struct modinstance *, bool spent);
-void sh_modules_adopt(const int *so_fd); /* from the ledger; so_fd by index there */
-struct modinstance *sh_instance_adopt(uint32_t id);
+/* The module with the content of the file. path, search: as in struct closure. NULL: why says why not. */
+struct module *sh_module_from(int fd, const char *name, const char *path, const char *search, struct failure *why);
+/* Whether a file of its content at that path, with that search path, is this module. */
+bool sh_module_lies(const struct module *, const char *path, const char *search);
+void sh_module_check(struct module *);	       /* a task will be run: are the libraries still the same files? */
+bool sh_module_tried(struct module *, int fd); /* a trial has written this list; takes it over. false: no memory */
+void sh_module_outdate(struct module *);
 struct module *sh_module_at(uint32_t index);
+struct module *sh_module_first(void); /* then by next */
+void sh_modules_adopt(int (*fd)[2]);  /* from the ledger; descriptors by index there */
 void sh_modules_keep(void);
-bool sh_module_has(const struct module *, const char *entry);
+bool sh_module_has(const struct module *, const char *entry); /* it was tried, and the entry was there */
 void sh_module_learn(struct module *, const char *entry);
 
 #endif

@@ -21,6 +21,8 @@
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/pool.h"
+#include "supervisor/daemon/task/source.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/task/quarantine.h"
 #include "supervisor/daemon/verbs.h"
@@ -98,7 +100,8 @@ static void free_job(struct job *j)
 
 static void given_back(void *arg, const struct zrep *rep)
 {
-	sh_module_give_back(arg, rep->spent);
+	(void)rep;
+	sh_module_give_back(arg);
 }
 
 static void hold_instance(struct job *j, struct modinstance *in)
@@ -177,7 +180,8 @@ static void cleared(void *arg, const struct zrep *rep)
 		end_unbegun(j, (unsigned)j->cancelled);
 	else
 		sh_module_enqueue(j->module, j);
-	sh_module_give_back(in, rep->spent);
+	(void)rep;
+	sh_module_give_back(in);
 }
 
 /* Its root died and has attempts left: once more, from a fresh instance. */
@@ -509,11 +513,26 @@ static void got_module(void *arg, struct module *m, const struct failure *why)
 	sh_module_enqueue(m, j);
 }
 
+/* The value of a variable in the submitter's environment. prefix: NAME=. NULL: it is not set. */
+static const char *environment_of(const struct job *j, const char *prefix)
+{
+	const char *at = j->args, *end = j->args + j->args_len;
+
+	for (int i = 0; at && at < end; i++, at += strlen(at) + 1)
+		if (i >= j->argc && strncmp(at, prefix, strlen(prefix)) == 0)
+			return at + strlen(prefix);
+	return NULL;
+}
+
 void sh_job_submit(struct job *j, const char *module, const char *cc)
 {
+	char *search;
+
 	j->state = JOB_MODULE;
 	snprintf(j->path, sizeof j->path, "%s", module);
-	sh_module_get(module, j->cwd, cc, got_module, j);
+	search = sh_search_path(environment_of(j, "LD_LIBRARY_PATH="), j->cwd);
+	sh_source_get(module, j->cwd, &(struct wish){cc, search ? search : ""}, got_module, j);
+	free(search);
 }
 
 /* ---- after the death of a supervisor ---- */

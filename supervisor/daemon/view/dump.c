@@ -18,6 +18,8 @@
 #include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/pool.h"
+#include "supervisor/keeper/ledger.h"
 #include "supervisor/daemon/task/output.h"
 #include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/view/symbol.h"
@@ -162,8 +164,18 @@ static bool wanted(const struct dump *w, const struct dump_g *d)
 static unsigned put_modules(FILE *f, bool write)
 {
 	const struct modinstance *in;
-	unsigned n = 0;
+	const struct ledger_object *l;
+	unsigned n = 0, libraries = 0;
 
+	for (uint32_t i = 0; (l = sh_ledger_object_next(&i)) != NULL; libraries++) {
+		struct dump_module m = {.base = l->base, .fd = -1};
+		const char *slash = strrchr(l->path, '/');
+
+		snprintf(m.name, sizeof m.name, "%.*s", (int)sizeof m.name - 1, slash ? slash + 1 : l->path);
+		snprintf(m.file, sizeof m.file, "%s", l->path);
+		if (write)
+			fwrite(&m, sizeof m, 1, f);
+	}
 	for (; (in = sh_symbol_instance(n)); n++) {
 		struct dump_module m = {.base = in->base, .fd = in->module->so_fd};
 
@@ -171,7 +183,7 @@ static unsigned put_modules(FILE *f, bool write)
 		if (write)
 			fwrite(&m, sizeof m, 1, f);
 	}
-	return n;
+	return libraries + n;
 }
 
 static void put_one(FILE *f, struct g *g, struct dump_g *d, int64_t until)

@@ -2,19 +2,24 @@
  * symbol.c - names of functions, for crash records and lists.
  *
  * Our own code and libraries are at the same addresses as in the zygote, so dladdr finds their names. Modules
- * are not mapped in the supervisor: their symbol table is read from the copy of the file that module.c keeps.
+ * are not mapped in the supervisor: their symbol table is read from the copy of the file that module.c keeps, and
+ * that of a library of a module from the library's own file.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/daemon/task/module.h"
+#include "supervisor/daemon/task/pool.h"
 #include "supervisor/keeper/ledger.h"
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const struct modinstance **known;
 static unsigned nknown;
@@ -27,6 +32,13 @@ void sh_symbol_add(const struct modinstance *in)
 		return;
 	known = more;
 	known[nknown++] = in;
+}
+
+void sh_symbol_remove(const struct modinstance *in)
+{
+	for (unsigned i = 0; i < nknown; i++)
+		if (known[i] == in)
+			known[i--] = known[--nknown];
 }
 
 const struct modinstance *sh_symbol_instance(unsigned i)
@@ -64,10 +76,9 @@ static bool search(const char *map, size_t size, const Elf64_Shdr *sections, uns
 	return false;
 }
 
-static bool in_module(const struct module *m, uint64_t at, char *name, size_t room, uint64_t *start)
+static bool in_file(int fd, size_t size, uint64_t at, char *name, size_t room, uint64_t *start)
 {
-	size_t size = m->size;
-	const char *map = kernel_mmap(NULL, size, PROT_READ, MAP_PRIVATE, m->so_fd, 0);
+	const char *map = kernel_mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	const Elf64_Ehdr *e = (const Elf64_Ehdr *)map;
 	const Elf64_Shdr *s;
 	bool found = false;
@@ -85,6 +96,25 @@ static bool in_module(const struct module *m, uint64_t at, char *name, size_t ro
 	return found;
 }
 
+static bool in_library(const char *path, uint64_t at, char *name, size_t room, uint64_t *start)
+{
+	int fd = kernel_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+	struct stat st;
+	bool found = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		     in_file(fd, (size_t)st.st_size, at, name, room, start);
+
+	if (fd >= 0)
+		kernel_close(fd);
+	return found;
+}
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 /* An adopted zygote has the same code as this process, but at another address: translates. */
 static bool in_our_code(const void **at, Dl_info *info)
 {
@@ -100,6 +130,7 @@ static bool in_our_code(const void **at, Dl_info *info)
 bool sh_symbol(const void *at, char *text, size_t n)
 {
 	const struct modinstance *in = instance_at((uintptr_t)at);
+	const struct ledger_object *library;
 	char name[256];
 	uint64_t start;
 	Dl_info info;
@@ -107,16 +138,25 @@ bool sh_symbol(const void *at, char *text, size_t n)
 	if (in) {
 		uint64_t offset = (uintptr_t)at - in->base;
 
-		if (in_module(in->module, offset, name, sizeof name, &start))
+		if (in_file(in->module->so_fd, in->module->size, offset, name, sizeof name, &start))
 			snprintf(text, n, "%s(%s+0x%lx)", in->module->name, name, (unsigned long)(offset - start));
 		else
 			snprintf(text, n, "%s(+0x%lx)", in->module->name, (unsigned long)offset);
 		return true;
 	}
-	if (at && in_our_code(&at, &info) && info.dli_sname) {
-		const char *slash = info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
+	library = sh_ledger_object_at((uintptr_t)at);
+	if (library) {
+		uint64_t offset = (uintptr_t)at - library->base;
 
-		snprintf(text, n, "%s(%s+0x%lx)", slash ? slash + 1 : "?", info.dli_sname,
+		if (in_library(library->path, offset, name, sizeof name, &start))
+			snprintf(text, n, "%s(%s+0x%lx)", last_part(library->path), name,
+				 (unsigned long)(offset - start));
+		else
+			snprintf(text, n, "%s(+0x%lx)", last_part(library->path), (unsigned long)offset);
+		return true;
+	}
+	if (at && in_our_code(&at, &info) && info.dli_sname) {
+		snprintf(text, n, "%s(%s+0x%lx)", info.dli_fname ? last_part(info.dli_fname) : "?", info.dli_sname,
 			 (unsigned long)((uintptr_t)at - (uintptr_t)info.dli_saddr));
 		return true;
 	}

@@ -10,6 +10,7 @@
 struct modinstance;
 
 void sh_symbol_add(const struct modinstance *);
+void sh_symbol_remove(const struct modinstance *); /* it is unloaded */
 /* "name+0x12" or "module.so(name+0x12)" for an address of code. Unknown: false, and text is the number. */
 bool sh_symbol(const void *at, char *text, size_t n);
 const struct modinstance *sh_symbol_instance(unsigned i); /* i-th, NULL past the last */

@@ -7,6 +7,7 @@
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/pool.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/keeper/keeper.h"
@@ -328,11 +329,24 @@ static json_t *view_crash(uint64_t number, const struct crash *c)
 	return o;
 }
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Files in which functions are found: libraries by path, modules by the supervisor's descriptor. */
 static json_t *view_modules(void)
 {
+	const struct ledger_object *l;
 	const struct modinstance *in;
 	json_t *list = json_array();
 
+	for (uint32_t n = 0; (l = sh_ledger_object_next(&n)) != NULL;)
+		json_array_append_new(list,
+				      json_pack("{s:o, s:o, s:s}", "name", sh_view_string(last_part(l->path), Z_NAME),
+						"base", address(l->base), "file", l->path));
 	for (unsigned n = 0; (in = sh_symbol_instance(n)); n++)
 		json_array_append_new(list,
 				      json_pack("{s:o, s:o, s:i}", "name", sh_view_string(in->module->name, Z_NAME),

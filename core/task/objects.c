@@ -1,0 +1,85 @@
+/*
+ * objects.c - which code belongs to a task. See objects.h.
+ */
+#include "core/task/objects.h"
+#include "shm/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct objects **table;
+static uint32_t ntable;
+
+static void sort_by_text(struct objects *s)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		unsigned k = i;
+
+		for (; k > 0 && s->object[s->by_text[k - 1]].text > s->object[i].text; k--)
+			s->by_text[k] = s->by_text[k - 1];
+		s->by_text[k] = i;
+	}
+}
+
+void sh_objects_set(uint32_t instance, struct objects *s)
+{
+	if (instance >= ntable) {
+		uint32_t n = instance + 64;
+
+		table = realloc(table, n * sizeof(*table));
+		sh_check(table);
+		memset(table + ntable, 0, (n - ntable) * sizeof(*table));
+		ntable = n;
+	}
+	if (s)
+		sort_by_text(s);
+	table[instance] = s;
+}
+
+const struct objects *sh_objects_of(const struct task *t)
+{
+	return t->instance < ntable ? table[t->instance] : NULL;
+}
+
+const struct object *sh_objects_text(const struct task *t, uintptr_t pc)
+{
+	const struct objects *s = sh_objects_of(t);
+	unsigned from = 0, to = s ? s->n : 0;
+
+	while (from < to) {
+		unsigned mid = (from + to) / 2;
+		const struct object *o = &s->object[s->by_text[mid]];
+
+		if (pc < o->text)
+			to = mid;
+		else if (pc >= o->text_end)
+			from = mid + 1;
+		else
+			return o;
+	}
+	return NULL;
+}
+
+/* -1 and 0 fill an array that the compiler laid out with gaps. */
+static bool is_function(uintptr_t f)
+{
+	return f != 0 && f != UINTPTR_MAX;
+}
+
+void sh_object_construct(const struct object *o, int argc, char **argv, char **envp)
+{
+	if (o->init)
+		o->init(argc, argv, envp);
+	for (size_t i = 0; i < o->ninit; i++)
+		if (is_function((uintptr_t)o->init_array[i]))
+			o->init_array[i](argc, argv, envp);
+}
+
+void sh_object_destroy(const struct object *o)
+{
+	for (size_t i = o->nfini; i-- > 0;)
+		if (is_function((uintptr_t)o->fini_array[i]))
+			o->fini_array[i]();
+	if (o->fini)
+		o->fini();
+}

@@ -1,0 +1,333 @@
+/*
+ * closure.c - the list of a module's libraries: written in a trial, read by supervisor and zygote.
+ *
+ * The loader of the C library is run as a program (ld.so --list) to find the files. So $ORIGIN, RPATH,
+ * RUNPATH, LD_LIBRARY_PATH, the cache and the folders for newer processors mean here what they mean
+ * when a program is started.
+ */
+#include "supervisor/zygote/closure.h"
+#include "supervisor/zygote/elf.h"
+#include "shm/kernel.h"
+
+#include <errno.h>
+#include <link.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CODE_SHOAL 125
+#define CODE_NOT_LOADABLE 126
+
+void sh_mark_of(struct file_mark *m, const struct stat *st)
+{
+	memset(m, 0, sizeof *m);
+	m->dev = st->st_dev;
+	m->ino = st->st_ino;
+	m->size = st->st_size;
+	m->mtime = st->st_mtim;
+	m->ctime = st->st_ctim;
+}
+
+bool sh_mark_same(const struct file_mark *a, const struct file_mark *b)
+{
+	return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* ---- the list ---- */
+
+int sh_closure_begin(const char *module, const char *search)
+{
+	int fd = kernel_memfd_create("shoal-libraries", MFD_CLOEXEC);
+
+	if (fd >= 0 && dprintf(fd, "%s\n%s\n", module, search) < 0) {
+		kernel_close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static char *read_all(int fd)
+{
+	struct stat st;
+	char *text;
+
+	if (fstat(fd, &st) < 0 || !(text = malloc((size_t)st.st_size + 1)))
+		return NULL;
+	if (kernel_pread(fd, text, (size_t)st.st_size, 0) != st.st_size) {
+		free(text);
+		return NULL;
+	}
+	text[st.st_size] = '\0';
+	return text;
+}
+
+/* The text up to the separator, which becomes its end. NULL: there is no separator. */
+static char *cut(char **at, char separator)
+{
+	char *from = *at, *to = strchr(from, separator);
+
+	if (!to)
+		return NULL;
+	*to = '\0';
+	*at = to + 1;
+	return from;
+}
+
+static bool read_library(struct library *l, char **at)
+{
+	long mark[7];
+	char *marks;
+
+	l->name = cut(at, '\t');
+	l->path = l->name ? cut(at, '\t') : NULL;
+	marks = l->path ? cut(at, '\n') : NULL;
+	if (!marks || sscanf(marks, "%ld %ld %ld %ld %ld %ld %ld", &mark[0], &mark[1], &mark[2], &mark[3], &mark[4],
+			     &mark[5], &mark[6]) != 7)
+		return false;
+	memset(&l->mark, 0, sizeof l->mark);
+	l->mark.dev = (dev_t)mark[0];
+	l->mark.ino = (ino_t)mark[1];
+	l->mark.size = mark[2];
+	l->mark.mtime = (struct timespec){mark[3], mark[4]};
+	l->mark.ctime = (struct timespec){mark[5], mark[6]};
+	return true;
+}
+
+/* Appends the line of the library to a text that has room for it. */
+static size_t print_library(char *to, size_t room, const struct library *l)
+{
+	const struct file_mark *m = &l->mark;
+
+	return (size_t)snprintf(to, room, "%s\t%s\t%ld %ld %ld %ld %ld %ld %ld\n", l->name, l->path, (long)m->dev,
+				(long)m->ino, (long)m->size, (long)m->mtime.tv_sec, m->mtime.tv_nsec,
+				(long)m->ctime.tv_sec, m->ctime.tv_nsec);
+}
+
+bool sh_closure_read(struct closure *c, int fd)
+{
+	char *at;
+
+	memset(c, 0, sizeof *c);
+	at = c->text = read_all(fd);
+	c->module = at ? cut(&at, '\n') : NULL;
+	c->search = c->module ? cut(&at, '\n') : NULL;
+	if (!c->search)
+		goto failed;
+	while (*at) {
+		struct library *more = realloc(c->library, (c->n + 1) * sizeof *more);
+
+		if (!more)
+			goto failed;
+		c->library = more;
+		if (!read_library(&more[c->n], &at))
+			goto failed;
+		c->n++;
+	}
+	return true;
+failed:
+	sh_closure_free(c);
+	return false;
+}
+
+void sh_closure_free(struct closure *c)
+{
+	free(c->library);
+	free(c->text);
+	memset(c, 0, sizeof *c);
+}
+
+bool sh_closure_unchanged(const struct closure *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		struct stat st;
+		struct file_mark now;
+
+		if (stat(c->library[i].path, &st) < 0)
+			return false;
+		sh_mark_of(&now, &st);
+		if (!sh_mark_same(&now, &c->library[i].mark))
+			return false;
+	}
+	return true;
+}
+
+/* ---- the search, in a trial ---- */
+
+static int find_loader(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	if (info->dlpi_addr != getauxval(AT_BASE))
+		return 0;
+	*(const char **)arg = info->dlpi_name;
+	return 1;
+}
+
+/* Runs the loader on the file. What it says, to be freed; NULL: it could not be run. */
+static char *ask_loader(const char *file, const char *search)
+{
+	char *argv[6], *none[] = {NULL}, *said = NULL;
+	const char *loader = NULL;
+	posix_spawn_file_actions_t a;
+	int out = kernel_memfd_create("shoal-list", 0), status, n = 0;
+	pid_t pid;
+
+	dl_iterate_phdr(find_loader, &loader);
+	if (out < 0 || !loader)
+		return NULL;
+	argv[n++] = (char *)loader;
+	argv[n++] = "--list";
+	if (*search) {
+		argv[n++] = "--library-path";
+		argv[n++] = (char *)search;
+	}
+	argv[n++] = (char *)file;
+	argv[n] = NULL;
+	posix_spawn_file_actions_init(&a);
+	posix_spawn_file_actions_adddup2(&a, out, 1);
+	posix_spawn_file_actions_adddup2(&a, out, 2);
+	if (posix_spawnp(&pid, loader, &a, NULL, argv, none) == 0 && kernel_waitpid(pid, &status, 0) == pid)
+		said = read_all(out);
+	posix_spawn_file_actions_destroy(&a);
+	kernel_close(out);
+	return said;
+}
+
+/* "	libz.so.1 => /lib/libz.so.1 (0x7f...)", or "	/lib/libz.so.1 (0x7f...)". false: the line is of another kind. */
+static bool parse_line(char *line, char **name, char **path)
+{
+	char *arrow, *end = strrchr(line, '(');
+
+	if (line[0] != '\t' || !end || end - line < 3 || strncmp(end, "(0x", 3) != 0)
+		return false;
+	end[-1] = '\0';
+	*name = *path = line + 1;
+	arrow = strstr(line, " => ");
+	if (arrow) {
+		*arrow = '\0';
+		*path = arrow + 4;
+	}
+	return true;
+}
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* The loader's complaint without its own name in front. */
+static void complain(const char *name, const char *said, char *message, size_t n)
+{
+	static const char error[] = "error while loading shared libraries: ";
+	const char *missing = strstr(said, " => not found"), *from = missing, *reason = strstr(said, error);
+
+	if (missing) {
+		while (from > said && from[-1] != '\t' && from[-1] != '\n')
+			from--;
+		snprintf(message, n, "%s: it needs %.*s, which is not found", name, (int)(missing - from), from);
+		return;
+	}
+	reason = reason ? reason + sizeof error - 1 : said;
+	snprintf(message, n, "%s: %.*s", name, (int)strcspn(reason, "\n"), reason);
+}
+
+#define MARKS_ROOM 160 /* seven numbers */
+
+/* Appends what a line of the loader's answer says to the text, which has room for it. */
+static int add_line(char *text, size_t *len, char *line, const char *name, char *message, size_t n)
+{
+	struct library l;
+	struct stat st;
+
+	if (!parse_line(line, &l.name, &l.path) || sh_elf_libc_family(last_part(l.name)) || l.path[0] != '/')
+		return 0; /* linux-vdso.so.1 has no file */
+	if (stat(l.path, &st) < 0 || strchr(l.path, '\t') || strchr(l.name, '\t')) {
+		snprintf(message, n, "%s: its library %s cannot be read: %s", name, l.path, strerror(errno));
+		return CODE_NOT_LOADABLE;
+	}
+	sh_mark_of(&l.mark, &st);
+	*len += print_library(text + *len, strlen(l.name) + strlen(l.path) + MARKS_ROOM, &l);
+	return 0;
+}
+
+/* Writes the libraries behind the first two lines. Another trial for the same request writes the same. */
+static int list_libraries(int fd, off_t at, char *said, const char *name, char *message, size_t n)
+{
+	size_t lines = 1, len = 0;
+	char *text, *save;
+	int code = 0;
+
+	for (const char *c = said; *c; c++)
+		lines += *c == '\n';
+	text = malloc(2 * strlen(said) + lines * MARKS_ROOM);
+	if (!text)
+		return CODE_SHOAL;
+	for (char *line = strtok_r(said, "\n", &save); line && !code; line = strtok_r(NULL, "\n", &save))
+		code = add_line(text, &len, line, name, message, n);
+	if (!code && (kernel_pwrite(fd, text, len, at) != (ssize_t)len || kernel_ftruncate(fd, at + (off_t)len) < 0)) {
+		snprintf(message, n, "%s: the list of its libraries: %s", name, strerror(errno));
+		code = CODE_SHOAL;
+	}
+	free(text);
+	return code;
+}
+
+/* The module links nothing but libc's family: there is nothing to look for. */
+static bool needs_none(int so_fd)
+{
+	struct stat st;
+	struct elf e;
+	char *map;
+	bool none;
+
+	if (fstat(so_fd, &st) < 0)
+		return false;
+	map = kernel_mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, so_fd, 0);
+	if (map == MAP_FAILED)
+		return false;
+	none = sh_elf_open(&e, map, (size_t)st.st_size) || !sh_elf_needs_libraries(&e);
+	kernel_munmap(map, (size_t)st.st_size);
+	return none;
+}
+
+int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n)
+{
+	struct closure c;
+	char by_number[40], *said, *again;
+	int code;
+
+	if (needs_none(so_fd))
+		return 0; /* or it is damaged: the load says how */
+	if (!sh_closure_read(&c, fd)) {
+		snprintf(message, n, "%s: no memory for the list of its libraries", name);
+		return CODE_SHOAL;
+	}
+	snprintf(by_number, sizeof by_number, "/proc/%d/fd/%d", (int)getpid(), so_fd);
+	said = ask_loader(c.module[0] ? c.module : by_number, c.search);
+	if (said && c.module[0] && said[0] != '\t') {
+		again = ask_loader(by_number,
+				   c.search); /* the file may lie in a folder from which nothing is executed */
+		if (again && again[0] == '\t') {
+			free(said);
+			said = again;
+		}
+	}
+	if (!said) {
+		snprintf(message, n, "%s: cannot look for its libraries: %s", name, strerror(errno));
+		return CODE_SHOAL;
+	}
+	if (said[0] != '\t' || strstr(said, " => not found")) {
+		complain(name, said, message, n);
+		return CODE_NOT_LOADABLE;
+	}
+	code = list_libraries(fd, (off_t)(strlen(c.module) + strlen(c.search) + 2), said, name, message, n);
+	free(said);
+	sh_closure_free(&c);
+	return code;
+}

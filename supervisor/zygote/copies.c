@@ -1,0 +1,274 @@
+/*
+ * copies.c - copies a module and its libraries into memfds and rewrites them. See copies.h.
+ */
+#include "supervisor/zygote/copies.h"
+#include "shm/kernel.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#define CODE_SHOAL 125
+#define CODE_NOT_LOADABLE 126
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/*
+ * A path to the descriptor that no file had before in this process: the loader compares paths. The
+ * serial number is spelt in "/." (1) and "//." (0).
+ */
+static void make_unique_path(char *path, size_t n, int fd)
+{
+	static uint32_t serial;
+	size_t len = (size_t)snprintf(path, n, "/proc/self/fd");
+
+	serial++;
+	for (unsigned bit = 0; bit < 32 && serial >> bit; bit++)
+		len += (size_t)snprintf(path + len, n - len, "%s", serial >> bit & 1 ? "/." : "//.");
+	snprintf(path + len, n - len, "/%d", fd);
+}
+
+/* ---- one copy ---- */
+
+static int out_of(const char *name, const char *what, int err, char *message, size_t n)
+{
+	snprintf(message, n, "%s: %s: %s", name, what, strerror(err));
+	return err == ENOMEM || err == EMFILE || err == ENFILE || err == ENOSPC ? CODE_SHOAL : CODE_NOT_LOADABLE;
+}
+
+static int copy_file(struct copy *c, int from, char *message, size_t n)
+{
+	struct stat st;
+	off_t at = 0;
+	char *map;
+
+	if (fstat(from, &st) < 0 || (c->fd = kernel_memfd_create(c->name, MFD_CLOEXEC)) < 0)
+		return out_of(c->name, "cannot be copied", errno, message, n);
+	while (at < st.st_size) {
+		ssize_t sent = kernel_sendfile(c->fd, from, &at, (size_t)(st.st_size - at));
+
+		if (sent <= 0)
+			return out_of(c->name, "cannot be copied", sent ? errno : EIO, message, n);
+	}
+	map = st.st_size ? kernel_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0)
+			 : MAP_FAILED;
+	if (map == MAP_FAILED)
+		return out_of(c->name, "cannot be copied", st.st_size ? errno : ENOEXEC, message, n);
+	c->elf.map = map;
+	c->elf.size = (size_t)st.st_size;
+	make_unique_path(c->load, sizeof c->load, c->fd);
+	return 0;
+}
+
+static int read_elf(struct copy *c, char *message, size_t n)
+{
+	const char *fault = sh_elf_open(&c->elf, c->elf.map, c->elf.size);
+	uint64_t at;
+
+	if (fault) {
+		snprintf(message, n, "%s %s", c->name, fault);
+		return CODE_NOT_LOADABLE;
+	}
+	if (sh_elf_has(&c->elf, DT_SONAME, &at))
+		snprintf(c->soname, sizeof c->soname, "%s", sh_elf_string(&c->elf, at));
+	return 0;
+}
+
+static int copy_library(struct copy *c, const struct library *l, char *message, size_t n)
+{
+	struct file_mark now;
+	struct stat st;
+	int fd, code;
+
+	c->name = last_part(l->path);
+	c->needed = l->name;
+	c->path = l->path;
+	fd = kernel_open(l->path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return out_of(l->path, "cannot be read", errno, message, n);
+	sh_mark_of(&now, &st);
+	if (sh_mark_same(&now, &l->mark)) {
+		code = copy_file(c, fd, message, n);
+	} else {
+		snprintf(message, n, "%s was changed while it was being loaded: try again", l->path);
+		code = CODE_SHOAL;
+	}
+	kernel_close(fd);
+	return code ? code : read_elf(c, message, n);
+}
+
+/* ---- names ---- */
+
+struct renaming {
+	struct copies *all;
+	struct copy *of;
+};
+
+/* NULL: it is not among the copies. */
+static struct copy *find_copy(const struct copies *all, const char *needed)
+{
+	for (unsigned i = 1; i < all->n; i++)
+		if (strcmp(all->copy[i].needed, needed) == 0)
+			return &all->copy[i];
+	for (unsigned i = 0; i < all->n; i++)
+		if (strcmp(all->copy[i].soname, needed) == 0 || strcmp(all->copy[i].name, needed) == 0)
+			return &all->copy[i];
+	return NULL;
+}
+
+static void note_need(struct copy *c, unsigned index)
+{
+	unsigned *more;
+
+	for (unsigned i = 0; i < c->nneeds; i++)
+		if (c->needs[i] == index)
+			return;
+	more = realloc(c->needs, (c->nneeds + 1) * sizeof *more);
+	if (!more)
+		return; /* its constructors may run too early; the next allocation fails, too */
+	c->needs = more;
+	more[c->nneeds++] = index;
+}
+
+static const char *rename_needed(void *arg, const char *needed)
+{
+	struct renaming *r = arg;
+	struct copy *c;
+
+	if (sh_elf_libc_family(needed)) {
+		dlopen(needed, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* all symbols are looked for in it, last */
+		return NULL;
+	}
+	c = find_copy(r->all, needed);
+	if (!c) {
+		r->all->missing = needed;
+		return needed;
+	}
+	note_need(r->of, (unsigned)(c - r->all->copy));
+	return c->load;
+}
+
+static int rewrite(struct copies *all, struct copy *c, char *message, size_t n)
+{
+	struct renaming r = {all, c};
+	const char *why = sh_elf_rewrite(&c->elf, rename_needed, &r, &c->calls, &c->tail);
+
+	if (why) {
+		snprintf(message, n, "%s %s", c->name, why);
+		return CODE_NOT_LOADABLE;
+	}
+	if (all->missing) {
+		snprintf(message, n, "%s: it needs %s, which is not found", c->name, all->missing);
+		return CODE_NOT_LOADABLE;
+	}
+	if (kernel_pwrite(c->fd, c->tail.bytes, c->tail.size, (off_t)c->tail.at) != (ssize_t)c->tail.size)
+		return out_of(c->name, "cannot be copied", errno, message, n);
+	return 0;
+}
+
+int sh_copies_make(struct copies *all, int so_fd, const char *name, const struct closure *libraries, char *message,
+		   size_t n)
+{
+	int code;
+
+	memset(all, 0, sizeof *all);
+	all->copy = calloc(libraries->n + 1, sizeof *all->copy);
+	if (!all->copy)
+		return out_of(name, "cannot be copied", ENOMEM, message, n);
+	all->n = libraries->n + 1;
+	for (unsigned i = 0; i < all->n; i++)
+		all->copy[i].fd = -1;
+	all->copy[0].name = name;
+	all->copy[0].path = libraries->module[0] ? libraries->module : name;
+	code = copy_file(&all->copy[0], so_fd, message, n);
+	if (!code)
+		code = read_elf(&all->copy[0], message, n);
+	for (unsigned i = 1; i < all->n && !code; i++)
+		code = copy_library(&all->copy[i], &libraries->library[i - 1], message, n);
+	for (unsigned i = 0; i < all->n && !code; i++)
+		code = rewrite(all, &all->copy[i], message, n);
+	return code;
+}
+
+void sh_copies_free(struct copies *all)
+{
+	for (unsigned i = 0; i < all->n; i++) {
+		struct copy *c = &all->copy[i];
+
+		if (c->elf.map)
+			kernel_munmap(c->elf.map, c->elf.size);
+		if (c->fd >= 0)
+			kernel_close(c->fd);
+		free(c->tail.bytes);
+		free(c->needs);
+	}
+	free(all->copy);
+	memset(all, 0, sizeof *all);
+}
+
+/* ---- order ---- */
+
+struct walk {
+	const struct copies *all;
+	bool *seen;
+	unsigned *order, n;
+};
+
+static void visit(struct walk *w, unsigned i)
+{
+	const struct copy *c = &w->all->copy[i];
+
+	if (w->seen[i])
+		return;
+	w->seen[i] = true;
+	for (unsigned k = 0; k < c->nneeds; k++)
+		visit(w, c->needs[k]);
+	w->order[w->n++] = i;
+}
+
+/* Of two libraries that do not need each other the one that was loaded later comes first. */
+void sh_copies_order(const struct copies *all, unsigned *order)
+{
+	struct walk w = {.all = all, .seen = calloc(all->n, sizeof(bool)), .order = order};
+
+	if (!w.seen)
+		abort();
+	for (unsigned i = all->n; i-- > 0;)
+		visit(&w, i);
+	free(w.seen);
+}
+
+/* ---- messages ---- */
+
+void sh_copies_explain(const struct copies *all, const char *complaint, char *message, size_t n)
+{
+	size_t len = 0;
+
+	if (strncmp(complaint, all->copy[0].load, strlen(all->copy[0].load)) != 0)
+		len = (size_t)snprintf(message, n, "%s: ", all->copy[0].name);
+	while (*complaint && len + 1 < n) {
+		const struct copy *c = NULL;
+
+		for (unsigned i = 0; i < all->n && !c; i++)
+			if (strncmp(complaint, all->copy[i].load, strlen(all->copy[i].load)) == 0)
+				c = &all->copy[i];
+		if (!c) {
+			message[len++] = *complaint++;
+			continue;
+		}
+		len += (size_t)snprintf(message + len, n - len, "%s", c->name);
+		complaint += strlen(c->load);
+	}
+	message[len < n ? len : n - 1] = '\0';
+}
