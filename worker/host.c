@@ -1,6 +1,6 @@
 /*
- * host.c - what a worker lends the core: stacks at fixed addresses, the switch, the loop it idles in.
- * See core/host.h. All state here is private to the process and goes with it.
+ * host.c - the worker's side of core/host.h: windows at fixed addresses, the switch, signals to other
+ * processes. All state here is private to the process.
  */
 #include "core/sync/semtable.h"
 #include "shm/check.h"
@@ -75,10 +75,10 @@ void windows_map(unsigned seat)
 	memset(guard_pages, 0, sizeof guard_pages);
 }
 
-/* Each window is mapped when this worker uses it first: mapping all of them would delay its start by a millisecond. */
+/* Maps a window when this worker first uses it. Mapping all windows at the start would take a millisecond. */
 static void map_window(uint32_t w)
 {
-	/* An old size of 0 makes a second mapping of the same shared memory. */
+	/* mremap with an old size of 0 makes a second mapping of the same shared memory. */
 	void *at = mremap(host_region(region_seat, w), 0, host_window_size(w), MREMAP_MAYMOVE | MREMAP_FIXED,
 			  host_window(w));
 
@@ -134,9 +134,9 @@ bool window_fault(uintptr_t at)
 
 /* ---- the switch ---- */
 
-_Static_assert(offsetof(struct g, sp) == 8, "switch_x86_64.S says so");
+_Static_assert(offsetof(struct g, sp) == 8, "G_SP in switch_x86_64.S is this offset");
 
-/* For sh_first: where the stack of a G begins that has none yet. */
+/* For sh_first: the initial stack pointer of a G that has not run yet. */
 char *sh_first_top(struct g *g)
 {
 	return stack_top(g->win);
@@ -172,7 +172,7 @@ static void send_signal(unsigned seat, int sig)
 	int32_t pid = atomic_load(&sh_root->seat[seat].pid);
 
 	if (seat > 0 && pid > 0 && !sh_seat_dead(seat))
-		syscall(SYS_tgkill, pid, pid, sig); /* its own thread, not one that a library has made there */
+		syscall(SYS_tgkill, pid, pid, sig); /* to the main thread, not to one that a library has made */
 }
 
 void host_kick(unsigned seat)
@@ -192,13 +192,13 @@ enum host_doing host_doing(unsigned seat, int64_t *cpu_ns)
 	struct timespec t = {0};
 	struct sh_procstat stat;
 
-	/* While it starts the pid may still be that of the one before it. */
+	/* During a start the seat may still name the previous process: compare with the liveness word. */
 	if (seat == 0 || pid <= 0 || alive != (uint32_t)pid || syscall(SYS_clock_gettime, (~pid << 3) | 2, &t) < 0)
 		return HOST_GONE;
 	*cpu_ns = t.tv_sec * 1000000000l + t.tv_nsec;
 	switch (sh_procstat_read(pid, &stat) ? stat.state : 0) {
 	case 'R':
-	case 't': /* a debugger has it: that one knows why */ return HOST_RUNS;
+	case 't': /* stopped by a debugger: leave it alone */ return HOST_RUNS;
 	case 'T': return HOST_STOPPED;
 	case 'S':
 	case 'D': return HOST_SLEEPS;
@@ -212,7 +212,7 @@ void host_leave(void)
 {
 	struct sh_seat *s = &sh_root->seat[getm->seat];
 
-	while (children_left()) /* nobody else could learn how they end */
+	while (children_left()) /* only their parent can wait for them */
 		syscall(SYS_nanosleep, &(struct timespec){0, 10000000}, NULL);
 	atomic_store(&s->left, 1);
 	KILL_POINT("worker.leave");
@@ -222,7 +222,7 @@ void host_leave(void)
 void host_before_run(struct g *g)
 {
 	host_switch_task(g->task);
-	if (__builtin_expect(g->flags & GF_ROOT, 0)) { /* libc keeps them per process, the task has one */
+	if (__builtin_expect(g->flags & GF_ROOT, 0)) { /* libc has one copy for the process: load the task's */
 		optind = g->task->optind;
 		optarg = g->task->own.optarg;
 	}
@@ -263,7 +263,7 @@ void host_g_end(struct g *g)
 
 /* ---- the worker ---- */
 
-/* What goroutines open leaves room for the workers that start later. */
+/* Lowers this process' limit of open files, so that workers that start later still get descriptors. */
 static void leave_descriptors(void)
 {
 	struct rlimit files;
@@ -283,7 +283,7 @@ void worker_main(unsigned seat)
 	getm = allm(seat);
 	errno_at = &errno;
 	atomic_store(&getm->curg, NULL);
-	/* s->load_gen was set by the zygote's own count in the clone: the shared one may be ahead of us by now. */
+	/* The clone has set s->load_gen from the zygote's own count. The shared count may already be higher. */
 	atomic_store(&s->leave, 0);
 	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 	windows_map(seat);
@@ -299,7 +299,7 @@ void worker_main(unsigned seat)
 	top = stack + G0_STACK - 64;
 	stack_g0(top);
 	stack_private(stack, G0_STACK);
-	/* With a P to take it is like everybody from here on; else it is a spare: see host_idle. */
+	/* If no P is free this worker becomes a spare: see host_idle. */
 	atomic_store(&s->prompt, atomic_load(&sched.pidle) == 0);
 	if (!atomic_load(&s->prompt))
 		sh_prompt(0, false);

@@ -1,21 +1,21 @@
 /*
  * output.c - descriptors 1 and 2 of a task.
  *
- * What a goroutine writes gathers in its worker's buffer in the segment; whole lines go to the
- * task's file in one write when the buffer is full or the goroutine parks. A line begun before a
- * park goes along with the goroutine. So:
- *  - lines of up to OUT_SIZE bytes are never torn by those of other goroutines,
- *  - what was written before a death is in the file once: of all that has been counted in held,
- *    nothing is lost, and nothing comes twice. (Where the task sent its output to something that
- *    is no file, a pipe for one, the piece that was being written may come twice.)
- *  - a line that its goroutine did not live to end is there without its end.
- * What is no file takes each line at once, on the goroutine's own stack: there it may block until somebody
- * reads, as any system call, pinned, because libc's lock of the stream is the process's.
+ * The bytes that a goroutine writes are collected in a buffer of its worker, in the segment. Whole lines go
+ * to the task's file in one write when the buffer is full or the goroutine parks. An unfinished line moves
+ * with the goroutine when it parks. Therefore:
+ *  - lines of up to OUT_SIZE bytes of different goroutines are never mixed,
+ *  - bytes counted in `held` are in the file exactly once, despite any death. (If the task has redirected its
+ *    output to something other than a file, such as a pipe, the piece being written may come twice.)
+ *  - if a goroutine dies in the middle of a line, the file has the part that it wrote.
+ * Output that is not a file gets each line at once, from the goroutine's own stack. The write may block until
+ * a reader reads, as any system call; the goroutine is pinned meanwhile, because it holds libc's lock of the
+ * stream, which belongs to the process.
  *
- * LOCK   out[].lock of the task, around each write to its file: so a write that a death cut short
- *        has nothing of others behind it and can be completed
- * DEATH  see struct task_out: the write is completed by output_repair, then what is left in the
- *        buffer goes where it would have gone (host_output_mend), before the goroutine runs again
+ * LOCK   out[].lock of the task, during each write to its file. So no other write follows one that a death
+ *        cut short, and it can be completed
+ * DEATH  see struct task_out: host_output_repair completes the write, then host_output_mend writes what is
+ *        left in the buffer, before the goroutine runs again
  */
 #include "core/sync/waitq.h"
 #include "shm/check.h"
@@ -45,7 +45,7 @@ struct outpart {
 
 /* ---- the file ---- */
 
-/* UINT64_MAX: no file. */
+/* The size of a regular file; UINT64_MAX if the descriptor is not one. */
 static uint64_t size_of(int fd)
 {
 	struct stat st;
@@ -53,7 +53,7 @@ static uint64_t size_of(int fd)
 	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : UINT64_MAX;
 }
 
-/* The two pieces of the write, without the first `done` bytes of it. 0, or errno. wait: parks while nobody reads. */
+/* Writes both pieces, without the first `done` bytes. wait: parks until a reader reads. Returns 0 or errno. */
 static int write_rest(const struct task_out *o, size_t done, bool wait)
 {
 	struct iovec v[2] = {{(void *)o->piece[0], o->len[0]}, {(void *)o->piece[1], o->len[1]}};
@@ -78,7 +78,7 @@ static int write_rest(const struct task_out *o, size_t done, bool wait)
 	return 0;
 }
 
-/* What has been written is no longer to be written, in one store. */
+/* Commits a finished write: one store removes its bytes from what is left to write. */
 static void finish(struct task_out *o)
 {
 	atomic_store_explicit(o->left, o->then, memory_order_release);
@@ -87,7 +87,7 @@ static void finish(struct task_out *o)
 	KILL_POINT("output.finished");
 }
 
-/* How many of the noted bytes the dead has written: a kill takes effect between two pages. */
+/* How many of the noted bytes the dead worker has written: a kill can end a write between two pages. */
 static size_t written(const struct task_out *o, size_t n)
 {
 	uint64_t size = size_of(o->fd), there;
@@ -108,7 +108,7 @@ static size_t written(const struct task_out *o, size_t n)
 	got = there < n ? there : n;
 	while (same < got && text[same] == want[same])
 		same++;
-	/* Else a program that the task has started, or the supervisor, wrote there first. */
+	/* If they are not at `from`, a program of the task or the supervisor has written there first: search. */
 	found = same == got || memmem(text, there, want, n);
 	free(text);
 	return same == got ? same : found ? n : 0;
@@ -154,7 +154,7 @@ static int write_waiting(const struct task_out *what)
 	return err;
 }
 
-/* No file. Nobody waits for a reader but a goroutine on its own stack. */
+/* Output that is not a file. Only a goroutine on its own stack may wait for a reader. */
 static void write_elsewhere(struct task_out *o, const struct task_out *what)
 {
 	struct pollfd p = {.fd = what->fd, .events = POLLOUT};
@@ -172,8 +172,8 @@ static void write_elsewhere(struct task_out *o, const struct task_out *what)
 }
 
 /*
- * One write of n bytes, in one or two pieces; then `then` is stored in *left, which says that they
- * are still to be written. A file is written to under the lock; what may block is not.
+ * Writes n bytes, in one or two pieces, then stores `then` in *left, the count of bytes still to be written.
+ * A regular file is written under the lock; other output may block and is written without it.
  */
 static void write_out(struct task *t, int stream, struct task_out what)
 {
@@ -202,7 +202,7 @@ static void write_out(struct task *t, int stream, struct task_out what)
 	KILL_POINT("output.write.done");
 	if (!err)
 		room_written(&o->room, o->from + what.len[0] + what.len[1]);
-	if (err) /* the task goes on without it, and its next write learns of it */
+	if (err) /* the bytes are dropped; the task's next write fails with this error */
 		atomic_store_explicit(&o->error, err, memory_order_relaxed);
 	finish(o);
 	sh_lock_drop(&o->lock, seat);
@@ -226,7 +226,7 @@ static uint64_t held(uint32_t first, uint32_t n)
 	return n ? (uint64_t)n << 32 | first % OUT_SIZE : 0;
 }
 
-/* Its bytes from `at` on, up to the end of the ring. */
+/* The number of bytes from `at` to the end of the ring, at most n. */
 static uint32_t straight(uint32_t at, uint32_t n)
 {
 	return n < OUT_SIZE - at % OUT_SIZE ? n : OUT_SIZE - at % OUT_SIZE;
@@ -268,7 +268,7 @@ static void append(struct outbuf *b, const char *p, uint32_t n)
 	KILL_POINT("output.append.counted");
 }
 
-/* A line that was begun before the goroutine parked comes first. */
+/* Puts the line that the goroutine began before it parked into the buffer. */
 static void bring_part(struct g *g, struct outbuf *b, int stream)
 {
 	struct outpart *part = g->part;
@@ -277,12 +277,12 @@ static void bring_part(struct g *g, struct outbuf *b, int stream)
 	if (!part || !(n = (uint32_t)atomic_load_explicit(&part->len[stream], memory_order_relaxed)))
 		return;
 	append(b, part->text[stream], n);
-	/* From here to the next store both hold the same: see flush_buffer. */
+	/* Until the next store both hold the same bytes: flush_buffer handles a death here. */
 	atomic_store_explicit(&part->len[stream], 0, memory_order_release);
 	KILL_POINT("output.part.brought");
 }
 
-/* What the buffer takes of n bytes, which are written if it is full then. The worker may be another each time. */
+/* Appends as many of n bytes as fit, and writes a full buffer. Returns how many. The caller may be on another worker after each call. */
 static size_t append_some(struct g *g, int stream, const char *p, size_t n)
 {
 	struct outbuf *b = &getm->out[stream];
@@ -295,7 +295,7 @@ static size_t append_some(struct g *g, int stream, const char *p, size_t n)
 	append(b, p, (uint32_t)k);
 	if (k == room) {
 		flush_lines(g->task, b, stream, false);
-		if (count_of(b) == OUT_SIZE) /* one endless line */
+		if (count_of(b) == OUT_SIZE) /* a line longer than the buffer */
 			flush_lines(g->task, b, stream, true);
 	}
 	return k;
@@ -350,7 +350,7 @@ static void keep_part(struct g *g, struct outbuf *b, int stream)
 {
 	uint32_t n = count_of(b);
 
-	if (!make_part(g, stream)) { /* no memory: better a torn line than a lost one */
+	if (!make_part(g, stream)) { /* no memory: write the unfinished line now, rather than lose it */
 		flush_lines(g->task, b, stream, true);
 		return;
 	}
@@ -372,7 +372,7 @@ static void flush_part(struct g *g, int stream)
 				  .piece = {part->text[stream]}, .len = {(uint32_t)n}, .left = &part->len[stream]});
 }
 
-/* A death while a part was moved has left it in both places; the buffer has no more than that. */
+/* Writes the buffer. If a worker died while it moved a part, the same bytes are in both places and nothing else is in the buffer. */
 static void flush_buffer(struct g *g, struct outbuf *b, int stream, bool all)
 {
 	if (g->part && atomic_load_explicit(&g->part->len[stream], memory_order_relaxed) && count_of(b)) {
@@ -413,7 +413,7 @@ void host_part_end(struct g *g)
 	flush_part(g, 0);
 	flush_part(g, 1);
 	g->part = NULL;
-	KILL_POINT("output.part.dropped"); /* a death here costs its memory until the task ends */
+	KILL_POINT("output.part.dropped"); /* a death here leaks the block until the task ends */
 	for (int stream = 0; stream < 2; stream++)
 		if (part->text[stream])
 			g_free(g, part->text[stream]);
@@ -423,8 +423,8 @@ void host_part_end(struct g *g)
 /* ---- stdio ---- */
 
 /*
- * The goroutine may park here and go on in another worker, while others use the stream. So libc's stream
- * must not hold anything: a character that it has put into its own buffer is copied and taken out.
+ * The goroutine may park here and continue on another worker while others use the stream. So libc's stream
+ * must hold nothing: a character that libc has put into the stream's own buffer is copied and removed.
  */
 static ssize_t put_on_g(int stream, const char *p, size_t n)
 {
@@ -438,7 +438,7 @@ static ssize_t put_on_g(int stream, const char *p, size_t n)
 		f->_IO_write_ptr = f->_IO_write_base;
 	}
 	r = output_append(stream, p, n);
-	return r < 0 ? 0 : r; /* 0: so a cookie says that it failed */
+	return r < 0 ? 0 : r; /* the write function of a cookie returns 0 on failure */
 }
 
 static ssize_t put(int stream, const char *p, size_t n)
@@ -467,7 +467,7 @@ static ssize_t put_err(void *cookie, const char *p, size_t n)
 	return put(1, p, n);
 }
 
-/* Unbuffered: nothing of a task is ever left in the process. */
+/* Makes stdout and stderr unbuffered streams of ours, so that no bytes of a task stay in the process. */
 void output_start(void)
 {
 	FILE *out = fopencookie(NULL, "w", (cookie_io_functions_t){.write = put_out});
@@ -477,7 +477,7 @@ void output_start(void)
 		return;
 	setvbuf(out, NULL, _IONBF, 0);
 	setvbuf(err, NULL, _IONBF, 0);
-	/* No lock of libc's: a goroutine that parks in a write would take it along to another worker. */
+	/* Turn off libc's lock: a goroutine that parks in a write would hold it on another worker. */
 	__fsetlocking(out, FSETLOCKING_BYCALLER);
 	__fsetlocking(err, FSETLOCKING_BYCALLER);
 	stdout = out;

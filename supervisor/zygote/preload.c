@@ -1,10 +1,10 @@
 /*
  * preload.c - libraries that libc loads when it first needs them, loaded before there is a worker.
  *
- * The services of nsswitch.conf are libraries, which libc opens inside getpwnam and its like. Opened
- * in one worker, such a library is not there in the others, and a goroutine that parks in the middle
- * of a call and goes on elsewhere jumps to where nothing is. Those that are not installed are not
- * missed: libc would not find them either.
+ * The services of nsswitch.conf are libraries, which libc opens inside getpwnam and similar calls. If libc
+ * opened one in a worker, the other workers would not have it, and a goroutine that parks inside such a call
+ * and continues on another worker would jump to an address where no code is. A library that is not
+ * installed is skipped: libc would not find it either.
  */
 #include "supervisor/zygote/zygote.h"
 
@@ -23,7 +23,7 @@ static void load(const char *service)
 	dlopen(name, RTLD_NOW | RTLD_NODELETE);
 }
 
-/* "hosts: files [NOTFOUND=return] dns # comment" */
+/* Loads the services that a line names: "hosts: files [NOTFOUND=return] dns # comment". */
 static void load_all(char *line)
 {
 	char *at = NULL, *word;

@@ -1,19 +1,23 @@
 /*
- * strays.c - descriptors in the workers' table that are nobody's: a worker died between the system
- * call that made one and the note of whose it is, or between that it was nobody's and its close.
+ * strays.c - finds and closes descriptors in the workers' table that have no owner: a worker died between
+ * the system call that made a descriptor and the store of its owner, or between the store that removed the
+ * owner and the close.
  *
- * They cannot be told from what a library has opened inside of libc, in a worker. So they are looked
- * for when no task is there and all workers have been renewed (sweep.c), by the zygote, which does one
- * thing at a time: then nobody else can have opened anything. What it opens itself as it loads a
- * module is written down at once. The medic opens one for a moment now and then: who is still there
- * after a while, and leads to the same file, is a stray.
+ * A stray looks like a descriptor that a library has opened inside libc in some worker. So strays are
+ * searched when no task exists and all workers have been replaced (sweep.c). The zygote does it: it does
+ * one thing at a time, so no other process can open a descriptor meanwhile. What the zygote opens itself
+ * while it loads a module, it lists at once. The medic opens a descriptor for a moment now and then: only a
+ * descriptor that is still there after a while, and refers to the same file, is a stray.
  *
- * While tasks are there, one at a time, so that none is closed which somebody has just made or knows
- * of: LOOK notes what is nobody's. HOLD, later, takes another number for those that still are, and
- * lead to the same file: from then on it can be told whether the number is given to another file.
- * CLOSE, once no process is left that was there at HOLD: what is still nobody's and the very file that
- * was held is known to no process. Left out is what a goroutine may have got past us, by a bare system
- * call: terminals, message queues, what has no file.
+ * While tasks exist, three steps make sure that no descriptor is closed that a process has just made or
+ * still knows:
+ *   LOOK   lists the descriptors without an owner
+ *   HOLD   later, duplicates those that still have none and refer to the same file. From then on a
+ *          comparison with the duplicate shows whether the number was given to another file
+ *   CLOSE  once every process that existed at HOLD has been replaced, closes what still has no owner and is
+ *          the held file: no process can know it
+ * Descriptors that a goroutine may have made by a raw system call are left alone: terminals, message
+ * queues, and those without a file.
  */
 #include "shm/kernel.h"
 #include "supervisor/zygote/zygote.h"
@@ -109,7 +113,7 @@ unsigned sh_strays_close(void)
 	return closed;
 }
 
-/* ---- while tasks are there ---- */
+/* ---- while tasks exist ---- */
 
 #define PIDFS_MAGIC 0x50494446
 #ifndef MQUEUE_MAGIC
@@ -130,7 +134,7 @@ static bool same_file(int a, int b)
 	return syscall(SYS_kcmp, me, me, KCMP_FILE, (long)a, (long)b) == 0;
 }
 
-/* One that we can judge: made by a call that we know. What the kernel makes without a file is asked for by bare system calls. */
+/* True for a descriptor of a kind that only the stand-ins of worker/posix make. Kinds without a file are also made by raw system calls. */
 static bool plain(int fd, struct stat *st)
 {
 	struct statfs fs;
@@ -138,7 +142,10 @@ static bool plain(int fd, struct stat *st)
 	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0 || fs.f_type == PROC_SUPER_MAGIC || fs.f_type == MQUEUE_MAGIC ||
 	    fs.f_type == PIDFS_MAGIC || !(st->st_mode & S_IFMT))
 		return false;
-	return !S_ISCHR(st->st_mode) || same_file(fd, 0); /* ours: what was on its way to be closed */
+	return !S_ISCHR(st->st_mode) ||
+	       same_file(
+		       fd,
+		       0); /* a character device, unless it is our /dev/null, which fd_emptied puts there before a close */
 }
 
 static unsigned look(void)
@@ -174,7 +181,7 @@ static unsigned hold(void)
 	return nmaybe = kept;
 }
 
-/* Also those of a zygote that died meanwhile. */
+/* Drops the duplicates, also those of a zygote that died between two steps. */
 static void drop_held(void)
 {
 	DIR *d = opendir("/proc/self/fd");
@@ -185,7 +192,8 @@ static void drop_held(void)
 		uint32_t held = POLL_HELD;
 
 		if (i < POLL_FDS && atomic_load(&poll_owner[i]) == held) {
-			kernel_close((int)i); /* before it is nobody's: nobody else would close it */
+			kernel_close((
+				int)i); /* close before the owner is removed: otherwise a death in between leaves it open for good */
 			atomic_compare_exchange_strong(&poll_owner[i], &held, 0);
 		}
 	}

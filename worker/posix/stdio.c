@@ -1,18 +1,18 @@
 /*
  * stdio.c - streams that a goroutine opens.
  *
- * libc threads all open streams on a list that begins in a variable of the process and goes on
- * inside the streams. A stream that is opened in one worker and closed in another would stay on
- * the first one's list, and its memory be used for something else. So each is taken off that list
- * at once, and noted in the task's record instead: for fflush(NULL), and for the end of the task.
+ * libc links all open streams in a list whose head is a variable of the process. A stream that is opened on
+ * one worker and closed on another would stay in the first worker's list after its memory is used again. So
+ * each stream is unlinked at once and listed in the task's record instead, for fflush(NULL) and for the
+ * task's end.
  *
- * A descriptor is closed by us and not inside libc: poll_owner must never say that a number is a
- * task's which libc has closed. The next worker that starts gets that number for its eventfd, and
- * the end of the task would close it.
+ * The descriptor of a stream is closed by us, not inside libc. If libc closed it, poll_owner would still
+ * name the task as its owner, the next worker that starts could get the number for its eventfd, and the
+ * task's end would close that.
  *
  * LOCK   task->lock for the list
- * DEATH  the list changes by one store; a death between opening and noting leaves a stream that is
- *        not flushed at the end, as if the process had died in fopen
+ * DEATH  the list changes by one store. A death between opening and listing leaves a stream that is not
+ *        flushed at the end, as if the process had died in fopen
  */
 #include "shm/kill.h"
 #include "worker/posix/filelock.h"
@@ -24,13 +24,13 @@
 #include <fcntl.h>
 #include <stdio_ext.h>
 
-/* In FILE._flags, part of libc's binary interface: <libio.h> of old. */
+/* Bits of FILE._flags, part of glibc's binary interface (formerly in <libio.h>). */
 #define FILE_NO_READS 4
 #define FILE_NO_WRITES 8
 #define FILE_APPENDS 0x1000
 
 struct _IO_FILE_plus;
-void _IO_un_link(struct _IO_FILE_plus *); /* libc's: off the list of the process, if it is on it */
+void _IO_un_link(struct _IO_FILE_plus *); /* libc's: unlinks a stream from the list of the process */
 
 static int libc_fflush(FILE *f)
 {
@@ -88,7 +88,7 @@ static FILE *opened(FILE *f)
 	return NULL;
 }
 
-/* Off the list; NULL if it was not on it. What is given back is to be freed once libc has closed it. */
+/* Unlinks a stream from the task's list; NULL if it was not in it. The caller frees the result after libc has closed the stream. */
 static struct stream *closing(FILE *f)
 {
 	struct g *g = on_g();
@@ -119,8 +119,8 @@ static int closed(struct stream *s, int r)
 }
 
 /*
- * Which streams there are may change between one and the next: each is looked for anew. At the end of
- * the task nobody waits for who is in the middle of a call.
+ * The list may change between two streams, so each step searches the next one anew. At the end of the task
+ * streams that a goroutine is using are skipped instead of waited for.
  */
 static int flush_all(struct g *g, bool at_end)
 {
@@ -155,7 +155,7 @@ int streams_flush(struct g *g)
 	return flush_all(g, true);
 }
 
-/* Of a file that libc has opened: its descriptor is the task's. */
+/* Makes the task the owner of the descriptor of a stream that libc has opened. */
 static FILE *with_descriptor(FILE *f)
 {
 	if (f && on_g())
@@ -163,7 +163,7 @@ static FILE *with_descriptor(FILE *f)
 	return opened(f);
 }
 
-/* ---- streams on what can be waited for: libc's own would hold up the worker ---- */
+/* ---- streams on sockets and pipes: their reads and writes park, libc's own would block the worker ---- */
 
 static int fd_of(void *cookie)
 {
@@ -179,7 +179,7 @@ static ssize_t stream_write(void *cookie, const char *p, size_t n)
 {
 	ssize_t r = write(fd_of(cookie), p, n);
 
-	return r < 0 ? 0 : r; /* so a cookie says that it failed */
+	return r < 0 ? 0 : r; /* the write function of a cookie returns 0 on failure */
 }
 
 static int stream_seek(void *cookie, off64_t *at, int from)
@@ -227,7 +227,7 @@ FILE *fdopen(int fd, const char *mode)
 	return opened(libc(fd, mode));
 }
 
-/* -1: no mode that we know, such as one that names a character set. */
+/* Flags of open for a mode; -1 for a mode that is left to libc, such as one that names a character set. */
 static int open_flags(const char *mode)
 {
 	int flags = mode[0] == 'r'   ? O_RDONLY
@@ -250,7 +250,7 @@ FILE *fopen(const char *path, const char *mode)
 
 	if (!on_g() || flags < 0)
 		return with_descriptor(libc(path, mode));
-	fd = open(path, flags, 0666); /* what blocks here, a fifo for one, is a system call */
+	fd = open(path, flags, 0666); /* opening a FIFO may block; it counts as a system call */
 	if (fd < 0)
 		return NULL;
 	f = fdopen(fd, mode);
@@ -267,13 +267,13 @@ FILE *fopen64(const char *path, const char *mode)
 	return fopen(path, mode);
 }
 
-/* 1 and 2 go through the worker, unbuffered here: the streams are its own, for others as well. */
+/* stdout and stderr belong to the worker and serve all tasks; worker/output.c buffers their bytes. */
 static bool is_output(FILE *f)
 {
 	return on_g() && (f == stdout || f == stderr);
 }
 
-/* The process's, on the null device; a task that opens it anew has one of its own. */
+/* The process' stdin, on the null device. A task that reopens stdin gets a stream of its own. */
 static bool is_first_input(FILE *f)
 {
 	return f == stdin && on_g() && !getg()->task->own.in;
@@ -292,7 +292,7 @@ static FILE *reopen_input(const char *path, const char *mode, FILE *f)
 	return in;
 }
 
-/* The stream stays; where it leads is the task's. */
+/* Redirects the task's output. The stream itself stays as it is. */
 static FILE *reopen_output(const char *path, const char *mode, FILE *f)
 {
 	int fd, r;
@@ -315,7 +315,7 @@ static FILE *libc_freopen(const char *path, const char *mode, FILE *f)
 	return libc(path, mode, f);
 }
 
-/* Of one that parks: libc does not know what is behind it. Flags and buffer become those of a new one. */
+/* Reopens a stream whose calls park. libc does not know its file, so its flags and buffer are set as for a new stream. */
 static FILE *reopen_parking(const char *path, const char *mode, FILE *f)
 {
 	int flags = open_flags(mode), fd = path && flags >= 0 ? open(path, flags, 0666) : -1;
@@ -354,9 +354,9 @@ FILE *freopen(const char *path, const char *mode, FILE *f)
 	s = closing(f);
 	filelock_closing(fd);
 	if (fd >= 0)
-		fd_forget(fd); /* libc keeps the number for the new file */
+		fd_forget(fd); /* libc opens the new file under the same number */
 	r = libc_freopen(path, mode, f);
-	closed(s, 0); /* a new one is its lock from here on */
+	closed(s, 0); /* the stream gets a new lock */
 	if (!r && fd >= 0)
 		fd_gone(fd);
 	return with_descriptor(r);
@@ -396,7 +396,7 @@ FILE *fopencookie(void *cookie, const char *mode, cookie_io_functions_t f)
 	return opened(libc(cookie, mode, f));
 }
 
-/* A buffer of libc's would stay behind in the worker. */
+/* Allocates the buffer in the task's heap: one of libc's would stay in this worker. */
 int setvbuf(FILE *f, char *buf, int mode, size_t n)
 {
 	struct stream *s = stream_hold(f);
@@ -424,7 +424,7 @@ void setlinebuf(FILE *f)
 	setvbuf(f, NULL, _IOLBF, 0);
 }
 
-/* Back to the first. */
+/* Closes the task's own stdin. */
 static void close_input(void)
 {
 	struct task *t = process_state_begin();
@@ -439,17 +439,17 @@ int fclose(FILE *f)
 	int fd = on_g() ? fileno(f) : -1, r;
 	struct stream *s;
 
-	if (is_output(f) || is_first_input(f)) /* the worker's, for others as well */
+	if (is_output(f) || is_first_input(f)) /* the worker's stream, which other tasks use too */
 		return 0;
 	if (f == stdin && on_g())
 		close_input();
-	stream_drop(stream_hold(f)); /* who is in the middle of a call comes to its end */
+	stream_drop(stream_hold(f)); /* wait until other goroutines have finished their calls */
 	s = closing(f);
 	if (fd < 0 || (s && s->parks))
 		return closed(s, libc_fclose(f));
 	r = fflush(f);
 	fd_closing(fd);
-	fd_emptied(fd); /* what libc closes next is the bare number */
+	fd_emptied(fd); /* the number refers to /dev/null when libc closes it */
 	return closed(s, libc_fclose(f) < 0 ? EOF : r);
 }
 

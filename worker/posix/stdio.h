@@ -1,5 +1,5 @@
 /*
- * stdio.h - what stdio.c and stdio_lock.c know of a stream that a goroutine has opened.
+ * stdio.h - a stream that a goroutine has opened.
  */
 #ifndef WORKER_POSIX_STDIO_H
 #define WORKER_POSIX_STDIO_H
@@ -11,10 +11,11 @@
 #include <stdio.h>
 
 /*
- * Block of the task's heap. FILE._lock leads here: libc is told not to lock (its locks know the
- * address of a thread, the same in every worker, and its waits end at the process), and we do.
- * OWNER  mu's holder, while a call is under way
- * DEATH  as that of a mutex; the next holder finds the stream as it is
+ * A block of the task's heap, to which FILE._lock points. libc does not lock such a stream: its locks name
+ * their owner by the address of the thread, which is the same in every worker, and only wake waiters of the
+ * own process. stdio_lock.c locks mu instead.
+ * OWNER  the holder of mu, during a call
+ * DEATH  as for any mutex; the next holder finds the stream as the dead one left it
  */
 struct stream {
 	char libc_lock[16]; /* written to by fclose */
@@ -25,21 +26,21 @@ struct stream {
 	struct shoal_mutex mu;
 };
 
-/* Of a stream that a goroutine has opened; NULL for all others. */
+/* The block of a stream that a goroutine has opened; NULL for other streams. */
 static inline struct stream *stream_of(const FILE *f)
 {
 	const char *lock = (const char *)f->_lock;
 
-	/* libc's own is a part of the block that it has allocated. */
+	/* libc's own lock lies inside the block that fopen has allocated, close to the FILE. */
 	return sh_in_segment(lock) && (size_t)(lock - (const char *)f) >= 1024 ? (struct stream *)lock : NULL;
 }
 
-/* Parks. NULL: not on a goroutine, or not such a stream; nothing is held then. */
+/* Locks the stream. Parks. NULL, and nothing is locked, if not on a goroutine or if the stream is not one of a goroutine. */
 struct stream *stream_hold(FILE *);
 void stream_drop(struct stream *);
 bool stream_try(struct stream *);
 
-/* A call of libc's of the same name, looked up once in a worker: not before a park that precedes the call. */
+/* Calls libc's function of the same name. Each worker looks it up once, after any park that precedes the call. */
 #define LIBC(result, name, ...) \
 	static result (*libc)(__VA_ARGS__); \
 	if (!libc) \

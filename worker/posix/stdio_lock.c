@@ -1,9 +1,9 @@
 /*
- * stdio_lock.c - calls on one stream from several goroutines, on several workers: one at a time.
+ * stdio_lock.c - serializes calls on one stream from goroutines on several workers.
  *
- * Each takes the stream's lock (stdio.h), calls libc, and lets it go. A goroutine may be parked in
- * between, where the stream leads to a socket, and go on in another worker with the lock still its own.
- * Streams that no goroutine has opened, 1 and 2 among them, are the process's: libc's locks will do.
+ * Each call takes the stream's lock (stdio.h), calls libc and releases the lock. If the stream is on a socket,
+ * the goroutine may park inside and continue on another worker; it still holds the lock then. Streams that
+ * no goroutine has opened, stdout and stderr among them, belong to the process and use libc's locks.
  */
 #include "worker/posix/stdio.h"
 
@@ -28,7 +28,7 @@ struct stream *stream_hold(FILE *f)
 		s->depth++;
 		return s;
 	}
-	mutex_take(&s->mu, g); /* from one that died holding it, too */
+	mutex_take(&s->mu, g); /* -EOWNERDEAD is ignored: the stream is used as the dead holder left it */
 	taken(s);
 	return s;
 }
@@ -97,7 +97,7 @@ void funlockfile(FILE *f)
 		static result(*libc) params; \
 		struct stream *s = stream_hold(f); \
 		result r; \
-		if (!libc) /* in this worker: it may be another than a moment ago */ \
+		if (!libc) /* look up on this worker; the lock may have moved us here */ \
 			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
 		r = libc(__VA_ARGS__); \
 		stream_drop(s); \
