@@ -35,9 +35,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define LOOK_BACK (1u << 20) /* so far behind a write that was interrupted others may have written */
+#define LOOK_BACK (1u << 20) /* at most this many bytes of other programs may follow an interrupted write */
 
-/* Of each stream the beginning of a line. len is stored last. */
+/* The unfinished line of each stream. len is stored last. */
 struct outpart {
 	_Atomic uint64_t len[2];
 	char *text[2];
@@ -135,9 +135,9 @@ void host_output_repair(struct sh_lock *l)
 }
 
 bool output_dying;
-static bool waits; /* the goroutine here is in such a write: what is in the buffer is its, and stays */
+static bool waits; /* the goroutine here is in a blocking write: the buffer is its own and must not change */
 
-/* Until somebody reads. The goroutine stays here: so do the buffer and libc's lock. */
+/* Blocks until a reader reads. The goroutine is pinned, so buffer and the lock of libc stay on this worker. */
 static int write_waiting(const struct task_out *what)
 {
 	struct g *g = getg();

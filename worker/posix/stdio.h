@@ -18,11 +18,11 @@
  * DEATH  as for any mutex; the next holder finds the stream as the dead one left it
  */
 struct stream {
-	char libc_lock[16]; /* written to by fclose */
+	char libc_lock[16]; /* fclose writes here */
 	struct stream *next;
 	FILE *file;
-	bool parks;	/* its reads, writes and close are calls of ours */
-	uint32_t depth; /* flockfile nests */
+	bool parks;	/* it is on a socket or pipe: its reads, writes and close are ours and park */
+	uint32_t depth; /* nesting of flockfile */
 	struct shoal_mutex mu;
 };
 
