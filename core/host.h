@@ -77,6 +77,7 @@ void host_kill(unsigned seat); /* SIGKILL: it will not come back */
 enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
 /* What the kernel says of the process there: runs or would like to, sleeps in a call, was stopped; and the processor time it has had. */
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
+void host_task_start(struct task *);  /* medic: what the worker keeps of a task, as for a fresh process */
 void host_switch_task(struct task *); /* environ, working directory, output */
 void host_before_run(struct g *);     /* gives it what POSIX keeps per process and we per task */
 void host_left(

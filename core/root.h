@@ -11,6 +11,8 @@
 #include "core/task/task.h"
 #include "shm/segment.h"
 
+#define ROOT_POSIX_SIZE 320u /* worker/posix/own.h lays it out */
+
 struct shoal_root {
 	struct sh_segment sh;
 	struct schedt schedt;
@@ -21,6 +23,7 @@ struct shoal_root {
 	struct crash crash[CRASH_KEPT];
 	char audit[4096]; /* answer of the last audit the medic made */
 	_Atomic uint32_t audit_asked, audit_done;
+	_Alignas(64) char posix[ROOT_POSIX_SIZE]; /* what the C library's stand-ins share */
 };
 #define rt ((struct shoal_root *)SH_BASE)
 #define sched (rt->schedt)

@@ -8,6 +8,8 @@
 #include "shm/kill.h"
 #include "shm/procstat.h"
 #include "worker/stacks.h"
+#include "worker/output.h"
+#include "worker/posix/own.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -223,23 +225,23 @@ void host_before_run(struct g *g)
 {
 	host_switch_task(g->task);
 	if (__builtin_expect(g->flags & GF_ROOT, 0)) { /* libc has one copy for the process: load the task's */
-		optind = g->task->optind;
-		optarg = g->task->own.optarg;
+		optind = task_own(g->task)->optind;
+		optarg = task_own(g->task)->optarg;
 	}
 }
 
 void host_left(struct g *g)
 {
-	g->task->optind = optind;
-	g->task->own.optarg = optarg;
+	task_own(g->task)->optind = optind;
+	task_own(g->task)->optarg = optarg;
 }
 
 void host_before_park(struct g *g)
 {
 	struct m *m = getm;
 
-	if (__builtin_expect((atomic_load_explicit(&m->out[0].held, memory_order_relaxed) |
-			      atomic_load_explicit(&m->out[1].held, memory_order_relaxed)) != 0,
+	if (__builtin_expect((atomic_load_explicit(&m_out(m, 0)->held, memory_order_relaxed) |
+			      atomic_load_explicit(&m_out(m, 1)->held, memory_order_relaxed)) != 0,
 			     0))
 		output_flush(g, false);
 }
@@ -255,8 +257,8 @@ void host_g_end(struct g *g)
 			waits_gone(g);
 	}
 	m = getm;
-	if (__builtin_expect(g->part || atomic_load_explicit(&m->out[0].held, memory_order_relaxed) ||
-				     atomic_load_explicit(&m->out[1].held, memory_order_relaxed),
+	if (__builtin_expect(g->part || atomic_load_explicit(&m_out(m, 0)->held, memory_order_relaxed) ||
+				     atomic_load_explicit(&m_out(m, 1)->held, memory_order_relaxed),
 			     0))
 		output_flush(g, true);
 }

@@ -20,6 +20,7 @@
 #include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "worker/output.h"
 #include "worker/output_room.h"
 #include "worker/posix/posix.h"
 #include "worker/worker.h"
@@ -285,7 +286,7 @@ static void bring_part(struct g *g, struct outbuf *b, int stream)
 /* Appends as many of n bytes as fit, and writes a full buffer. Returns how many. The caller may be on another worker after each call. */
 static size_t append_some(struct g *g, int stream, const char *p, size_t n)
 {
-	struct outbuf *b = &getm->out[stream];
+	struct outbuf *b = m_out(getm, stream);
 	size_t room, k;
 
 	if (count_of(b) == 0)
@@ -324,7 +325,7 @@ ssize_t output_append(int stream, const void *data, size_t n)
 		done += append_some(g, stream, (const char *)data + done, n - done);
 	}
 	if (__builtin_expect(atomic_load_explicit(&o->piped, memory_order_relaxed), 0))
-		flush_lines(g->task, &getm->out[stream], stream, false);
+		flush_lines(g->task, m_out(getm, stream), stream, false);
 	return (ssize_t)done;
 }
 
@@ -391,13 +392,13 @@ void output_flush(struct g *g, bool all)
 	if (__builtin_expect(waits, 0))
 		return;
 	for (int stream = 0; stream < 2; stream++)
-		flush_buffer(g, &getm->out[stream], stream, all);
+		flush_buffer(g, m_out(getm, stream), stream, all);
 }
 
 void host_output_mend(unsigned seat, struct g *g)
 {
 	for (int stream = 0; stream < 2; stream++) {
-		struct outbuf *b = &allm(seat)->out[stream];
+		struct outbuf *b = m_out(allm(seat), stream);
 
 		if (g && first_of(b) < OUT_SIZE && count_of(b) <= OUT_SIZE)
 			flush_buffer(g, b, stream, false);

@@ -141,12 +141,7 @@ struct g {
 	uint16_t attempts, attempt;
 	int32_t idx;
 	uint32_t migrations, grows;
-	struct { /* exceptions of C++ under way: worker/posix/cxx.c */
-		void *caught;
-		unsigned uncaught;
-		uint32_t run; /* of this goroutine and attempt, else they are none */
-		void *own;    /* what a thread has of its own (GF_OWN): worker/posix/thread.c */
-	} cxx;
+	uint64_t posix[3]; /* what a thread keeps for itself: worker/posix/own.h lays it out */
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 &&
 		       offsetof(struct sudog, slot) <= 56 && sizeof(struct g) == 384,

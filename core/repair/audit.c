@@ -262,7 +262,7 @@ int audit(char *msg, size_t n)
 	for (unsigned i = 1; i < SH_SEATS; i++)
 		LOOK(&r, host_seat_fault(i), i);
 	for (unsigned i = 0; i < TASK_SLOTS && r.faults < 10; i++)
-		if (task_at(i)->own.locks)
+		if (task_at(i)->file_locks)
 			LOOK(&r, filelock_fault(task_at(i)), task_at(i)->id);
 	audit_free_list(&r);
 	audit_timers(&r);

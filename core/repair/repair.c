@@ -108,7 +108,7 @@ static void lost(struct m *m, struct g *g)
 	struct shoal_mutex *mu = m->note.chan;
 
 	g->wake_at = 0; /* a goroutine that is lost waits for no timer any more */
-	atomic_fetch_add(&sched.fds_lost, 1);
+	atomic_fetch_add(&sched.gs_lost, 1);
 	KILL_POINT("repair.lost.begun");
 	if (g->waitreason == WAIT_COND && q && sh_shared(q) && atomic_load(&sg->state) == SG_DELIVERED)
 		cond_pass((struct shoal_cond *)q);

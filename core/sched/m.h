@@ -16,15 +16,10 @@
 #define WORKERS_MAX 64			      /* seats 1..63: one bit each in the masks of sched */
 #define MBIT(seat) (1ull << (unsigned)(seat)) /* in the masks of sched */
 
+#define M_OUTPUT_SIZE 8224u /* worker/output.h lays it out */
+
 struct g;
 struct sh_lock;
-
-/* What the running G has written to stdout and stderr and not yet given to the file: a ring. */
-#define OUT_SIZE 4096
-struct outbuf {
-	_Atomic uint64_t held; /* how many << 32 | where the first one is; 0: none. Stored after the bytes */
-	char buf[OUT_SIZE];
-};
 
 /*
  * OWNER  the process in the seat
@@ -62,7 +57,7 @@ struct m {
 	struct g *occ[WIN_ALL]; /* whose frames are in each window, if that G says so too (g->res, g->win) */
 	struct net_event events[POLL_BATCH]; /* taken out of the set and not yet delivered; 0 in events: none */
 	struct crash crash;
-	struct outbuf out[2];
+	_Alignas(16) char output[M_OUTPUT_SIZE]; /* what curg has written and not yet given to the file */
 } __attribute__((aligned(128)));
 
 extern struct m *getm; /* the M this process is; the medic is one without a P */

@@ -39,17 +39,14 @@ struct schedt {
 	_Atomic uint32_t crowded;     /* almost all workers are in system calls: see syscall_turn. A hint */
 	uint32_t sysmon_rounds, idle_looks, starved; /* sysmon's own */
 	int64_t lastpoll;
-	_Atomic uint32_t netpolled;    /* some descriptor is in the epoll set */
-	_Atomic uint32_t pollmore;     /* blocks of poll slots taken */
-	_Atomic uint32_t children_top; /* entries of worker/posix/spawn.c that were used so far */
-	_Atomic uint32_t fd_top;       /* above the highest descriptor that a task has had */
-	_Atomic uint64_t task_states;  /* numbers given out: task_new_state */
+	_Atomic uint32_t netpolled; /* some descriptor is in the epoll set */
+	_Atomic uint32_t pollmore;  /* blocks of poll slots taken */
+	_Atomic uint32_t fd_top;    /* above the highest descriptor that a task has had */
 	_Atomic uint32_t draining;
-	_Atomic uint32_t told[64];   /* signals given to conditions of pthreads: worker/posix/thread.c */
 	_Atomic uint64_t wake_asked; /* seats that the medic is to wake, for who cannot */
 	_Atomic uint32_t tracing;    /* somebody traces: events look at the clock */
 	_Atomic uint32_t
-		fds_lost; /* goroutines that died with their worker, and may have left a descriptor: supervisor/zygote/sweep.c */
+		gs_lost; /* goroutines lost with their worker, since who counts them has last taken the number to 0 */
 	uint64_t deaths, tasks_done, tasks_crashed;
 };
 

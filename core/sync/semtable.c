@@ -43,12 +43,12 @@ static struct shoal_waitq_ *queue_for_word(struct waits *w, const void *at)
 static __attribute__((noinline)) struct waits *make_table(struct g *g)
 {
 	struct waits *w = g_alloc(g, sizeof *w);
-	void *none = NULL;
+	struct waits *none = NULL;
 
 	if (!w)
 		return NULL;
 	memset(w, 0, sizeof *w);
-	if (atomic_compare_exchange_strong(&g->task->own.waits, &none, w)) {
+	if (atomic_compare_exchange_strong(&g->task->waits, &none, w)) {
 		KILL_POINT("waits.made");
 		return w;
 	}
@@ -58,7 +58,7 @@ static __attribute__((noinline)) struct waits *make_table(struct g *g)
 
 struct shoal_waitq_ *waits_take(struct g *g, const void *at)
 {
-	struct waits *w = atomic_load(&g->task->own.waits);
+	struct waits *w = atomic_load(&g->task->waits);
 	struct shoal_waitq_ *q;
 
 	if (!w && !(w = make_table(g)))
@@ -117,7 +117,7 @@ void waits_wake(struct g *g, const void *at, bool all)
 
 void waits_wake_in(struct task *t, const void *at, bool all)
 {
-	struct waits *w = atomic_load(&t->own.waits);
+	struct waits *w = atomic_load(&t->waits);
 	struct shoal_waitq_ *q;
 	struct sudog *sg, *next;
 
@@ -140,7 +140,7 @@ void waits_wake_in(struct task *t, const void *at, bool all)
 
 void waits_look_again(struct task *t)
 {
-	struct waits *w = atomic_load(&t->own.waits);
+	struct waits *w = atomic_load(&t->waits);
 
 	for (unsigned i = 0; w && i < QUEUES; i++) {
 		sh_lock_take(wq_lock(&w->q[i]), (unsigned)getm->seat);

@@ -13,7 +13,7 @@
 
 static int first_of(const struct task *t)
 {
-	return (int)t->own.locks - 1;
+	return (int)t->file_locks - 1;
 }
 
 static int next_of(int fd)
@@ -38,15 +38,15 @@ int filelock_find(struct task *t, uint64_t dev, uint64_t ino)
 
 void filelock_link(struct task *t, int fd)
 {
-	fd_lock(fd)->next = t->own.locks;
+	fd_lock(fd)->next = t->file_locks;
 	KILL_POINT("filelock.link.ready");
-	t->own.locks = (uint32_t)fd + 1;
+	t->file_locks = (uint32_t)fd + 1;
 	KILL_POINT("filelock.link.done");
 }
 
 bool filelock_unlink(struct task *t, int fd)
 {
-	uint32_t *at = &t->own.locks;
+	uint32_t *at = &t->file_locks;
 	unsigned n = 0;
 
 	for (; *at != (uint32_t)fd + 1; at = &fd_lock(*at - 1)->next)
@@ -62,7 +62,7 @@ void filelock_restart(struct g *g)
 	struct task *t = g->task;
 	unsigned seat = (unsigned)getm->seat, n = 0;
 
-	if (!t->own.locks)
+	if (!t->file_locks)
 		return;
 	sh_lock_take(&t->lock, seat);
 	for (int fd = first_of(t); in_table(fd) && n++ < LIST_MAX; fd = next_of(fd)) {

@@ -13,7 +13,7 @@
  *   LOCKED_WHOLE    the task's own descriptor, on which flock or F_OFD_SETLK was called by a
  *                   goroutine that may run again
  *
- * OWNER  the task whose list (task->own.locks) the entry is in
+ * OWNER  the task whose list (task->file_locks) the entry is in
  * LOCK   task->lock for the list and for dev, ino, gid; wait_gid is claimed by compare-and-swap
  * ORDER  an entry is complete before it is linked; one store links it and one store unlinks it
  * DEATH  a lock file that was opened and not yet linked is closed at the task's end. A waiter that

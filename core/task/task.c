@@ -18,6 +18,7 @@
 #include "core/sync/cancel.h"
 #include "core/sync/join.h"
 #include "core/sync/semtable.h"
+#include "core/task/out.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -69,11 +70,6 @@ void *task_alloc_reserved(struct task *t, size_t n)
 		KILL_POINT("task.reserve.set");
 	}
 	return sh_heap_alloc(h, seat, getp() ? getp()->id : SH_HEAP_NOCPU, n, 0, false);
-}
-
-uint64_t task_new_state(void)
-{
-	return atomic_fetch_add(&sched.task_states, 1) + 1;
 }
 
 void task_end(struct task *t, unsigned how, int exit_code, int sig)
@@ -164,9 +160,9 @@ static void task_start(struct task *t)
 		t->envp = strings(t, env, t->nenv);
 	}
 	t->tombstones = NULL;
-	memset(&t->own, 0, sizeof t->own);
-	t->own.fd_cwd = -1;
-	t->own.state = task_new_state();
+	atomic_store(&t->waits, NULL);
+	t->file_locks = 0;
+	host_task_start(t);
 	t->lock.kind = SH_LOCK_TASK;
 	for (int i = 0; i < 2; i++) {
 		t->out[i].lock.kind = SH_LOCK_OUTPUT;
@@ -178,7 +174,6 @@ static void task_start(struct task *t)
 	t->kicks = 0;
 	t->witness = 0;
 	atomic_store(&t->dead, TASK_DEAD_NO);
-	t->optind = 0; /* getopt begins anew, whatever ran in the worker before */
 	memset(t->per_p, 0, sizeof t->per_p);
 	atomic_store(&t->exit_code, -1);
 	atomic_store(&t->verdict, 0);

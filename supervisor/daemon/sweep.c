@@ -29,7 +29,7 @@
 
 static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
-static uint32_t swept_deaths; /* sched.fds_lost at the start: the deaths that this sweep covers */
+static uint32_t swept_deaths; /* sched.gs_lost at the start: the deaths that this sweep covers */
 static uint32_t
 	seen_to; /* deaths covered by a sweep beside running tasks; that finds only some strays, the next full sweep the rest */
 static uint32_t generation[SEATS_MAX]; /* of the process in each seat when the descriptors were held; 0: none */
@@ -51,7 +51,7 @@ static void later(void)
 static void done_with(void)
 {
 	if (step == ALL)
-		atomic_compare_exchange_strong(&sched.fds_lost, &(uint32_t){swept_deaths}, 0);
+		atomic_compare_exchange_strong(&sched.gs_lost, &(uint32_t){swept_deaths}, 0);
 	seen_to = step == ALL ? 0 : swept_deaths;
 	step = REST;
 }
@@ -159,14 +159,14 @@ void sh_sweep_look(void)
 		return;
 	if (step == LOOKED && !sh_jobs_live()) { /* no task exists any more: use the full sweep */
 		step = ALL;
-		swept_deaths = atomic_load(&sched.fds_lost);
+		swept_deaths = atomic_load(&sched.gs_lost);
 		sh_fleet_renew(NULL, 0);
 	} else if (sh_now() < not_before_ns) {
 		;
 	} else if (step == LOOKED) {
 		step = LOOKS;
 		ask(SWEEP_HOLD, held);
-	} else if (step == REST && (swept_deaths = atomic_load(&sched.fds_lost)) != 0) {
+	} else if (step == REST && (swept_deaths = atomic_load(&sched.gs_lost)) != 0) {
 		if (!sh_jobs_live()) {
 			step = ALL;
 			sh_fleet_renew(NULL, 0);

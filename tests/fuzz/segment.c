@@ -121,7 +121,7 @@ static void change_something(void)
 	case 0:
 	case 1:
 	case 2: change(g, sizeof *g); break;
-	case 3: change(allm(below(5)), offsetof(struct m, out)); break;
+	case 3: change(allm(below(5)), offsetof(struct m, output)); break;
 	case 4: change(allp(below(4)), sizeof(struct p)); break;
 	case 5: change(task_at(below(3)), sizeof(struct task)); break;
 	case 6:

@@ -730,6 +730,11 @@ void host_switch_task(struct task *t)
 	(void)t;
 }
 
+void host_task_start(struct task *t)
+{
+	(void)t;
+}
+
 void host_before_run(struct g *g)
 {
 	(void)g;

@@ -9,6 +9,7 @@
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/posix/constructors.h"
+#include "worker/posix/own.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -49,7 +50,7 @@ int __cxa_atexit(void (*fn)(void *), void *arg, void *module)
 	struct g *g = on_g();
 
 	if (g)
-		return list(g, &g->task->own.handlers, fn, arg);
+		return list(g, &task_own(g->task)->handlers, fn, arg);
 	if (!libc)
 		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_atexit");
 	return libc(fn, arg, module);
@@ -61,7 +62,7 @@ int __cxa_at_quick_exit(void (*fn)(void *), void *module)
 	struct g *g = on_g();
 
 	if (g)
-		return list(g, &g->task->own.quick_handlers, fn, NULL);
+		return list(g, &task_own(g->task)->quick_handlers, fn, NULL);
 	if (!libc)
 		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_at_quick_exit");
 	return libc(fn, module);
@@ -90,7 +91,7 @@ static void call_all(struct g *g, void **head)
 
 void host_task_exit(struct g *g)
 {
-	call_all(g, &g->task->own.handlers);
+	call_all(g, &task_own(g->task)->handlers);
 	constructors_undo(g->task);
 	g->flags &= (uint8_t)~GF_OWN; /* what else it has of its own is not ended by an end of the task */
 	streams_flush(g);
@@ -103,7 +104,7 @@ void quick_exit(int code)
 	struct g *g = on_g();
 
 	if (g) {
-		call_all(g, &g->task->own.quick_handlers);
+		call_all(g, &task_own(g->task)->quick_handlers);
 		_exit(code);
 	}
 	if (!libc)

@@ -12,6 +12,7 @@
 #include "core/task/objects.h"
 #include "shm/kill.h"
 #include "worker/posix/constructors.h"
+#include "worker/posix/own.h"
 
 #include <unistd.h>
 
@@ -22,7 +23,7 @@ void host_task_begin(struct g *g)
 
 	for (unsigned i = 0; s && i < s->n; i++) {
 		/* Before the call: natively the destructors of an object run although a constructor calls exit. */
-		atomic_store(&t->own.constructed, i + 1);
+		atomic_store(&task_own(t)->constructed, i + 1);
 		KILL_POINT("constructors.counted");
 		sh_object_construct(&s->object[s->order[i]], t->argc, t->argv, environ);
 	}
@@ -31,7 +32,8 @@ void host_task_begin(struct g *g)
 void constructors_undo(struct task *t)
 {
 	const struct objects *s = sh_objects_of(t);
-	unsigned n = atomic_exchange(&t->own.constructed, 0); /* a destructor that calls exit does not begin again */
+	unsigned n =
+		atomic_exchange(&task_own(t)->constructed, 0); /* a destructor that calls exit does not begin again */
 
 	KILL_POINT("constructors.taken");
 	for (unsigned i = n; s && i-- > 0;)

@@ -7,6 +7,7 @@
  * DEATH  a static whose initializer died is begun anew by another
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -84,7 +85,7 @@ void *__cxa_get_globals(void)
 	if (!g)
 		return &thread;
 	g_fresh(g);
-	return &g->cxx;
+	return g_cxx(g);
 }
 
 void *__cxa_get_globals_fast(void)

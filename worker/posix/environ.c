@@ -11,6 +11,7 @@
  */
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "worker/posix/own.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ static int put(struct g *g, char *string, size_t n)
 	}
 	while (t->envp && t->envp[count])
 		count++;
-	if (count + 1 >= t->own.environ_room) {
+	if (count + 1 >= task_own(t)->environ_room) {
 		size_t room = 2 * count + 16;
 
 		list = g_alloc(g, room * sizeof *list);
@@ -58,7 +59,7 @@ static int put(struct g *g, char *string, size_t n)
 		if (count)
 			memcpy(list, t->envp, count * sizeof *list);
 		list[count] = string;
-		t->own.environ_room = (uint32_t)room;
+		task_own(t)->environ_room = (uint32_t)room;
 		KILL_POINT("environ.list");
 		environ = t->envp = list;
 	} else {
@@ -148,7 +149,7 @@ int clearenv(void)
 
 	environ = NULL;
 	if (t) {
-		t->own.environ_room = 0;
+		task_own(t)->environ_room = 0;
 		t->envp = NULL;
 		KILL_POINT("environ.cleared");
 	}

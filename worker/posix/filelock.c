@@ -125,7 +125,7 @@ void filelock_closing(int fd)
 	struct stat st;
 	int found;
 
-	if (!g || !g->task->own.locks || (unsigned)fd >= POLL_FDS || fstat(fd, &st) < 0)
+	if (!g || !g->task->file_locks || (unsigned)fd >= POLL_FDS || fstat(fd, &st) < 0)
 		return;
 	t = lock_task(g);
 	if (fd_lock(fd)->kind == LOCKED_WHOLE)
@@ -143,7 +143,7 @@ void filelock_whole(int fd)
 	struct g *g = on_g();
 	struct task *t;
 
-	if (!g || (g->attempts <= 1 && !g->task->own.locks) || (unsigned)fd >= POLL_FDS)
+	if (!g || (g->attempts <= 1 && !g->task->file_locks) || (unsigned)fd >= POLL_FDS)
 		return;
 	t = lock_task(g);
 	filelock_unlink(t, fd);

@@ -5,6 +5,7 @@
  * does it, while the goroutine sleeps and looks again: it can be cancelled, and the thread then ends
  * by itself.
  */
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/heap.h"
 
@@ -296,10 +297,10 @@ static struct hostent *host(struct g *g, struct question *q)
 	}
 	h_errno = q->herr;
 	errno = q->r ? q->r : q->err;
-	q = atomic_exchange(&g->task->own.host, q); /* the one before it goes */
+	q = atomic_exchange(&task_own(g->task)->host, q); /* the one before it goes */
 	if (q)
 		g_free(g, q);
-	q = atomic_load(&g->task->own.host);
+	q = atomic_load(&task_own(g->task)->host);
 	return q->r ? NULL : q->found;
 }
 

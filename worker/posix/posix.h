@@ -10,6 +10,7 @@
 
 #include "core/sched/netpoll.h"
 #include "core/sync/waitq.h"
+#include "worker/posix/own.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -104,11 +105,11 @@ static inline void g_fresh(struct g *g)
 {
 	uint32_t run = g_run(g);
 
-	if (__builtin_expect(g->cxx.run == run, 1))
+	if (__builtin_expect(g_cxx(g)->run == run, 1))
 		return;
-	g->cxx.caught = g->cxx.own = NULL;
-	g->cxx.uncaught = 0;
-	g->cxx.run = run;
+	g_cxx(g)->caught = g_cxx(g)->own = NULL;
+	g_cxx(g)->uncaught = 0;
+	g_cxx(g)->run = run;
 }
 
 enum poll_kind fd_kind(int fd);

@@ -12,6 +12,7 @@
  */
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ void process_state_start(void)
 
 void process_state_input(struct task *t)
 {
-	stdin = t->own.in ? t->own.in : first_stdin;
+	stdin = task_own(t)->in ? task_own(t)->in : first_stdin;
 }
 
 /* As err, warn and error say it. */
@@ -60,29 +61,44 @@ static void program_is(char *name)
 
 static __attribute__((noinline)) void turn_to(struct task *t)
 {
-	int dir = t->own.fd_cwd >= 0 ? t->own.fd_cwd : t->fd_cwd;
+	int dir = task_own(t)->fd_cwd >= 0 ? task_own(t)->fd_cwd : t->fd_cwd;
 
 	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
 		sh_heap_touch(t->heap,
 			      (unsigned)getm->seat); /* before anything of it runs here: see core/repair/old_heaps.c */
 	current = t;
-	current_state = t->own.state;
+	current_state = task_own(t)->state;
 	environ = t->envp;
 	program_is(t->argv && t->argc > 0 && t->argv[0] ? t->argv[0] : t->module);
 	process_state_input(t);
 	variables_turn_to(t);
-	syscall(SYS_umask, t->own.has_umask ? t->own.umask : first_umask);
-	if (strcmp(current_locale, t->own.locale[0] ? t->own.locale : "C") != 0) {
-		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale[0] ? t->own.locale : "C");
+	syscall(SYS_umask, task_own(t)->has_umask ? task_own(t)->umask : first_umask);
+	if (strcmp(current_locale, task_own(t)->locale[0] ? task_own(t)->locale : "C") != 0) {
+		sh_format(current_locale, sizeof current_locale, "%s",
+			  task_own(t)->locale[0] ? task_own(t)->locale : "C");
 		real_setlocale(LC_ALL, current_locale);
 	}
 	if (dir >= 0 && syscall(SYS_fchdir, dir) < 0)
 		return; /* the folder is gone; the task sees that for itself */
 }
 
+void host_task_start(struct task *t)
+{
+	struct task_own *own = task_own(t);
+
+	memset(own, 0, sizeof *own);
+	own->fd_cwd = -1;
+	own->state = posix_new_state();
+}
+
+uint64_t posix_new_state(void)
+{
+	return atomic_fetch_add(&posix_shared->task_states, 1) + 1;
+}
+
 void host_switch_task(struct task *t)
 {
-	if (__builtin_expect(t != current || t->own.state != current_state, 0))
+	if (__builtin_expect(t != current || task_own(t)->state != current_state, 0))
 		turn_to(t);
 }
 
@@ -102,8 +118,8 @@ void process_state_end(struct task *t, bool changed)
 	if (!t)
 		return;
 	if (changed) {
-		current_state = task_new_state();
-		t->own.state = current_state;
+		current_state = posix_new_state();
+		task_own(t)->state = current_state;
 		KILL_POINT("process.state.raised");
 	}
 	sh_lock_drop(&t->lock, (unsigned)getm->seat);
@@ -118,8 +134,8 @@ static int went_to(int dir)
 
 	fd_made(dir);
 	t = process_state_begin();
-	old = t->own.fd_cwd;
-	t->own.fd_cwd = dir;
+	old = task_own(t)->fd_cwd;
+	task_own(t)->fd_cwd = dir;
 	KILL_POINT("process.cwd.set");
 	process_state_end(t, true);
 	if (old >= 0)
@@ -166,8 +182,8 @@ mode_t umask(mode_t mode)
 	mode_t old = (mode_t)syscall(SYS_umask, mode);
 
 	if (t) {
-		t->own.umask = mode & 0777;
-		t->own.has_umask = 1;
+		task_own(t)->umask = mode & 0777;
+		task_own(t)->has_umask = 1;
 	}
 	process_state_end(t, true);
 	return old;
@@ -179,8 +195,8 @@ char *setlocale(int category, const char *name)
 	char *r = real_setlocale(category, name);
 
 	if (t && r) {
-		sh_format(t->own.locale, sizeof t->own.locale, "%s", real_setlocale(LC_ALL, NULL));
-		sh_format(current_locale, sizeof current_locale, "%s", t->own.locale);
+		sh_format(task_own(t)->locale, sizeof task_own(t)->locale, "%s", real_setlocale(LC_ALL, NULL));
+		sh_format(current_locale, sizeof current_locale, "%s", task_own(t)->locale);
 	}
 	process_state_end(t, r != NULL);
 	return r;
@@ -216,7 +232,7 @@ struct tm *localtime(const time_t *t)
 		tzset();
 		return localtime_r(t, &tm);
 	}
-	return localtime_r(t, &task->own.tm);
+	return localtime_r(t, &task_own(task)->tm);
 }
 
 struct tm *gmtime(const time_t *t)
@@ -224,7 +240,7 @@ struct tm *gmtime(const time_t *t)
 	static struct tm tm;
 	struct task *task = task_here();
 
-	return gmtime_r(t, task ? &task->own.tm : &tm);
+	return gmtime_r(t, task ? &task_own(task)->tm : &tm);
 }
 
 char *asctime(const struct tm *tm)
@@ -232,7 +248,7 @@ char *asctime(const struct tm *tm)
 	static char text[64];
 	struct task *task = task_here();
 
-	return asctime_r(tm, task ? task->own.asctime : text);
+	return asctime_r(tm, task ? task_own(task)->asctime : text);
 }
 
 char *ctime(const time_t *t)
@@ -247,5 +263,5 @@ char *strtok(char *restrict s, const char *restrict delimiters)
 	static char *rest;
 	struct task *task = task_here();
 
-	return strtok_r(s, delimiters, task ? &task->own.strtok : &rest);
+	return strtok_r(s, delimiters, task ? &task_own(task)->strtok : &rest);
 }

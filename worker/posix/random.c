@@ -7,6 +7,7 @@
  */
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "worker/posix/own.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -24,19 +25,19 @@ static struct sequence *begin(struct g *g)
 
 	if (!g)
 		return NULL;
-	if (!g->task->own.random && (s = g_alloc(g, sizeof *s))) {
+	if (!task_own(g->task)->random && (s = g_alloc(g, sizeof *s))) {
 		s->data.state = NULL;
 		initstate_r(1, s->state, sizeof s->state, &s->data);
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-		if (!g->task->own.random)
-			g->task->own.random = s; /* else it stays unused, until the task's end */
+		if (!task_own(g->task)->random)
+			task_own(g->task)->random = s; /* else it stays unused, until the task's end */
 		KILL_POINT("random.made");
 	} else {
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
 	}
-	return g->task->own.random;
+	return task_own(g->task)->random;
 }
 
 static void end(struct g *g)

@@ -12,6 +12,7 @@
  */
 #include "core/sync/semtable.h"
 #include "shm/heap.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -41,17 +42,17 @@ static struct signals *signals(struct g *g)
 {
 	struct task *t = g->task;
 
-	if (!t->own.signals) {
+	if (!task_own(t)->signals) {
 		struct signals *s = g_alloc(g, sizeof *s);
 		void *none = NULL;
 
 		if (!s)
 			return NULL;
 		memset(s, 0, sizeof *s);
-		if (!atomic_compare_exchange_strong(&t->own.signals, &none, s))
+		if (!atomic_compare_exchange_strong(&task_own(t)->signals, &none, s))
 			g_free(g, s);
 	}
-	return t->own.signals;
+	return task_own(t)->signals;
 }
 
 static bool valid(int sig)
@@ -171,7 +172,7 @@ int pthread_kill(pthread_t t, int sig)
 /* In the crash handler: what the task wants called for a fault of its own code; NULL: nothing. */
 void *signal_fault_handler(struct g *g, int sig)
 {
-	struct signals *s = g->task->own.signals;
+	struct signals *s = task_own(g->task)->signals;
 
 	return s && s->act[sig].sa_handler != SIG_DFL && s->act[sig].sa_handler != SIG_IGN ? &s->act[sig] : NULL;
 }

@@ -13,6 +13,7 @@
  * OWNER  the worker in seat, while that process lives; reaped when state says ended: the task
  * DEATH  of the worker: nobody can learn how its children end, who waits for them is told ECHILD
  */
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 
@@ -50,7 +51,7 @@ static void reap_ours(void)
 	unsigned generation = sh_root->seat[getm->seat].generation;
 	int err = errno;
 
-	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++) {
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++) {
 		int status;
 
 		if (!atomic_load(&c->task) || atomic_load(&c->state) != CHILD_MADE || c->seat != getm->seat ||
@@ -83,7 +84,7 @@ bool children_left(void)
 	siginfo_t si;
 
 	reap_ours();
-	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++)
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++)
 		some |= atomic_load(&c->task) && atomic_load(&c->state) == CHILD_MADE && c->seat == getm->seat &&
 			lives(c) &&
 			syscall(SYS_waitid, P_PID, atomic_load(&c->pid), &si, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
@@ -107,7 +108,7 @@ static struct child *new_child(struct g *g)
 {
 	for (uint32_t i = 0; i < CHILDREN; i++) {
 		struct child *c = &children[i];
-		uint32_t top = atomic_load(&sched.children_top);
+		uint32_t top = atomic_load(&posix_shared->children_top);
 		uint64_t was;
 
 		if (!is_free(c, &was) || !atomic_compare_exchange_strong(&c->task, &was, g->task->id))
@@ -116,7 +117,7 @@ static struct child *new_child(struct g *g)
 		atomic_store(&c->pid, 0);
 		atomic_store(&c->state, CHILD_FREE);
 		KILL_POINT("child.taken");
-		while (top <= i && !atomic_compare_exchange_weak(&sched.children_top, &top, i + 1))
+		while (top <= i && !atomic_compare_exchange_weak(&posix_shared->children_top, &top, i + 1))
 			;
 		return c;
 	}
@@ -268,7 +269,7 @@ static struct child *find_child(uint64_t task, pid_t pid)
 {
 	struct child *some = NULL;
 
-	for (struct child *c = children; c < children + atomic_load(&sched.children_top); c++) {
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++) {
 		uint32_t state = atomic_load(&c->state);
 
 		if (atomic_load(&c->task) != task || state == CHILD_FREE || (pid > 0 && atomic_load(&c->pid) != pid))
@@ -479,7 +480,7 @@ int pclose(FILE *f)
 			*(void **)&real = dlsym(RTLD_NEXT, "pclose");
 		return real(f);
 	}
-	for (c = children; c < children + atomic_load(&sched.children_top); c++)
+	for (c = children; c < children + atomic_load(&posix_shared->children_top); c++)
 		if (atomic_load(&c->task) == g->task->id && c->file == f) {
 			c->file = NULL; /* its address may be another stream's in a moment */
 			fclose(f);

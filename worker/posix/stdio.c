@@ -16,6 +16,7 @@
  */
 #include "shm/kill.h"
 #include "worker/posix/filelock.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "worker/posix/stdio.h"
 
@@ -63,8 +64,8 @@ static void list(struct stream *s, FILE *f, bool parks)
 	__fsetlocking(f, FSETLOCKING_BYCALLER);
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	s->next = g->task->own.streams;
-	g->task->own.streams = s;
+	s->next = task_own(g->task)->streams;
+	task_own(g->task)->streams = s;
 	KILL_POINT("stdio.opened");
 	sh_lock_drop(&g->task->lock, (unsigned)getm->seat);
 	releasem();
@@ -98,7 +99,7 @@ static struct stream *closing(FILE *f)
 		return NULL;
 	acquirem();
 	sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-	for (at = (struct stream **)&g->task->own.streams; (s = *at) && s->file != f; at = &s->next)
+	for (at = (struct stream **)&task_own(g->task)->streams; (s = *at) && s->file != f; at = &s->next)
 		;
 	if (s)
 		*at = s->next;
@@ -132,7 +133,7 @@ static int flush_all(struct g *g, bool at_end)
 
 		acquirem();
 		sh_lock_take(&g->task->lock, (unsigned)getm->seat);
-		s = g->task->own.streams;
+		s = task_own(g->task)->streams;
 		for (unsigned i = 0; s && i < n; i++)
 			s = s->next;
 		f = s ? s->file : NULL;
@@ -276,7 +277,7 @@ static bool is_output(FILE *f)
 /* The process' stdin, on the null device. A task that reopens stdin gets a stream of its own. */
 static bool is_first_input(FILE *f)
 {
-	return f == stdin && on_g() && !getg()->task->own.in;
+	return f == stdin && on_g() && !task_own(getg()->task)->in;
 }
 
 static FILE *reopen_input(const char *path, const char *mode, FILE *f)
@@ -287,7 +288,7 @@ static FILE *reopen_input(const char *path, const char *mode, FILE *f)
 	if (!in || in == f)
 		return in;
 	t = process_state_begin();
-	t->own.in = stdin = in;
+	task_own(t)->in = stdin = in;
 	process_state_end(t, true);
 	return in;
 }
@@ -429,7 +430,7 @@ static void close_input(void)
 {
 	struct task *t = process_state_begin();
 
-	t->own.in = NULL;
+	task_own(t)->in = NULL;
 	process_state_end(t, true);
 	process_state_input(t);
 }

@@ -15,6 +15,7 @@
  *        again when one of the task's goroutines dies
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -30,7 +31,7 @@
 
 static bool threads(struct g *g)
 {
-	return __builtin_expect(atomic_load(&g->task->own.threads) != 0, 0);
+	return __builtin_expect(atomic_load(&task_own(g->task)->threads) != 0, 0);
 }
 
 /* Shared with goroutines: not for libc, whose futexes are the process's. A constructor is alone. */
@@ -69,7 +70,7 @@ static int64_t until(clockid_t clock, TS *when)
 
 static _Atomic uint32_t *told(const void *at)
 {
-	return &sched.told[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
+	return &posix_shared->cond_signals[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
 }
 
 static void tell_threads(const void *at)

@@ -13,6 +13,7 @@
  * DEATH  what a goroutine had that did not come to its end goes with the task
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -37,7 +38,7 @@ static struct own *own_of(struct g *g)
 	if (!(g->flags & GF_OWN))
 		return NULL;
 	g_fresh(g);
-	return g->cxx.own;
+	return g_cxx(g)->own;
 }
 
 static struct own *make_own(struct g *g)
@@ -48,7 +49,7 @@ static struct own *make_own(struct g *g)
 		return o;
 	memset(o, 0, sizeof *o);
 	g_fresh(g);
-	g->cxx.own = o;
+	g_cxx(g)->own = o;
 	g->flags |= GF_OWN;
 	return o;
 }
@@ -224,7 +225,7 @@ REAL(void *, pthread_getspecific, (pthread_key_t key), key)
 
 static struct keys *keys_of(struct g *g)
 {
-	return atomic_load(&g->task->own.keys);
+	return atomic_load(&task_own(g->task)->keys);
 }
 
 static bool is_ours(struct g *g, pthread_key_t key)
@@ -255,7 +256,7 @@ int pthread_key_create(pthread_key_t *key, void (*fn)(void *))
 		if (!(k = g_alloc(g, sizeof *k)))
 			return ENOMEM;
 		memset(k, 0, sizeof *k);
-		if (!atomic_compare_exchange_strong(&g->task->own.keys, &none, k)) {
+		if (!atomic_compare_exchange_strong(&task_own(g->task)->keys, &none, k)) {
 			g_free(g, k);
 			k = none;
 		}
@@ -384,7 +385,7 @@ void thread_end(struct g *g)
 		return;
 	for (int i = 0; i < PTHREAD_DESTRUCTOR_ITERATIONS && end_values(g, o); i++)
 		;
-	g->cxx.own = NULL;
+	g_cxx(g)->own = NULL;
 	g->flags &= (uint8_t)~GF_OWN;
 	if (o->values)
 		g_free(g, o->values);
@@ -418,9 +419,9 @@ REAL(int, thrd_join, (thrd_t t, int *result), t, result)
 /* From now on a lock may be held by a thread, which tells no goroutine. */
 static void has_threads(struct g *g)
 {
-	if (!g || atomic_load(&g->task->own.threads))
+	if (!g || atomic_load(&task_own(g->task)->threads))
 		return;
-	atomic_store(&g->task->own.threads, 1);
+	atomic_store(&task_own(g->task)->threads, 1);
 	waits_look_again(g->task);
 }
 

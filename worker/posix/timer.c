@@ -9,6 +9,7 @@
  * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -223,7 +224,7 @@ int getitimer(__itimer_which_t which, struct itimerval *now)
 		errno = ENOTSUP;
 		return -1;
 	}
-	t = atomic_load(&g->task->own.alarm);
+	t = atomic_load(&task_own(g->task)->alarm);
 	*now = (struct itimerval){timeval_of(t && atomic_load(&t->set) ? t->every : 0), timeval_of(left_of(t))};
 	return 0;
 }
@@ -246,12 +247,13 @@ int setitimer(__itimer_which_t which, const struct itimerval *restrict new, stru
 	}
 	if (!new)
 		return 0;
-	t = atomic_load(&g->task->own.alarm);
+	t = atomic_load(&task_own(g->task)->alarm);
 	if (!t && !(t = make(g, CLOCK_MONOTONIC, &event))) {
 		errno = ENOMEM;
 		return -1;
 	}
-	if (!atomic_load(&g->task->own.alarm) && !atomic_compare_exchange_strong(&g->task->own.alarm, &none, t)) {
+	if (!atomic_load(&task_own(g->task)->alarm) &&
+	    !atomic_compare_exchange_strong(&task_own(g->task)->alarm, &none, t)) {
 		let_go(g, t);
 		t = none;
 	}

@@ -5,6 +5,7 @@
  * goroutine would park there, and the lock be dropped in another process. So they are asked off it.
  * What getpwnam and its like give out without being given room is the task's.
  */
+#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 
@@ -83,7 +84,7 @@ static struct room *room_of(struct g *g, _Atomic(void *) *slot, size_t n)
 			return libc(key); \
 		} \
 		for (size_t n = ROOM; r == ERANGE && n <= ROOM_MAX; n *= 2) { \
-			struct room *room = room_of(g, &g->task->own.slot, n); \
+			struct room *room = room_of(g, &task_own(g->task)->slot, n); \
 			if (!room) \
 				return NULL; \
 			r = name##_r(key, (struct type *)&room->entry, room->buf, room->size, &answer); \
