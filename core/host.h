@@ -80,7 +80,7 @@ enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
 void host_task_start(struct task *);  /* medic: what the worker keeps of a task, as for a fresh process */
 void host_switch_task(struct task *); /* environ, working directory, output */
 void host_before_run(struct g *);     /* gives it what POSIX keeps per process and we per task */
-void host_left(
+void host_off_cpu(
 	struct
 	g *); /* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
 void host_before_park(struct g *); /* flushes what must not stay in the process */
@@ -89,8 +89,8 @@ void host_task_begin(struct g *);  /* on the root's stack, before its entry: con
 void host_task_exit(struct g *);   /* on the G's stack, main has returned or exit was called: handlers, streams */
 void host_g_end(struct g *);	   /* on the G's stack, at its end: output it still holds */
 void host_part_end(struct g *);	   /* anywhere, at its end: a line that it had begun before it parked */
-void host_output_mend(unsigned seat,
-		      struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
+void host_output_finish(unsigned seat,
+			struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
 void host_output_repair(struct sh_lock *); /* medic: a write that a death cut short. Holds: the lock, for the dead */
 void host_file_close(int fd);
 void host_file_unlock(int fd, bool whole); /* all locks made through it; whole: flock as well */

@@ -124,7 +124,7 @@ void sh_cache_list(struct sh_arena *a, struct sh_slot *s, uint32_t p)
 	KILL_POINT("heap.list.marked");
 }
 
-static void unlist(struct sh_arena *a, struct sh_slot *s, uint32_t p)
+static void heap_unlist(struct sh_arena *a, struct sh_slot *s, uint32_t p)
 {
 	struct sh_span *n = &a->span[p];
 
@@ -234,7 +234,7 @@ static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
 
 	sh_check(desc_state(d) == RUN_SMALL && desc_class(d) == class && desc_heap(d) == k->heap &&
 		 desc_owner(d) == k->cpu);
-	unlist(a, s, p);
+	heap_unlist(a, s, p);
 	KILL_POINT("heap.pop.unlisted");
 	atomic_store_explicit(&a->span[p].mark, MARK_CURRENT, memory_order_release);
 	if (k->spare[class] && span_empty(a, p))
@@ -244,7 +244,7 @@ static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
 }
 
 /* What others queued goes to the list; of empty spans the first is kept. */
-static void drain(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
+static void heap_drain(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
 {
 	struct sh_slot *s = &k->slot[class];
 	uint32_t p = atomic_exchange(&s->remote, 0), next;
@@ -321,12 +321,12 @@ static bool reclaim(struct sh_arena *a, struct sh_cache *k, unsigned seat, bool 
 		struct sh_slot *s = &k->slot[c];
 
 		if (atomic_load_explicit(&s->remote, memory_order_relaxed))
-			drain(a, k, c, seat, locked);
+			heap_drain(a, k, c, seat, locked);
 		for (uint32_t p = s->list, next; p; p = next) {
 			next = a->span[p].lnext;
 			if (!span_empty(a, p))
 				continue;
-			unlist(a, s, p);
+			heap_unlist(a, s, p);
 			give_back(a, s, seat, locked, p);
 			some = true;
 		}
@@ -396,7 +396,7 @@ static bool refill(struct sh_heap *h, struct sh_cache *k, unsigned class, unsign
 		} else if (s->list) {
 			pop_list(a, k, class);
 		} else if (atomic_load_explicit(&s->remote, memory_order_relaxed)) {
-			drain(a, k, class, seat, locked);
+			heap_drain(a, k, class, seat, locked);
 		} else if (!grow(h, k, class, seat, locked)) {
 			break;
 		}
@@ -519,7 +519,7 @@ static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache
 		return;
 	}
 	set_busy(k);
-	unlist(a, s, p);
+	heap_unlist(a, s, p);
 	give_back(a, s, seat, false, p);
 	clear_busy(k);
 	sh_arena_purge(a, seat, 0);
@@ -741,7 +741,7 @@ void sh_cache_settle(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 {
 	free_all_late(a, k, seat);
 	for (unsigned c = 0; c < CLASSES; c++)
-		drain(a, k, c, seat, true);
+		heap_drain(a, k, c, seat, true);
 	KILL_POINT("heap.flush.drained");
 	for (unsigned c = 0; c < CLASSES; c++)
 		k->slot[c].list = 0;

@@ -36,7 +36,7 @@ _Bool sh_kill_passed(unsigned i)
 }
 
 /* Its number + 1. */
-static unsigned number_of(const char *name)
+static unsigned kill_number(const char *name)
 {
 	for (unsigned i = 0; name && i < sh_kill_points(); i++)
 		if (strcmp(sh_kill_name(i), name) == 0)
@@ -46,7 +46,7 @@ static unsigned number_of(const char *name)
 
 _Bool sh_kill_arm(const char *name, int hit, const char *then, int then_hit)
 {
-	unsigned i = number_of(name), next = number_of(then);
+	unsigned i = kill_number(name), next = kill_number(then);
 
 	atomic_store(&sh_root->kill_armed, 0);
 	if ((name && !i) || (then && !next))

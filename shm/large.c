@@ -13,7 +13,7 @@
 #define POPULATE_MAX (1ul << 20 >> PAGE_SHIFT) /* larger blocks may be meant to stay sparse */
 
 /* Pages that held something before are cleared, the others are zero. */
-static void clear_pages(struct sh_arena *a, uint32_t p, uint32_t n)
+static void large_clear(struct sh_arena *a, uint32_t p, uint32_t n)
 {
 	for (uint32_t q = p; q < p + n; q++)
 		if (sh_page_dirty(a, q))
@@ -42,7 +42,7 @@ void *sh_large_alloc(struct sh_heap *h, unsigned seat, size_t size, size_t align
 	if (n <= POPULATE_MAX)
 		sh_span_populate(a, p, n, dirty);
 	if (zero && dirty)
-		clear_pages(a, p, n);
+		large_clear(a, p, n);
 	return page_at(a, p);
 }
 

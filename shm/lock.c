@@ -33,7 +33,7 @@ static inline bool grab(struct sh_lock *l, unsigned seat)
 						       memory_order_relaxed);
 }
 
-static __attribute__((noinline)) void wait_for(struct sh_lock *l, unsigned seat)
+static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat)
 {
 	for (unsigned n = 0;; n++) {
 		if (grab(l, seat))
@@ -86,7 +86,7 @@ void sh_lock_take(struct sh_lock *l, unsigned seat)
 	sh_noted();
 	KILL_POINT("lock.take.noted");
 	if (__builtin_expect(!grab(l, seat), 0))
-		wait_for(l, seat);
+		lock_wait(l, seat);
 	KILL_POINT("lock.take.taken");
 }
 

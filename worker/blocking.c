@@ -100,7 +100,7 @@ __attribute__((noinline)) long blocking_once(long nr, long a, long b, long c, lo
 	struct call k = {nr, a, b, c, d, e, f, 0};
 	long r;
 
-	if (syscall_turn(waits_for_others(nr) ? call_at_once : NULL, &k))
+	if (syscall_backoff(waits_for_others(nr) ? call_at_once : NULL, &k))
 		return k.r;
 	entersyscall();
 	under_way = 1;

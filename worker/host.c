@@ -128,7 +128,7 @@ bool window_fault(uintptr_t at)
 	    at - (uintptr_t)host_window(w) >= host_window_size(w))
 		return false;
 	g = getm->occ[w];
-	if (!g_place(g) || g->win != w || atomic_load(&g->res) != getm->seat)
+	if (!g_plausible(g) || g->win != w || atomic_load(&g->res) != getm->seat)
 		return false;
 	host_window_guard(w, g->stack_max);
 	return true;
@@ -230,7 +230,7 @@ void host_before_run(struct g *g)
 	}
 }
 
-void host_left(struct g *g)
+void host_off_cpu(struct g *g)
 {
 	task_own(g->task)->optind = optind;
 	task_own(g->task)->optarg = optarg;
@@ -254,7 +254,7 @@ void host_g_end(struct g *g)
 		if (g->flags & GF_OWN)
 			thread_end(g);
 		if (g->flags & GF_ONCE)
-			waits_gone(g);
+			semtable_g_gone(g);
 	}
 	m = getm;
 	if (__builtin_expect(g->part || atomic_load_explicit(&m_out(m, 0)->held, memory_order_relaxed) ||

@@ -14,7 +14,7 @@
  *
  * LOCK   out[].lock of the task, during each write to its file. So no other write follows one that a death
  *        cut short, and it can be completed
- * DEATH  see struct task_out: host_output_repair completes the write, then host_output_mend writes what is
+ * DEATH  see struct task_out: host_output_repair completes the write, then host_output_finish writes what is
  *        left in the buffer, before the goroutine runs again
  */
 #include "core/sync/waitq.h"
@@ -395,7 +395,7 @@ void output_flush(struct g *g, bool all)
 		flush_buffer(g, m_out(getm, stream), stream, all);
 }
 
-void host_output_mend(unsigned seat, struct g *g)
+void host_output_finish(unsigned seat, struct g *g)
 {
 	for (int stream = 0; stream < 2; stream++) {
 		struct outbuf *b = m_out(allm(seat), stream);

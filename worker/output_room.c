@@ -70,16 +70,16 @@ int room_wait(struct task_room *r)
 		if (g_cancelled(g))
 			return ECANCELED;
 		ask_for_room(r);
-		q = waits_take(g, &r->limit);
+		q = semtable_lock(g, &r->limit);
 		if (!q) { /* no memory for the table: look again now and then */
 			shoal_sleep(1000000);
 			continue;
 		}
 		if (!room_is_full(r)) {
-			waits_drop(q);
+			semtable_unlock(q);
 			return 0;
 		}
-		if (waits_park(q, g, &r->limit, WAIT_OUTPUT, 0) == -ECANCELED)
+		if (semtable_wait(q, g, &r->limit, WAIT_OUTPUT, 0) == -ECANCELED)
 			return ECANCELED;
 	}
 	return 0;

@@ -98,8 +98,8 @@ static struct g *blamed(void)
 	struct g *g = getg();
 	uint64_t s;
 
-	if (!g || !g_place(g) || atomic_load(&getm->oncpu))
-		return g_place(g) ? g : NULL;
+	if (!g || !g_plausible(g) || atomic_load(&getm->oncpu))
+		return g_plausible(g) ? g : NULL;
 	s = atomic_load(&g->status);
 	return ((s & G_STATE) == G_RUNNING || (s & G_STATE) == G_COPYSTACK) && G_OWNER_SEAT(s) == getm->seat ? g : NULL;
 }

@@ -13,7 +13,7 @@
 
 #include <errno.h>
 
-void api_shared(const void *object, const char *call)
+void api_check_object(const void *object, const char *call)
 {
 	uintptr_t at = (uintptr_t)object - SH_WIN_BASE;
 
@@ -21,7 +21,7 @@ void api_shared(const void *object, const char *call)
 		host_misuse(call);
 }
 
-void api_foreign(const void *p, const char *call)
+void api_reject_value(const void *p, const char *call)
 {
 	struct g *g = getg();
 
@@ -35,7 +35,7 @@ static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), co
 	int err;
 
 	getm->gopc = pc;
-	api_value(arg, "shoal_go: the argument is on another goroutine's stack");
+	api_check_value(arg, "shoal_go: the argument is on another goroutine's stack");
 	if (!newproc(self->task, o, fn, arg, size, NULL, &err)) {
 		errno = err;
 		return 0;

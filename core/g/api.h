@@ -24,16 +24,16 @@ static inline struct g *api_enter(const char *call)
 	return g;
 }
 /* Refuses an object on a goroutine's stack. */
-void api_shared(const void *object, const char *call);
+void api_check_object(const void *object, const char *call);
 
 /* Refuses a value on the stack of another goroutine, whose memory may be anywhere. */
-void api_foreign(const void *p, const char *call);
-static inline void api_value(const void *p, const char *call)
+void api_reject_value(const void *p, const char *call);
+static inline void api_check_value(const void *p, const char *call)
 {
 	/* In a window, and not in the one we stand on. The second compare is exact for the common size. */
 	if (__builtin_expect(((uintptr_t)p ^ (uintptr_t)__builtin_frame_address(0)) >= WIN_SIZE, 0) &&
 	    (uintptr_t)p - SH_WIN_BASE < SH_WIN_SPAN)
-		api_foreign(p, call);
+		api_reject_value(p, call);
 }
 
 static inline int64_t deadline(int64_t timeout)

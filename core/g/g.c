@@ -8,7 +8,7 @@
 #include "core/host.h"
 #include "core/repair/note.h"
 #include "core/root.h"
-#include "core/sched/fence.h"
+#include "core/sched/stuck.h"
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/sched/pin.h"
@@ -34,7 +34,7 @@ static void scan_wait(struct g *g, uint64_t s)
 
 	sh_pause(1);
 	if (getm->seat == SH_SEAT_MEDIC)
-		fence_waits(seat);
+		stuck_check_waited(seat);
 	if (getm->seat == SH_SEAT_MEDIC && seat > 0 && seat < SH_SEATS && sh_seat_dead((unsigned)seat))
 		atomic_compare_exchange_strong(&g->status, &s, s & ~(G_SCAN | G_OWNER_MASK));
 	KILL_POINT("g.scan.wait");
@@ -276,7 +276,7 @@ static struct g *make_g(void)
 }
 
 /* Takes up to n Gs from the global list onto p's; returns false when there are none. */
-static bool refill(struct p *p, unsigned n)
+static bool gfree_refill(struct p *p, unsigned n)
 {
 	struct m *m = getm;
 	struct g *g;
@@ -332,7 +332,7 @@ struct g *gfget(void)
 	g = p->gfree;
 	if (__builtin_expect(!g, 0)) {
 		p->ngfree = 0; /* deaths between the list and the number have made it another */
-		if (!*(struct g *volatile *)&sched.gfree || !refill(p, GFREE_LOW))
+		if (!*(struct g *volatile *)&sched.gfree || !gfree_refill(p, GFREE_LOW))
 			return make_g();
 		g = p->gfree;
 	}
@@ -366,7 +366,7 @@ void gfreturn(struct g *g, struct g **note)
 }
 
 /* More than 64 on the P's list: half of them go to the global one. */
-static __attribute__((noinline)) void spill(struct p *p)
+static __attribute__((noinline)) void gfree_spill(struct p *p)
 {
 	struct m *m = getm;
 	struct g *g;
@@ -425,10 +425,10 @@ void gfput(struct g *g)
 	sh_noted();
 	m->note.g = NULL;
 	if (++p->ngfree >= GFREE_MAX)
-		spill(p);
+		gfree_spill(p);
 }
 
-void g_end_tell(struct g *g, const struct note *n)
+void g_end_publish(struct g *g, const struct note *n)
 {
 	unsigned seat = (unsigned)getm->seat;
 	struct sudog *sg;
@@ -450,7 +450,7 @@ void g_end_tell(struct g *g, const struct note *n)
 		atomic_store(&g->joined, 0);
 		sh_lock_drop(&g->join_lock, seat);
 	}
-	*n->cleared_at = n->cleared_count; /* the same, if it is done again */
+	*n->ended_counter = n->ended_value; /* the same, if it is done again */
 	KILL_POINT("g.end.counted");
 }
 
@@ -465,14 +465,14 @@ void g_end_note(struct g *g, int how, int signal, void *address)
 	struct note *n = &getm->note;
 	struct p *p = getp();
 
-	n->cleared_at = &g->task->per_p[p ? p->id : P_MAX - 1].ended;
-	n->cleared_count = *n->cleared_at + 1;
-	n->cleared_gid = g->gid;
-	n->cleared_how = how;
-	n->cleared_signal = signal;
-	n->cleared_address = address;
+	n->ended_counter = &g->task->per_p[p ? p->id : P_MAX - 1].ended;
+	n->ended_value = *n->ended_counter + 1;
+	n->ending_gid = g->gid;
+	n->ending_how = how;
+	n->ending_signal = signal;
+	n->ending_address = address;
 	sh_noted();
-	n->cleared = g;
+	n->ending = g;
 	sh_noted();
 }
 
@@ -482,7 +482,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	struct task *t = g->task;
 	void *block;
 
-	if (m->note.cleared != g)
+	if (m->note.ending != g)
 		g_end_note(g, how, signal, address);
 	KILL_POINT("g.end.noted");
 	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
@@ -522,9 +522,9 @@ void g_end(struct g *g, int how, int signal, void *address)
 	KILL_POINT("g.end.gid");
 	casgstatus(g, G_RUNNING, G_DEAD);
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: gid raised, then joined looked at */
-	g_end_tell(g, &m->note);
+	g_end_publish(g, &m->note);
 	gfput(g);
-	m->note.cleared = NULL;
+	m->note.ending = NULL;
 	/* The medic looks whether it was the last: we no longer keep the task from being reaped and its slot used again. */
 	if (atomic_load_explicit(&t->root_left, memory_order_relaxed) && task_goroutines(t) == 0)
 		host_bell();
@@ -534,7 +534,7 @@ void g_restart(struct g *g)
 {
 	struct note *n = &getm->note;
 
-	if (n->cleared != g) /* else a medic has died in here */
+	if (n->ending != g) /* else a medic has died in here */
 		g_end_note(g, END_AGAIN, g->attempt + 1, NULL);
 	KILL_POINT("g.restart.noted");
 	if (g->mutexes)
@@ -545,7 +545,7 @@ void g_restart(struct g *g)
 	stack_free(g);
 	if (g->part)
 		host_part_end(g);
-	g->attempt = (uint16_t)n->cleared_signal;
+	g->attempt = (uint16_t)n->ending_signal;
 	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)),
 			 __ATOMIC_RELEASE); /* after the attempt: see run_gone */
 	if (g->lockedm)
@@ -554,6 +554,6 @@ void g_restart(struct g *g)
 	KILL_POINT("g.restart.fresh");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	gogive(g);
-	n->cleared = NULL;
+	n->ending = NULL;
 	KILL_POINT("g.restart.done");
 }

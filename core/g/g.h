@@ -151,7 +151,7 @@ _Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 1
 #define allg(i) ((struct g *)(SH_BASE + SH_OFF_GS) + (i))
 #define gtask_slot ((_Atomic uint32_t *)(SH_BASE + SH_OFF_GTASK))
 /* For who does not believe a pointer: there may be a G, or there is none. */
-static inline bool g_place(const void *p)
+static inline bool g_plausible(const void *p)
 {
 	uintptr_t at = (uintptr_t)p - (uintptr_t)allg(0);
 
@@ -209,14 +209,14 @@ void g_scan_unlock(struct g *);
 /*
  * Its end, whoever brings it: mutexes it holds are marked, its wait group counts it out, joiners
  * are told, stack and blocks are freed, and it goes to a free list. Status running (claimed by the
- * caller). May be done again after a death half-way: note.cleared names it.
+ * caller). May be done again after a death half-way: note.ending names it.
  */
 void g_end(struct g *, int how, int signal, void *address);
 void g_end_note(struct g *, int how, int signal, void *address); /* what g_end begins with, unless it is noted */
-void g_end_tell(struct g *,
-		const struct note *); /* the part after status dead: joiners, counts. note: says that it ends */
-#define END_AGAIN (-1)		      /* how, in the note: it starts anew, signal is its attempt */
-void g_restart(struct g *);	      /* a lost one has attempts left: runnable from its entry */
+void g_end_publish(struct g *,
+		   const struct note *); /* the part after status dead: joiners, counts. note: says that it ends */
+#define END_AGAIN (-1)			 /* how, in the note: it starts anew, signal is its attempt */
+void g_restart(struct g *);		 /* a lost one has attempts left: runnable from its entry */
 
 void g_lay_out(struct g *);		    /* one that never was: as it begins */
 struct g *gfget(void);			    /* a dead G, off the lists, noted in the seat; NULL: G_MAX reached */

@@ -133,7 +133,7 @@ static inline void casgstatus(struct g *g, unsigned from, unsigned to)
 	if (to == G_WAITING || (from == G_RUNNING && to == G_RUNNABLE)) {
 		why = g->waitreason;
 	} else if (to == G_DEAD && from != G_IDLE) {
-		why = (unsigned)m->note.cleared_how & 3;
+		why = (unsigned)m->note.ending_how & 3;
 		gid -= GID_STEP; /* it has been raised by now */
 	}
 	g->life_order++;

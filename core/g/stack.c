@@ -65,9 +65,9 @@ static bool fits_image(const struct g *g, size_t used)
 	return used <= g->image_cap && g->image && sh_in_segment(g->image);
 }
 
-static bool here(const struct m *m, const struct g *g, uint32_t win)
+static bool frames_in_window(const struct m *m, const struct g *g, uint32_t win)
 {
-	return g && g_place(g) && g->win == win &&
+	return g && g_plausible(g) && g->win == win &&
 	       atomic_load_explicit(&((struct g *)g)->res, memory_order_acquire) == m->seat;
 }
 
@@ -75,7 +75,7 @@ void windows_init(struct m *m)
 {
 	m->nwfree = 0;
 	for (uint32_t w = HOST_WINDOWS; w-- > 0;)
-		if (!here(m, m->occ[w], w)) {
+		if (!frames_in_window(m, m->occ[w], w)) {
 			m->occ[w] = NULL;
 			m->wfree[m->nwfree++] = (uint16_t)w;
 		}
@@ -87,13 +87,13 @@ static uint32_t pick_window(struct m *m, const struct g *g)
 
 	if (g->stack_max > WIN_SIZE) {
 		for (w = WIN_COUNT; w < WIN_ALL; w++)
-			if (!here(m, m->occ[w], w))
+			if (!frames_in_window(m, m->occ[w], w))
 				return w;
 		return WIN_COUNT + (m->whand++ % WIN_LARGE_COUNT);
 	}
 	while (m->nwfree > 0) {
 		w = m->wfree[--m->nwfree];
-		if (!here(m, m->occ[w], w))
+		if (!frames_in_window(m, m->occ[w], w))
 			return w;
 	}
 	return m->whand++ % HOST_WINDOWS;
@@ -103,7 +103,7 @@ static uint32_t pick_window(struct m *m, const struct g *g)
  * Frames of a G that is ours, still in another worker's window: to its image, so that nobody waits
  * for us. Two workers that each have claimed what lies in the other's window would wait for ever.
  */
-static void let_go(struct m *m, struct g *g)
+static void move_to_image(struct m *m, struct g *g)
 {
 	int res = atomic_load_explicit(&g->res, memory_order_acquire);
 	size_t used;
@@ -123,9 +123,9 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 {
 	struct g *o = m->occ[win];
 
-	while (here(m, o, win)) {
+	while (frames_in_window(m, o, win)) {
 		if (g_scan_lock(o)) {
-			if (here(m, o, win) && o->sp) {
+			if (frames_in_window(m, o, win) && o->sp) {
 				size_t used = used_of(o);
 
 				if (fits_image(o, used)) /* else it is damaged: stack_enter says so */
@@ -138,7 +138,7 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 		} else if (g_state(o) == G_DEAD) {
 			break;
 		} else { /* another worker has claimed it and copies its frames from here right now */
-			let_go(m, g);
+			move_to_image(m, g);
 			sh_pause(1);
 			KILL_POINT("stack.displace.wait");
 		}
@@ -206,7 +206,7 @@ static size_t block_for(size_t used)
  * Running -> copystack -> running: takes a block that holds the frames. They stay in the window and
  * are copied when it is displaced: copying them here as well would be done for nothing by most. Called on g0, before the G parks, so that displacing it never allocates.
  */
-static __attribute__((noinline)) bool refit(struct g *g, size_t used)
+static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 {
 	struct p *p = getp();
 	struct m *m = getm;
@@ -256,7 +256,7 @@ bool stack_fit(struct g *g)
 	/* An sp outside of the window is a huge number here. */
 	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
 		return true;
-	return refit(g, used);
+	return fit_image(g, used);
 }
 
 /* At its death: block and window are free. */

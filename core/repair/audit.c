@@ -30,7 +30,7 @@
 #include <string.h>
 #include <time.h>
 
-#define LOOKS 20
+#define AUDIT_TRIES 20
 
 struct report {
 	char *msg;
@@ -50,9 +50,9 @@ static bool in_ring(const struct p *p, const struct g *g)
 
 	if (atomic_load(&((struct p *)p)->runnext) == g)
 		return true;
-	for (uint32_t i = atomic_load(&((struct p *)p)->hand_at);
-	     i < atomic_load(&((struct p *)p)->hand_n) && i < RUNQ_HAND; i++)
-		if (atomic_load(&((struct p *)p)->hand[i]) == g)
+	for (uint32_t i = atomic_load(&((struct p *)p)->batch_at);
+	     i < atomic_load(&((struct p *)p)->batch_n) && i < RUNQ_BATCH; i++)
+		if (atomic_load(&((struct p *)p)->batch[i]) == g)
 			return true;
 	for (; h != t && t - h <= RUNQ_SIZE; h++)
 		if (atomic_load(&((struct p *)p)->runq[h % RUNQ_SIZE]) == g)
@@ -84,9 +84,9 @@ struct waitq *queue_waited_in(const struct sudog *sg)
 	struct sh_lock *l = sg->queue;
 
 	switch (l->kind) {
-	case SH_LOCK_CHAN: return queue_of((struct shoal_chan *)l, sg);
-	case SH_LOCK_RWMUTEX: return wq_queue(&((struct shoal_rwmutex *)l)->q);
-	case SH_LOCK_WAITQ: return wq_queue((struct shoal_waitq_ *)l);
+	case SH_LOCK_CHAN: return chan_queue((struct shoal_chan *)l, sg);
+	case SH_LOCK_RWMUTEX: return waitq_list(&((struct shoal_rwmutex *)l)->q);
+	case SH_LOCK_WAITQ: return waitq_list((struct shoal_waitq_ *)l);
 	default: /* joiners are a list of their own */ return NULL;
 	}
 }
@@ -200,10 +200,10 @@ static const char *fd_fault(uint32_t fd)
 	return NULL;
 }
 
-#define LOOK(what, expr, which) \
+#define AUDIT(what, expr, which) \
 	do { \
 		const char *wrong_ = NULL; \
-		for (int i_ = 0; i_ < LOOKS && (wrong_ = (expr)); i_++) \
+		for (int i_ = 0; i_ < AUDIT_TRIES && (wrong_ = (expr)); i_++) \
 			kernel_nanosleep(&(struct timespec){0, 2000000}, NULL); \
 		if (wrong_) \
 			fault(what, wrong_, which); \
@@ -235,15 +235,15 @@ static void audit_timers(struct report *r)
 	for (unsigned k = 0; k < atomic_load(&sched.procs_most); k++) {
 		struct p *p = allp(k);
 
-		LOOK(r, audit_heap_fault(p), k);
+		AUDIT(r, audit_heap_fault(p), k);
 		for (uint32_t i = 0; i < atomic_load(&p->ntimers) && i < TIMERS_MAX && r->faults < 10; i++)
-			LOOK(r, audit_entry_fault(p, i), k);
+			AUDIT(r, audit_entry_fault(p, i), k);
 	}
 	for (uint64_t from = 0; from < ngs; from += AUDIT_BLOCK) {
 		audit_entries_begin(from);
 		for (uint64_t i = from; i < ngs && i < from + AUDIT_BLOCK && r->faults < 10; i++)
 			if (i && !audit_entry_seen(i))
-				LOOK(r, audit_wake_fault(allg(i)), allg(i)->gid);
+				AUDIT(r, audit_wake_fault(allg(i)), allg(i)->gid);
 	}
 }
 
@@ -254,16 +254,16 @@ int audit(char *msg, size_t n)
 
 	msg[0] = 0;
 	for (uint64_t i = 1; i < ngs && i < G_MAX && r.faults < 10; i++)
-		LOOK(&r, g_fault(allg(i)), allg(i)->gid);
+		AUDIT(&r, g_fault(allg(i)), allg(i)->gid);
 	for (unsigned i = 0; i < atomic_load(&sched.procs); i++)
-		LOOK(&r, p_fault(allp(i)), i);
+		AUDIT(&r, p_fault(allp(i)), i);
 	for (uint32_t fd = 0; fd < atomic_load(&sched.fd_top) && r.faults < 10; fd++)
-		LOOK(&r, fd_fault(fd), fd);
+		AUDIT(&r, fd_fault(fd), fd);
 	for (unsigned i = 1; i < SH_SEATS; i++)
-		LOOK(&r, host_seat_fault(i), i);
+		AUDIT(&r, host_seat_fault(i), i);
 	for (unsigned i = 0; i < TASK_SLOTS && r.faults < 10; i++)
 		if (task_at(i)->file_locks)
-			LOOK(&r, filelock_fault(task_at(i)), task_at(i)->id);
+			AUDIT(&r, filelock_fault(task_at(i)), task_at(i)->id);
 	audit_free_list(&r);
 	audit_timers(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)

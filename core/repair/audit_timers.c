@@ -45,7 +45,7 @@ const char *audit_entry_fault(struct p *p, uint32_t i)
 
 	if (heap_is_busy(p) || i >= atomic_load(&p->ntimers))
 		return NULL;
-	if (!g_place(t[i].g) || g_index(t[i].g) >= atomic_load(&sched.ngs) || t[i].when <= 0)
+	if (!g_plausible(t[i].g) || g_index(t[i].g) >= atomic_load(&sched.ngs) || t[i].when <= 0)
 		wrong = "a timer that wakes no goroutine that ever was, of P";
 	else if (i && t[(i - 1) / 4].when > t[i].when)
 		wrong = "a timer stands before an earlier one in the heap of P";
@@ -107,7 +107,7 @@ void audit_entries_begin(uint64_t from)
 
 		for (uint32_t i = 0; i < n && i < TIMERS_MAX; i++) {
 			struct g *g = t[i].g;
-			uint64_t at = g_place(g) ? g_index(g) - from : AUDIT_BLOCK;
+			uint64_t at = g_plausible(g) ? g_index(g) - from : AUDIT_BLOCK;
 
 			if (at < AUDIT_BLOCK && wakes(&t[i], g, atomic_load(&g->status)))
 				seen[at / 64] |= 1ull << at % 64;

@@ -31,13 +31,13 @@ struct note {
 	struct shoal_wg *wg; /* its count is being changed to wg_count, and *wg_slot with it to wg_value */
 	struct shoal_wg **wg_slot, *wg_value;
 	int64_t wg_count;
-	struct shoal_wg *wg_given; /* counts a member that is being made: g, if that is noted */
-	struct g *cleared;	   /* a G being ended, with its gid and how */
-	uint64_t cleared_gid;
-	int32_t cleared_how, cleared_signal;
-	void *cleared_address;
-	uint64_t *cleared_at, cleared_count; /* who counts the ends, and what it says after this one */
-	uint64_t making;		     /* number of a G that never was: ours, if its status names us */
+	struct shoal_wg *wg_promised; /* counts a member that is being made: g, if that is noted */
+	struct g *ending;	      /* a G being ended, with its gid and how */
+	uint64_t ending_gid;
+	int32_t ending_how, ending_signal;
+	void *ending_address;
+	uint64_t *ended_counter, ended_value; /* who counts the ends, and what it says after this one */
+	uint64_t making;		      /* number of a G that never was: ours, if its status names us */
 	uint64_t made; /* what counts the Gs of g's task on our P says once g is made; 0: not yet to be counted */
 };
 

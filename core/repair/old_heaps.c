@@ -7,7 +7,7 @@
  *
  * OWNER  the medic, all of it
  * DEATH  the heaps themselves say that they were left and by whom they may be remembered; a new
- *        medic finds them again (left_find). A seat's bits are cleared before the seat is VACANT,
+ *        medic finds them again (old_heaps_find). A seat's bits are cleared before the seat is VACANT,
  *        so they are cleared again by the next medic, and never for the next process in it
  */
 #include "core/repair/old_heaps.h"
@@ -30,13 +30,13 @@ static uint64_t left[HEAPS / 64]; /* by number; process-private, a medic makes i
 static uint32_t nleft;
 static int64_t asked_at;
 
-static void forget(uint32_t i)
+static void old_heap_forget(uint32_t i)
 {
 	left[i / 64] &= ~(1ul << i % 64);
 	nleft--;
 }
 
-static void remember(uint32_t i)
+static void old_heap_remember(uint32_t i)
 {
 	nleft += !(left[i / 64] >> i % 64 & 1);
 	left[i / 64] |= 1ul << i % 64;
@@ -49,7 +49,7 @@ static void remember(uint32_t i)
 			if (i = w_ * 64 + (uint32_t)__builtin_ctzl(bits_), \
 			    (h = sh_heap_left(sh_root->arena, i, &(bool){false})))
 
-void left_find(void)
+void old_heaps_find(void)
 {
 	bool more = true;
 
@@ -61,25 +61,25 @@ void left_find(void)
 		if (!h)
 			continue;
 		if (sh_heap_seats(h))
-			remember(i);
+			old_heap_remember(i);
 		else
 			sh_heap_release(h, (unsigned)getm->seat);
 	}
 }
 
-void left_add(struct sh_heap *h)
+void old_heaps_add(struct sh_heap *h)
 {
 	unsigned seat = (unsigned)getm->seat;
 
 	if (sh_heap_leave(h, seat))
 		return;
 	if (sh_heap_seats(h))
-		remember(sh_heap_number(h));
+		old_heap_remember(sh_heap_number(h));
 	else
 		sh_heap_release(h, seat); /* nobody has run it */
 }
 
-void left_renewed(unsigned seat)
+void old_heaps_renewed(unsigned seat)
 {
 	struct sh_heap *h;
 
@@ -89,7 +89,7 @@ void left_renewed(unsigned seat)
 		if (sh_heap_seats(h))
 			continue;
 		sh_heap_release(h, (unsigned)getm->seat);
-		forget(i);
+		old_heap_forget(i);
 	}
 }
 
@@ -130,13 +130,13 @@ static void ask_one(int64_t now)
 		    !atomic_load(&sh_root->seat[i].leave)) {
 			asked_at = now;
 			atomic_store(&sh_root->seat[i].leave, 1);
-			KILL_POINT("left.look.asked");
+			KILL_POINT("old_heaps.asked");
 			host_wake(i);
 			return;
 		}
 }
 
-bool left_look(int64_t now)
+bool old_heaps_scan(int64_t now)
 {
 	ask_one(now);
 	return sh_arena_trim(sh_root->arena, (unsigned)getm->seat);

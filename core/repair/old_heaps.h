@@ -9,9 +9,9 @@
 
 struct sh_heap;
 
-void left_find(void);		  /* a new medic: what there is */
-void left_add(struct sh_heap *);  /* the heap of a task that is over */
-void left_renewed(unsigned seat); /* the process in the seat is gone */
-bool left_look(int64_t now);	  /* asks workers to go when much has gathered; true: look again soon */
+void old_heaps_find(void);	       /* a new medic: what there is */
+void old_heaps_add(struct sh_heap *);  /* the heap of a task that is over */
+void old_heaps_renewed(unsigned seat); /* the process in the seat is gone */
+bool old_heaps_scan(int64_t now);      /* asks workers to go when much has gathered; true: look again soon */
 
 #endif

@@ -19,7 +19,7 @@
 #include "core/repair/crash.h"
 #include "core/repair/note.h"
 #include "core/root.h"
-#include "core/sched/fence.h"
+#include "core/sched/stuck.h"
 #include "core/sched/idle.h"
 #include "core/sched/m.h"
 #include "core/sched/netpoll.h"
@@ -50,20 +50,20 @@
 #include <signal.h>
 #include <string.h>
 
-static struct g *valid(struct g *g)
+static struct g *valid_g(struct g *g)
 {
-	return g_place(g) && g_index(g) < atomic_load(&sched.ngs) ? g : NULL;
+	return g_plausible(g) && g_index(g) < atomic_load(&sched.ngs) ? g : NULL;
 }
 
 /* One more hint for a G that may be on no queue. */
-static void hint(struct g *g)
+static void add_hint(struct g *g)
 {
-	if (valid(g) && g_state(g) == G_RUNNABLE)
+	if (valid_g(g) && g_state(g) == G_RUNNABLE)
 		gogive(g);
 }
 
 /* A lost one may be in a queue: it was on its way to wait there, or had been woken by a timer. */
-static void unqueue(struct g *g)
+static void g_lost_unqueue(struct g *g)
 {
 	struct sudog *sg = &g->sudog;
 	uint32_t wait = G_SEQ(atomic_load(&g->status)); /* its last one; or it was about to begin the next */
@@ -80,7 +80,7 @@ static void unqueue(struct g *g)
 	else if (((struct sh_lock *)q)->kind == SH_LOCK_RWMUTEX)
 		rw_forget(q, sg);
 	else if (((struct sh_lock *)q)->kind == SH_LOCK_WAITQ)
-		sync_forget(q, sg);
+		waitq_forget(q, sg);
 	KILL_POINT("repair.lost.unqueued");
 	sg->queue = NULL;
 	/* What it was told, or is about to be, does not concern its next wait: nor that of who gets this G next. */
@@ -95,7 +95,7 @@ static bool to_blame(const struct m *m, const struct g *g)
 	return atomic_load(&((struct m *)m)->crash.valid) && m->crash.gid == g->gid;
 }
 
-static void lost(struct m *m, struct g *g)
+static void g_lost(struct m *m, struct g *g)
 {
 	struct crash *c = &m->crash;
 	bool crashed = to_blame(m, g);
@@ -111,19 +111,19 @@ static void lost(struct m *m, struct g *g)
 	atomic_fetch_add(&sched.gs_lost, 1);
 	KILL_POINT("repair.lost.begun");
 	if (g->waitreason == WAIT_COND && q && sh_shared(q) && atomic_load(&sg->state) == SG_DELIVERED)
-		cond_pass((struct shoal_cond *)q);
+		cond_signal_first((struct shoal_cond *)q);
 	if (g->waitreason == WAIT_MUTEX && q)
 		mu = (struct shoal_mutex *)((char *)q - offsetof(struct shoal_mutex, q));
-	unqueue(g);
+	g_lost_unqueue(g);
 	if (mu && sh_shared(mu))
-		mutex_lost(mu, g);
+		mutex_abandon(mu, g);
 	if (atomic_load(&t->state) != TASK_RUNNING) {
 		/* The task is on its way out: as waiting it is ended with the rest. Its frames are no more than a hindrance. */
 		stack_free(g);
 		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
-	waits_gone(g);
+	semtable_g_gone(g);
 	if (!root && g->attempt < g->attempts) {
 		g_restart(g);
 		return;
@@ -147,11 +147,11 @@ static void lost(struct m *m, struct g *g)
 }
 
 /* The lock under which it queued was freed before it waited: who told it then found it running. */
-static void told_while_running(struct g *g)
+static void finished_while_running(struct g *g)
 {
 	uint32_t seq = G_SEQ(atomic_load(&g->status));
 
-	if (wait_over(g, seq))
+	if (wait_finished(g, seq))
 		goready(g, seq);
 }
 
@@ -165,14 +165,14 @@ static void take_over(struct m *m, struct g *g, uint64_t status)
 	me->park_when = m->park_when;
 	me->park_unlockf = m->park_unlockf;
 	me->note.chan = m->note.chan;
-	me->note.cleared_gid = m->note.cleared_gid;
-	me->note.cleared_how = m->note.cleared_how;
-	me->note.cleared_signal = m->note.cleared_signal;
-	me->note.cleared_address = m->note.cleared_address;
-	me->note.cleared_at = m->note.cleared_at;
-	me->note.cleared_count = m->note.cleared_count;
+	me->note.ending_gid = m->note.ending_gid;
+	me->note.ending_how = m->note.ending_how;
+	me->note.ending_signal = m->note.ending_signal;
+	me->note.ending_address = m->note.ending_address;
+	me->note.ended_counter = m->note.ended_counter;
+	me->note.ended_value = m->note.ended_value;
 	atomic_signal_fence(memory_order_seq_cst);
-	me->note.cleared = m->note.cleared;
+	me->note.ending = m->note.ending;
 	atomic_store(&me->curg, g);
 	KILL_POINT("repair.curg.named");
 	atomic_store(&g->status, status);
@@ -204,35 +204,35 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 			goready(g, m->park_seq);
 		else if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
-		told_while_running(g);
+		finished_while_running(g);
 		return;
 	}
-	if (state == G_DEAD && m->note.cleared == g && m->note.cleared_how != END_AGAIN) {
-		g_end_tell(g, &m->note);
+	if (state == G_DEAD && m->note.ending == g && m->note.ending_how != END_AGAIN) {
+		g_end_publish(g, &m->note);
 		return; /* note.g says whether it is on a list */
 	}
 	if ((state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL) || G_OWNER_SEAT(s) != (int)seat)
 		return; /* claimed by somebody else: we only meant to */
 	take_over(m, g, (s & G_SEQ_MASK) | G_OWNER(me->seat) | G_RUNNING);
-	if (m->note.cleared == g && m->note.cleared_gid == g->gid) { /* first: of who ends nothing is lost any more */
-		if (m->note.cleared_how == END_AGAIN)
+	if (m->note.ending == g && m->note.ending_gid == g->gid) { /* first: of who ends nothing is lost any more */
+		if (m->note.ending_how == END_AGAIN)
 			g_restart(g);
 		else
-			g_end(g, m->note.cleared_how, m->note.cleared_signal, m->note.cleared_address);
-	} else if (m->note.cleared == g && m->note.cleared_gid + GID_STEP == g->gid) {
+			g_end(g, m->note.ending_how, m->note.ending_signal, m->note.ending_address);
+	} else if (m->note.ending == g && m->note.ending_gid + GID_STEP == g->gid) {
 		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
-		g_end_tell(g, &me->note);
+		g_end_publish(g, &me->note);
 		gfput(g);
 	} else if (atomic_load(&m->oncpu) || to_blame(m, g)) {
-		lost(m, g);
+		g_lost(m, g);
 	} else if (g->sp && atomic_load(&g->res) != RES_IMAGE && !stack_fit(g)) {
-		lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */
+		g_lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */
 	} else if (m->parking && g->sp) {
 		g->wake_at = m->park_when;
 		casgstatus(g, G_RUNNING, G_WAITING);
 		if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(atomic_load(&g->status)));
-		told_while_running(g);
+		finished_while_running(g);
 		if (m->park_unlockf)
 			goready(g, m->park_seq);
 	} else { /* it had not been entered, or was giving way */
@@ -244,7 +244,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	atomic_store(&me->curg, NULL);
 	me->oncpu = 0;
 	me->parking = 0;
-	me->note.cleared = NULL;
+	me->note.ending = NULL;
 	KILL_POINT("repair.curg.done");
 }
 
@@ -254,7 +254,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
  */
 static void repair_free(struct m *m, struct p *p)
 {
-	struct g *g = valid(m->note.g);
+	struct g *g = valid_g(m->note.g);
 
 	if (!g || g->gid != m->note.gid || g_state(g) != G_DEAD || (p && p->gfree == g))
 		return;
@@ -293,13 +293,13 @@ static void sched_repair(struct m *m)
 
 static void free_scan(struct m *m, unsigned seat)
 {
-	struct g *g = valid(m->note.scan);
+	struct g *g = valid_g(m->note.scan);
 	uint64_t s;
 
 	if (!g)
 		return;
 	if (seat == SH_SEAT_MEDIC)
-		retake_mend(g);
+		retake_repair(g);
 	else
 		repair_hold(g);
 	s = atomic_load(&g->status);
@@ -308,8 +308,8 @@ static void free_scan(struct m *m, unsigned seat)
 	KILL_POINT("repair.scan.freed");
 }
 
-static struct sh_lock *mending[8]; /* the medic is at work on these, the first was begun first */
-static unsigned nmending;
+static struct sh_lock *repairing[8]; /* the medic is at work on these, the first was begun first */
+static unsigned nrepairing;
 
 static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned seat)
 {
@@ -323,7 +323,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	case SH_LOCK_CHAN: chan_repair(l, &m->note); break;
 	case SH_LOCK_JOIN: join_repair(l, &m->note); break;
 	case SH_LOCK_RWMUTEX: rw_repair(l, &m->note); break;
-	case SH_LOCK_WAITQ: sync_repair(l, &m->note); break;
+	case SH_LOCK_WAITQ: waitq_repair(l, &m->note); break;
 	case SH_LOCK_SCHED: sched_repair(m); break;
 	case SH_LOCK_OUTPUT: host_output_repair(l); break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
@@ -349,24 +349,24 @@ static void repair_timers(unsigned seat)
 	}
 }
 
-static void mend_lock(unsigned seat, unsigned i)
+static void repair_held(unsigned seat, unsigned i)
 {
 	struct sh_held *h = sh_seat_held(seat);
 	struct sh_lock *l = h->lock[i];
 
-	for (unsigned k = 0; k < nmending; k++)
-		if (mending[k] == l)
+	for (unsigned k = 0; k < nrepairing; k++)
+		if (repairing[k] == l)
 			return; /* further up: it needs the one that is waited for */
-	if (!l || nmending == sizeof mending / sizeof *mending)
+	if (!l || nrepairing == sizeof repairing / sizeof *repairing)
 		return;
-	mending[nmending++] = l;
+	repairing[nrepairing++] = l;
 	if (sh_shared(l) && l->kind == SH_LOCK_HEAP)
 		sh_heap_repair(sh_root->arena, seat, SH_SEAT_MEDIC);
 	else if (sh_shared(l) && l->kind == SH_LOCK_TIMERS)
 		repair_timers(seat);
 	else
 		repair_lock(allm(seat), h, i, seat);
-	nmending--;
+	nrepairing--;
 }
 
 /* Locks of this kind and above, the innermost first: mending a queue makes goroutines runnable, which takes sched.lock. */
@@ -377,21 +377,21 @@ static void repair_locks(unsigned seat, unsigned from)
 	for (unsigned kind = SH_LOCK_KINDS; kind-- > from;)
 		for (unsigned i = SH_HELD_MAX; i-- > 0;)
 			if (h->lock[i] && (!sh_shared(h->lock[i]) || h->lock[i]->kind == kind))
-				mend_lock(seat, i);
+				repair_held(seat, i);
 }
 
 /* Dead and not yet mended. A vacant seat keeps the mark until somebody is cloned into it: that one must not be mended. */
-static bool to_be_mended(unsigned seat)
+static bool needs_repair(unsigned seat)
 {
 	uint32_t state = atomic_load(&sh_root->seat[seat].state);
 
 	return state != SEAT_EMPTY && state != SEAT_VACANT && sh_seat_dead(seat);
 }
 
-bool repair_waits(void)
+bool repair_pending(void)
 {
 	for (unsigned i = 1; i < SH_SEATS; i++)
-		if (to_be_mended(i))
+		if (needs_repair(i))
 			return true;
 	return false;
 }
@@ -401,13 +401,13 @@ bool repair_waits(void)
  * whose owner is. Those are of the same rank or a higher one: they are mended on the spot, of all
  * the dead. (With a note in hand the medic waits only for ranks whose mending needs no note.)
  */
-static void medic_waits(struct sh_lock *l, unsigned waiter)
+static void repair_while_waiting(struct sh_lock *l, unsigned waiter)
 {
 	if (waiter != SH_SEAT_MEDIC)
 		return;
-	fence_waits((int)atomic_load(&l->owner) - 1);
+	stuck_check_waited((int)atomic_load(&l->owner) - 1);
 	for (unsigned i = 1; i < SH_SEATS; i++)
-		if (to_be_mended(i)) {
+		if (needs_repair(i)) {
 			sh_check(l->kind > SH_LOCK_WAITQ || !getm->note.ready);
 			repair_locks(i, l->kind);
 		}
@@ -415,16 +415,16 @@ static void medic_waits(struct sh_lock *l, unsigned waiter)
 
 void repair_begin(void)
 {
-	nmending = 0;
-	sh_lock_waits = medic_waits;
+	nrepairing = 0;
+	sh_lock_waits = repair_while_waiting;
 }
 
-void note_told(struct note *n)
+void note_wake_finished(struct note *n)
 {
 	struct sudog *sg = n->sg;
 	uint32_t how;
 
-	if (!sg || !sh_in_segment(sg) || !valid(sg->g))
+	if (!sg || !sh_in_segment(sg) || !valid_g(sg->g))
 		return;
 	how = atomic_load(&sg->state);
 	if (how == SG_DELIVERED || how == SG_CLOSED || how == SG_RETRY)
@@ -435,15 +435,15 @@ static void repair_notes(struct m *m, struct p *p)
 {
 	struct note *n = &m->note;
 
-	hint(n->ready);
-	if (valid(n->ready)) /* or cancelled, and not woken. Last: in the medic's own seat this clears the note */
+	add_hint(n->ready);
+	if (valid_g(n->ready)) /* or cancelled, and not woken. Last: in the medic's own seat this clears the note */
 		g_cancel_wake(n->ready);
-	hint(n->kicked);
+	add_hint(n->kicked);
 	if (p && n->grab_n && n->grab_n <= RUNQ_SIZE / 2)
 		for (uint32_t i = 0; i < n->grab_n; i++)
-			hint(atomic_load(&p->runq[(n->grab_at + i) % RUNQ_SIZE]));
+			add_hint(atomic_load(&p->runq[(n->grab_at + i) % RUNQ_SIZE]));
 	KILL_POINT("repair.notes.hints");
-	note_told(n);
+	note_wake_finished(n);
 	n->ready = n->kicked = NULL;
 	n->grab_n = 0;
 	KILL_POINT("repair.notes.done");
@@ -452,7 +452,7 @@ static void repair_notes(struct m *m, struct p *p)
 /* Whether the member that the dead counted into a wait group exists: from then on it counts itself out. */
 static bool member_made(const struct m *m)
 {
-	struct g *g = valid(m->note.g);
+	struct g *g = valid_g(m->note.g);
 	unsigned state = g ? g_state(g) : G_DEAD;
 
 	/* Idle: it died before what it had just laid out was a dead one. */
@@ -462,20 +462,20 @@ static bool member_made(const struct m *m)
 /* What it counted for a goroutine that it did not come to make is counted out. */
 static void repair_made(struct m *m)
 {
-	struct g *g = valid(m->note.g);
+	struct g *g = valid_g(m->note.g);
 	int32_t id = atomic_load(&m->p);
 
 	if (member_made(m))
 		return;
-	if (m->note.wg_given)
-		wg_ungive(&m->note.wg_given);
+	if (m->note.wg_promised)
+		wg_unpromise(&m->note.wg_promised);
 	if (g && m->note.made && g->gid == m->note.gid && g->task)
 		g->task->per_p[id >= 0 && id < P_MAX ? id : P_MAX - 1].created = m->note.made - 1;
 	KILL_POINT("repair.made");
 }
 
 /* On its way to an idle worker that does not look for it: the dead one itself, or the dead one gave it too late. */
-static bool sent_in_vain(int32_t m, unsigned dead)
+static bool given_too_late(int32_t m, unsigned dead)
 {
 	int seat = m - P_GIVEN;
 
@@ -495,7 +495,7 @@ static void free_p(unsigned seat)
 			atomic_store(&p->status, P_IDLE);
 			KILL_POINT("repair.p.idle");
 			atomic_store(&p->m, NOSEAT);
-		} else if (m == P_HANDED + (int32_t)seat || sent_in_vain(m, seat)) {
+		} else if (m == P_HANDED + (int32_t)seat || given_too_late(m, seat)) {
 			atomic_compare_exchange_strong(&p->m, &m, NOSEAT); /* unless the giver has it back */
 		} else {
 			continue;
@@ -516,7 +516,7 @@ void repair_seat(unsigned seat)
 	struct m *m = allm(seat);
 	int32_t id = atomic_load(&m->p), mine = (int32_t)seat;
 	struct p *p = id >= 0 && id < P_MAX && atomic_load(&allp(id)->m) == mine ? allp(id) : NULL;
-	struct g *g = valid(atomic_load(&m->curg));
+	struct g *g = valid_g(atomic_load(&m->curg));
 
 	free_scan(m, seat);
 	if (g)
@@ -526,7 +526,7 @@ void repair_seat(unsigned seat)
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	repair_notes(m, p);
 	repair_locks(seat, 0);
-	host_output_mend(seat, g); /* before it can run again and write more */
+	host_output_finish(seat, g); /* before it can run again and write more */
 	if (g)
 		repair_curg(m, g, seat);
 	repair_made(m);
@@ -534,11 +534,11 @@ void repair_seat(unsigned seat)
 		wakep();
 	repair_making(m);
 	repair_free(m, p);
-	if (valid(m->note.suspend))
+	if (valid_g(m->note.suspend))
 		repair_suspend(m->note.suspend);
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	repair_handed(m);
-	repair_pin(m, valid(m->lockedg));
+	repair_pin(m, valid_g(m->lockedg));
 	atomic_store(&m->blocked, 0); /* before its Ps: pairs with wake_worker */
 	KILL_POINT("repair.unblocked");
 	free_p(seat);

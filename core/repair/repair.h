@@ -8,10 +8,10 @@
 
 struct note;
 
-void note_told(struct note *);	 /* medic: whom note.sg names was told, if so, and is woken for certain */
-void repair_begin(void);	 /* medic, before all else: its waits repair dead owners */
-void repair_seat(unsigned seat); /* medic: all that the dead process in the seat held */
-bool repair_waits(void);	 /* somebody is dead and not repaired */
+void note_wake_finished(struct note *); /* medic: whom note.sg names was told, if so, and is woken for certain */
+void repair_begin(void);		/* medic, before all else: its waits repair dead owners */
+void repair_seat(unsigned seat);	/* medic: all that the dead process in the seat held */
+bool repair_pending(void);		/* somebody is dead and not repaired */
 void repair_wake(void); /* after it. The dead one may have been about to wake somebody: all look for themselves */
 
 #endif

@@ -85,7 +85,7 @@ struct p *releasep(void)
 }
 
 /* Nobody's again, unless somebody has taken it meanwhile. */
-static void take_back(struct p *p, int32_t on_its_way)
+static void take_back_p(struct p *p, int32_t on_its_way)
 {
 	if (!atomic_compare_exchange_strong(&p->m, &on_its_way, NOSEAT))
 		return;
@@ -94,11 +94,11 @@ static void take_back(struct p *p, int32_t on_its_way)
 }
 
 /*
- * Wakes an idle worker and sends it a P, which it takes out of p->m (given_p). One that has woken
+ * Wakes an idle worker and sends it a P, which it takes out of p->m (take_given_p). One that has woken
  * for another reason meanwhile, and was perhaps marked again and given a P by somebody else, is no
- * longer blocked: either we see that and take ours back, or it sees ours once it is not (give_up_others).
+ * longer blocked: either we see that and take ours back, or it sees ours once it is not (give_back_others).
  */
-static bool wake_worker(bool spin)
+static bool wake_idle_worker(bool spin)
 {
 	uint64_t idle;
 
@@ -126,7 +126,7 @@ static bool wake_worker(bool spin)
 			return true;
 		}
 		atomic_fetch_and(&sched.mspinning, ~MBIT(seat));
-		take_back(p, P_GIVEN + seat);
+		take_back_p(p, P_GIVEN + seat);
 	}
 	return false;
 }
@@ -140,20 +140,20 @@ void wakep(void)
 	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: the queue, then who sleeps */
 	if (atomic_load(&sched.mspinning) != 0)
 		return;
-	wake_worker(true);
+	wake_idle_worker(true);
 }
 
 /* An idle P is there: somebody is woken for it if there is work, or if nobody looks at timers and the net. */
-void handonp(void)
+void wakep_if_needed(void)
 {
 	if (work_in_sight() || (atomic_load(&sched.poller) == NOSEAT && !atomic_load(&sched.mspinning)))
-		wake_worker(true);
+		wake_idle_worker(true);
 }
 
 void handoffp(struct p *p)
 {
 	pidleput(p);
-	handonp();
+	wakep_if_needed();
 }
 
 void resetspinning(struct m *m)
@@ -178,7 +178,7 @@ bool work_in_sight(void)
 	return when && when <= host_now();
 }
 
-struct p *given_p(struct m *m)
+struct p *take_given_p(struct m *m)
 {
 	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
 
@@ -195,7 +195,7 @@ struct p *given_p(struct m *m)
 	return NULL;
 }
 
-void give_up_others(struct m *m, struct p *mine)
+void give_back_others(struct m *m, struct p *mine)
 {
 	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
 
@@ -204,7 +204,7 @@ void give_up_others(struct m *m, struct p *mine)
 		int32_t has = atomic_load(&p->m);
 
 		if (p != mine && has == P_GIVEN + m->seat)
-			take_back(p, has);
+			take_back_p(p, has);
 		else if (p != mine && has == m->seat)
 			pidleput(p);
 	}
@@ -227,10 +227,10 @@ void stopm(struct m *m)
 		KILL_POINT("m.stop.nospin");
 		atomic_fetch_or(&sched.midle, MBIT(m->seat));
 		KILL_POINT("m.stop.marked");
-		p = given_p(m);
+		p = take_given_p(m);
 		if (!p && host_must_leave()) {
 			atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
-			if (!(p = given_p(m)))
+			if (!(p = take_given_p(m)))
 				host_leave();
 		}
 		/*
@@ -258,7 +258,7 @@ void stopm(struct m *m)
 			atomic_store(&sched.poller, NOSEAT);
 		KILL_POINT("m.stop.woken");
 		if (!p)
-			p = given_p(m);
+			p = take_given_p(m);
 		/* Only who takes its own mark off may help itself: else somebody is about to give us one. */
 		if (!p && work_in_sight() && (atomic_fetch_and(&sched.midle, ~MBIT(m->seat)) & MBIT(m->seat)))
 			p = pidleget(m->seat);
@@ -270,7 +270,7 @@ void stopm(struct m *m)
 		KILL_POINT("m.stop.unblocked");
 		life_look(m);
 		acquirep(p);
-		give_up_others(m, p); /* after blocked: pairs with wake_worker */
+		give_back_others(m, p); /* after blocked: pairs with wake_worker */
 		return;
 	}
 }

@@ -24,12 +24,12 @@ void acquirep(struct p *);
 struct p *releasep(void);
 void wakep(void);
 void handoffp(struct p *);
-void handonp(void);
+void wakep_if_needed(void);
 void resetspinning(struct m *);
 bool work_in_sight(void);
-struct p *given_p(struct m *);		     /* takes the P that somebody has given to it */
-void give_up_others(struct m *, struct p *); /* it has this one: what else was given to it */
-void stopm(struct m *);			     /* without a P: sleeps until it has one */
+struct p *take_given_p(struct m *);	       /* takes the P that somebody has given to it */
+void give_back_others(struct m *, struct p *); /* it has this one: what else was given to it */
+void stopm(struct m *);			       /* without a P: sleeps until it has one */
 void gcstopm(struct m *);
 
 #endif

@@ -42,17 +42,17 @@ struct m {
 	struct g *lockedg;			   /* pinned here: it runs nothing else */
 	_Atomic int32_t handed;			   /* P brought for lockedg, -1 */
 	uint32_t locks;				   /* acquirem depth */
-	uint32_t fenced;			   /* enum fence_why: the medic has ended it */
+	uint32_t stuck;				   /* enum stuck_why: the medic has ended it */
 	uint32_t nwfree; /* free windows, the last freed on top; rebuilt from occ by a new process */
 	uint16_t wfree[1040];
 	uint32_t whand; /* next window to displace */
 	uint64_t rng;
-	struct g *eyed; /* runnext of the P eyed_p, as of eyed_ns; NULL: none. See runnext_ripe */
-	uint64_t eyed_status;
-	int64_t eyed_ns;
-	uint32_t eyed_p;
-	uint32_t eyed_fresh; /* since the last nap: somebody made one ready that he is about to run himself */
-	uint64_t life_now;   /* its last look at the clock, as life.h writes it */
+	struct g *watched; /* runnext of the P eyed_p, as of eyed_ns; NULL: none. See runnext_ripe */
+	uint64_t watched_status;
+	int64_t watched_ns;
+	uint32_t watched_p;
+	uint32_t watched_fresh; /* since the last nap: somebody made one ready that he is about to run himself */
+	uint64_t life_now;	/* its last look at the clock, as life.h writes it */
 	struct note note;
 	struct g *occ[WIN_ALL]; /* whose frames are in each window, if that G says so too (g->res, g->win) */
 	struct net_event events[POLL_BATCH]; /* taken out of the set and not yet delivered; 0 in events: none */

@@ -31,7 +31,7 @@ static bool stale(uint64_t v)
 	return (s & G_STATE) != G_WAITING || G_SEQ(s) != WAITER_SEQ(v);
 }
 
-static bool put(_Atomic uint64_t *slot, unsigned n, uint64_t v)
+static bool put_slot(_Atomic uint64_t *slot, unsigned n, uint64_t v)
 {
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t was = atomic_load_explicit(&slot[i], memory_order_relaxed);
@@ -62,19 +62,19 @@ static uint32_t chain(_Atomic uint32_t *link)
 	return i;
 }
 
-static bool publish(int fd, unsigned mode, uint64_t v)
+static bool netpoll_publish(int fd, unsigned mode, uint64_t v)
 {
 	struct polldesc *d = polldesc(fd);
 	_Atomic uint32_t *link = &d->more[mode];
 	uint32_t i;
 
-	if (put(d->slot[mode], POLL_SLOTS, v))
+	if (put_slot(d->slot[mode], POLL_SLOTS, v))
 		return true;
 	for (;;) {
 		i = atomic_load_explicit(link, memory_order_acquire);
 		if (!i && !(i = chain(link)))
 			return false;
-		if (put(pollmore(i)->slot, POLL_MORE, v))
+		if (put_slot(pollmore(i)->slot, POLL_MORE, v))
 			return true;
 		link = &pollmore(i)->next;
 	}
@@ -91,7 +91,7 @@ static void withdraw_from(_Atomic uint64_t *slot, unsigned n, uint64_t v)
 }
 
 /* Not needed for anything to be right: it keeps the slots free. */
-static void withdraw(int fd, unsigned mode, uint64_t v)
+static void withdraw_slots(int fd, unsigned mode, uint64_t v)
 {
 	struct polldesc *d = polldesc(fd);
 
@@ -118,7 +118,7 @@ static unsigned wake_slots(_Atomic uint64_t *slot, unsigned n)
 	return woken;
 }
 
-static unsigned wake(struct polldesc *d, unsigned mode)
+static unsigned wake_waiters(struct polldesc *d, unsigned mode)
 {
 	unsigned woken;
 
@@ -130,7 +130,7 @@ static unsigned wake(struct polldesc *d, unsigned mode)
 	return woken;
 }
 
-static unsigned edge(const struct net_event *e)
+static unsigned deliver_event(const struct net_event *e)
 {
 	struct polldesc *d = polldesc(e->fd);
 	unsigned woken = 0;
@@ -140,9 +140,9 @@ static unsigned edge(const struct net_event *e)
 	if (e->events & NET_END)
 		atomic_store(&d->drain, 0); /* it ends behind what there is to read: no other edge will tell */
 	if (e->events & NET_READ)
-		woken += wake(d, POLL_READ);
+		woken += wake_waiters(d, POLL_READ);
 	if (e->events & NET_WRITE)
-		woken += wake(d, POLL_WRITE);
+		woken += wake_waiters(d, POLL_WRITE);
 	return woken;
 }
 
@@ -155,7 +155,7 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 
 		if (!e->events)
 			continue;
-		woken += edge(e);
+		woken += deliver_event(e);
 		e->events = 0;
 		KILL_POINT("netpoll.deliver.done");
 	}
@@ -163,7 +163,7 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 }
 
 /* It is found out again. */
-static void forget(struct polldesc *d)
+static void forget_kind(struct polldesc *d)
 {
 	atomic_store(&d->kind, PD_UNKNOWN);
 	atomic_store(&d->drain, 0);
@@ -181,10 +181,10 @@ void netpoll_closed(int fd)
 	KILL_POINT("netpoll.closed.noted");
 	atomic_fetch_add(&d->gen, 1);
 	KILL_POINT("netpoll.closed.gen");
-	forget(d);
+	forget_kind(d);
 	atomic_store(&d->accepting, 0);
 	KILL_POINT("netpoll.closed.reset");
-	if (wake(d, POLL_READ) + wake(d, POLL_WRITE))
+	if (wake_waiters(d, POLL_READ) + wake_waiters(d, POLL_WRITE))
 		wakep();
 	m->note.closed = 0;
 	KILL_POINT("netpoll.closed.told");
@@ -197,8 +197,8 @@ unsigned netpoll_closed_repair(uint32_t closed)
 
 	if (closed - 1 >= POLL_FDS)
 		return 0;
-	forget(d);
-	return wake(d, POLL_READ) + wake(d, POLL_WRITE);
+	forget_kind(d);
+	return wake_waiters(d, POLL_READ) + wake_waiters(d, POLL_WRITE);
 }
 
 /* ---- waiting ---- */
@@ -219,7 +219,7 @@ static bool commit(struct g *g, void *arg)
 	for (unsigned i = 0; i < n; i++) {
 		if (stale(v))
 			return true;
-		if (!publish(ws->w[i].fd, ws->w[i].mode, v))
+		if (!netpoll_publish(ws->w[i].fd, ws->w[i].mode, v))
 			return false;
 	}
 	KILL_POINT("netpoll.commit.published");
@@ -246,7 +246,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 		return -ETIMEDOUT;
 	gopark_commit(commit, &ws, WAIT_IO, when);
 	for (unsigned i = 0; i < n; i++)
-		withdraw(w[i].fd, w[i].mode, v);
+		withdraw_slots(w[i].fd, w[i].mode, v);
 	for (unsigned i = 0; i < n; i++)
 		if (atomic_load(&polldesc(w[i].fd)->gen) != w[i].gen)
 			return -EBADF;

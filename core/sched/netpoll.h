@@ -91,7 +91,7 @@ struct pollwait {
 };
 
 /* Begins a wait: what comes after this is not missed. Then the try, then netpoll_wait. */
-static inline struct pollwait netpoll_look(int fd, enum poll_mode mode)
+static inline struct pollwait netpoll_begin(int fd, enum poll_mode mode)
 {
 	struct polldesc *d = polldesc(fd);
 

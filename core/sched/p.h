@@ -12,7 +12,7 @@
 
 #define P_MAX 64
 #define RUNQ_SIZE 256
-#define RUNQ_HAND 4
+#define RUNQ_BATCH 4
 #define P_HANDED 1000 /* in p->m, added to the seat of a pinned worker: on its way there */
 #define P_GIVEN 2000  /* the same for an idle one: whoever changes it does so by compare-and-swap */
 
@@ -39,8 +39,8 @@ struct p {
 	uint64_t created, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
 	_Alignas(64) _Atomic uint32_t runqhead;
 	_Alignas(64) _Atomic uint32_t runqtail;
-	_Atomic uint32_t hand_at, hand_n; /* hand[at..n): taken off the ring in one go, still to run */
-	_Atomic(struct g *) hand[RUNQ_HAND];
+	_Atomic uint32_t batch_at, batch_n; /* hand[at..n): taken off the ring in one go, still to run */
+	_Atomic(struct g *) batch[RUNQ_BATCH];
 	_Atomic(struct g *) runq[RUNQ_SIZE];
 	_Alignas(64) struct sh_lock timers_lock;
 	_Atomic uint32_t ntimers;

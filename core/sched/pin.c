@@ -150,11 +150,11 @@ struct g *stoplockedm(struct m *m)
 		struct p *p;
 
 		if (!getp() &&
-		    ((p = take_handed(m)) || (p = given_p(m)))) { /* given: as to an idle worker, which it was */
+		    ((p = take_handed(m)) || (p = take_given_p(m)))) { /* given: as to an idle worker, which it was */
 			acquirep(p);
 			atomic_signal_fence(memory_order_seq_cst);
 			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
-			give_up_others(m, p);
+			give_back_others(m, p);
 		}
 		if (!still_pinned(m, g))
 			pin_retire(m);
@@ -169,7 +169,7 @@ struct g *stoplockedm(struct m *m)
 		/* Who was bringing a P has seen that we had one, or were about to take one: he is to come again. */
 		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
 			gogive(g);
-		if (atomic_load(&m->handed) < 0 && !given_p(m) && still_pinned(m, g)) {
+		if (atomic_load(&m->handed) < 0 && !take_given_p(m) && still_pinned(m, g)) {
 			if (host_must_leave())
 				host_leave();
 			host_idle(0);

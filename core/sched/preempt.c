@@ -42,7 +42,7 @@ static struct g *preempt_park_m(struct g *g)
 {
 	struct m *m = getm;
 
-	left_cpu(m, g);
+	off_cpu(m, g);
 	host_before_park(g);
 	keep_frames(m, g);
 	g->waitreason = WAIT_PREEMPTED;
@@ -73,7 +73,7 @@ void preempt_ask(struct g *g)
 
 /* ---- the other side ---- */
 
-static void nap(void)
+static void suspend_nap(void)
 {
 #if !defined(SHOAL_SIM)
 	kernel_nanosleep(&(struct timespec){0, 20000}, NULL);
@@ -120,7 +120,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 			how = SUSPEND_SYSCALL;
 			if (g->gid == gid)
 				break;
-			syscall_let(g);
+			syscall_release(g);
 			continue;
 		}
 		now = host_now();
@@ -136,7 +136,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 			if (G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
 				host_kick((unsigned)G_OWNER_SEAT(s));
 		}
-		nap();
+		suspend_nap();
 	}
 	if (asked && (how == SUSPEND_GONE || how == SUSPEND_NOT || how == SUSPEND_SYSCALL))
 		suspend_withdraw(g);
@@ -157,7 +157,7 @@ bool resumeG(struct g *g, enum suspended how)
 		if (how == SUSPEND_STOPPED)
 			goready(g, seq);
 	} else if (how == SUSPEND_SYSCALL) {
-		held = syscall_let(g);
+		held = syscall_release(g);
 	}
 	getm->note.suspend = NULL;
 	KILL_POINT("g.resume.done");

@@ -138,11 +138,11 @@ bool injectg(struct g *g, uint32_t seq)
 
 /* ---- leaving a goroutine, on g0 ---- */
 
-void left_cpu(struct m *m, struct g *g)
+void off_cpu(struct m *m, struct g *g)
 {
 	g->err = *host_errno();
 	if (__builtin_expect(g->flags & GF_ROOT, 0))
-		host_left(g);
+		host_off_cpu(g);
 	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
 	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
 	KILL_POINT("g.left.cpu");
@@ -194,7 +194,7 @@ static struct g *park_m(struct g *g)
 	struct m *m = getm;
 	bool again, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
-	left_cpu(m, g);
+	off_cpu(m, g);
 	host_before_park(g);
 	keep_frames(m, g);
 	g->wake_at = m->park_when;
@@ -213,7 +213,7 @@ static struct g *park_m(struct g *g)
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
 	/* Another worker may run it by now; the sequence says whether it is still this wait. */
 	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
-		 wait_over(g, m->park_seq);
+		 wait_finished(g, m->park_seq);
 	if (again)
 		goready(g, m->park_seq);
 	m->parking = 0;
@@ -259,7 +259,7 @@ void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreaso
  * The global queue has its turn every so many ticks, so that it is not forgotten. If who has just had its
  * time is all there is in it, it would have another, ahead of those who wait here.
  */
-static void not_the_same_again(struct p *p)
+static void skip_lone_global_turn(struct p *p)
 {
 	uint32_t tick = atomic_load_explicit(&p->schedtick, memory_order_relaxed);
 
@@ -272,7 +272,7 @@ static struct g *goyield_m(struct g *g)
 	struct m *m = getm;
 
 	sh_lock_none((unsigned)m->seat);
-	left_cpu(m, g);
+	off_cpu(m, g);
 	g->waitreason = WAIT_ZERO;
 	if (atomic_load_explicit(&g->preempt, memory_order_relaxed)) {
 		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
@@ -292,7 +292,7 @@ static struct g *goyield_m(struct g *g)
 	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
 		globrunqput(g);
 		m->note.ready = NULL;
-		not_the_same_again(getp());
+		skip_lone_global_turn(getp());
 	} else {
 		runqput(getp(), g, false);
 	}
@@ -311,9 +311,9 @@ static struct g *goexit0(struct g *g)
 	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
 	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
-	/* Noted before: a death past left_cpu would find it whole otherwise, and let it go on past its end. */
+	/* Noted before: a death past off_cpu would find it whole otherwise, and let it go on past its end. */
 	g_end_note(g, how, 0, NULL);
-	left_cpu(m, g);
+	off_cpu(m, g);
 	g_end(g, how, 0, NULL);
 	dropg(m);
 	if (__builtin_expect(asked, 0))
@@ -448,7 +448,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
 	sh_noted();
-	m->note.wg_given = NULL; /* it counts itself out from now on */
+	m->note.wg_promised = NULL; /* it counts itself out from now on */
 	m->note.g = NULL;
 	sh_noted();
 	m->note.made = 0;
@@ -459,7 +459,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 /* ---- the loop ---- */
 
 /* Takes hints until one can be claimed. */
-static struct g *claimed(struct g *g)
+static struct g *claim_hint(struct g *g)
 {
 	bool mine;
 
@@ -475,7 +475,7 @@ static struct g *from_local(struct p *p, bool *inherit)
 	struct g *g;
 
 	while ((g = runqget(p, inherit)))
-		if (claimed(g))
+		if (claim_hint(g))
 			return g;
 	return NULL;
 }
@@ -489,7 +489,7 @@ static struct g *from_global(struct p *p, unsigned max)
 		g = globrunqget(p, max);
 		if (!g)
 			return NULL;
-		if (claimed(g))
+		if (claim_hint(g))
 			return g;
 	}
 	return NULL;
@@ -515,7 +515,7 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 				return g;
 			/* Idle Ps as well, unlike Go: who left or died with work in its ring leaves it there. */
 			while (runqsteal(p, victim, last && runnext_ripe(m, victim, now), &g))
-				if (claimed(g))
+				if (claim_hint(g))
 					return g;
 		}
 	}
@@ -563,8 +563,8 @@ top:
 			sh_pause(20);
 			goto top;
 		}
-		if (m->eyed_fresh && !host_must_leave()) {
-			m->eyed_fresh = 0;
+		if (m->watched_fresh && !host_must_leave()) {
+			m->watched_fresh = 0;
 			host_nap(NAP_NS);
 			spin_until = host_now() + LOOK_NS;
 			goto top;
@@ -593,7 +593,7 @@ top:
 }
 
 /* The process lacks a module, or is asked to go: the G waits for another worker. */
-static _Noreturn void leave_with(struct g *g)
+static _Noreturn void leave_process(struct g *g)
 {
 	struct m *m = getm;
 
@@ -608,7 +608,7 @@ static _Noreturn void leave_with(struct g *g)
 }
 
 /* Its frames are not in its window here, or there are none yet. */
-static __attribute__((noinline)) void bring(struct m *m, struct g *g)
+static __attribute__((noinline)) void fetch_frames(struct m *m, struct g *g)
 {
 	stack_enter(g);
 	if (atomic_load_explicit(&g->res, memory_order_relaxed) != RES_NONE)
@@ -620,7 +620,7 @@ static __attribute__((noinline)) void bring(struct m *m, struct g *g)
 }
 
 /* Its task is over: the medic ends it when none of the task runs. */
-static __attribute__((noinline)) void shelve(struct m *m, struct g *g)
+static __attribute__((noinline)) void park_for_reap(struct m *m, struct g *g)
 {
 	g->waitreason = WAIT_ZERO;
 	g->wake_at = 0; /* of its last wait */
@@ -632,9 +632,9 @@ static __attribute__((noinline)) void shelve(struct m *m, struct g *g)
 static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 {
 	if (__builtin_expect(host_must_leave(), 0))
-		leave_with(g);
+		leave_process(g);
 	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
-		shelve(m, g);
+		park_for_reap(m, g);
 		return false;
 	}
 	if (!inherit) {
@@ -645,7 +645,7 @@ static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 			life_look(m);
 	}
 	if (__builtin_expect(atomic_load_explicit(&g->res, memory_order_acquire) != m->seat, 0))
-		bring(m, g);
+		fetch_frames(m, g);
 	host_before_run(g);
 	m->park_lock = NULL;
 	*host_errno() = g->err;
@@ -694,7 +694,7 @@ struct g *schedule(void)
 				     atomic_load_explicit(&p->timer_when, memory_order_relaxed) ||
 				     atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0,
 			     0) ||
-	    !(g = runqget(p, &inherit)) || !claimed(g))
+	    !(g = runqget(p, &inherit)) || !claim_hint(g))
 		return schedule_from(m, NULL, false);
 	if (__builtin_expect(g->lockedm, 0))
 		return schedule_from(m, g, inherit);
@@ -710,7 +710,7 @@ struct g *mstart(unsigned seat)
 	sh_populate(life_ring_of(seat), sizeof(struct life_ring));
 	windows_init(getm);
 	pin_begin(getm);
-	p = given_p(getm);
+	p = take_given_p(getm);
 	if (!p && !getm->lockedg)
 		p = pidleget((int)seat);
 	if (p) {

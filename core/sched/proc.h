@@ -47,7 +47,7 @@ struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *
 struct g *mstart(unsigned seat); /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
 void gogive(struct g *);	 /* adds a hint to the global queue and wakes a P: repair, tasks */
 
-void left_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
+void off_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
 void dropg(struct m *);
 
 void acquirem(void); /* no preemption between these: the worker must not change under the caller */

@@ -43,7 +43,7 @@
 #define ASKER_GID ((1ull << 56) - 1)
 
 /* This run of it. */
-static uint64_t asker(const struct g *g)
+static uint64_t request_id(const struct g *g)
 {
 	return g->gid | (uint64_t)(uint8_t)g->attempt << 56;
 }
@@ -51,7 +51,7 @@ static uint64_t asker(const struct g *g)
 int shoal_procs(int n)
 {
 	struct g *g = api_enter("shoal_procs");
-	uint64_t mine = asker(g), none;
+	uint64_t mine = request_id(g), none;
 	int old = (int)atomic_load(&sched.procs);
 
 	if (n <= 0)
@@ -74,16 +74,17 @@ int shoal_procs(int n)
 
 /* ---- the medic ---- */
 
-static bool asker_lives(uint64_t by)
+static bool requester_lives(uint64_t by)
 {
 	bool ended = false;
 	struct g *g = g_find(by & ASKER_GID, &ended);
 
-	return g && !ended && g_state(g) != G_DEAD && asker(g) == by && atomic_load(&g->task->state) == TASK_RUNNING;
+	return g && !ended && g_state(g) != G_DEAD && request_id(g) == by &&
+	       atomic_load(&g->task->state) == TASK_RUNNING;
 }
 
 /* The turn of procs_done is over. */
-static void next_turn(void)
+static void finish_request(void)
 {
 	uint64_t by = atomic_load(&sched.procs_done);
 	uint32_t over = PROCS_OVER;
@@ -94,23 +95,23 @@ static void next_turn(void)
 	KILL_POINT("stw.over");
 }
 
-static uint32_t clamp(uint32_t n)
+static uint32_t clamp_procs(uint32_t n)
 {
 	return n < PROCS_MAX ? n : PROCS_MAX;
 }
 
 /* True: something is under way. */
-static bool asked(void)
+static bool begin_request(void)
 {
 	uint64_t by, none = 0;
 	uint32_t n = atomic_load(&sched.procs_asked);
 
 	if (atomic_load(&sched.procs_want) == PROCS_OVER) /* a medic died there */
-		next_turn();
+		finish_request();
 	if (atomic_load(&sched.procs_want))
 		return true;
 	by = atomic_load(&sched.procs_by);
-	if (by && by != PROCS_COMMAND && !asker_lives(by)) {
+	if (by && by != PROCS_COMMAND && !requester_lives(by)) {
 		atomic_compare_exchange_strong(&sched.procs_by, &by, 0);
 		KILL_POINT("procs.forgotten");
 		by = 0;
@@ -119,12 +120,12 @@ static bool asked(void)
 	    (!by && !atomic_compare_exchange_strong(&sched.procs_by, &none, PROCS_COMMAND)))
 		return false;
 	KILL_POINT("procs.command");
-	atomic_store(&sched.procs_want, clamp(n));
+	atomic_store(&sched.procs_want, clamp_procs(n));
 	KILL_POINT("procs.command.asked");
 	return true;
 }
 
-static void make_stop(struct p *p, int seat, bool kick)
+static void stop_m(struct p *p, int seat, bool kick)
 {
 	struct m *m = allm(seat);
 	struct g *g;
@@ -152,7 +153,7 @@ static bool world_stopped(int64_t now)
 		int32_t has = atomic_load(&p->m);
 
 		if (has > 0 && has < SH_SEATS)
-			make_stop(p, has, kick);
+			stop_m(p, has, kick);
 		if (has < P_GIVEN) /* on its way to an idle worker it is nobody's either */
 			has = NOSEAT;
 		if (atomic_load(&p->m) == getm->seat || atomic_compare_exchange_strong(&p->m, &has, getm->seat)) {
@@ -210,24 +211,24 @@ static void start_the_world(void)
 	}
 	atomic_store(&sched.gcwaiting, 0);
 	KILL_POINT("stw.started");
-	if (by == PROCS_COMMAND && clamp(command) == atomic_load(&sched.procs_want)) /* not the next one */
+	if (by == PROCS_COMMAND && clamp_procs(command) == atomic_load(&sched.procs_want)) /* not the next one */
 		atomic_compare_exchange_strong(&sched.procs_asked, &command, 0);
 	KILL_POINT("stw.answered");
 	atomic_store(&sched.procs_done, by);
 	KILL_POINT("stw.named");
 	atomic_store(&sched.procs_want, PROCS_OVER);
 	KILL_POINT("stw.done");
-	next_turn();
+	finish_request();
 	g = g_find(by & ASKER_GID, &ended);
 	if (g && !ended && g->waitreason == WAIT_STOPTHEWORLD)
 		goready(g, G_SEQ(atomic_load(&g->status)));
 	for (unsigned i = 0; i < n && atomic_load(&sched.pidle); i++)
-		handonp();
+		wakep_if_needed();
 }
 
 bool procs_step(int64_t now)
 {
-	if (!asked())
+	if (!begin_request())
 		return false;
 	if (!atomic_load(&sched.gcwaiting)) {
 		sched.stw_since = now;

@@ -173,12 +173,12 @@ void runqput(struct p *p, struct g *g, bool next)
  * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the Gs of
  * the hand after next, and the frames of the next, whose Gs have come by now.
  */
-static inline void ask_ahead(struct p *p, uint32_t h)
+static inline void prefetch_gs(struct p *p, uint32_t h)
 {
-	for (unsigned i = 0; i < RUNQ_HAND; i++) {
-		uint32_t next = h + RUNQ_HAND + i;
+	for (unsigned i = 0; i < RUNQ_BATCH; i++) {
+		uint32_t next = h + RUNQ_BATCH + i;
 		const char *g =
-			(const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_HAND)], memory_order_relaxed);
+			(const char *)atomic_load_explicit(&p->runq[RING(next + RUNQ_BATCH)], memory_order_relaxed);
 		const char *image = atomic_load_explicit(&p->runq[RING(next)], memory_order_relaxed)->image;
 
 		__builtin_prefetch(g, 1);
@@ -191,36 +191,36 @@ static inline void ask_ahead(struct p *p, uint32_t h)
 }
 
 /* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
-static inline struct g *from_hand(struct m *m, struct p *p)
+static inline struct g *batch_get(struct m *m, struct p *p)
 {
-	uint32_t at = atomic_load_explicit(&p->hand_at, memory_order_relaxed);
+	uint32_t at = atomic_load_explicit(&p->batch_at, memory_order_relaxed);
 	struct g *g;
 
-	if (at >= atomic_load_explicit(&p->hand_n, memory_order_relaxed))
+	if (at >= atomic_load_explicit(&p->batch_n, memory_order_relaxed))
 		return NULL;
-	g = atomic_load_explicit(&p->hand[at], memory_order_relaxed);
+	g = atomic_load_explicit(&p->batch[at], memory_order_relaxed);
 	m->note.ready = g;
-	KILL_POINT("runq.hand.noted");
-	atomic_store_explicit(&p->hand_at, at + 1, memory_order_relaxed);
-	KILL_POINT("runq.hand.taken");
+	KILL_POINT("runq.take.noted");
+	atomic_store_explicit(&p->batch_at, at + 1, memory_order_relaxed);
+	KILL_POINT("runq.take.taken");
 	return g;
 }
 
 /* The next few of the ring, into the empty hand. False: there are none. */
-static bool fill_hand(struct p *p)
+static bool batch_fill(struct p *p)
 {
 	for (;;) {
 		uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
 		uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
-		uint32_t n = t - h < RUNQ_HAND ? t - h : RUNQ_HAND;
+		uint32_t n = t - h < RUNQ_BATCH ? t - h : RUNQ_BATCH;
 
 		for (uint32_t i = 0; i < n; i++)
-			atomic_store_explicit(&p->hand[i],
+			atomic_store_explicit(&p->batch[i],
 					      atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed),
 					      memory_order_relaxed);
 		KILL_POINT("runq.fill.slots");
-		atomic_store_explicit(&p->hand_n, n, memory_order_relaxed);
-		atomic_store_explicit(&p->hand_at, 0, memory_order_release);
+		atomic_store_explicit(&p->batch_n, n, memory_order_relaxed);
+		atomic_store_explicit(&p->batch_at, 0, memory_order_release);
 		KILL_POINT("runq.fill.named");
 		if (n == 0)
 			return false;
@@ -228,7 +228,7 @@ static bool fill_hand(struct p *p)
 							    memory_order_relaxed)) {
 			KILL_POINT("runq.fill.taken");
 			if (t - h > 16)
-				ask_ahead(p, h);
+				prefetch_gs(p, h);
 			return true;
 		}
 	}
@@ -248,10 +248,10 @@ struct g *runqget(struct p *p, bool *inherit)
 		return g;
 	}
 	*inherit = false;
-	if ((g = from_hand(m, p)))
+	if ((g = batch_get(m, p)))
 		return g;
-	if (fill_hand(p))
-		return from_hand(m, p);
+	if (batch_fill(p))
+		return batch_get(m, p);
 	m->note.ready = NULL;
 	return NULL;
 }
@@ -270,12 +270,12 @@ void runqdrain(struct p *p)
 }
 
 /* One that a thief has claimed stays named: it is none. */
-static struct g *handof(struct p *p)
+static struct g *batch_find(struct p *p)
 {
-	uint32_t at = atomic_load(&p->hand_at);
+	uint32_t at = atomic_load(&p->batch_at);
 
-	for (uint32_t i = atomic_load(&p->hand_n); i-- > at;) {
-		struct g *g = i < RUNQ_HAND ? atomic_load(&p->hand[i]) : NULL;
+	for (uint32_t i = atomic_load(&p->batch_n); i-- > at;) {
+		struct g *g = i < RUNQ_BATCH ? atomic_load(&p->batch[i]) : NULL;
 
 		if (g && g_state(g) == G_RUNNABLE)
 			return g;
@@ -283,7 +283,7 @@ static struct g *handof(struct p *p)
 	return NULL;
 }
 
-static struct g *nextof(struct p *p)
+static struct g *runnext_find(struct p *p)
 {
 	struct g *next = atomic_load(&p->runnext);
 
@@ -294,7 +294,7 @@ bool runqempty(struct p *p)
 {
 	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
 		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
-		bool more = handof(p) || nextof(p); /* after the ring: from there they come into the hand */
+		bool more = batch_find(p) || runnext_find(p); /* after the ring: from there they come into the hand */
 
 		if (t == atomic_load(&p->runqtail))
 			return h == t && !more;
@@ -306,10 +306,10 @@ uint32_t runqlen(struct p *p)
 {
 	struct g *next = atomic_load(&p->runnext);
 	uint32_t len = atomic_load(&p->runqtail) - atomic_load(&p->runqhead);
-	uint32_t hand = atomic_load(&p->hand_n) - atomic_load(&p->hand_at);
+	uint32_t hand = atomic_load(&p->batch_n) - atomic_load(&p->batch_at);
 
-	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_HAND ? hand : 0) +
-	       (g_place(next) && g_state(next) == G_RUNNABLE);
+	return (len <= RUNQ_SIZE ? len : 0) + (hand <= RUNQ_BATCH ? hand : 0) +
+	       (g_plausible(next) && g_state(next) == G_RUNNABLE);
 }
 
 static unsigned gcd(unsigned a, unsigned b)
@@ -369,26 +369,26 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
  */
 bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 {
-	struct g *next = nextof(victim);
+	struct g *next = runnext_find(victim);
 	uint64_t status;
 
 	if (!next) {
-		if (m->eyed_p == victim->id)
-			m->eyed = NULL;
+		if (m->watched_p == victim->id)
+			m->watched = NULL;
 		return false;
 	}
 	if (atomic_load(&victim->status) != P_RUNNING)
 		return true;
 	status = atomic_load(&next->status);
-	if (m->eyed && m->eyed_p == victim->id && m->eyed == next && m->eyed_status == status &&
-	    now - m->eyed_ns >= RIPE_NS)
+	if (m->watched && m->watched_p == victim->id && m->watched == next && m->watched_status == status &&
+	    now - m->watched_ns >= RIPE_NS)
 		return true;
-	m->eyed_fresh = 1;
-	if (!m->eyed || (m->eyed_p == victim->id && (m->eyed != next || m->eyed_status != status))) {
-		m->eyed = next;
-		m->eyed_status = status;
-		m->eyed_p = victim->id;
-		m->eyed_ns = now;
+	m->watched_fresh = 1;
+	if (!m->watched || (m->watched_p == victim->id && (m->watched != next || m->watched_status != status))) {
+		m->watched = next;
+		m->watched_status = status;
+		m->watched_p = victim->id;
+		m->watched_ns = now;
 	}
 	return false;
 }
@@ -403,7 +403,7 @@ unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **ou
 	unsigned n = runqgrab(p, victim, t);
 
 	if (n == 0) {
-		if (!(*out = handof(victim)) && (!steal_next || !(*out = nextof(victim))))
+		if (!(*out = batch_find(victim)) && (!steal_next || !(*out = runnext_find(victim))))
 			return 0;
 		getm->note.ready = *out;
 		KILL_POINT("runq.steal.next");

@@ -36,7 +36,7 @@ struct schedt {
 	struct g *gfree;
 	_Atomic uint32_t sysmonwait;  /* sysmon sleeps until rung */
 	_Atomic uint32_t want_worker; /* all are in system calls: the medic asks the supervisor for one more */
-	_Atomic uint32_t crowded;     /* almost all workers are in system calls: see syscall_turn. A hint */
+	_Atomic uint32_t crowded;     /* almost all workers are in system calls: see syscall_backoff. A hint */
 	uint32_t sysmon_rounds, idle_looks, starved; /* sysmon's own */
 	int64_t lastpoll;
 	_Atomic uint32_t netpolled; /* some descriptor is in the epoll set */

@@ -12,12 +12,12 @@
  * its G from under the bit, which the reader is told when it lets go.
  *
  * There are at most so many workers. If all were in calls that block, who would end those calls could
- * not run: so the last of them are left out, and who wants to make such a call waits (syscall_turn);
+ * not run: so the last of them are left out, and who wants to make such a call waits (syscall_backoff);
  * sooner where it would wait for others, so that there is room for calls that end by themselves.
  *
  * DEATH  of the worker: the G is lost as in running, the P goes back with its seat. Of the medic
  *        that takes a P: the scan bit is up and note.scan names the G; once m->p says that it has
- *        none, whatever P still names that seat is put back (retake_mend). Of a reader: note.scan
+ *        none, whatever P still names that seat is put back (retake_repair). Of a reader: note.scan
  *        names the G, repair_hold takes the bit down
  */
 #include "core/sched/syscall.h"
@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) void save(struct m *m)
 	m->syscallsp = (uintptr_t)(frame + 2);
 }
 
-static void enter(struct g *g)
+static void syscall_enter(struct g *g)
 {
 	casgstatus(g, G_RUNNING, G_SYSCALL);
 	if (__builtin_expect(atomic_load_explicit(&sched.sysmonwait, memory_order_relaxed), 0))
@@ -57,7 +57,7 @@ __attribute__((noinline)) void entersyscall(void)
 
 	save(getm);
 	host_before_park(g); /* lines that it has written are seen before it blocks */
-	enter(g);
+	syscall_enter(g);
 }
 
 /* Known to block: the P goes first. */
@@ -68,7 +68,7 @@ __attribute__((noinline)) void entersyscallblock(void)
 	save(getm);
 	host_before_park(g);
 	handoffp(releasep());
-	enter(g);
+	syscall_enter(g);
 }
 
 /* On g0: no P is to be had. */
@@ -76,7 +76,7 @@ static struct g *exitsyscall0(struct g *g)
 {
 	struct m *m = getm;
 
-	left_cpu(m, g);
+	off_cpu(m, g);
 	keep_frames(m, g);
 	m->note.ready = g;
 	KILL_POINT("syscall.exit.noted");
@@ -88,7 +88,7 @@ static struct g *exitsyscall0(struct g *g)
 }
 
 /* The next system call on this P is another one: sysmon gives it its time anew. */
-static void count(struct p *p)
+static void count_syscall(struct p *p)
 {
 	atomic_store_explicit(&p->syscalltick, atomic_load_explicit(&p->syscalltick, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
@@ -102,7 +102,7 @@ static __attribute__((noinline)) void exit_slow(void)
 
 	if (p) {
 		acquirep(p);
-		count(p);
+		count_syscall(p);
 		KILL_POINT("syscall.exit.acquired");
 		return;
 	}
@@ -120,16 +120,16 @@ void exitsyscall(void)
 		exit_slow();
 		return;
 	}
-	count(p);
+	count_syscall(p);
 }
 
 /* ---- not all at once ---- */
 
-#define TURN_NS 1000000
-#define TURN_MAX_NS 20000000
+#define BACKOFF_NS 1000000
+#define BACKOFF_MAX_NS 20000000
 
 /* So many may enter a call before the medic has looked again. */
-static unsigned at_once(void)
+static unsigned entrants_max(void)
 {
 	unsigned procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
 
@@ -148,33 +148,33 @@ static unsigned workers_left(void)
 }
 
 /* Below this who waits for others in a call has to wait outside; below at_once() everybody. */
-static unsigned patient_from(void)
+static unsigned left_for_others(void)
 {
-	return 2 * at_once() + 2;
+	return 2 * entrants_max() + 2;
 }
 
 static void look_for_crowd(void)
 {
-	atomic_store(&sched.crowded, workers_left() <= patient_from() + at_once());
+	atomic_store(&sched.crowded, workers_left() <= left_for_others() + entrants_max());
 	KILL_POINT("syscall.crowded");
 }
 
 /* They are few who wait here, and seldom: nobody tells them, they look again. */
-__attribute__((noinline)) bool syscall_turn_comes(bool (*at_once_if)(void *), void *call)
+__attribute__((noinline)) bool syscall_backoff_wait(bool (*at_once_if)(void *), void *call)
 {
 	struct g *g = getg();
-	int64_t ns = TURN_NS;
+	int64_t ns = BACKOFF_NS;
 
-	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? patient_from() : at_once()) &&
+	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? left_for_others() : entrants_max()) &&
 	       !g_cancelled(g)) {
 		if (at_once_if && at_once_if(call))
 			return true;
 		gopark(NULL, WAIT_WORKER, host_now() + ns);
-		ns = ns < TURN_MAX_NS ? 2 * ns : ns;
+		ns = ns < BACKOFF_MAX_NS ? 2 * ns : ns;
 	}
-	if (workers_left() > patient_from() + at_once())
+	if (workers_left() > left_for_others() + entrants_max())
 		atomic_store(&sched.crowded, 0); /* or the medic says so again with the next P that it takes */
-	KILL_POINT("syscall.turn");
+	KILL_POINT("syscall.backoff");
 	return false;
 }
 
@@ -194,7 +194,7 @@ bool syscall_hold(struct g *g, uint64_t s)
 	return true;
 }
 
-bool syscall_let(struct g *g)
+bool syscall_release(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 	bool held = (s & (G_STATE | G_SCAN)) == (G_SYSCALL | G_SCAN) &&
@@ -205,14 +205,14 @@ bool syscall_let(struct g *g)
 	return held;
 }
 
-/* The medic's own bit is not up: it takes and frees that between two repairs, or retake_mend has. */
+/* The medic's own bit is not up: it takes and frees that between two repairs, or retake_repair has. */
 void repair_hold(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 
 	if ((s & (G_STATE | G_SCAN)) == (G_SYSCALL | G_SCAN))
 		atomic_compare_exchange_strong(&g->status, &s, s & ~G_SCAN);
-	KILL_POINT("syscall.hold.mended");
+	KILL_POINT("syscall.hold.repaired");
 }
 
 /* ---- the medic ---- */
@@ -230,7 +230,7 @@ static void unwire(struct m *m, struct p *p)
 	atomic_store(&m->p, -1);
 	life_p(m);
 	KILL_POINT("syscall.retake.unwired");
-	count(p);
+	count_syscall(p);
 	pidleput(p);
 }
 
@@ -264,13 +264,13 @@ bool retake(struct p *p)
 	KILL_POINT("syscall.retake.freed");
 	getm->note.scan = NULL;
 	if (took) {
-		handonp();
+		wakep_if_needed();
 		look_for_crowd();
 	}
 	return took;
 }
 
-void retake_mend(struct g *g)
+void retake_repair(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 	int seat = G_OWNER_SEAT(s);
@@ -281,5 +281,5 @@ void retake_mend(struct g *g)
 		if (atomic_load(&allp(i)->m) == seat && atomic_load(&allm(seat)->p) != (int32_t)i)
 			pidleput(allp(i));
 	atomic_store(&g->status, s & ~G_SCAN);
-	KILL_POINT("syscall.retake.mended");
+	KILL_POINT("syscall.retake.repaired");
 }

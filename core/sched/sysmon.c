@@ -8,7 +8,7 @@
 #include "core/g/life.h"
 #include "core/host.h"
 #include "core/root.h"
-#include "core/sched/fence.h"
+#include "core/sched/stuck.h"
 #include "core/sched/idle.h"
 #include "core/sched/m.h"
 #include "core/sched/p.h"
@@ -41,7 +41,7 @@ bool others_wait(struct p *p, int64_t now)
  * is there to see what may come; we give it a little, or a call that was only preempted by the
  * kernel would cost its P each time.
  */
-static int64_t patience_of(void)
+static int64_t syscall_grace_ns(void)
 {
 	if (atomic_load(&sched.mspinning) || npidle())
 		return SYSCALL_NS;
@@ -49,12 +49,12 @@ static int64_t patience_of(void)
 }
 
 /* One P that somebody has. True: it was taken from a worker in a system call. */
-static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
+static bool sysmon_check(struct p *p, struct m *m, int64_t now, int64_t *next)
 {
 	struct sh_seat *s = &sh_root->seat[m->seat];
 	uint32_t tick = atomic_load(&p->schedtick);
 	bool late = false;
-	int64_t patience;
+	int64_t grace;
 
 	if (tick != p->sysmon_tick || p->sysmon_when == 0) {
 		p->sysmon_tick = tick;
@@ -73,12 +73,12 @@ static bool look_at(struct p *p, struct m *m, int64_t now, int64_t *next)
 			p->sysmon_systick = tick;
 			p->sysmon_syswhen = now;
 			if (!late) {
-				patience = others_wait(p, now) ? TICK_MIN_NS : patience_of();
-				*next = patience < *next ? patience : *next;
+				grace = others_wait(p, now) ? TICK_MIN_NS : syscall_grace_ns();
+				*next = grace < *next ? grace : *next;
 				return false;
 			}
 		}
-		if (!others_wait(p, now) && now - p->sysmon_syswhen < patience_of())
+		if (!others_wait(p, now) && now - p->sysmon_syswhen < syscall_grace_ns())
 			return false;
 		return retake(p);
 	}
@@ -113,7 +113,7 @@ int64_t sysmon(int64_t now)
 
 		if (seat > 0 && seat < SH_SEATS) {
 			life_clock(allm(seat), now);
-			took |= look_at(p, allm(seat), now, &next);
+			took |= sysmon_check(p, allm(seat), now, &next);
 		}
 	}
 	if (now - sched.lastpoll >= NETPOLL_NS) { /* all may be busy, and none comes to look */
@@ -125,7 +125,7 @@ int64_t sysmon(int64_t now)
 	if (npidle() && atomic_load(&sched.midle) && work_in_sight())
 		wakep();
 	want_worker();
-	if (fence_look(now)) /* somebody is stopped: soon it is judged */
+	if (stuck_scan(now)) /* somebody is stopped: soon it is judged */
 		sched.idle_looks = 0;
 	if (npidle() < procs) {
 		sched.idle_looks = 0;

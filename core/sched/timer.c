@@ -67,26 +67,26 @@ static void sift_down(struct timer_entry *t, uint32_t n, uint32_t i)
 	t[i] = e;
 }
 
-static void publish(struct p *p, const struct timer_entry *t, uint32_t n)
+static void timers_publish(struct p *p, const struct timer_entry *t, uint32_t n)
 {
 	atomic_store_explicit(&p->ntimers, n, memory_order_relaxed);
 	KILL_POINT("timer.publish.count");
 	atomic_store_explicit(&p->timer_when, n ? t[0].when : 0, memory_order_release);
 }
 
-static bool wakes_somebody(const struct timer_entry *e)
+static bool timer_is_live(const struct timer_entry *e)
 {
 	uint64_t s = atomic_load_explicit(&e->g->status, memory_order_relaxed);
 
 	return G_SEQ(s) == e->seq && (s & G_STATE) == G_WAITING;
 }
 
-static uint32_t throw_out(struct timer_entry *t, uint32_t n)
+static uint32_t drop_dead_timers(struct timer_entry *t, uint32_t n)
 {
 	uint32_t k = 0;
 
 	for (uint32_t i = 0; i < n; i++)
-		if (wakes_somebody(&t[i]))
+		if (timer_is_live(&t[i]))
 			t[k++] = t[i];
 	return k;
 }
@@ -106,7 +106,7 @@ static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 }
 
 /* Room is made, or the next time comes later. Holds: timers_lock, dirty. */
-static __attribute__((noinline)) uint32_t compact(struct p *p, struct timer_entry *t, uint32_t n)
+static __attribute__((noinline)) uint32_t timers_compact_heap(struct p *p, struct timer_entry *t, uint32_t n)
 {
 	p->timer_aside = t[0];
 	sh_noted();
@@ -114,9 +114,9 @@ static __attribute__((noinline)) uint32_t compact(struct p *p, struct timer_entr
 	p->timers_dirty = TIMERS_ALL;
 	sh_noted();
 	KILL_POINT("timer.compact.dirty");
-	n = throw_out(t, n);
+	n = drop_dead_timers(t, n);
 	heapify(p, t, n);
-	publish(p, t, n);
+	timers_publish(p, t, n);
 	p->timers_compact = 2 * n;
 	p->timers_dirty = TIMERS_STEP;
 	sh_noted();
@@ -125,7 +125,7 @@ static __attribute__((noinline)) uint32_t compact(struct p *p, struct timer_entr
 }
 
 /* The wait is over for those who sleep in a loop until a later time. */
-static void hurry_poller(int64_t when)
+static void wake_poller(int64_t when)
 {
 	int seat;
 
@@ -150,18 +150,18 @@ void timer_add(struct p *p, int64_t when, struct g *g, uint32_t seq)
 	sh_noted();
 	KILL_POINT("timer.add.dirty");
 	if (n >= (p->timers_compact > COMPACT_MIN ? p->timers_compact : COMPACT_MIN))
-		n = compact(p, t, n);
+		n = timers_compact_heap(p, t, n);
 	sh_check(n < TIMERS_MAX);
 	t[n] = (struct timer_entry){when, g, seq, 0};
 	KILL_POINT("timer.add.slot");
 	sift_up(t, n);
-	publish(p, t, n + 1);
+	timers_publish(p, t, n + 1);
 	sh_noted();
 	p->timers_dirty = 0;
 	KILL_POINT("timer.add.clean");
 	sh_lock_drop(&p->timers_lock, seat);
 	if (first == 0 || when < first)
-		hurry_poller(when);
+		wake_poller(when);
 }
 
 unsigned timers_run(struct p *p, int64_t now)
@@ -185,7 +185,7 @@ unsigned timers_run(struct p *p, int64_t now)
 		KILL_POINT("timer.run.last");
 		if (n > 2)
 			sift_down(t, n - 1, 0);
-		publish(p, t, n - 1);
+		timers_publish(p, t, n - 1);
 		sh_noted();
 		p->timers_dirty = 0;
 		KILL_POINT("timer.run.clean");
@@ -229,7 +229,7 @@ void timers_rebuild(struct p *p)
 			sift_down(t, n, 0);
 	}
 	KILL_POINT("timer.rebuild.ordered");
-	publish(p, t, n);
+	timers_publish(p, t, n);
 	sh_noted();
 	p->timers_dirty = 0;
 	KILL_POINT("timer.rebuild.clean");
@@ -242,10 +242,10 @@ void timers_move(struct p *from, struct p *to)
 	for (uint32_t i = 0; i < n; i++) { /* dead here, some are in both, which is harmless */
 		struct timer_entry *e = &p_timers(from)[i];
 
-		if (wakes_somebody(e))
+		if (timer_is_live(e))
 			timer_add(to, e->when, e->g, e->seq);
 		KILL_POINT("timer.move.added");
 	}
 	if (n || atomic_load(&from->timer_when)) /* or a medic has died half-way through this */
-		publish(from, p_timers(from), 0);
+		timers_publish(from, p_timers(from), 0);
 }

@@ -19,7 +19,7 @@ bool wait_cancellable(unsigned why)
 	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK;
 }
 
-bool wait_over(struct g *g, uint32_t seq)
+bool wait_finished(struct g *g, uint32_t seq)
 {
 	uint32_t how = atomic_load(&g->sudog.state);
 

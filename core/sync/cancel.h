@@ -12,7 +12,7 @@ struct g;
 void g_cancel_mark(struct g *, uint64_t gid);
 void g_cancel_wake(struct g *);
 /* The wait with this sequence is over before it has begun: told, or cancelled. */
-bool wait_over(struct g *, uint32_t seq);
+bool wait_finished(struct g *, uint32_t seq);
 bool wait_cancellable(unsigned why);
 
 #endif

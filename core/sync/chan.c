@@ -55,7 +55,7 @@ struct shoal_chan *shoal_chan_new(size_t elem, size_t cap)
 	return c;
 }
 
-struct shoal_chan *chan_known(struct shoal_chan *c, const char *call)
+struct shoal_chan *chan_check(struct shoal_chan *c, const char *call)
 {
 	if (__builtin_expect((uintptr_t)c - (SH_BASE + SH_OFF_HEAP) >= SH_HEAP_SIZE - sizeof *c || (uintptr_t)c % 8 ||
 				     c->magic != CHAN_MAGIC,
@@ -70,7 +70,7 @@ void shoal_chan_free(struct shoal_chan *c)
 
 	if (!c)
 		return;
-	chan_known(c, "shoal_chan_free: not a channel");
+	chan_check(c, "shoal_chan_free: not a channel");
 	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	c->magic = 0;
@@ -90,14 +90,14 @@ size_t shoal_chan_cap(struct shoal_chan *c)
 }
 
 /* Tells the waiter in note.sg: its wait is over. Holds: c->lock; drops it. */
-static void tell(struct shoal_chan *c, struct sudog *sg, uint32_t how)
+static void chan_finish_wait(struct shoal_chan *c, struct sudog *sg, uint32_t how)
 {
 	struct m *m = getm;
 	uint32_t seq = sg->seq;
 	struct g *g = sg->g;
 
 	atomic_store_explicit(&sg->state, how, memory_order_release);
-	KILL_POINT("chan.tell.delivered");
+	KILL_POINT("chan.finish.delivered");
 	sh_lock_drop(&c->lock, (unsigned)m->seat);
 	goready(g, seq);
 	m->note.sg = NULL;
@@ -151,7 +151,7 @@ static struct sudog *take_first(struct waitq *q)
 }
 
 /* A timer or a cancellation ended its wait, but a partner may come right now. */
-static __attribute__((noinline)) int give_up(struct shoal_chan *c, struct g *g)
+static __attribute__((noinline)) int chan_give_up(struct shoal_chan *c, struct g *g)
 {
 	struct sudog *sg = &g->sudog;
 	int how;
@@ -159,7 +159,7 @@ static __attribute__((noinline)) int give_up(struct shoal_chan *c, struct g *g)
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
 	if (how == SG_QUEUED)
-		waitq_remove(queue_of(c, sg), sg);
+		waitq_remove(chan_queue(c, sg), sg);
 	sh_lock_drop(&c->lock, (unsigned)getm->seat);
 	return how;
 }
@@ -188,7 +188,7 @@ static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, s
 	g->waiting = NULL;
 	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
 	if (__builtin_expect(how == SG_QUEUED, 0))
-		how = give_up(c, g);
+		how = chan_give_up(c, g);
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	KILL_POINT("chan.wait.over");
@@ -241,7 +241,7 @@ static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void 
 	return wait_in(c, &c->sendq, g, timeout, WAIT_SEND);
 }
 
-static inline __attribute__((always_inline)) int send(struct shoal_chan *c, const void *value, int64_t timeout)
+static inline __attribute__((always_inline)) int chan_send(struct shoal_chan *c, const void *value, int64_t timeout)
 {
 	unsigned seat = (unsigned)getm->seat;
 	struct sudog *sg;
@@ -254,7 +254,7 @@ static inline __attribute__((always_inline)) int send(struct shoal_chan *c, cons
 	}
 	if ((sg = take_first(&c->recvq))) {
 		copy_value(sg->elem, value, c->elem);
-		tell(c, sg, SG_DELIVERED);
+		chan_finish_wait(c, sg, SG_DELIVERED);
 		return 0;
 	}
 	x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
@@ -277,7 +277,7 @@ static __attribute__((noinline)) int send_large(struct shoal_chan *c, const void
 
 	if (slot_for(g, c->elem) < 0)
 		return -ENOMEM;
-	r = send(c, value, timeout);
+	r = chan_send(c, value, timeout);
 	slot_done(g);
 	return r;
 }
@@ -286,13 +286,13 @@ int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
 {
 	struct g *g = api_enter("shoal_send");
 
-	api_value(value, "shoal_send: the value is on another goroutine's stack");
+	api_check_value(value, "shoal_send: the value is on another goroutine's stack");
 	if (!c)
 		return chan_block_forever(g, timeout, WAIT_SEND_NIL);
-	chan_known(c, "shoal_send: not a channel");
+	chan_check(c, "shoal_send: not a channel");
 	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
 		return send_large(c, value, timeout);
-	return send(c, value, timeout);
+	return chan_send(c, value, timeout);
 }
 
 /* A full buffer and a blocked sender: its value goes to the tail that has just become free. */
@@ -321,7 +321,7 @@ static int take_ready(struct shoal_chan *c, void *value)
 		KILL_POINT("chan.recv.taken");
 		if ((sg = take_first(&c->sendq))) {
 			refill_from_sender(c, sg);
-			tell(c, sg, SG_DELIVERED);
+			chan_finish_wait(c, sg, SG_DELIVERED);
 		} else {
 			sh_lock_drop(&c->lock, seat);
 		}
@@ -330,7 +330,7 @@ static int take_ready(struct shoal_chan *c, void *value)
 	if ((sg = take_first(&c->sendq))) { /* unbuffered: straight from the sender's slot */
 		if (value)
 			copy_value(value, sg->elem, c->elem);
-		tell(c, sg, SG_DELIVERED);
+		chan_finish_wait(c, sg, SG_DELIVERED);
 		return 1;
 	}
 	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
@@ -367,7 +367,7 @@ static __attribute__((noinline)) int recv_park(struct shoal_chan *c, void *value
 	return 0;
 }
 
-static inline __attribute__((always_inline)) int recv(struct shoal_chan *c, void *value, int64_t timeout)
+static inline __attribute__((always_inline)) int chan_recv(struct shoal_chan *c, void *value, int64_t timeout)
 {
 	int r;
 
@@ -383,7 +383,7 @@ static __attribute__((noinline)) int recv_large(struct shoal_chan *c, void *valu
 
 	if (slot_for(g, c->elem) < 0)
 		return -ENOMEM;
-	r = recv(c, value, timeout);
+	r = chan_recv(c, value, timeout);
 	slot_done(g);
 	return r;
 }
@@ -392,23 +392,23 @@ int shoal_recv_timed(struct shoal_chan *c, void *value, int64_t timeout)
 {
 	struct g *g = api_enter("shoal_recv");
 
-	api_value(value, "shoal_recv: the value would go to another goroutine's stack");
+	api_check_value(value, "shoal_recv: the value would go to another goroutine's stack");
 	if (!c)
 		return chan_block_forever(g, timeout, WAIT_RECV_NIL);
-	chan_known(c, "shoal_recv: not a channel");
+	chan_check(c, "shoal_recv: not a channel");
 	if (__builtin_expect(c->elem > SLOT_INLINE, 0))
 		return recv_large(c, value, timeout);
-	return recv(c, value, timeout);
+	return chan_recv(c, value, timeout);
 }
 
 int chan_try_send(struct shoal_chan *c, const void *value)
 {
-	return send(c, value, 0);
+	return chan_send(c, value, 0);
 }
 
 int chan_try_recv(struct shoal_chan *c, void *value)
 {
-	return recv(c, value, 0);
+	return chan_recv(c, value, 0);
 }
 
 int shoal_send(struct shoal_chan *c, const void *value)
@@ -430,7 +430,7 @@ int shoal_close(struct shoal_chan *c)
 	seat = (unsigned)getm->seat;
 	if (!c)
 		host_misuse("shoal_close: close of nil channel");
-	chan_known(c, "shoal_close: not a channel");
+	chan_check(c, "shoal_close: not a channel");
 	sh_lock_take(&c->lock, seat);
 	if (atomic_load(&c->closed)) {
 		sh_lock_drop(&c->lock, seat);
@@ -439,7 +439,7 @@ int shoal_close(struct shoal_chan *c)
 	atomic_store(&c->closed, 1);
 	KILL_POINT("chan.close.closed");
 	while ((sg = take_first(&c->recvq)) || (sg = take_first(&c->sendq))) {
-		tell(c, sg, SG_CLOSED);
+		chan_finish_wait(c, sg, SG_CLOSED);
 		sh_lock_take(&c->lock, seat);
 	}
 	sh_lock_drop(&c->lock, seat);
@@ -447,7 +447,7 @@ int shoal_close(struct shoal_chan *c)
 }
 
 /* A waiter that is off its queue and was not told: it goes back, as if nothing had begun. */
-static uint32_t undone(struct shoal_chan *c, struct sudog *sg)
+static uint32_t chan_undo(struct shoal_chan *c, struct sudog *sg)
 {
 	if (sg->n & SG_SELECT) {
 		/* Others have passed it by since it was claimed: it must look at all its channels again. */
@@ -457,19 +457,19 @@ static uint32_t undone(struct shoal_chan *c, struct sudog *sg)
 	}
 	if (atomic_load(&c->closed))
 		return SG_CLOSED;
-	waitq_unpop(queue_of(c, sg), sg);
+	waitq_push_first(chan_queue(c, sg), sg);
 	return SG_QUEUED;
 }
 
 /* The waiter in the dead seat's note: told, or as if nothing had begun. */
-static void mend_noted(struct shoal_chan *c, struct note *n)
+static void chan_repair_noted(struct shoal_chan *c, struct note *n)
 {
 	struct sudog *sg = n->sg;
 
 	if (!sg || !sh_in_segment(sg) || sg->queue != c)
 		return;
 	if (atomic_load(&sg->state) == SG_QUEUED) {
-		struct waitq *q = queue_of(c, sg);
+		struct waitq *q = chan_queue(c, sg);
 		bool there = waitq_has(q, sg);
 
 		if (there && (sg->n & SG_SELECT) && atomic_load(&select_of(sg)->claim)) {
@@ -479,10 +479,10 @@ static void mend_noted(struct shoal_chan *c, struct note *n)
 		if (n->sg_mark && atomic_load(&c->sendx) >= n->sg_mark)
 			atomic_store(&sg->state, SG_DELIVERED); /* its value is in the buffer */
 		else if (!there)
-			atomic_store(&sg->state, undone(c, sg));
+			atomic_store(&sg->state, chan_undo(c, sg));
 		KILL_POINT("chan.repair.waiter");
 	}
-	note_told(n);
+	note_wake_finished(n);
 	n->sg = NULL;
 	KILL_POINT("chan.repair.noted");
 }
@@ -502,7 +502,7 @@ static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *
 	claimed = !(sg->n & SG_SELECT) || select_claim(sg);
 	waitq_pop(q);
 	if (!claimed)
-		mend_noted(c, n);
+		chan_repair_noted(c, n);
 	return claimed;
 }
 
@@ -511,24 +511,24 @@ static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
 {
 	while (q->first)
 		if (take_for_repair(c, q, n))
-			mend_noted(c, n);
+			chan_repair_noted(c, n);
 }
 
 /* A hundred thousand may wait here, and others for the lock: only what the dead can have touched is looked at. */
-static void mend_queues(struct shoal_chan *c, const struct note *n)
+static void chan_relink(struct shoal_chan *c, const struct note *n)
 {
 	struct m *m = (struct m *)((char *)n - offsetof(struct m, note));
 	struct g *g = atomic_load(&m->curg);
 
 	if (n->sg && sh_in_segment(n->sg) && n->sg->queue == c)
-		waitq_mend_at(queue_of(c, n->sg), n->sg);
-	if (g_place(g)) {
+		waitq_relink_near(chan_queue(c, n->sg), n->sg);
+	if (g_plausible(g)) {
 		if (g->sudog.queue == c)
-			waitq_mend_at(queue_of(c, &g->sudog), &g->sudog);
-		select_mend(g, c);
+			waitq_relink_near(chan_queue(c, &g->sudog), &g->sudog);
+		select_relink(g, c);
 	}
-	waitq_mend_ends(&c->recvq);
-	waitq_mend_ends(&c->sendq);
+	waitq_relink_ends(&c->recvq);
+	waitq_relink_ends(&c->sendq);
 }
 
 /*
@@ -542,8 +542,8 @@ void chan_repair(struct sh_lock *l, struct note *n)
 
 	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
 		return;
-	mend_queues(c, n);
-	mend_noted(c, n);
+	chan_relink(c, n);
+	chan_repair_noted(c, n);
 	if (atomic_load(&c->closed)) {
 		close_on(c, &c->recvq, n);
 		close_on(c, &c->sendq, n);
@@ -560,7 +560,7 @@ void chan_repair(struct sh_lock *l, struct note *n)
 		KILL_POINT("chan.repair.slot");
 		atomic_store(&c->sendx, x + 1);
 		KILL_POINT("chan.repair.stored");
-		mend_noted(c, n);
+		chan_repair_noted(c, n);
 	}
 }
 
@@ -572,8 +572,8 @@ void chan_forget(struct sh_lock *l, struct sudog *sg)
 	if (!sh_heap_usable(sh_root->arena, c) || c->magic != CHAN_MAGIC)
 		return;
 	sh_lock_take(&c->lock, seat);
-	if (waitq_has(queue_of(c, sg), sg))
-		waitq_remove(queue_of(c, sg), sg);
+	if (waitq_has(chan_queue(c, sg), sg))
+		waitq_remove(chan_queue(c, sg), sg);
 	if (sg->n & SG_SELECT)
 		atomic_store(&sg->state, SG_IDLE);
 	KILL_POINT("chan.forget.idle");

@@ -24,12 +24,12 @@ struct shoal_chan {
 #define SG_OP(n) ((n)&1u)
 #define SG_CASE(n) (((n) & ~SG_SELECT) >> 1)
 
-static inline struct waitq *queue_of(struct shoal_chan *c, const struct sudog *sg)
+static inline struct waitq *chan_queue(struct shoal_chan *c, const struct sudog *sg)
 {
 	return SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq;
 }
 
-struct shoal_chan *chan_known(struct shoal_chan *, const char *call); /* refuses what is no channel */
+struct shoal_chan *chan_check(struct shoal_chan *, const char *call); /* refuses what is no channel */
 /* Without waiting: 0 or 1 done, as send and receive say; -EPIPE; -EAGAIN. */
 int chan_try_send(struct shoal_chan *, const void *value);
 int chan_try_recv(struct shoal_chan *, void *value);

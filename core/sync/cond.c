@@ -2,7 +2,7 @@
  * cond.c - condition variables: waiters are told in order.
  *
  * A waiter is in the queue before it lets the mutex go, so no signal after that is missed. It is not
- * under the queue's lock when it parks: who told it in between is seen by park_m (wait_over).
+ * under the queue's lock when it parks: who told it in between is seen by park_m (wait_finished).
  *
  * DEATH  a waiter that was told and is lost before it returns passes the signal on (cond_lost). A
  *        signaller that dies holding the queue's lock leaves all waiters woken
@@ -30,23 +30,23 @@ int shoal_cond_wait(struct shoal_cond *cond, struct shoal_mutex *mu)
 	struct sudog *sg = &g->sudog;
 	int r, dead;
 
-	api_shared(cond, "shoal_cond_wait: " ON_STACK);
+	api_check_object(cond, "shoal_cond_wait: " ON_STACK);
 	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0))
 		host_misuse("shoal_cond_wait: the mutex is not held by this goroutine");
-	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
+	sh_lock_take(waitq_lock(&cond->q), (unsigned)getm->seat);
 	sg->g = g;
 	sg->seq = g_next_seq(g);
 	sg->queue = &cond->q;
 	g->waitreason = WAIT_COND;
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-	waitq_push(wq_queue(&cond->q), sg);
-	sh_lock_drop(wq_lock(&cond->q), (unsigned)getm->seat);
+	waitq_push(waitq_list(&cond->q), sg);
+	sh_lock_drop(waitq_lock(&cond->q), (unsigned)getm->seat);
 	KILL_POINT("cond.wait.queued");
-	mutex_give(mu, g);
+	mutex_release(mu, g);
 	KILL_POINT("cond.wait.given");
 	gopark(NULL, WAIT_COND, 0);
-	r = wq_woken(&cond->q, g);
-	dead = mutex_take(mu, g);
+	r = waitq_wait_end(&cond->q, g);
+	dead = mutex_acquire(mu, g);
 	if (dead)
 		return dead;
 	return r == -ECANCELED ? r : 0;
@@ -55,25 +55,25 @@ int shoal_cond_wait(struct shoal_cond *cond, struct shoal_mutex *mu)
 int shoal_cond_signal(struct shoal_cond *cond)
 {
 	api_enter("shoal_cond_signal");
-	api_shared(cond, "shoal_cond_signal: " ON_STACK);
-	cond_pass(cond);
+	api_check_object(cond, "shoal_cond_signal: " ON_STACK);
+	cond_signal_first(cond);
 	return 0;
 }
 
-void cond_pass(struct shoal_cond *cond)
+void cond_signal_first(struct shoal_cond *cond)
 {
-	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
-	if (wq_queue(&cond->q)->first)
-		wq_tell_last(&cond->q, wq_queue(&cond->q)->first);
+	sh_lock_take(waitq_lock(&cond->q), (unsigned)getm->seat);
+	if (waitq_list(&cond->q)->first)
+		waitq_finish_unlock(&cond->q, waitq_list(&cond->q)->first);
 	else
-		sh_lock_drop(wq_lock(&cond->q), (unsigned)getm->seat);
+		sh_lock_drop(waitq_lock(&cond->q), (unsigned)getm->seat);
 }
 
 int shoal_cond_broadcast(struct shoal_cond *cond)
 {
 	api_enter("shoal_cond_broadcast");
-	api_shared(cond, "shoal_cond_broadcast: " ON_STACK);
-	sh_lock_take(wq_lock(&cond->q), (unsigned)getm->seat);
-	wq_tell_all(&cond->q);
+	api_check_object(cond, "shoal_cond_broadcast: " ON_STACK);
+	sh_lock_take(waitq_lock(&cond->q), (unsigned)getm->seat);
+	waitq_finish_all(&cond->q);
 	return 0;
 }

@@ -6,6 +6,6 @@
 
 struct shoal_cond;
 
-void cond_pass(struct shoal_cond *); /* tells the first waiter */
+void cond_signal_first(struct shoal_cond *); /* tells the first waiter */
 
 #endif

@@ -24,7 +24,7 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 	struct sudog *sg = &self->sudog;
 	bool ended = false;
 
-	api_value(end, "shoal_join: its end would be told to another goroutine's stack");
+	api_check_value(end, "shoal_join: its end would be told to another goroutine's stack");
 	if (gid == self->gid)
 		return -EDEADLK;
 	g = g_find(gid, &ended);
@@ -58,7 +58,7 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 		atomic_store(&sg->state, SG_IDLE);
 		sg->queue = NULL;
 	}
-	task_told(self->task, gid, &how);
+	task_tombstone_find(self->task, gid, &how);
 	if (end)
 		*end = how;
 	return 0;

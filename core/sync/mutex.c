@@ -12,7 +12,7 @@
  * LOCK   q's lock: the queue, starving, setting MUTEX_WAITERS; MUTEX_WOKEN, but for what a holder's death frees
  * DEATH  each G lists what it holds, so that the next holder is told (mutexes_abandon); the only one is
  *        named before it is taken (ALONE). While a mutex is taken and not listed, freed and nobody
- *        told, or its waiter told and not yet trying, note.chan names it (mutex_lost). Handed over and
+ *        told, or its waiter told and not yet trying, note.chan names it (mutex_abandon). Handed over and
  *        not told: the queue's lock is held, the medic wakes all, and the new owner finds its name
  */
 #include "core/sync/mutex.h"
@@ -41,12 +41,12 @@
  */
 #define ALONE 1u
 
-static inline void *alone(struct shoal_mutex *mu)
+static inline void *only_mutex(struct shoal_mutex *mu)
 {
 	return (char *)mu + ALONE;
 }
 
-static inline bool is_alone(const void *mutexes)
+static inline bool is_only_mutex(const void *mutexes)
 {
 	return (uintptr_t)mutexes & ALONE;
 }
@@ -62,11 +62,11 @@ static void make_list(struct g *g)
 	KILL_POINT("mutex.list.made");
 }
 
-static void now_mine(struct shoal_mutex *mu, struct g *g)
+static void mutex_list(struct shoal_mutex *mu, struct g *g)
 {
 	struct shoal_mutex *head;
 
-	if (is_alone(g->mutexes))
+	if (is_only_mutex(g->mutexes))
 		make_list(g);
 	head = g->mutexes;
 	mu->prev = NULL;
@@ -77,7 +77,7 @@ static void now_mine(struct shoal_mutex *mu, struct g *g)
 	KILL_POINT("mutex.listed");
 }
 
-static void not_mine(struct shoal_mutex *mu, struct g *g)
+static void mutex_unlist(struct shoal_mutex *mu, struct g *g)
 {
 	if (mu->prev)
 		mu->prev->next = mu->next;
@@ -89,7 +89,7 @@ static void not_mine(struct shoal_mutex *mu, struct g *g)
 }
 
 /* 0, -EOWNERDEAD, or -EBUSY. keep: flags that stay as they are; set: those that are set. */
-static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t keep, uint64_t set)
+static inline int mutex_try(struct shoal_mutex *mu, struct g *g, uint64_t keep, uint64_t set)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
 	void *noted = getm->note.chan; /* mu: it is perhaps the one that was woken */
@@ -103,22 +103,22 @@ static inline int try_mutex(struct shoal_mutex *mu, struct g *g, uint64_t keep, 
 		return -EBUSY;
 	}
 	KILL_POINT("mutex.taken");
-	now_mine(mu, g);
+	mutex_list(mu, g);
 	sh_noted();
 	getm->note.chan = NULL;
 	return owner & MUTEX_DEAD ? -EOWNERDEAD : 0;
 }
 
-static bool anybody(struct shoal_mutex *mu)
+static bool has_waiters(struct shoal_mutex *mu)
 {
-	return wq_queue(&mu->q)->first != NULL;
+	return waitq_list(&mu->q)->first != NULL;
 }
 
 /*
  * It is held, and its holder will see that somebody waits; false: it has become free. Holds: q's lock.
  * keep: as above, of MUTEX_WOKEN.
  */
-static bool mark(struct shoal_mutex *mu, uint64_t keep)
+static bool mark_waiters(struct shoal_mutex *mu, uint64_t keep)
 {
 	uint64_t owner = atomic_load(&mu->owner), marked;
 
@@ -138,7 +138,7 @@ static bool mark(struct shoal_mutex *mu, uint64_t keep)
  * as well (sync_runtime_canSpin). The pauses leave the holder alone with the mutex: it is taken and
  * freed a hundred times in the cache of the one, before the other has it.
  */
-static void spin(struct shoal_mutex *mu)
+static void mutex_spin(struct shoal_mutex *mu)
 {
 	for (unsigned i = 0; i < SPIN_ROUNDS; i++) {
 		uint64_t gid = mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)),
@@ -150,36 +150,36 @@ static void spin(struct shoal_mutex *mu)
 	}
 }
 
-static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g *g)
+static __attribute__((noinline)) int mutex_lock_slow(struct shoal_mutex *mu, struct g *g)
 {
-	struct sh_lock *l = wq_lock(&mu->q);
+	struct sh_lock *l = waitq_lock(&mu->q);
 	uint64_t keep = MUTEX_WOKEN;
 	int64_t since = 0;
 	int r;
 
-	if ((r = try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* it holds others */
+	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* it holds others */
 		return r;
-	spin(mu);
-	if ((r = try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY)
+	mutex_spin(mu);
+	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY)
 		return r;
 	for (;; keep = 0) { /* who has waited is perhaps the one that was woken */
 		sh_lock_take(l, (unsigned)getm->seat);
 		do {
-			if ((r = try_mutex(mu, g, keep, anybody(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
+			if ((r = mutex_try(mu, g, keep, has_waiters(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
 				sh_lock_drop(l, (unsigned)getm->seat);
 				return r;
 			}
-		} while (!mark(mu, keep));
+		} while (!mark_waiters(mu, keep));
 		KILL_POINT("mutex.marked");
 		getm->note.chan = NULL; /* whoever was woken, another will be */
 		if (since && host_now() - since > STARVING_NS)
 			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
-		wq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
+		waitq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
 		if (!since)
 			since = host_now();
 		if (mutex_holder(atomic_load(&mu->owner)) != g->gid)
 			continue;
-		now_mine(mu, g); /* it was handed to us */
+		mutex_list(mu, g); /* it was handed to us */
 		sh_noted();
 		getm->note.chan = NULL;
 		if (host_now() - since < STARVING_NS)
@@ -188,13 +188,13 @@ static __attribute__((noinline)) int lock_slow(struct shoal_mutex *mu, struct g 
 	}
 }
 
-int mutex_take(struct shoal_mutex *mu, struct g *g)
+int mutex_acquire(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
 
 	if (__builtin_expect(mutex_holder(owner) || g->mutexes, 0))
-		return lock_slow(mu, g);
-	g->mutexes = alone(mu);
+		return mutex_lock_slow(mu, g);
+	g->mutexes = only_mutex(mu);
 	sh_noted();
 	KILL_POINT("mutex.named");
 	if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&mu->owner, &owner,
@@ -202,7 +202,7 @@ int mutex_take(struct shoal_mutex *mu, struct g *g)
 								      memory_order_acquire, memory_order_relaxed),
 			     0)) {
 		g->mutexes = NULL;
-		return lock_slow(mu, g);
+		return mutex_lock_slow(mu, g);
 	}
 	KILL_POINT("mutex.alone");
 	return __builtin_expect((owner & MUTEX_DEAD) != 0, 0) ? -EOWNERDEAD : 0;
@@ -212,51 +212,51 @@ int shoal_mutex_trylock(struct shoal_mutex *mu)
 {
 	struct g *g = api_enter("shoal_mutex_trylock");
 
-	api_shared(mu, "shoal_mutex_trylock: " ON_STACK);
-	return try_mutex(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0);
+	api_check_object(mu, "shoal_mutex_trylock: " ON_STACK);
+	return mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0);
 }
 
 int shoal_mutex_lock(struct shoal_mutex *mu)
 {
 	struct g *g = api_enter("shoal_mutex_lock");
 
-	api_shared(mu, "shoal_mutex_lock: " ON_STACK);
-	return mutex_take(mu, g);
+	api_check_object(mu, "shoal_mutex_lock: " ON_STACK);
+	return mutex_acquire(mu, g);
 }
 
 /* It was free: tells the first waiter, unless somebody has taken it since, who will. */
-static __attribute__((noinline)) void wake_one(struct shoal_mutex *mu)
+static __attribute__((noinline)) void mutex_wake_one(struct shoal_mutex *mu)
 {
-	struct sh_lock *l = wq_lock(&mu->q);
+	struct sh_lock *l = waitq_lock(&mu->q);
 	uint64_t owner, told;
 
 	sh_lock_take(l, (unsigned)getm->seat);
 	owner = atomic_load(&mu->owner);
 	do {
-		told = anybody(mu) ? owner | MUTEX_WAITERS : owner & ~MUTEX_WAITERS;
-		if (!mutex_holder(owner) && anybody(mu))
+		told = has_waiters(mu) ? owner | MUTEX_WAITERS : owner & ~MUTEX_WAITERS;
+		if (!mutex_holder(owner) && has_waiters(mu))
 			told |= MUTEX_WOKEN;
 	} while (!atomic_compare_exchange_weak(&mu->owner, &owner, told));
 	KILL_POINT("mutex.woken");
-	if (!mutex_holder(told) && anybody(mu))
-		wq_tell_last(&mu->q, wq_queue(&mu->q)->first);
+	if (!mutex_holder(told) && has_waiters(mu))
+		waitq_finish_unlock(&mu->q, waitq_list(&mu->q)->first);
 	else
 		sh_lock_drop(l, (unsigned)getm->seat);
 }
 
 /* Starving: the first in the queue has it from here on. False: nobody waits. */
-static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g *g)
+static __attribute__((noinline)) bool mutex_hand_over(struct shoal_mutex *mu, struct g *g)
 {
-	struct sh_lock *l = wq_lock(&mu->q);
+	struct sh_lock *l = waitq_lock(&mu->q);
 	struct sudog *sg;
 
 	sh_lock_take(l, (unsigned)getm->seat);
-	if ((sg = wq_queue(&mu->q)->first)) {
-		not_mine(mu, g);
+	if ((sg = waitq_list(&mu->q)->first)) {
+		mutex_unlist(mu, g);
 		atomic_store(&mu->owner,
 			     sg->g->gid | (sg->next ? MUTEX_WAITERS : 0) | (atomic_load(&mu->owner) & MUTEX_WOKEN));
 		KILL_POINT("mutex.handed");
-		wq_tell_last(&mu->q, sg);
+		waitq_finish_unlock(&mu->q, sg);
 		return true;
 	}
 	atomic_store_explicit(&mu->starving, 0, memory_order_relaxed);
@@ -265,11 +265,11 @@ static __attribute__((noinline)) bool hand_over(struct shoal_mutex *mu, struct g
 }
 
 /* The usual case: the only one that it holds, and nobody is to be told. */
-static inline bool give_alone(struct shoal_mutex *mu, struct g *g)
+static inline bool release_only_mutex(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
 
-	if (__builtin_expect(g->mutexes != alone(mu), 0))
+	if (__builtin_expect(g->mutexes != only_mutex(mu), 0))
 		return false;
 	do {
 		if (__builtin_expect(owner & MUTEX_WAITERS, 0) &&
@@ -282,25 +282,25 @@ static inline bool give_alone(struct shoal_mutex *mu, struct g *g)
 	return true;
 }
 
-void mutex_give(struct shoal_mutex *mu, struct g *g)
+void mutex_release(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner;
 
-	if (__builtin_expect(give_alone(mu, g), 1))
+	if (__builtin_expect(release_only_mutex(mu, g), 1))
 		return;
-	if (is_alone(g->mutexes))
+	if (is_only_mutex(g->mutexes))
 		make_list(g);
 	getm->note.chan = mu; /* until the next one is told */
 	sh_noted();
-	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && hand_over(mu, g)) {
+	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && mutex_hand_over(mu, g)) {
 		getm->note.chan = NULL;
 		return;
 	}
-	not_mine(mu, g);
+	mutex_unlist(mu, g);
 	owner = atomic_fetch_sub(&mu->owner, g->gid); /* the flags stay */
 	KILL_POINT("mutex.freed");
 	if (__builtin_expect((owner & (MUTEX_WAITERS | MUTEX_WOKEN)) == MUTEX_WAITERS, 0))
-		wake_one(mu);
+		mutex_wake_one(mu);
 	getm->note.chan = NULL;
 }
 
@@ -309,10 +309,10 @@ int shoal_mutex_unlock(struct shoal_mutex *mu)
 	struct g *g = api_enter("shoal_mutex_unlock");
 
 	if (__builtin_expect(mutex_holder(atomic_load_explicit(&mu->owner, memory_order_relaxed)) != g->gid, 0)) {
-		api_shared(mu, "shoal_mutex_unlock: " ON_STACK);
+		api_check_object(mu, "shoal_mutex_unlock: " ON_STACK);
 		host_misuse("shoal_mutex_unlock: the mutex is not held by this goroutine");
 	}
-	mutex_give(mu, g);
+	mutex_release(mu, g);
 	return 0;
 }
 
@@ -321,8 +321,8 @@ void mutexes_abandon(struct g *g)
 	struct shoal_mutex *mu = getm->note.chan;
 
 	if (mu && sh_shared(mu)) /* a medic died between taking it off the list and telling the next */
-		mutex_lost(mu, g);
-	if (is_alone(g->mutexes)) {
+		mutex_abandon(mu, g);
+	if (is_only_mutex(g->mutexes)) {
 		mu = (void *)((char *)g->mutexes - ALONE);
 		if (sh_shared(mu) && mutex_holder(atomic_load(&mu->owner)) == g->gid)
 			make_list(g);
@@ -335,13 +335,13 @@ void mutexes_abandon(struct g *g)
 		KILL_POINT("mutex.abandon.noted");
 		g->mutexes = mu->next;
 		KILL_POINT("mutex.abandon.unlisted");
-		mutex_lost(mu, g);
+		mutex_abandon(mu, g);
 		getm->note.chan = NULL;
 	}
 	g->mutexes = NULL;
 }
 
-void mutex_lost(struct shoal_mutex *mu, struct g *g)
+void mutex_abandon(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner = atomic_load(&mu->owner), freed;
 
@@ -351,7 +351,7 @@ void mutex_lost(struct shoal_mutex *mu, struct g *g)
 			freed = MUTEX_DEAD | (owner & MUTEX_WAITERS);
 	} while (!atomic_compare_exchange_weak(&mu->owner, &owner, freed));
 	KILL_POINT("mutex.lost");
-	wake_one(mu);
+	mutex_wake_one(mu);
 }
 
 /* ---- once ---- */
@@ -360,15 +360,15 @@ int shoal_once_do(struct shoal_once *once, void (*fn)(void))
 {
 	struct g *g = api_enter("shoal_once_do");
 
-	api_shared(once, "shoal_once_do: a once on a goroutine's stack; put it in a global or on the heap");
+	api_check_object(once, "shoal_once_do: a once on a goroutine's stack; put it in a global or on the heap");
 	if (__builtin_expect(atomic_load_explicit(&once->done, memory_order_acquire), 1))
 		return 0;
-	mutex_take(&once->mu, g); /* -EOWNERDEAD: who ran fn did not come to its end, it is run again */
+	mutex_acquire(&once->mu, g); /* -EOWNERDEAD: who ran fn did not come to its end, it is run again */
 	if (!atomic_load_explicit(&once->done, memory_order_relaxed)) {
 		fn();
 		atomic_store_explicit(&once->done, 1, memory_order_release);
 		KILL_POINT("once.done");
 	}
-	mutex_give(&once->mu, g);
+	mutex_release(&once->mu, g);
 	return 0;
 }

@@ -10,13 +10,13 @@ struct g;
 struct shoal_mutex;
 
 /* The mutex without the ado of an interface call: for cond and once. */
-int mutex_take(struct shoal_mutex *, struct g *);
+int mutex_acquire(struct shoal_mutex *, struct g *);
 static inline uint64_t mutex_holder(uint64_t owner) /* its gid, without the flags in the three highest bits */
 {
 	return owner << 3 >> 3;
 }
-void mutex_give(struct shoal_mutex *, struct g *);
-void mutex_lost(struct shoal_mutex *, struct g *);
+void mutex_release(struct shoal_mutex *, struct g *);
+void mutex_abandon(struct shoal_mutex *, struct g *);
 void mutexes_abandon(struct g *); /* at its end: the next holder is told */
 
 #endif

@@ -66,7 +66,7 @@ static struct sh_lock *lock_of(struct shoal_rwmutex *rw)
 
 /* ---- entries ---- */
 
-static struct holds *grow(struct g *g, struct holds *old)
+static struct holds *grow_holds(struct g *g, struct holds *old)
 {
 	uint32_t cap = old ? old->cap * 2 : 4;
 	size_t size = sizeof *old + cap * sizeof old->e[0];
@@ -85,7 +85,7 @@ static struct holds *grow(struct g *g, struct holds *old)
 	return t;
 }
 
-static struct hold *find(struct holds *t, const struct shoal_rwmutex *rw)
+static struct hold *find_hold(struct holds *t, const struct shoal_rwmutex *rw)
 {
 	for (uint32_t i = 0; i < t->cap; i++)
 		if (t->e[i].n && t->e[i].rw == rw)
@@ -104,7 +104,7 @@ static void hold_add(struct g *g, struct shoal_rwmutex *rw)
 		KILL_POINT("rwmutex.hold.first");
 		return;
 	}
-	if (t && (h = find(t, rw))) {
+	if (t && (h = find_hold(t, rw))) {
 		h->n++;
 		KILL_POINT("rwmutex.hold.again");
 		return;
@@ -112,7 +112,7 @@ static void hold_add(struct g *g, struct shoal_rwmutex *rw)
 	for (i = 0; t && i < t->cap && t->e[i].n; i++)
 		;
 	if (!t || i == t->cap) {
-		new = grow(g, t);
+		new = grow_holds(g, t);
 		g->rwheld = (uintptr_t) new | 1;
 		KILL_POINT("rwmutex.hold.grown");
 		hold_add(g, rw);
@@ -131,7 +131,7 @@ static void hold_sub(struct g *g, const struct shoal_rwmutex *rw)
 
 	if (!t && g->rwheld == (uintptr_t)rw)
 		g->rwheld = 0;
-	else if (t && (h = find(t, rw)))
+	else if (t && (h = find_hold(t, rw)))
 		h->n--;
 	KILL_POINT("rwmutex.hold.gone");
 }
@@ -145,7 +145,7 @@ static bool queued(struct g *g, const struct shoal_rwmutex *rw)
 static uint32_t reads(struct g *g, const struct shoal_rwmutex *rw)
 {
 	struct holds *t = table_of(g);
-	struct hold *h = t ? find(t, rw) : NULL;
+	struct hold *h = t ? find_hold(t, rw) : NULL;
 	uint32_t n = t ? (h ? h->n : 0) : g->rwheld == (uintptr_t)rw;
 
 	if (n && atomic_load(&rw->writer) == g->gid)
@@ -167,12 +167,12 @@ static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *mend,
 		rw->readers++;
 	KILL_POINT("rwmutex.admit.counted");
 	if (last && !mend)
-		wq_tell_last(&rw->q, sg);
+		waitq_finish_unlock(&rw->q, sg);
 	else
-		wq_tell(&rw->q, sg, mend ? mend : &getm->note);
+		waitq_finish(&rw->q, sg, mend ? mend : &getm->note);
 }
 
-static struct sudog *first_of(struct sudog *sg, uint32_t kind)
+static struct sudog *first_waiter(struct sudog *sg, uint32_t kind)
 {
 	while (sg && sg->n != kind)
 		sg = sg->next;
@@ -183,13 +183,13 @@ static struct sudog *first_of(struct sudog *sg, uint32_t kind)
  * Lets in whom it can: after a writer all readers that wait; else the first writer, once no reader
  * is left. Holds: the lock; drops it, unless it mends by a note.
  */
-static void next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
+static void rw_admit_next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
 {
-	struct sudog *first = wq_queue(&rw->q)->first, *writer = first_of(first, RW_WRITE), *sg, *after;
+	struct sudog *first = waitq_list(&rw->q)->first, *writer = first_waiter(first, RW_WRITE), *sg, *after;
 
-	if (!atomic_load(&rw->writer) && (after_writer || !writer) && (sg = first_of(first, RW_READ))) {
+	if (!atomic_load(&rw->writer) && (after_writer || !writer) && (sg = first_waiter(first, RW_READ))) {
 		for (; sg; sg = after) {
-			after = first_of(sg->next, RW_READ);
+			after = first_waiter(sg->next, RW_READ);
 			admit(rw, sg, mend, !after);
 		}
 		return;
@@ -203,7 +203,7 @@ static void next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
 /* ---- the calls ---- */
 
 /* Waits in the queue. Holds: the lock; drops it. Parks. */
-static int wait_for(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
+static int rw_wait(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 {
 	struct sudog *sg = &g->sudog;
 
@@ -214,7 +214,7 @@ static int wait_for(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
 	sg->queue = rw; /* from here on its entry does not count */
 	KILL_POINT("rwmutex.wait.named");
-	waitq_push(wq_queue(&rw->q), sg);
+	waitq_push(waitq_list(&rw->q), sg);
 	gopark(lock_of(rw), kind == RW_READ ? WAIT_RW_RLOCK : WAIT_RW_LOCK, 0);
 	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) ==
 		 SG_DELIVERED); /* nothing else ends this wait */
@@ -223,15 +223,15 @@ static int wait_for(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 	return sg->size ? -EOWNERDEAD : 0;
 }
 
-static int enter(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
+static int rw_enter(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 {
 	struct sh_lock *l = lock_of(rw);
 	uint32_t dead;
 
 	sh_lock_take(l, (unsigned)getm->seat);
 	hold_add(g, rw);
-	if (atomic_load(&rw->writer) || wq_queue(&rw->q)->first || (kind == RW_WRITE && rw->readers))
-		return wait_for(rw, g, kind);
+	if (atomic_load(&rw->writer) || waitq_list(&rw->q)->first || (kind == RW_WRITE && rw->readers))
+		return rw_wait(rw, g, kind);
 	if (kind == RW_WRITE)
 		atomic_store(&rw->writer, g->gid);
 	else
@@ -247,16 +247,16 @@ int shoal_rwmutex_rlock(struct shoal_rwmutex *rw)
 {
 	struct g *g = api_enter("shoal_rwmutex_rlock");
 
-	api_shared(rw, "shoal_rwmutex_rlock: " ON_STACK);
-	return enter(rw, g, RW_READ);
+	api_check_object(rw, "shoal_rwmutex_rlock: " ON_STACK);
+	return rw_enter(rw, g, RW_READ);
 }
 
 int shoal_rwmutex_lock(struct shoal_rwmutex *rw)
 {
 	struct g *g = api_enter("shoal_rwmutex_lock");
 
-	api_shared(rw, "shoal_rwmutex_lock: " ON_STACK);
-	return enter(rw, g, RW_WRITE);
+	api_check_object(rw, "shoal_rwmutex_lock: " ON_STACK);
+	return rw_enter(rw, g, RW_WRITE);
 }
 
 int shoal_rwmutex_runlock(struct shoal_rwmutex *rw)
@@ -264,7 +264,7 @@ int shoal_rwmutex_runlock(struct shoal_rwmutex *rw)
 	struct g *g = api_enter("shoal_rwmutex_runlock");
 	struct sh_lock *l = lock_of(rw);
 
-	api_shared(rw, "shoal_rwmutex_runlock: " ON_STACK);
+	api_check_object(rw, "shoal_rwmutex_runlock: " ON_STACK);
 	sh_lock_take(l, (unsigned)getm->seat);
 	if (!reads(g, rw)) {
 		sh_lock_drop(l, (unsigned)getm->seat);
@@ -273,7 +273,7 @@ int shoal_rwmutex_runlock(struct shoal_rwmutex *rw)
 	hold_sub(g, rw);
 	rw->readers--;
 	KILL_POINT("rwmutex.runlock.counted");
-	next(rw, false, NULL);
+	rw_admit_next(rw, false, NULL);
 	return 0;
 }
 
@@ -282,21 +282,21 @@ int shoal_rwmutex_unlock(struct shoal_rwmutex *rw)
 	struct g *g = api_enter("shoal_rwmutex_unlock");
 	struct sh_lock *l = lock_of(rw);
 
-	api_shared(rw, "shoal_rwmutex_unlock: " ON_STACK);
+	api_check_object(rw, "shoal_rwmutex_unlock: " ON_STACK);
 	if (atomic_load(&rw->writer) != g->gid)
 		host_misuse("shoal_rwmutex_unlock: the rwmutex is not held for writing by this goroutine");
 	sh_lock_take(l, (unsigned)getm->seat);
 	atomic_store(&rw->writer, 0);
 	KILL_POINT("rwmutex.unlock.freed");
 	hold_sub(g, rw);
-	next(rw, true, NULL);
+	rw_admit_next(rw, true, NULL);
 	return 0;
 }
 
 /* ---- deaths ---- */
 
 /* Gives up one entry of g, which has ended or is lost. */
-static void give_up(struct shoal_rwmutex *rw, struct g *g)
+static void rw_give_up(struct shoal_rwmutex *rw, struct g *g)
 {
 	struct sh_lock *l = lock_of(rw);
 	bool wrote;
@@ -315,7 +315,7 @@ static void give_up(struct shoal_rwmutex *rw, struct g *g)
 		KILL_POINT("rwmutex.abandon.reader");
 		rw->readers--;
 	}
-	next(rw, wrote, NULL);
+	rw_admit_next(rw, wrote, NULL);
 }
 
 void rw_abandon(struct g *g)
@@ -324,11 +324,11 @@ void rw_abandon(struct g *g)
 
 	if (!t) {
 		if (sh_shared((void *)g->rwheld))
-			give_up((struct shoal_rwmutex *)g->rwheld, g);
+			rw_give_up((struct shoal_rwmutex *)g->rwheld, g);
 	} else if (sh_heap_usable(sh_root->arena, t)) {
 		for (uint32_t i = 0; i < t->cap; i++)
 			if (t->e[i].n && sh_shared(t->e[i].rw))
-				give_up(t->e[i].rw, g);
+				rw_give_up(t->e[i].rw, g);
 	}
 	g->rwheld = 0;
 	KILL_POINT("rwmutex.abandon.done");
@@ -343,14 +343,14 @@ void rw_forget(struct sh_lock *l, struct sudog *sg)
 	struct shoal_rwmutex *rw = (struct shoal_rwmutex *)l;
 
 	sh_lock_take(l, (unsigned)getm->seat);
-	if (waitq_has(wq_queue(&rw->q), sg))
-		waitq_remove(wq_queue(&rw->q), sg);
+	if (waitq_has(waitq_list(&rw->q), sg))
+		waitq_remove(waitq_list(&rw->q), sg);
 	if (queued(sg->g, rw)) {
 		hold_sub(sg->g, rw);
 		KILL_POINT("rwmutex.forget.entry");
 		atomic_store(&sg->state, SG_IDLE);
 		KILL_POINT("rwmutex.forget.idle");
-		next(rw, false, NULL); /* it may have kept readers out */
+		rw_admit_next(rw, false, NULL); /* it may have kept readers out */
 		return;
 	}
 	sh_lock_drop(l, (unsigned)getm->seat);
@@ -360,21 +360,21 @@ void rw_forget(struct sh_lock *l, struct sudog *sg)
 void rw_repair(struct sh_lock *l, struct note *note)
 {
 	struct shoal_rwmutex *rw = (struct shoal_rwmutex *)l;
-	struct waitq *q = wq_queue(&rw->q);
+	struct waitq *q = waitq_list(&rw->q);
 	uint64_t ngs = atomic_load(&sched.ngs);
 	struct sudog *sg = note->sg, *after;
 	uint32_t n = 0;
 
-	note_told(note);
-	waitq_mend(q);
+	note_wake_finished(note);
+	waitq_relink(q);
 	if (sg && sh_in_segment(sg) && sg->queue == rw && !waitq_has(q, sg) && atomic_load(&sg->state) == SG_QUEUED) {
-		waitq_unpop(q, sg); /* admitted, out of the queue and not told: admitted again below */
+		waitq_push_first(q, sg); /* admitted, out of the queue and not told: admitted again below */
 		KILL_POINT("rwmutex.repair.back");
 	}
 	for (sg = q->first; sg; sg = after) {
 		after = sg->next;
 		if (sg->n == RW_WRITE && atomic_load(&rw->writer) == sg->g->gid) {
-			wq_tell(&rw->q, sg, note);
+			waitq_finish(&rw->q, sg, note);
 		} else if (sg->size) { /* what it was to be told, the next one is */
 			rw->dead = 1;
 			KILL_POINT("rwmutex.repair.dead");
@@ -386,5 +386,5 @@ void rw_repair(struct sh_lock *l, struct note *note)
 			n += reads(allg(i), rw);
 	rw->readers = n;
 	KILL_POINT("rwmutex.repair.counted");
-	next(rw, false, note);
+	rw_admit_next(rw, false, note);
 }

@@ -117,7 +117,7 @@ static struct select_wait *new_wait(struct g *g, const struct shoal_case *cases,
 }
 
 /* Somebody else than g waits there, and was not matched elsewhere. Holds: the channel's lock. */
-static bool others(const struct waitq *q, const struct g *g)
+static bool peer_waits(const struct waitq *q, const struct g *g)
 {
 	for (struct sudog *sg = q->first; sg; sg = sg->next)
 		if (sg->g != g && (!(sg->n & SG_SELECT) || !atomic_load(&select_of(sg)->claim)))
@@ -133,7 +133,7 @@ static bool can_go_on(struct shoal_chan *c, int op, const struct g *g)
 
 	if (atomic_load_explicit(&c->closed, memory_order_relaxed))
 		return true;
-	return op == SHOAL_SEND ? held < c->cap || others(&c->recvq, g) : held > 0 || others(&c->sendq, g);
+	return op == SHOAL_SEND ? held < c->cap || peer_waits(&c->recvq, g) : held > 0 || peer_waits(&c->sendq, g);
 }
 
 /* Into all queues; false: something is ready, or it was matched already. */
@@ -158,7 +158,7 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 		}
 		sg->queue = c;
 		atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-		waitq_push(queue_of(c, sg), sg);
+		waitq_push(chan_queue(c, sg), sg);
 		KILL_POINT("select.queued");
 		sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		if (atomic_load(&w->claim))
@@ -168,7 +168,7 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 }
 
 /* Who has claimed it holds the channel's lock and tells it any moment; if dead, the medic does. */
-static uint32_t outcome(struct sudog *sg)
+static uint32_t select_result(struct sudog *sg)
 {
 	uint32_t how;
 
@@ -199,7 +199,7 @@ static int unqueue_all(struct select_wait *w)
 		if (atomic_load_explicit(&sg->state, memory_order_acquire) == SG_QUEUED) {
 			sh_lock_take(&c->lock, (unsigned)getm->seat);
 			if (atomic_load_explicit(&sg->state, memory_order_relaxed) == SG_QUEUED)
-				waitq_remove(queue_of(c, sg), sg);
+				waitq_remove(chan_queue(c, sg), sg);
 			atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 			sh_lock_drop(&c->lock, (unsigned)getm->seat);
 		}
@@ -208,11 +208,11 @@ static int unqueue_all(struct select_wait *w)
 	}
 	if (!claim)
 		return -1;
-	outcome(&w->sg[claim - 1]);
+	select_result(&w->sg[claim - 1]);
 	return (int)claim - 1;
 }
 
-static int finish(struct shoal_case *k, struct sudog *sg)
+static int select_finish(struct shoal_case *k, struct sudog *sg)
 {
 	unsigned how = atomic_load_explicit(&sg->state, memory_order_acquire);
 
@@ -259,7 +259,7 @@ static int wait_once(struct shoal_case *cases, size_t n, int64_t when, bool wait
 	if (i >= 0 && !parked) /* who matched it wakes the wait that it has not come to: not its next one */
 		atomic_fetch_add(&g->status, 1ull << 32);
 	if (i >= 0)
-		r = finish(&cases[i], &w->sg[i]) ? -EAGAIN : i;
+		r = select_finish(&cases[i], &w->sg[i]) ? -EAGAIN : i;
 	else if (g_cancelled(g) && parked)
 		r = -ECANCELED;
 	else
@@ -293,14 +293,14 @@ static size_t check_cases(struct shoal_case *cases, size_t n)
 {
 	size_t channels = 0;
 
-	api_value(cases, "shoal_select: the cases are on another goroutine's stack");
+	api_check_value(cases, "shoal_select: the cases are on another goroutine's stack");
 	for (size_t i = 0; i < n; i++) {
-		api_value(cases[i].value, "shoal_select: a value is on another goroutine's stack");
+		api_check_value(cases[i].value, "shoal_select: a value is on another goroutine's stack");
 		if (cases[i].op != SHOAL_SEND && cases[i].op != SHOAL_RECV)
 			host_misuse("shoal_select: a case is neither SHOAL_SEND nor SHOAL_RECV");
 		if (!cases[i].chan)
 			continue;
-		chan_known(cases[i].chan, "shoal_select: not a channel");
+		chan_check(cases[i].chan, "shoal_select: not a channel");
 		channels++;
 	}
 	return channels;
@@ -339,13 +339,13 @@ struct select_wait *select_wait_of(struct g *g)
 	return room >= sizeof *w && room - sizeof *w >= w->n * sizeof w->sg[0] ? w : NULL;
 }
 
-void select_mend(struct g *g, struct shoal_chan *c)
+void select_relink(struct g *g, struct shoal_chan *c)
 {
 	struct select_wait *w = select_wait_of(g);
 
 	for (uint32_t i = 0; w && i < w->n; i++)
 		if (w->sg[i].queue == c)
-			waitq_mend_at(queue_of(c, &w->sg[i]), &w->sg[i]);
+			waitq_relink_near(chan_queue(c, &w->sg[i]), &w->sg[i]);
 }
 
 void select_forget(struct g *g)

@@ -26,8 +26,8 @@ static inline struct select_wait *select_of(struct sudog *sg)
 }
 
 struct select_wait *select_wait_of(struct g *); /* for others than g: what it waits with, NULL if it is in no select */
-void select_mend(struct g *, struct shoal_chan *); /* medic: waitq_mend_at for each of its sudogs there */
-bool select_claim(struct sudog *);		   /* false: another case of its select was chosen, or it is over */
+void select_relink(struct g *, struct shoal_chan *); /* medic: waitq_relink_near for each of its sudogs there */
+bool select_claim(struct sudog *);		     /* false: another case of its select was chosen, or it is over */
 void select_forget(struct g *); /* a lost G may be in the middle of a select: it is in no queue any more */
 
 #endif

@@ -23,11 +23,11 @@
 #define ON_STACK "a semaphore on a goroutine's stack; put it in a global or on the heap"
 
 /* Serves those for whom there is enough. Holds: the lock; drops it. */
-static void serve(struct shoal_sem *sem)
+static void sem_serve(struct shoal_sem *sem)
 {
 	struct sudog *sg;
 
-	while ((sg = wq_queue(&sem->q)->first) && sem->units >= sg->n) {
+	while ((sg = waitq_list(&sem->q)->first) && sem->units >= sg->n) {
 		getm->note.sg_mark = (uint64_t)(sem->units - sg->n) + 1;
 		getm->note.sg_seq = sg->seq;
 		sh_noted();
@@ -37,14 +37,14 @@ static void serve(struct shoal_sem *sem)
 		sem->units -= sg->n;
 		KILL_POINT("sem.serve.taken");
 		if (!sg->next || sem->units < sg->next->n) {
-			wq_tell_last(&sem->q, sg);
+			waitq_finish_unlock(&sem->q, sg);
 			getm->note.sg_mark = 0;
 			return;
 		}
-		wq_tell(&sem->q, sg, &getm->note);
+		waitq_finish(&sem->q, sg, &getm->note);
 		getm->note.sg_mark = 0;
 	}
-	sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
+	sh_lock_drop(waitq_lock(&sem->q), (unsigned)getm->seat);
 }
 
 int shoal_sem_acquire(struct shoal_sem *sem, int n)
@@ -52,24 +52,24 @@ int shoal_sem_acquire(struct shoal_sem *sem, int n)
 	struct g *g = api_enter("shoal_sem_acquire");
 	int r;
 
-	api_shared(sem, "shoal_sem_acquire: " ON_STACK);
+	api_check_object(sem, "shoal_sem_acquire: " ON_STACK);
 	if (n < 0)
 		host_misuse("shoal_sem_acquire: a negative number of units");
 	for (;;) {
-		sh_lock_take(wq_lock(&sem->q), (unsigned)getm->seat);
-		if (!wq_queue(&sem->q)->first && sem->units >= n) {
+		sh_lock_take(waitq_lock(&sem->q), (unsigned)getm->seat);
+		if (!waitq_list(&sem->q)->first && sem->units >= n) {
 			sem->units -= n;
 			KILL_POINT("sem.acquire.taken");
-			sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
+			sh_lock_drop(waitq_lock(&sem->q), (unsigned)getm->seat);
 			return 0;
 		}
 		g->sudog.n = (uint32_t)n;
-		r = wq_wait(&sem->q, g, WAIT_SEM, false);
+		r = waitq_wait(&sem->q, g, WAIT_SEM, false);
 		if (r == 0)
 			return 0;
 		if (r == -ECANCELED) { /* those behind it may have waited for it alone */
-			sh_lock_take(wq_lock(&sem->q), (unsigned)getm->seat);
-			serve(sem);
+			sh_lock_take(waitq_lock(&sem->q), (unsigned)getm->seat);
+			sem_serve(sem);
 			return r;
 		}
 	}
@@ -80,17 +80,17 @@ int shoal_sem_release(struct shoal_sem *sem, int n)
 	int64_t units;
 
 	api_enter("shoal_sem_release");
-	api_shared(sem, "shoal_sem_release: " ON_STACK);
+	api_check_object(sem, "shoal_sem_release: " ON_STACK);
 	if (n < 0)
 		host_misuse("shoal_sem_release: a negative number of units");
-	sh_lock_take(wq_lock(&sem->q), (unsigned)getm->seat);
+	sh_lock_take(waitq_lock(&sem->q), (unsigned)getm->seat);
 	if (__builtin_add_overflow(sem->units, n, &units)) {
-		sh_lock_drop(wq_lock(&sem->q), (unsigned)getm->seat);
+		sh_lock_drop(waitq_lock(&sem->q), (unsigned)getm->seat);
 		return -EOVERFLOW;
 	}
 	sem->units = units;
 	KILL_POINT("sem.release.added");
-	serve(sem);
+	sem_serve(sem);
 	return 0;
 }
 

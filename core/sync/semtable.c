@@ -35,7 +35,7 @@ struct waits {
 	struct shoal_waitq_ q[QUEUES];
 };
 
-static struct shoal_waitq_ *queue_for_word(struct waits *w, const void *at)
+static struct shoal_waitq_ *semtable_queue(struct waits *w, const void *at)
 {
 	return &w->q[(uintptr_t)at / 8 * 0x9e3779b97f4a7c15ul >> 58];
 }
@@ -49,31 +49,31 @@ static __attribute__((noinline)) struct waits *make_table(struct g *g)
 		return NULL;
 	memset(w, 0, sizeof *w);
 	if (atomic_compare_exchange_strong(&g->task->waits, &none, w)) {
-		KILL_POINT("waits.made");
+		KILL_POINT("semtable.made");
 		return w;
 	}
 	g_free(g, w);
 	return none;
 }
 
-struct shoal_waitq_ *waits_take(struct g *g, const void *at)
+struct shoal_waitq_ *semtable_lock(struct g *g, const void *at)
 {
 	struct waits *w = atomic_load(&g->task->waits);
 	struct shoal_waitq_ *q;
 
 	if (!w && !(w = make_table(g)))
 		return NULL;
-	q = queue_for_word(w, at);
-	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
+	q = semtable_queue(w, at);
+	sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
 	return q;
 }
 
-void waits_drop(struct shoal_waitq_ *q)
+void semtable_unlock(struct shoal_waitq_ *q)
 {
-	sh_lock_drop(wq_lock(q), (unsigned)getm->seat);
+	sh_lock_drop(waitq_lock(q), (unsigned)getm->seat);
 }
 
-void waits_queue(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why)
+void semtable_enqueue(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why)
 {
 	struct sudog *sg = &g->sudog;
 
@@ -83,12 +83,12 @@ void waits_queue(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitr
 	sg->elem = (void *)at;
 	g->waitreason = (uint8_t)why; /* park_m, which may find it told, and a cancellation look at it */
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-	waitq_push(wq_queue(q), sg);
+	waitq_push(waitq_list(q), sg);
 }
 
-static int outcome(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
+static int semtable_result(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
 {
-	int r = wq_woken(q, g);
+	int r = waitq_wait_end(q, g);
 
 	if (r != -ECANCELED)
 		return r;
@@ -97,25 +97,25 @@ static int outcome(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int
 	return when && host_now() >= when ? -ETIMEDOUT : -EAGAIN;
 }
 
-int waits_sleep(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
+int semtable_park(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
 {
 	gopark(NULL, why, when);
-	return outcome(q, g, why, when);
+	return semtable_result(q, g, why, when);
 }
 
-int waits_park(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why, int64_t when)
+int semtable_wait(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why, int64_t when)
 {
-	waits_queue(q, g, at, why);
-	gopark(wq_lock(q), why, when);
-	return outcome(q, g, why, when);
+	semtable_enqueue(q, g, at, why);
+	gopark(waitq_lock(q), why, when);
+	return semtable_result(q, g, why, when);
 }
 
-void waits_wake(struct g *g, const void *at, bool all)
+void semtable_wake(struct g *g, const void *at, bool all)
 {
-	waits_wake_in(g->task, at, all);
+	semtable_wake_in(g->task, at, all);
 }
 
-void waits_wake_in(struct task *t, const void *at, bool all)
+void semtable_wake_in(struct task *t, const void *at, bool all)
 {
 	struct waits *w = atomic_load(&t->waits);
 	struct shoal_waitq_ *q;
@@ -123,35 +123,35 @@ void waits_wake_in(struct task *t, const void *at, bool all)
 
 	if (!w)
 		return;
-	q = queue_for_word(w, at);
-	sh_lock_take(wq_lock(q), (unsigned)getm->seat);
-	for (sg = wq_queue(q)->first; sg; sg = next) {
+	q = semtable_queue(w, at);
+	sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
+	for (sg = waitq_list(q)->first; sg; sg = next) {
 		next = sg->next;
 		if (sg->elem != at)
 			continue;
 		if (!all) {
-			wq_tell_last(q, sg);
+			waitq_finish_unlock(q, sg);
 			return;
 		}
-		wq_tell(q, sg, &getm->note);
+		waitq_finish(q, sg, &getm->note);
 	}
-	waits_drop(q);
+	semtable_unlock(q);
 }
 
-void waits_look_again(struct task *t)
+void semtable_wake_all(struct task *t)
 {
 	struct waits *w = atomic_load(&t->waits);
 
 	for (unsigned i = 0; w && i < QUEUES; i++) {
-		sh_lock_take(wq_lock(&w->q[i]), (unsigned)getm->seat);
-		wq_tell_all(&w->q[i]);
+		sh_lock_take(waitq_lock(&w->q[i]), (unsigned)getm->seat);
+		waitq_finish_all(&w->q[i]);
 	}
 }
 
-void waits_gone(struct g *g)
+void semtable_g_gone(struct g *g)
 {
 	/* First: whoever is told may look before the rest of its end is done, and would wait for it again. */
 	__atomic_store_n(&g->flags, (uint8_t)(g->flags | GF_GONE), __ATOMIC_RELAXED);
-	KILL_POINT("waits.gone");
-	waits_look_again(g->task);
+	KILL_POINT("semtable.gone");
+	semtable_wake_all(g->task);
 }

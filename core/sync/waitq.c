@@ -53,7 +53,7 @@ void waitq_pop(struct waitq *q)
 	KILL_POINT("waitq.pop.last");
 }
 
-void waitq_unpop(struct waitq *q, struct sudog *sg)
+void waitq_push_first(struct waitq *q, struct sudog *sg)
 {
 	sg->next = q->first;
 	sg->prev = NULL;
@@ -62,7 +62,7 @@ void waitq_unpop(struct waitq *q, struct sudog *sg)
 	else
 		q->last = sg;
 	q->first = sg;
-	KILL_POINT("waitq.unpop.done");
+	KILL_POINT("waitq.push_first.done");
 }
 
 void waitq_remove(struct waitq *q, struct sudog *sg)
@@ -79,7 +79,7 @@ void waitq_remove(struct waitq *q, struct sudog *sg)
 	KILL_POINT("waitq.remove.last");
 }
 
-void waitq_mend(struct waitq *q)
+void waitq_relink(struct waitq *q)
 {
 	struct sudog *prev = NULL;
 
@@ -88,31 +88,31 @@ void waitq_mend(struct waitq *q)
 		prev = sg;
 	}
 	q->last = prev;
-	KILL_POINT("waitq.mend.done");
+	KILL_POINT("waitq.relink.done");
 }
 
-void waitq_mend_at(struct waitq *q, struct sudog *touched)
+void waitq_relink_near(struct waitq *q, struct sudog *touched)
 {
 	struct sudog *next = touched->next;
 
 	/* Taken out of the middle, and who comes after it does not know yet. */
 	if (next && sh_in_segment(next) && next->prev == touched && !waitq_has(q, touched)) {
 		next->prev = touched->prev;
-		KILL_POINT("waitq.mend.middle");
+		KILL_POINT("waitq.relink.middle");
 	}
 }
 
-void waitq_mend_ends(struct waitq *q)
+void waitq_relink_ends(struct waitq *q)
 {
 	struct sudog *last = q->last;
 
 	if (!q->first) {
 		q->last = NULL;
-		KILL_POINT("waitq.mend.empty");
+		KILL_POINT("waitq.relink.empty");
 		return;
 	}
 	q->first->prev = NULL;
-	KILL_POINT("waitq.mend.first");
+	KILL_POINT("waitq.relink.first");
 	if (last && sh_in_segment(last) && !waitq_has(q, last)) /* it was taken out, and was the last */
 		last = last->prev;
 	if (!last || !sh_in_segment(last) || !waitq_has(q, last))
@@ -120,7 +120,7 @@ void waitq_mend_ends(struct waitq *q)
 	for (; last->next; last = last->next) /* one, mostly: it had just been linked */
 		last->next->prev = last;
 	q->last = last;
-	KILL_POINT("waitq.mend.last");
+	KILL_POINT("waitq.relink.last");
 }
 
 bool waitq_has(const struct waitq *q, const struct sudog *sg)
@@ -128,34 +128,34 @@ bool waitq_has(const struct waitq *q, const struct sudog *sg)
 	return q->first == sg || (sg->prev && sh_in_segment(sg->prev) && sg->prev->next == sg);
 }
 
-int wq_wait(struct shoal_waitq_ *q, struct g *g, enum waitreason why, bool first)
+int waitq_wait(struct shoal_waitq_ *q, struct g *g, enum waitreason why, bool first)
 {
 	struct sudog *sg = &g->sudog;
-	struct sh_lock *l = wq_lock(q);
+	struct sh_lock *l = waitq_lock(q);
 
 	sg->g = g;
 	sg->seq = g_next_seq(g);
 	sg->queue = q;
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
 	if (first)
-		waitq_unpop(wq_queue(q), sg);
+		waitq_push_first(waitq_list(q), sg);
 	else
-		waitq_push(wq_queue(q), sg);
+		waitq_push(waitq_list(q), sg);
 	gopark(l, why, 0);
-	return wq_woken(q, g);
+	return waitq_wait_end(q, g);
 }
 
-int wq_woken(struct shoal_waitq_ *q, struct g *g)
+int waitq_wait_end(struct shoal_waitq_ *q, struct g *g)
 {
 	struct sudog *sg = &g->sudog;
 	unsigned how = atomic_load_explicit(&sg->state, memory_order_acquire);
 
 	if (how == SG_QUEUED) { /* cancelled: but somebody may be telling it right now */
-		sh_lock_take(wq_lock(q), (unsigned)getm->seat);
+		sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
 		how = atomic_load_explicit(&sg->state, memory_order_acquire);
 		if (how == SG_QUEUED)
-			waitq_remove(wq_queue(q), sg);
-		sh_lock_drop(wq_lock(q), (unsigned)getm->seat);
+			waitq_remove(waitq_list(q), sg);
+		sh_lock_drop(waitq_lock(q), (unsigned)getm->seat);
 	}
 	if (g->waitreason == WAIT_MUTEX)
 		getm->note.chan =
@@ -169,7 +169,7 @@ int wq_woken(struct shoal_waitq_ *q, struct g *g)
 }
 
 /* lock: dropped before the waiter runs, who may give the object's memory back; or NULL. */
-static void tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struct sh_lock *lock)
+static void finish_wait(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struct sh_lock *lock)
 {
 	uint32_t seq = sg->seq;
 	struct g *g = sg->g;
@@ -178,85 +178,85 @@ static void tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struc
 	sh_noted();
 	n->sg = sg;
 	sh_noted();
-	KILL_POINT("sync.tell.noted");
-	waitq_remove(wq_queue(q),
+	KILL_POINT("waitq.finish.noted");
+	waitq_remove(waitq_list(q),
 		     sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
 	atomic_store(&sg->state,
 		     SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
-	KILL_POINT("sync.tell.delivered");
+	KILL_POINT("waitq.finish.delivered");
 	if (lock)
 		sh_lock_drop(lock, (unsigned)getm->seat);
 	goready(g, seq);
 	n->sg = NULL;
 }
 
-void wq_tell(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
+void waitq_finish(struct shoal_waitq_ *q, struct sudog *sg, struct note *n)
 {
-	tell(q, sg, n, NULL);
+	finish_wait(q, sg, n, NULL);
 }
 
-void wq_tell_last(struct shoal_waitq_ *q, struct sudog *sg)
+void waitq_finish_unlock(struct shoal_waitq_ *q, struct sudog *sg)
 {
-	tell(q, sg, &getm->note, (struct sh_lock *)q);
+	finish_wait(q, sg, &getm->note, (struct sh_lock *)q);
 }
 
-void wq_tell_all(struct shoal_waitq_ *q)
+void waitq_finish_all(struct shoal_waitq_ *q)
 {
 	struct sudog *sg;
 
-	while ((sg = wq_queue(q)->first)) {
+	while ((sg = waitq_list(q)->first)) {
 		if (!sg->next) {
-			wq_tell_last(q, sg);
+			waitq_finish_unlock(q, sg);
 			return;
 		}
-		wq_tell(q, sg, &getm->note);
+		waitq_finish(q, sg, &getm->note);
 	}
 	sh_lock_drop((struct sh_lock *)q, (unsigned)getm->seat);
 }
 
-void wq_repair(struct shoal_waitq_ *q, struct note *n)
+void waitq_repair_noted(struct shoal_waitq_ *q, struct note *n)
 {
 	struct sudog *sg = n->sg;
 
-	if (!sg || !sh_in_segment(sg) || sg->queue != q || waitq_has(wq_queue(q), sg))
+	if (!sg || !sh_in_segment(sg) || sg->queue != q || waitq_has(waitq_list(q), sg))
 		return;
 	if (atomic_load(&sg->state) == SG_QUEUED)
 		atomic_store(&sg->state, SG_CLOSED);
-	KILL_POINT("sync.repair.told");
-	note_told(n);
+	KILL_POINT("waitq.repair.told");
+	note_wake_finished(n);
 	n->sg = NULL;
 }
 
 /* Holds: the lock, in the dead seat's name, whose note the medic uses: see chan_repair. */
-void sync_repair(struct sh_lock *l, struct note *n)
+void waitq_repair(struct sh_lock *l, struct note *n)
 {
 	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
 	struct sudog *sg;
 
-	note_told(n);
-	wg_mend((struct shoal_wg *)l, n);
-	waitq_mend(wq_queue(q));
+	note_wake_finished(n);
+	wg_repair((struct shoal_wg *)l, n);
+	waitq_relink(waitq_list(q));
 	sem_repair((struct shoal_sem *)l, n);
-	wq_repair(q, n);
+	waitq_repair_noted(q, n);
 	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
-	while ((sg = wq_queue(q)->first)) {
+	while ((sg = waitq_list(q)->first)) {
 		n->sg_seq = sg->seq;
 		sh_noted();
 		n->sg = sg;
 		sh_noted();
-		KILL_POINT("sync.repair.noted");
-		waitq_pop(wq_queue(q));
-		wq_repair(q, n);
+		KILL_POINT("waitq.repair.noted");
+		waitq_pop(waitq_list(q));
+		waitq_repair_noted(q, n);
 	}
 }
 
-void sync_forget(struct sh_lock *l, struct sudog *sg)
+void waitq_forget(struct sh_lock *l, struct sudog *sg)
 {
 	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
 	unsigned seat = (unsigned)getm->seat;
 
 	sh_lock_take(l, seat);
-	if (waitq_has(wq_queue(q), sg))
-		waitq_remove(wq_queue(q), sg);
+	if (waitq_has(waitq_list(q), sg))
+		waitq_remove(waitq_list(q), sg);
 	sh_lock_drop(l, seat);
 }

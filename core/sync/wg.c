@@ -2,7 +2,7 @@
  * wg.c - wait groups.
  *
  * DEATH  the count changes by one store under the lock; who is counted (a member's g->wg, or
- *        note.wg_given of a spawner that has counted a member and not made it yet) is stored after
+ *        note.wg_promised of a spawner that has counted a member and not made it yet) is stored after
  *        it, and the note tells the medic what the count was to be
  */
 #include "core/sync/wg.h"
@@ -26,7 +26,7 @@
  */
 static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, struct shoal_wg *value)
 {
-	struct sh_lock *l = wq_lock(&wg->q);
+	struct sh_lock *l = waitq_lock(&wg->q);
 	struct m *m = getm;
 	int64_t n;
 
@@ -50,28 +50,28 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	sh_noted();
 	m->note.wg = NULL;
 	if (n == 0)
-		wq_tell_all(&wg->q);
+		waitq_finish_all(&wg->q);
 	else
 		sh_lock_drop(l, (unsigned)m->seat);
 	return 0;
 }
 
 /* Holds: the lock, in the dead seat's name. */
-void wg_mend(struct shoal_wg *wg, struct note *n)
+void wg_repair(struct shoal_wg *wg, struct note *n)
 {
 	if (n->wg != wg)
 		return;
 	if (atomic_load(&wg->count) == n->wg_count)
 		*n->wg_slot = n->wg_value;
-	KILL_POINT("wg.mend.slot");
+	KILL_POINT("wg.repair.slot");
 	n->wg = NULL;
 }
 
 int shoal_wg_add(struct shoal_wg *wg, int n)
 {
 	api_enter("shoal_wg_add");
-	api_shared(wg, "shoal_wg_add: a wait group on a goroutine's stack; put it in a global or on the heap");
-	if (wg_change(wg, n, &getm->note.wg_given, NULL) < 0)
+	api_check_object(wg, "shoal_wg_add: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, n, &getm->note.wg_promised, NULL) < 0)
 		host_misuse("shoal_wg_add: negative wait group counter");
 	return 0;
 }
@@ -79,8 +79,8 @@ int shoal_wg_add(struct shoal_wg *wg, int n)
 int shoal_wg_done(struct shoal_wg *wg)
 {
 	api_enter("shoal_wg_done");
-	api_shared(wg, "shoal_wg_done: a wait group on a goroutine's stack; put it in a global or on the heap");
-	if (wg_change(wg, -1, &getm->note.wg_given, NULL) < 0)
+	api_check_object(wg, "shoal_wg_done: a wait group on a goroutine's stack; put it in a global or on the heap");
+	if (wg_change(wg, -1, &getm->note.wg_promised, NULL) < 0)
 		host_misuse("shoal_wg_done: negative wait group counter");
 	return 0;
 }
@@ -91,7 +91,7 @@ void wg_leave(struct g *g)
 }
 
 /* Counted for a goroutine that was never made. slot: in the dead spawner's note. */
-void wg_ungive(struct shoal_wg **slot)
+void wg_unpromise(struct shoal_wg **slot)
 {
 	wg_change(*slot, -1, slot, NULL);
 }
@@ -99,9 +99,9 @@ void wg_ungive(struct shoal_wg **slot)
 int shoal_wg_wait(struct shoal_wg *wg)
 {
 	struct g *g = api_enter("shoal_wg_wait");
-	struct sh_lock *l = wq_lock(&wg->q);
+	struct sh_lock *l = waitq_lock(&wg->q);
 
-	api_shared(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
+	api_check_object(wg, "shoal_wg_wait: a wait group on a goroutine's stack; put it in a global or on the heap");
 	for (;;) {
 		int r;
 
@@ -110,7 +110,7 @@ int shoal_wg_wait(struct shoal_wg *wg)
 			sh_lock_drop(l, (unsigned)getm->seat);
 			return 0;
 		}
-		r = wq_wait(&wg->q, g, WAIT_WG, false);
+		r = waitq_wait(&wg->q, g, WAIT_WG, false);
 		if (r != -EAGAIN)
 			return r;
 	}
@@ -122,13 +122,13 @@ static inline shoal_gid wg_go(struct shoal_wg *wg, const struct shoal_go_opts *o
 	struct g *self = api_enter("shoal_wg_go"), *g;
 	int err;
 
-	api_shared(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
-	api_value(arg, "shoal_wg_go: the argument is on another goroutine's stack");
-	wg_change(wg, 1, &getm->note.wg_given, wg); /* until newproc has made its member */
+	api_check_object(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
+	api_check_value(arg, "shoal_wg_go: the argument is on another goroutine's stack");
+	wg_change(wg, 1, &getm->note.wg_promised, wg); /* until newproc has made its member */
 	getm->gopc = pc;
 	g = newproc(self->task, o, fn, arg, size, wg, &err);
 	if (!g) {
-		wg_ungive(&getm->note.wg_given);
+		wg_unpromise(&getm->note.wg_promised);
 		errno = err;
 		return 0;
 	}

@@ -9,7 +9,7 @@ struct note;
 struct shoal_wg;
 
 void wg_leave(struct g *);
-void wg_ungive(struct shoal_wg **);
-void wg_mend(struct shoal_wg *, struct note *); /* Holds: the lock, in the dead seat's name */
+void wg_unpromise(struct shoal_wg **);
+void wg_repair(struct shoal_wg *, struct note *); /* Holds: the lock, in the dead seat's name */
 
 #endif

@@ -35,11 +35,11 @@
 #include "shm/kill.h"
 #include "shm/segment.h"
 
-#define LOOK_BATCH 4096
+#define SCAN_BATCH 4096
 
 static bool same_task(const struct task *t, const struct g *g)
 {
-	return g_place(g) && g->task == t;
+	return g_plausible(g) && g->task == t;
 }
 
 static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
@@ -74,7 +74,7 @@ struct count {
 };
 
 /* False: somebody is not asleep for good, and is the witness from now on. */
-static bool look_at_all(struct task *t, struct count *c)
+static bool scan_task(struct task *t, struct count *c)
 {
 	uint64_t ngs = atomic_load(&sched.ngs);
 
@@ -83,7 +83,7 @@ static bool look_at_all(struct task *t, struct count *c)
 		struct g *g = allg(i);
 		uint64_t s;
 
-		if (i % LOOK_BATCH == 0 && repair_waits())
+		if (i % SCAN_BATCH == 0 && repair_pending())
 			return false; /* another time */
 		if (atomic_load_explicit(&gtask_slot[i], memory_order_relaxed) != t->slot + 1 || g->task != t)
 			continue;
@@ -101,7 +101,7 @@ static bool look_at_all(struct task *t, struct count *c)
 	return c->n > 0;
 }
 
-static bool in_hand(const struct task *t)
+static bool held_by_worker(const struct task *t)
 {
 	for (unsigned i = 0; i < SH_SEATS; i++) {
 		struct m *m = allm(i);
@@ -109,7 +109,7 @@ static bool in_hand(const struct task *t)
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY)
 			continue; /* nobody has ever sat there */
 		KILL_POINT("checkdead.hand");
-		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.cleared) ||
+		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.ending) ||
 		    same_task(t, m->note.ready) || same_task(t, m->note.kicked) || same_task(t, m->note.g) ||
 		    same_task(t, m->note.suspend) || same_task(t, m->note.scan) || m->note.sg)
 			return true;
@@ -147,10 +147,10 @@ bool checkdead(struct task *t)
 	uint64_t born;
 
 	if (atomic_load(&t->state) != TASK_RUNNING || !t->root || atomic_load(&t->cancel) || atomic_load(&t->verdict) ||
-	    witness_awake(t) || in_hand(t))
+	    witness_awake(t) || held_by_worker(t))
 		return false;
 	born = births(t);
-	if (!look_at_all(t, &before) || in_hand(t) || !look_at_all(t, &after))
+	if (!scan_task(t, &before) || held_by_worker(t) || !scan_task(t, &after))
 		return false;
 	return before.n == after.n && before.sum == after.sum && born == births(t) &&
 	       atomic_load(&t->state) == TASK_RUNNING;

@@ -11,7 +11,7 @@
 
 #define LIST_MAX POLL_FDS /* bounds a walk over a list that is damaged */
 
-static int first_of(const struct task *t)
+static int filelock_first(const struct task *t)
 {
 	return (int)t->file_locks - 1;
 }
@@ -30,7 +30,7 @@ int filelock_find(struct task *t, uint64_t dev, uint64_t ino)
 {
 	unsigned n = 0;
 
-	for (int fd = first_of(t); in_table(fd) && n++ < LIST_MAX; fd = next_of(fd))
+	for (int fd = filelock_first(t); in_table(fd) && n++ < LIST_MAX; fd = next_of(fd))
 		if (fd_lock(fd)->kind == LOCKED_RECORDS && fd_lock(fd)->dev == dev && fd_lock(fd)->ino == ino)
 			return fd;
 	return -1;
@@ -65,7 +65,7 @@ void filelock_restart(struct g *g)
 	if (!t->file_locks)
 		return;
 	sh_lock_take(&t->lock, seat);
-	for (int fd = first_of(t); in_table(fd) && n++ < LIST_MAX; fd = next_of(fd)) {
+	for (int fd = filelock_first(t); in_table(fd) && n++ < LIST_MAX; fd = next_of(fd)) {
 		if (fd_lock(fd)->gid != g->gid)
 			continue;
 		host_file_unlock(fd, fd_lock(fd)->kind == LOCKED_WHOLE);
@@ -80,7 +80,7 @@ const char *filelock_fault(struct task *t)
 
 	if (atomic_load(&t->state) != TASK_RUNNING)
 		return NULL;
-	for (int fd = first_of(t); fd >= 0; fd = next_of(fd)) {
+	for (int fd = filelock_first(t); fd >= 0; fd = next_of(fd)) {
 		uint32_t owner;
 
 		if (!in_table(fd) || n++ > LIST_MAX)

@@ -240,7 +240,7 @@ static uint64_t gs_begin(const struct task *t, uint64_t *end)
 	uint64_t n = atomic_load(&sched.ngs), live = task_checked(t);
 
 	*end = live == 0 ? 0 : n < G_MAX ? n : G_MAX;
-	if (live != 1 || !g_place(t->root) || t->root->task != t || g_state(t->root) == G_DEAD)
+	if (live != 1 || !g_plausible(t->root) || t->root->task != t || g_state(t->root) == G_DEAD)
 		return 1;
 	*end = g_index(t->root) + 1ul;
 	return g_index(t->root);
@@ -262,7 +262,7 @@ static struct g *find_root(struct task *t)
 	return NULL;
 }
 
-bool task_alone(struct task *t)
+bool task_has_no_gs(struct task *t)
 {
 	struct g *g;
 
@@ -301,7 +301,7 @@ static bool still_runs(struct task *t)
  * What it waits for goes with the task, but for a goroutine's end: that one may be another task's, or
  * be ended after this G is used again. Who gets this G next waits for nothing.
  */
-static void leave_queue(struct g *g)
+static void leave_join_queue(struct g *g)
 {
 	struct sudog *sg = &g->sudog;
 	void *q = sg->queue;
@@ -335,10 +335,10 @@ static bool task_reap(struct task *t)
 			left++;
 			continue;
 		}
-		leave_queue(g);
+		leave_join_queue(g);
 		g_end(g, SHOAL_CANCELLED, 0, NULL);
 		atomic_store(&getm->curg, NULL);
-		if (++done % REAP_BATCH == 0 && repair_waits())
+		if (++done % REAP_BATCH == 0 && repair_pending())
 			return false;
 	}
 	if (left)
@@ -349,7 +349,7 @@ static bool task_reap(struct task *t)
 		t->gs += t->per_p[i].created;
 	t->tombstones = NULL;
 	if (t->heap)
-		left_add(t->heap);
+		old_heaps_add(t->heap);
 	if (atomic_load(&t->reserve)) /* nobody but the runtime had blocks of it */
 		sh_heap_release(atomic_load(&t->reserve), (unsigned)getm->seat);
 	KILL_POINT("task.reap.released");
@@ -391,7 +391,7 @@ static void ask_to_end(struct task *t, uint32_t asked)
 	if (!t->grace_until)
 		t->grace_until = now + GRACE_NS;
 	KILL_POINT("task.grace.begun");
-	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_left) && task_alone(t))) {
+	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_left) && task_has_no_gs(t))) {
 		task_end(t, TASK_DONE, 0, 0);
 	} else if (now >= t->cancel_next) {
 		t->cancel_next = now + GRACE_NS / 20;
@@ -407,7 +407,7 @@ void task_wake_writers(struct task *t)
 
 		if (raised == atomic_load_explicit(&r->woken, memory_order_relaxed))
 			continue;
-		waits_wake_in(t, &r->limit, true);
+		semtable_wake_in(t, &r->limit, true);
 		atomic_store_explicit(&r->woken, raised, memory_order_relaxed);
 		KILL_POINT("task.writers.woken");
 	}
@@ -429,7 +429,7 @@ bool task_step(struct task *t, bool *news)
 			task_settle(t);
 		else if (asked)
 			ask_to_end(t, asked);
-		else if (atomic_load(&t->root_left) && task_alone(t))
+		else if (atomic_load(&t->root_left) && task_has_no_gs(t))
 			task_end(t, TASK_DONE, 0, 0);
 		return true;
 	case TASK_ENDING:
@@ -462,7 +462,7 @@ void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *addres
 	sh_lock_drop(&t->lock, seat);
 }
 
-bool task_told(struct task *t, uint64_t gid, struct shoal_end *end)
+bool task_tombstone_find(struct task *t, uint64_t gid, struct shoal_end *end)
 {
 	unsigned seat = (unsigned)getm->seat;
 	struct tombstone *s;

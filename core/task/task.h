@@ -132,8 +132,8 @@ void task_end(struct task *, unsigned how, int exit_code, int sig);
  * *news: there is something to tell the supervisor.
  */
 bool task_step(struct task *, bool *news);
-bool task_alone(struct task *); /* exact: no G of it lives */
+bool task_has_no_gs(struct task *); /* exact: no G of it lives */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
-bool task_told(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */
+bool task_tombstone_find(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */
 
 #endif

@@ -19,7 +19,7 @@
 #include "core/repair/old_heaps.h"
 #include "core/repair/repair.h"
 #include "core/root.h"
-#include "core/sched/fence.h"
+#include "core/sched/stuck.h"
 #include "core/sched/idle.h"
 #include "core/sched/m.h"
 #include "core/sched/procs.h"
@@ -66,11 +66,11 @@ static void tell_supervisor(void)
 static void tell_fence(unsigned seat)
 {
 	static const char *const why[] = {
-		[FENCE_STOPPED] = "was stopped", [FENCE_HANGS] = "hung and could not be preempted"};
-	uint32_t fenced = allm(seat)->fenced;
+		[STUCK_STOPPED] = "was stopped", [STUCK_HANGS] = "hung and could not be preempted"};
+	uint32_t fenced = allm(seat)->stuck;
 
-	allm(seat)->fenced = FENCE_NOT;
-	if (fenced == FENCE_STOPPED || fenced == FENCE_HANGS)
+	allm(seat)->stuck = STUCK_NOT;
+	if (fenced == STUCK_STOPPED || fenced == STUCK_HANGS)
 		sh_log("worker %u (pid %d) %s: killed it", seat, (int)atomic_load(&sh_root->seat[seat].pid),
 		       why[fenced]);
 }
@@ -128,7 +128,7 @@ static void mend_seat(unsigned seat)
 	put_aside(seat);
 	tell_fence(seat);
 	atomic_store(&s->stopped, 0);
-	left_renewed(seat);
+	old_heaps_renewed(seat);
 	if (!atomic_load(&s->left)) {
 		atomic_fetch_add(&s->restarts, 1);
 		sched.deaths++;
@@ -391,7 +391,7 @@ static void set_patience(void)
 	long ms = sh_debug_number("hung=", 0);
 
 	if (ms > 0)
-		fence_call_ns = ms * 1000000l;
+		stuck_call_ns = ms * 1000000l;
 }
 
 static void begin(void)
@@ -410,7 +410,7 @@ static void begin(void)
 	}
 	set_patience();
 	life_look(getm);
-	left_find();
+	old_heaps_find();
 	find_all();
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
@@ -460,7 +460,7 @@ void medic_main(void)
 		ns = sysmon((int64_t)sh_now());
 		if (atomic_load(&sched.want_worker))
 			tell_supervisor();
-		soon |= left_look((int64_t)sh_now());
+		soon |= old_heaps_scan((int64_t)sh_now());
 		if (ns == 0)
 			ns = idle_sleep();
 		if (procs_step((int64_t)sh_now()) && ns > STW_NS)

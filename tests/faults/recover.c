@@ -88,7 +88,7 @@ static bool found_victim(void *arg)
 		m = allm(v->seat);
 		p = atomic_load(&m->p);
 		g = atomic_load(&m->curg);
-		if (g_place(g) && !(g->flags & GF_ROOT) && atomic_load(&s->state) == SEAT_LIVE && p >= 0 &&
+		if (g_plausible(g) && !(g->flags & GF_ROOT) && atomic_load(&s->state) == SEAT_LIVE && p >= 0 &&
 		    atomic_load(&allp(p)->m) == (int)v->seat && atomic_load(&m->oncpu) &&
 		    mapped_bytes(atomic_load(&s->pid)) >= v->bytes)
 			return true;

@@ -60,13 +60,13 @@ static const struct hint {
 	const char *name, *via, *work;
 } hints[] = {
 	{"rwmutex.repair.back", "waitq.remove.done", "kill/rwmutex.so"},
-	{"waitq.mend.middle", "waitq.remove.done", "kill/queue.so"},
-	{"waitq.mend.empty", "waitq.remove.done", "kill/queue.so"},
-	{"waitq.mend.first", "waitq.remove.done", "kill/queue.so"},
-	{"waitq.mend.last", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.relink.middle", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.relink.empty", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.relink.first", "waitq.remove.done", "kill/queue.so"},
+	{"waitq.relink.last", "waitq.remove.done", "kill/queue.so"},
 	{"rwmutex.repair.dead", "rwmutex.admit.told", "kill/rwmutex.so"},
 	{"procs.forgotten", "procs.asker", "kill/procs.so"},
-	{"syscall.retake.mended", "syscall.retake.scan", "kill/net.so"},
+	{"syscall.retake.repaired", "syscall.retake.scan", "kill/net.so"},
 	{"filelock.restart.released", "filelock.link.done", "kill/files.so"},
 	{"g.preempted.waiting", "g.suspend.asked", "!dump"},
 };
@@ -91,8 +91,8 @@ static const struct excuse {
 	{"heap.grow.moved", "past the highest page so far: in a young arena; build/kill/heap_stress dies there", false},
 	{"pin.lost", "the medic ends a pinned goroutine while its worker sleeps", false},
 	{"pin.hand.back", "a pinned worker that finds another P first", false},
-	{"syscall.turn", "sixty goroutines in calls that block, as in proc's more_blocking_calls_than_workers; a hint",
-	 false},
+	{"syscall.backoff",
+	 "sixty goroutines in calls that block, as in proc's more_blocking_calls_than_workers; a hint", false},
 	{"heap.partial.*", "spans without an owner come of heap.flush.*; build/kill/heap_stress dies there", true},
 };
 

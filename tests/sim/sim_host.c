@@ -740,7 +740,7 @@ void host_before_run(struct g *g)
 	(void)g;
 }
 
-void host_left(struct g *g)
+void host_off_cpu(struct g *g)
 {
 	(void)g;
 }
@@ -770,7 +770,7 @@ void host_part_end(struct g *g)
 	g->part = NULL;
 }
 
-void host_output_mend(unsigned seat, struct g *g)
+void host_output_finish(unsigned seat, struct g *g)
 {
 	(void)seat;
 	(void)g;

@@ -72,7 +72,7 @@ void sim_pipe_close(unsigned i)
 int sim_pipe_take(unsigned i, int64_t when)
 {
 	for (;;) {
-		struct pollwait w = netpoll_look(SIM_PIPE_FD(i), POLL_READ);
+		struct pollwait w = netpoll_begin(SIM_PIPE_FD(i), POLL_READ);
 		int r;
 
 		KILL_POINT("sim.pipe.looked");

@@ -106,7 +106,7 @@ static bool the_p_is_handed_to_another_worker(void)
 	MUST(retake(allp(0)));
 	MUST(atomic_load(&allp(0)->m) == P_GIVEN + 2);
 	getm = allm(2);
-	MUST(given_p(getm) == allp(0));
+	MUST(take_given_p(getm) == allp(0));
 	acquirep(allp(0));
 	MUST(schedule() == allg(5));
 	/* Who comes back meanwhile finds no P: as runnable it would go to the global queue. */

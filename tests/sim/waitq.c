@@ -37,7 +37,7 @@ static bool change(struct waitq *q, enum op op, unsigned n, unsigned at, unsigne
 		switch (op) {
 		case PUSH: waitq_push(q, waiter(n)); break;
 		case POP: waitq_pop(q); break;
-		case UNPOP: waitq_unpop(q, waiter(n)); break;
+		case UNPOP: waitq_push_first(q, waiter(n)); break;
 		case REMOVE: waitq_remove(q, waiter(at)); break;
 		}
 		sim_probe = NULL;
@@ -52,8 +52,8 @@ static bool mend(struct waitq *q, struct sudog *touched, unsigned after)
 	points = after;
 	sim_probe = cut_short;
 	if (setjmp(cut) == 0) {
-		waitq_mend_at(q, touched);
-		waitq_mend_ends(q);
+		waitq_relink_near(q, touched);
+		waitq_relink_ends(q);
 		sim_probe = NULL;
 		return true;
 	}

@@ -120,15 +120,15 @@ static bool gone(int by)
 /* Until the initializer is done with it; a thread tells nobody. */
 static void await(struct g *g, struct guard *guard)
 {
-	struct shoal_waitq_ *q = atomic_load(&guard->by) & OF_G ? waits_take(g, guard) : NULL;
+	struct shoal_waitq_ *q = atomic_load(&guard->by) & OF_G ? semtable_lock(g, guard) : NULL;
 	int by = q ? atomic_load(&guard->by) : 0;
 
 	if (by & OF_G && !gone(by)) {
-		waits_park(q, g, guard, WAIT_PTHREAD_LOCK, 0);
+		semtable_wait(q, g, guard, WAIT_PTHREAD_LOCK, 0);
 		return;
 	}
 	if (q)
-		waits_drop(q);
+		semtable_unlock(q);
 	shoal_yield();
 }
 
@@ -162,7 +162,7 @@ static void leave(struct guard *guard)
 
 	atomic_store(&guard->by, 0);
 	if (g)
-		waits_wake(g, guard, true);
+		semtable_wake(g, guard, true);
 }
 
 void __cxa_guard_release(struct guard *guard)

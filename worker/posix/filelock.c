@@ -169,7 +169,7 @@ static bool lock_waits(const struct fd_lock *l)
 	uint64_t gid = atomic_load(&((struct fd_lock *)l)->wait_gid);
 	struct g *g = gid ? allg(gid % GID_STEP) : NULL;
 
-	return g && g_place(g) && g->gid == gid && (g_state(g) == G_SYSCALL || g_state(g) == G_RUNNING);
+	return g && g_plausible(g) && g->gid == gid && (g_state(g) == G_SYSCALL || g_state(g) == G_RUNNING);
 }
 
 static uint32_t lock_file_task(int fd)

@@ -98,7 +98,7 @@ static long read_iov(const struct io *io, size_t want)
 	int64_t when = 0;
 
 	while ((kind = fd_kind(io->fd)) != PD_PLAIN && kind != PD_UNKNOWN) {
-		struct pollwait w = netpoll_look(io->fd, POLL_READ);
+		struct pollwait w = netpoll_begin(io->fd, POLL_READ);
 		struct polldesc *d = polldesc(io->fd);
 		long r;
 
@@ -144,7 +144,7 @@ static long write_iov(struct io *io)
 	int64_t when = 0;
 
 	while ((kind = fd_kind(io->fd)) != PD_PLAIN && kind != PD_UNKNOWN) {
-		struct pollwait w = netpoll_look(io->fd, POLL_WRITE);
+		struct pollwait w = netpoll_begin(io->fd, POLL_WRITE);
 		long r = try_once(io, POLL_WRITE, kind);
 
 		if (r >= 0) {
@@ -274,7 +274,7 @@ ssize_t sendfile(int out, int in, off_t *at, size_t n)
 	for (;;) { /* it waits for room after each bit: begun only when there is some */
 		if (fd_kind(out) == PD_PLAIN)
 			return BLOCKING(SYS_sendfile, out, in, at, n);
-		w = netpoll_look(out, POLL_WRITE);
+		w = netpoll_begin(out, POLL_WRITE);
 		if (poll_now(out, POLLOUT) != 0) {
 			r = BLOCKING(SYS_sendfile, out, in, at, n);
 			if (r >= 0 || errno != EAGAIN)

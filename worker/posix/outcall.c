@@ -17,7 +17,7 @@ void outcall(void (*fn)(void *), void *arg)
 {
 	static char *stack; /* a mapping and a variable of this process: nobody else is in an outcall here */
 
-	syscall_turn(NULL, NULL);
+	syscall_backoff(NULL, NULL);
 	if (!stack) {
 		stack = (char *)syscall(SYS_mmap, NULL, OUTCALL_STACK, PROT_READ | PROT_WRITE,
 					MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

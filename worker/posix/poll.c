@@ -37,10 +37,10 @@ static int looks(struct pollwait *w, const struct pollfd *p, nfds_t n)
 		if (p[i].fd < 0 || (unsigned)p[i].fd >= POLL_FDS)
 			continue;
 		if (p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND))
-			w[k++] = netpoll_look(p[i].fd, POLL_WRITE);
+			w[k++] = netpoll_begin(p[i].fd, POLL_WRITE);
 		if (!(p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ||
 		    (p[i].events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)))
-			w[k++] = netpoll_look(p[i].fd, POLL_READ);
+			w[k++] = netpoll_begin(p[i].fd, POLL_READ);
 	}
 	return k;
 }
@@ -308,11 +308,11 @@ static int epoll_for(int fd, struct epoll_event *e, int n, int64_t ns)
 	if (r != 0 || ns == 0)
 		return r;
 	fd_kind(fd);
-	w = netpoll_look(fd, POLL_READ);
+	w = netpoll_begin(fd, POLL_READ);
 	if (!fd_watch(&w))
 		return -1;
 	for (;;) {
-		w = netpoll_look(fd, POLL_READ);
+		w = netpoll_begin(fd, POLL_READ);
 		r = (int)syscall(SYS_epoll_pwait, fd, e, n, 0, NULL, 0);
 		if (r != 0)
 			return r;

@@ -79,7 +79,7 @@ static void deliver(struct g *g, struct signals *s, int sig, siginfo_t si)
 	if ((sigismember(&s->blocked, sig) || atomic_load(&s->awaited[sig])) && sig != SIGKILL && sig != SIGSTOP) {
 		s->info[sig] = si;
 		atomic_fetch_or(&s->pending, BIT(sig));
-		waits_wake(g, &s->pending, true);
+		semtable_wake(g, &s->pending, true);
 		return;
 	}
 	if (ignored(sig, &a) || sig == SIGSTOP)
@@ -93,7 +93,7 @@ static void deliver(struct g *g, struct signals *s, int sig, siginfo_t si)
 	else
 		a.sa_handler(sig);
 	atomic_fetch_add(&s->handled, 1);
-	waits_wake(g, &s->handled, true);
+	semtable_wake(g, &s->handled, true);
 }
 
 int signal_send(struct g *g, int sig, int code, union sigval value)
@@ -305,12 +305,12 @@ static int await_handler(struct g *g, struct signals *s, uint32_t before)
 	int r = 0;
 
 	while (r != -ECANCELED && (!s || atomic_load(&s->handled) == before)) {
-		if (!s || !(q = waits_take(g, &s->handled))) {
+		if (!s || !(q = semtable_lock(g, &s->handled))) {
 			r = shoal_sleep(2000000);
 		} else if (atomic_load(&s->handled) != before) {
-			waits_drop(q);
+			semtable_unlock(q);
 		} else {
-			r = waits_park(q, g, &s->handled, WAIT_SIGNAL, 0);
+			r = semtable_wait(q, g, &s->handled, WAIT_SIGNAL, 0);
 		}
 	}
 	errno = r == -ECANCELED ? ECANCELED : EINTR;
@@ -393,16 +393,16 @@ static int await(struct g *g, struct signals *s, const sigset_t *set, siginfo_t 
 	while (!(sig = take_pending(s, set, info))) {
 		if (r == -ECANCELED || r == -ETIMEDOUT)
 			return r;
-		if (!(q = waits_take(g, &s->pending))) {
+		if (!(q = semtable_lock(g, &s->pending))) {
 			r = shoal_sleep(2000000);
 			continue;
 		}
 		sig = take_pending(s, set, info);
 		if (sig) {
-			waits_drop(q);
+			semtable_unlock(q);
 			break;
 		}
-		r = waits_park(q, g, &s->pending, WAIT_SIGNAL, when);
+		r = semtable_wait(q, g, &s->pending, WAIT_SIGNAL, when);
 	}
 	return sig;
 }

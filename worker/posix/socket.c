@@ -24,7 +24,7 @@ static bool would_block(void)
 	do { \
 		int64_t when_ = 0; \
 		for (;;) { \
-			struct pollwait w_ = netpoll_look(fd, mode); \
+			struct pollwait w_ = netpoll_begin(fd, mode); \
 			(r) = (expr); \
 			if ((r) >= 0 || !would_block() || ((flags)&MSG_DONTWAIT)) \
 				break; \
@@ -259,7 +259,7 @@ int accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 	if (!g || fd_kind(fd) != PD_SOCKET)
 		return (int)syscall(SYS_accept4, fd, a, len, flags);
 	for (;;) {
-		struct pollwait w = netpoll_look(fd, POLL_READ);
+		struct pollwait w = netpoll_begin(fd, POLL_READ);
 
 		if (len)
 			*len = room;
@@ -295,7 +295,7 @@ static int await_connected(int fd, struct pollwait *w)
 				errno = EINPROGRESS;
 			return -1;
 		}
-		*w = netpoll_look(fd, POLL_WRITE);
+		*w = netpoll_begin(fd, POLL_WRITE);
 	}
 	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
 		return -1;
@@ -320,11 +320,11 @@ int connect(int fd, const struct sockaddr *a, socklen_t len)
 		return -1;
 	if ((flags & O_NONBLOCK) || !atomic_load(&polldesc(fd)->drain)) /* datagrams: nothing to wait for */
 		return (int)syscall(SYS_connect, fd, a, len);
-	w = netpoll_look(fd, POLL_WRITE);
+	w = netpoll_begin(fd, POLL_WRITE);
 	if (!fd_watch(&w))
 		return (int)BLOCKING(SYS_connect, fd, a, len);
 	syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
-	w = netpoll_look(fd, POLL_WRITE);
+	w = netpoll_begin(fd, POLL_WRITE);
 	r = syscall(SYS_connect, fd, a, len);
 	err = errno;
 	syscall(SYS_fcntl, fd, F_SETFL, flags);

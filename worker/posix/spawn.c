@@ -293,7 +293,7 @@ static int await_end(struct child *c)
 
 		if (!lives(c)) {
 			r = -ECHILD;
-		} else if (fd >= 0 && (fd_kind(fd), w = netpoll_look(fd, POLL_READ), fd_watch(&w)) &&
+		} else if (fd >= 0 && (fd_kind(fd), w = netpoll_begin(fd, POLL_READ), fd_watch(&w)) &&
 			   syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 0) {
 			r = netpoll_wait(&w, 1, host_now() + 1000000000); /* its worker may die: a look now and then */
 			r = r == -ETIMEDOUT ? 0 : r;

@@ -28,7 +28,7 @@ struct stream *stream_hold(FILE *f)
 		s->depth++;
 		return s;
 	}
-	mutex_take(&s->mu, g); /* -EOWNERDEAD is ignored: the stream is used as the dead holder left it */
+	mutex_acquire(&s->mu, g); /* -EOWNERDEAD is ignored: the stream is used as the dead holder left it */
 	taken(s);
 	return s;
 }
@@ -53,7 +53,7 @@ void stream_drop(struct stream *s)
 
 	if (!s || --s->depth)
 		return;
-	mutex_give(&s->mu, getg());
+	mutex_release(&s->mu, getg());
 	errno = err;
 }
 

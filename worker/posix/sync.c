@@ -104,13 +104,13 @@ static int thread_id(void)
 static void let_others(struct g *g, const void *at, bool all)
 {
 	if (g)
-		waits_wake(g, at, all);
+		semtable_wake(g, at, all);
 	if (!g || threads(g))
 		tell_threads(at);
 }
 
 /*
- * Waits until somebody calls waits_wake for `at`, unless look(), under the lock, says that it need not:
+ * Waits until somebody calls semtable_wake for `at`, unless look(), under the lock, says that it need not:
  * that is returned then. Parks. 0: look again; ETIMEDOUT, ECANCELED. g: NULL for a thread.
  */
 enum { LOOK_WAIT, LOOK_AGAIN, LOOK_GOT = -1 };
@@ -130,11 +130,11 @@ static int await(struct g *g, void *at, int (*look)(void *), enum waitreason why
 
 	if (!g)
 		return thread_awaits(at, look, when);
-	q = when < 0 || threads(g) ? NULL : waits_take(g, at);
+	q = when < 0 || threads(g) ? NULL : semtable_lock(g, at);
 	if (when < 0 || (when && !q && host_now() >= when))
 		return ETIMEDOUT;
 	if (q && threads(g)) {
-		waits_drop(q);
+		semtable_unlock(q);
 		q = NULL;
 	}
 	if (!q) {
@@ -145,10 +145,10 @@ static int await(struct g *g, void *at, int (*look)(void *), enum waitreason why
 	}
 	r = look(at);
 	if (r != LOOK_WAIT) {
-		waits_drop(q);
+		semtable_unlock(q);
 		return r == LOOK_GOT ? LOOK_GOT : 0;
 	}
-	r = -waits_park(q, g, at, why, when);
+	r = -semtable_wait(q, g, at, why, when);
 	return r == EAGAIN ? 0 : r;
 }
 
@@ -307,18 +307,18 @@ static int wait_cond(struct g *g, pthread_cond_t *c, pthread_mutex_t *m, clockid
 		return EINVAL;
 	if (OURS(m) && checks_owner(m) && m->__data.__owner != me(g))
 		return EPERM;
-	if (g && ns >= 0 && !threads(g) && (q = waits_take(g, c))) {
+	if (g && ns >= 0 && !threads(g) && (q = semtable_lock(g, c))) {
 		if (threads(g)) {
-			waits_drop(q);
+			semtable_unlock(q);
 			q = NULL;
 		} else { /* before the mutex is let go: no signal after that is missed */
-			waits_queue(q, g, c, WAIT_PTHREAD_COND);
-			waits_drop(q);
+			semtable_enqueue(q, g, c, WAIT_PTHREAD_COND);
+			semtable_unlock(q);
 		}
 	}
 	if (q) {
 		pthread_mutex_unlock(m);
-		r = -waits_sleep(q, g, WAIT_PTHREAD_COND, ns);
+		r = -semtable_park(q, g, WAIT_PTHREAD_COND, ns);
 	} else {
 		r = ask_cond(g, c, m, ns);
 	}
@@ -504,20 +504,20 @@ int pthread_barrier_wait(pthread_barrier_t *at)
 
 	if (!g || !sh_shared(at))
 		return real_pthread_barrier_wait(at);
-	while (!(q = waits_take(g, b)))
+	while (!(q = semtable_lock(g, b)))
 		turn(&round);
 	mine = ++b->in;
 	if (mine - b->done == b->count) { /* the last, who says so to the others: they are told under the lock */
 		b->done = b->out = mine;
-		waits_drop(q);
-		waits_wake(g, b, true);
+		semtable_unlock(q);
+		semtable_wake(g, b, true);
 		return PTHREAD_BARRIER_SERIAL_THREAD;
 	}
-	while ((r = waits_park(q, g, b, WAIT_PTHREAD_LOCK, 0)) != 0) {
-		while (!(q = waits_take(g, b)))
+	while ((r = semtable_wait(q, g, b, WAIT_PTHREAD_LOCK, 0)) != 0) {
+		while (!(q = semtable_lock(g, b)))
 			turn(&round);
 		if ((int)(b->done - mine) >= 0) {
-			waits_drop(q);
+			semtable_unlock(q);
 			break;
 		}
 	}
@@ -569,7 +569,7 @@ static void leave_once(struct once_run *run)
 	atomic_store(ONCE(run->once), run->end);
 	if (!run->inner)
 		run->g->flags &= (uint8_t)~GF_ONCE;
-	waits_wake(run->g, run->once, true);
+	semtable_wake(run->g, run->once, true);
 }
 
 static void run_once(struct once_run *of, void (*fn)(void))

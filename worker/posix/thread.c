@@ -422,7 +422,7 @@ static void has_threads(struct g *g)
 	if (!g || atomic_load(&task_own(g->task)->threads))
 		return;
 	atomic_store(&task_own(g->task)->threads, 1);
-	waits_look_again(g->task);
+	semtable_wake_all(g->task);
 }
 
 int pthread_create(pthread_t *restrict t, const pthread_attr_t *restrict attr, void *(*fn)(void *), void *restrict arg)
@@ -444,7 +444,7 @@ int pthread_join(pthread_t t, void **result)
 
 	if (!on_g() || malloc_is_private)
 		return real_pthread_join(t, result);
-	syscall_turn(NULL, NULL);
+	syscall_backoff(NULL, NULL);
 	entersyscallblock();
 	r = real_pthread_join(t, result);
 	exitsyscall();
@@ -457,7 +457,7 @@ int thrd_join(thrd_t t, int *result)
 
 	if (!on_g())
 		return real_thrd_join(t, result);
-	syscall_turn(NULL, NULL);
+	syscall_backoff(NULL, NULL);
 	entersyscallblock();
 	r = real_thrd_join(t, result);
 	exitsyscall();

@@ -44,12 +44,12 @@ static bool wait_time(struct g *g, struct timer *t, uint64_t number)
 	struct shoal_waitq_ *q;
 
 	while (atomic_load(&t->set) == number && host_now() < t->when) {
-		if (!(q = waits_take(g, t))) {
+		if (!(q = semtable_lock(g, t))) {
 			if (shoal_sleep(1000000) < 0)
 				return false;
 		} else if (atomic_load(&t->set) != number) {
-			waits_drop(q);
-		} else if (waits_park(q, g, t, WAIT_SLEEP, t->when) == -ECANCELED) {
+			semtable_unlock(q);
+		} else if (semtable_wait(q, g, t, WAIT_SLEEP, t->when) == -ECANCELED) {
 			return false;
 		}
 	}
@@ -94,7 +94,7 @@ static int set(struct g *g, struct timer *t, int64_t when, int64_t every)
 	struct setting s = {t, atomic_fetch_add(&t->settings, 1) + 1};
 
 	atomic_store(&t->set, 0);
-	waits_wake(g, t, true);
+	semtable_wake(g, t, true);
 	if (!when)
 		return 0;
 	t->every = every;

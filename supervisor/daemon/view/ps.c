@@ -185,7 +185,7 @@ static void dump_ms(void)
 
 		sh_log("  M%u: pid=%d state=%u p=%d curg=%lu locks=%u spinning=%s blocked=%s generation=%u restarts=%u",
 		       seat, (int)sh_fleet_pid(seat), atomic_load(&sh_root->seat[seat].state), atomic_load(&m->p),
-		       (unsigned long)(g_place(g) ? g->gid : 0), m->locks,
+		       (unsigned long)(g_plausible(g) ? g->gid : 0), m->locks,
 		       atomic_load(&sched.mspinning) & bit ? "true" : "false",
 		       atomic_load(&m->blocked) ? "true" : "false", sh_root->seat[seat].generation,
 		       atomic_load(&sh_root->seat[seat].restarts));

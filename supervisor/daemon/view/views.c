@@ -122,7 +122,7 @@ json_t *sh_view_tasks(bool all)
 
 static uint64_t gid_of(struct g *g)
 {
-	return g_place(g) ? g->gid : 0;
+	return g_plausible(g) ? g->gid : 0;
 }
 
 static const char *worker_status(unsigned seat, int p)

@@ -1,5 +1,5 @@
 /*
- * fence.c - workers that cannot go on although they live: stopped by somebody (SIGSTOP), or hanging
+ * stuck.c - workers that cannot go on although they live: stopped by somebody (SIGSTOP), or hanging
  * where they cannot be preempted.
  *
  * What such a worker has is nobody else's while it lives: its goroutine, its P, a lock, a scan bit.
@@ -12,9 +12,9 @@
  * machine; only who sleeps all the while in a call that does not return is judged by the clock.
  *
  * OWNER  the medic; what it remembers is its own, a new medic begins anew
- * DEATH  m->fenced is for the log only
+ * DEATH  m->stuck is for the log only
  */
-#include "core/sched/fence.h"
+#include "core/sched/stuck.h"
 #include "core/g/g.h"
 #include "core/host.h"
 #include "core/root.h"
@@ -36,7 +36,7 @@
 #define CROWDED_NS 1000000000 /* so long some wait at the other Ps before its P is missed */
 #define RUNTIME_NS 1000000000 /* of processor time on the scheduler's stack or with a lock: it never takes that long */
 
-int64_t fence_call_ns = 30000000000; /* of processor time in a library, or asleep in a call that we know nothing of */
+int64_t stuck_call_ns = 30000000000; /* of processor time in a library, or asleep in a call that we know nothing of */
 
 /* A worker, as it was at the last look. */
 struct watch {
@@ -49,11 +49,11 @@ struct watch {
 	int64_t cpu;		       /* processor time at `since`, -1 unknown */
 };
 static struct watch watch[WORKERS_MAX];
-static int64_t looked;
+static int64_t last_scan;
 
-static void fence(unsigned seat, enum fence_why why)
+static void stuck_kill(unsigned seat, enum stuck_why why)
 {
-	allm(seat)->fenced = why;
+	allm(seat)->stuck = why;
 	host_kill(seat);
 }
 
@@ -102,7 +102,7 @@ static struct p *p_of(unsigned seat)
 }
 
 /* Somebody waits for something that it has, or for it to go. */
-static bool wanted(unsigned seat, const struct p *p, struct g *g, int64_t now)
+static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t now)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
@@ -139,7 +139,7 @@ static bool missed(struct watch *w, int64_t now)
 	}
 	if (!w->crowded)
 		w->crowded = now;
-	return now - w->crowded >= (CROWDED_NS < fence_call_ns ? CROWDED_NS : fence_call_ns);
+	return now - w->crowded >= (CROWDED_NS < stuck_call_ns ? CROWDED_NS : stuck_call_ns);
 }
 
 /* Has it had all the time in the world, and came to no point at which it gives way? */
@@ -150,15 +150,15 @@ static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, i
 
 	if (w->p < 0 || atomic_load(&m->p) != w->p || in_syscall(m) || waits_for_lock(seat))
 		return false;
-	if (cpu - w->cpu >= (runtime && RUNTIME_NS < fence_call_ns ? RUNTIME_NS : fence_call_ns))
+	if (cpu - w->cpu >= (runtime && RUNTIME_NS < stuck_call_ns ? RUNTIME_NS : stuck_call_ns))
 		return true;
-	return doing == HOST_SLEEPS && now - w->since >= fence_call_ns && cpu - w->cpu < fence_call_ns / 10;
+	return doing == HOST_SLEEPS && now - w->since >= stuck_call_ns && cpu - w->cpu < stuck_call_ns / 10;
 }
 
 /* Nothing that we see of it has changed for a look: what does the kernel say? */
-static void ask_about(struct watch *w, unsigned seat, struct p *p, int64_t now)
+static void stuck_ask(struct watch *w, unsigned seat, struct p *p, int64_t now)
 {
-	bool want = missed(w, now) || wanted(seat, p, w->g, now); /* the first keeps a clock: always asked */
+	bool want = missed(w, now) || stuck_wanted(seat, p, w->g, now); /* the first keeps a clock: always asked */
 	enum host_doing doing;
 	int64_t cpu = 0;
 
@@ -172,16 +172,16 @@ static void ask_about(struct watch *w, unsigned seat, struct p *p, int64_t now)
 		if (w->cpu < 0)
 			w->cpu = cpu;
 		else if (want && doing != HOST_GONE && hangs(w, seat, doing, cpu, now))
-			fence(seat, FENCE_HANGS);
+			stuck_kill(seat, STUCK_HANGS);
 		return;
 	}
 	if (!w->stopped)
 		w->stopped = now;
 	if (want || !w->g || now - w->stopped >= (w->p >= 0 ? STOPPED_NS : AWAY_NS))
-		fence(seat, FENCE_STOPPED);
+		stuck_kill(seat, STUCK_STOPPED);
 }
 
-static void look_at(unsigned seat, int64_t now)
+static void stuck_check(unsigned seat, int64_t now)
 {
 	struct watch *w = &watch[seat];
 	struct p *p = p_of(seat);
@@ -191,34 +191,34 @@ static void look_at(unsigned seat, int64_t now)
 	uint32_t tick = p ? atomic_load(&p->schedtick) : 0;
 
 	if (w->p == id && w->tick == tick && w->g == g && w->held == held) {
-		ask_about(w, seat, p, now);
+		stuck_ask(w, seat, p, now);
 		return;
 	}
 	*w = (struct watch){.p = id, .tick = tick, .g = g, .held = held, .since = now, .cpu = -1};
 }
 
 /* True: somebody is stopped and watched, look again soon. */
-bool fence_look(int64_t now)
+bool stuck_scan(int64_t now)
 {
 	bool some = false, told = false;
 	uint32_t state;
 
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
 		told |= atomic_load_explicit(&sh_root->seat[i].stopped, memory_order_relaxed) != 0;
-	if (now - looked < LOOK_NS)
+	if (now - last_scan < LOOK_NS)
 		return told;
-	looked = now;
+	last_scan = now;
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
 		if (((state = atomic_load(&sh_root->seat[i].state)) == SEAT_LIVE || state == SEAT_STARTING) &&
 		    !sh_seat_dead(i)) {
-			look_at(i, now);
+			stuck_check(i, now);
 			some |= watch[i].stopped != 0;
 		}
 	return some || told;
 }
 
 /* The medic itself waits for what the worker has. Called at each turn of that wait. */
-void fence_waits(int seat)
+void stuck_check_waited(int seat)
 {
 	static int last = NOSEAT;
 	static int64_t since, cpu0;
@@ -238,9 +238,9 @@ void fence_waits(int seat)
 	since = now;
 	doing = host_doing((unsigned)seat, &cpu);
 	if (doing == HOST_STOPPED)
-		fence((unsigned)seat, FENCE_STOPPED);
+		stuck_kill((unsigned)seat, STUCK_STOPPED);
 	else if (cpu0 < 0)
 		cpu0 = cpu;
 	else if (doing == HOST_RUNS && cpu - cpu0 > RUNTIME_NS)
-		fence((unsigned)seat, FENCE_HANGS);
+		stuck_kill((unsigned)seat, STUCK_HANGS);
 }
