@@ -227,6 +227,8 @@ void host_before_run(struct g *g)
 	if (__builtin_expect(g->flags & GF_ROOT, 0)) { /* libc has one copy for the process: load the task's */
 		optind = task_own(g->task)->optind;
 		optarg = task_own(g->task)->optarg;
+		opterr = task_own(g->task)->opterr;
+		optopt = task_own(g->task)->optopt;
 	}
 }
 
@@ -234,6 +236,9 @@ void host_off_cpu(struct g *g)
 {
 	task_own(g->task)->optind = optind;
 	task_own(g->task)->optarg = optarg;
+	task_own(g->task)->opterr = opterr;
+	task_own(g->task)->optopt = optopt;
+	environ_left(g);
 }
 
 void host_before_park(struct g *g)

@@ -551,6 +551,7 @@ void g_restart(struct g *g)
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;
+	g->err = 0;
 	KILL_POINT("g.restart.fresh");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	gogive(g);

@@ -421,6 +421,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	g->task = t;
 	g->name = NULL;
 	g->arg_size = (uint32_t)size;
+	g->err = 0;
 	if (__builtin_expect(size > 0 || o, 0)) {
 		*err = copy_extras(g, t, o, arg, size);
 		if (*err) {

@@ -1,10 +1,13 @@
 /*
  * environ.c - the environment of a task.
  *
- * The list is a block of the task's heap that its record leads to; each worker that turns to the
- * task points its environ there. libc's setenv would remember, in one process, the list of one
- * task, and free it in another's name: so a goroutine's changes are made here. Lists and strings
- * that are replaced stay until the task ends, because somebody may be reading them.
+ * task->envp points to the list, at first a block of the task's heap. A worker that turns to the task sets its
+ * environ to it. libc's setenv remembers the list of one task in the process and would free it while it runs
+ * another task, so a goroutine's changes are made here. Lists and strings that are replaced stay until the
+ * task ends, because another goroutine may be reading them.
+ *
+ * A program may also assign a list of its own to environ. The worker sees that when the goroutine calls one of
+ * these functions, or when the root goroutine leaves the processor, and makes it the task's list.
  *
  * LOCK   task->lock around a change; readers take none
  * DEATH  a list is whole after each store: strings are put before their place counts
@@ -20,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A call of libc's of the same name, for who is on no goroutine. */
+/* libc's function of the same name, for callers that are not on a goroutine. */
 #define LIBC(result, name, ...) \
 	static result (*libc)(__VA_ARGS__); \
 	if (!libc) \
@@ -34,7 +37,31 @@ static char **find(char **list, const char *name, size_t n)
 	return NULL;
 }
 
-/* Holds: task. The string is in the list, in place of one of the same name. 0, or -1 and ENOMEM. */
+/* The task's list becomes the one that the program has assigned to environ. Holds: the task's lock. */
+static void adopt_environ(struct task *t)
+{
+	if (environ == t->envp)
+		return;
+	task_own(t)->environ_room = 0;
+	KILL_POINT("environ.adopt.room");
+	t->envp = environ;
+	KILL_POINT("environ.adopted");
+}
+
+void environ_left(struct g *g)
+{
+	struct task *t = g->task;
+
+	if (__builtin_expect(environ == t->envp, 1))
+		return;
+	sh_lock_take(&t->lock, (unsigned)getm->seat);
+	adopt_environ(t);
+	task_own(t)->state = posix_new_state();
+	KILL_POINT("environ.left");
+	sh_lock_drop(&t->lock, (unsigned)getm->seat);
+}
+
+/* Puts the string into the list, in place of one of the same name. Holds: the task's lock. 0, or -1 and ENOMEM. */
 static int put(struct g *g, char *string, size_t n)
 {
 	struct task *t = g->task;
@@ -95,6 +122,7 @@ int setenv(const char *name, const char *value, int replace)
 	string[n] = '=';
 	memcpy(string + n + 1, value, len);
 	t = process_state_begin();
+	adopt_environ(t);
 	if (replace || !find(t->envp, name, n))
 		r = put(g, string, n);
 	process_state_end(t, true);
@@ -116,6 +144,7 @@ int unsetenv(const char *name)
 	}
 	n = strlen(name);
 	t = process_state_begin();
+	adopt_environ(t);
 	for (char **at; (at = find(t->envp, name, n));)
 		for (; *at; at++) {
 			at[0] = at[1];
@@ -138,6 +167,7 @@ int putenv(char *string)
 	if (!equals)
 		return unsetenv(string);
 	t = process_state_begin();
+	adopt_environ(t);
 	r = put(g, string, (size_t)(equals - string));
 	process_state_end(t, true);
 	return r;
@@ -159,9 +189,8 @@ int clearenv(void)
 
 char *getenv(const char *name)
 {
-	struct g *g = on_g();
 	size_t n = strlen(name);
-	char **at = n ? find(g ? g->task->envp : environ, name, n) : NULL;
+	char **at = n ? find(environ, name, n) : NULL;
 
 	return at ? *at + n + 1 : NULL;
 }

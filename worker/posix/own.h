@@ -24,24 +24,26 @@ struct task_own {
 	uint64_t state; /* another number after each change of it, or of envp */
 	int32_t fd_cwd; /* where chdir went; -1: where it began */
 	uint32_t umask, has_umask;
-	uint32_t environ_room;	      /* of the list at envp; 0: the first one, which has none to spare */
-	char locale[TASK_LOCALE];     /* of all categories; empty: "C" */
-	void *streams;		      /* open ones */
-	char *strtok, *optarg;	      /* libc's variables of that use */
-	int32_t optind;		      /* getopt's place in the arguments, kept while the root is parked */
-	struct tm tm;		      /* what localtime and gmtime give out */
-	char asctime[64];	      /* and asctime, ctime */
-	_Atomic(void *) host;	      /* what gethostbyname gives out */
-	_Atomic(void *) user, group;  /* what getpwnam, getgrnam and their like give out */
-	void *random;		      /* the sequence of rand() */
-	void *handlers;		      /* atexit's, */
-	void *quick_handlers;	      /* and at_quick_exit's */
-	_Atomic(void *) keys;	      /* of pthread_key_create */
-	_Atomic(void *) signals;      /* handlers, mask, what is pending */
-	_Atomic(void *) alarm;	      /* the timer of setitimer */
-	_Atomic uint32_t threads;     /* it has made some: they may hold such locks, and tell nobody */
-	void *in;		      /* what freopen made of stdin; NULL: the null device */
-	_Atomic uint32_t constructed; /* how many objects of the instance have had their constructors called */
+	uint32_t environ_room;		      /* of the list at envp; 0: the first one, which has none to spare */
+	uint32_t timezone;		      /* the task has called tzset or a function that does: tzname is set */
+	char locale[TASK_LOCALE];	      /* of all categories; empty: "C" */
+	void *streams;			      /* open ones */
+	char *strtok, *optarg;		      /* libc's variables of that use */
+	int32_t optind;			      /* getopt's place in the arguments, kept while the root is parked */
+	int32_t opterr, optopt, getopt_begun; /* getopt's variables; begun: libc's hidden place is this task's */
+	struct tm tm;			      /* what localtime and gmtime give out */
+	char asctime[64];		      /* and asctime, ctime */
+	_Atomic(void *) host;		      /* what gethostbyname gives out */
+	_Atomic(void *) user, group;	      /* what getpwnam, getgrnam and their like give out */
+	_Atomic(void *) hidden;		      /* struct hidden of hidden.h; NULL: not needed yet */
+	void *handlers;			      /* atexit's, */
+	void *quick_handlers;		      /* and at_quick_exit's */
+	_Atomic(void *) keys;		      /* of pthread_key_create */
+	_Atomic(void *) signals;	      /* handlers, mask, what is pending */
+	_Atomic(void *) alarm;		      /* the timer of setitimer */
+	_Atomic uint32_t threads;	      /* it has made some: they may hold such locks, and tell nobody */
+	void *in;			      /* what freopen made of stdin; NULL: the null device */
+	_Atomic uint32_t constructed;	      /* how many objects of the instance have had their constructors called */
 };
 _Static_assert(sizeof(struct task_own) <= TASK_POSIX_SIZE, "what a task has of its own fits the room in struct task");
 

@@ -1,14 +1,14 @@
 /*
- * process_state.c - what POSIX and libc keep per process and belongs to a task: environment (see
+ * process_state.c - state that POSIX and libc keep for a process and that belongs to a task: environment (see
  * environ.c), working directory, umask, locale, time zone.
  *
- * The task's record says how it is to be. A worker that turns to a task, or comes back to one
- * whose state number is another than it last saw, makes its own process so. A goroutine that runs
- * on another worker at that moment sees the change when it has next been parked.
+ * The task's record holds the state. A worker applies it to its own process when it turns to the task, and
+ * again when it comes back to the task and the state number has changed. A goroutine that runs on another
+ * worker during the change sees it after its next park.
  *
- * LOCK   task->lock around a change: two goroutines may make one on two workers
- * DEATH  each item is one store (a torn locale is a name that libc refuses); state is raised after
- *        it. A death between leaves other workers as they are until they next turn to the task
+ * LOCK   task->lock around a change, because goroutines on two workers may make one at once
+ * DEATH  each item is one store (a torn locale is a name that libc refuses), and state is raised after it. A
+ *        death in between leaves other workers with the old state until they next turn to the task
  */
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -27,6 +27,7 @@ static uint64_t current_state;
 static mode_t first_umask;
 static FILE *first_stdin;
 static char current_locale[TASK_LOCALE] = "C";
+static bool timezone_set; /* some task's zone is in tzname, timezone and daylight of this process */
 
 static char *real_setlocale(int category, const char *name)
 {
@@ -37,7 +38,7 @@ static char *real_setlocale(int category, const char *name)
 	return libc(category, name);
 }
 
-/* A new worker's: nothing of any task. */
+/* Records the state of a new worker, before it runs any task. */
 void process_state_start(void)
 {
 	first_umask = (mode_t)syscall(SYS_umask, 022);
@@ -50,13 +51,39 @@ void process_state_input(struct task *t)
 	stdin = task_own(t)->in ? task_own(t)->in : first_stdin;
 }
 
-/* As err, warn and error say it. */
+/* Sets the name that err, warn and error print. */
 static void program_is(char *name)
 {
 	char *slash = strrchr(name, '/');
 
 	program_invocation_name = name;
 	program_invocation_short_name = slash ? slash + 1 : name;
+}
+
+REAL(time_t, mktime, (struct tm * tm), tm)
+static void real_tzset(void)
+{
+	static void (*libc)(void);
+
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "tzset");
+	libc();
+}
+
+/* tzname, timezone and daylight become the task's: as its last tzset left them, or as in a new process. */
+static void turn_timezone(struct task *t)
+{
+	static char gmt[] = "GMT";
+
+	if (task_own(t)->timezone) {
+		real_tzset();
+		timezone_set = true;
+	} else if (timezone_set) {
+		tzname[0] = tzname[1] = gmt;
+		timezone = 0;
+		daylight = 0;
+		timezone_set = false;
+	}
 }
 
 static __attribute__((noinline)) void turn_to(struct task *t)
@@ -78,6 +105,7 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 			  task_own(t)->locale[0] ? task_own(t)->locale : "C");
 		real_setlocale(LC_ALL, current_locale);
 	}
+	turn_timezone(t);
 	if (dir >= 0 && syscall(SYS_fchdir, dir) < 0)
 		return; /* the folder is gone; the task sees that for itself */
 }
@@ -88,6 +116,8 @@ void host_task_start(struct task *t)
 
 	memset(own, 0, sizeof *own);
 	own->fd_cwd = -1;
+	own->optind = own->opterr = 1;
+	own->optopt = '?';
 	own->state = posix_new_state();
 }
 
@@ -126,7 +156,7 @@ void process_state_end(struct task *t, bool changed)
 	releasem();
 }
 
-/* dir: a descriptor of the folder where the process is by now. */
+/* The process has changed to the folder that dir is a descriptor of: it becomes the task's. */
 static int went_to(int dir)
 {
 	struct task *t;
@@ -202,7 +232,35 @@ char *setlocale(int category, const char *name)
 	return r;
 }
 
-/* libc looks at TZ once in the life of a process: ours has had other tasks. */
+/* Sets the time zone from the task's TZ, and remembers that the task has done so. */
+void tzset(void)
+{
+	struct g *g = on_g();
+	struct task *t = g && !task_own(g->task)->timezone ? process_state_begin() : NULL;
+
+	real_tzset();
+	if (g)
+		timezone_set = true;
+	if (t) {
+		task_own(t)->timezone = 1;
+		KILL_POINT("process.timezone");
+	}
+	process_state_end(t, t != NULL);
+}
+
+time_t mktime(struct tm *tm)
+{
+	if (on_g())
+		tzset();
+	return real_mktime(tm);
+}
+
+time_t timelocal(struct tm *tm)
+{
+	return mktime(tm);
+}
+
+/* libc's localtime_r reads TZ once in the life of a process. This process has run other tasks, so read it again. */
 struct tm *localtime_r(const time_t *restrict t, struct tm *restrict tm)
 {
 	static struct tm *(*libc)(const time_t *, struct tm *);
@@ -214,7 +272,7 @@ struct tm *localtime_r(const time_t *restrict t, struct tm *restrict tm)
 	return libc(t, tm);
 }
 
-/* ---- what they give out lies in the process: a goroutine that moves would find another's ---- */
+/* ---- functions that return a pointer to memory of the process: it is the task's instead ---- */
 
 static struct task *task_here(void)
 {

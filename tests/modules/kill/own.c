@@ -4,6 +4,7 @@
  */
 #include <shoal.h>
 
+#include <getopt.h>
 #include <locale.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHANGERS 6
@@ -51,6 +53,10 @@ static void change(void *arg)
 		must(chdir(i % 2 ? "/" : "/usr") == 0);
 		must(setlocale(LC_ALL, i % 2 ? "C" : "C.UTF-8") != NULL);
 		(void)rand();
+		must(drand48() < 1);
+		tzset();
+		setpwent();
+		must(getpwent() != NULL);
 		must(getpwuid(0) != NULL);
 		page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		must(page != MAP_FAILED && page[5000] == 0);
@@ -66,8 +72,12 @@ static void change(void *arg)
 
 int shoal_main(int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
+	static char *list[] = {"OWN=listed", NULL};
+
+	environ = list; /* the worker finds it when the root goroutine parks */
+	must(getopt(argc, argv, "+") == -1);
+	shoal_yield();
+	must(getenv("OWN") && !strcmp(getenv("OWN"), "listed"));
 	for (int i = 0; i < CHANGERS; i++)
 		must(shoal_wg_go_with(&all, &stubborn, change, &i, sizeof i) != 0);
 	shoal_wg_wait(&all);
