@@ -8,6 +8,7 @@
 #include "shm/check.h"
 #include "shm/kill.h"
 
+#include <errno.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,11 +34,16 @@ static inline bool grab(struct sh_lock *l, unsigned seat)
 						       memory_order_relaxed);
 }
 
+/* A nap that a signal ends sets errno, which belongs to the goroutine: keep it. */
 static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat)
 {
+	int err = errno;
+
 	for (unsigned n = 0;; n++) {
-		if (grab(l, seat))
+		if (grab(l, seat)) {
+			errno = err;
 			return;
+		}
 		if (sh_lock_waits)
 			sh_lock_waits(l, seat);
 		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
