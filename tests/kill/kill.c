@@ -1,7 +1,7 @@
 /*
  * kill.c - every kill point, on each of its first hits: the runtime is whole after it and goes on.
  *
- *   kill [--hits N] [--point NAME [--via NAME]] [--part I/N] [--times N] [--verbose]
+ *   kill [--hits N] [--point PATTERN [--via NAME]] [--part I/N] [--times N] [--verbose]
  *                                                  without arguments: the first three hits of all points; via:
  *                                                  after a death there; part: each Nth point, from the Ith on; times: again and again
  *   kill --list                                    the points
@@ -15,6 +15,7 @@
  * is a failure, unless excuse[] says why.
  */
 #include <errno.h>
+#include <fnmatch.h>
 #include <glob.h>
 #include <jansson.h>
 #include <signal.h>
@@ -589,7 +590,7 @@ static bool kill_all(const char *only, unsigned hits, bool surely)
 
 	for (unsigned i = 0; i < npoints; i++) {
 		if (!point[i].nways || point[i].done || i % parts != part || (surely && !point[i].surely) ||
-		    (only && strcmp(only, point[i].name)))
+		    (only && fnmatch(only, point[i].name, 0)))
 			continue;
 		some = point[i].done = true;
 		for (unsigned n = 0; n < times * hits; n++)
@@ -611,7 +612,7 @@ static void tell(double began, const char *only)
 		const struct point *p = &point[i];
 		const struct excuse *e = excused(p->name);
 
-		if ((only && strcmp(only, p->name)) || i % parts != part)
+		if ((only && fnmatch(only, p->name, 0)) || i % parts != part)
 			continue;
 		if (p->kills && e && e->never)
 			printf("warning: %s: somebody died there, and is said not to come by: %s\n", p->name, e->why);

@@ -3,9 +3,10 @@
  */
 #include "tests/proc/proc.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 
-#define CLI_TEST(name) Test(cli, name, .init = start, .fini = stop, .timeout = 60)
+#define CLI_TEST(name) Test(cli, name, .init = start, .fini = stop, .timeout = TEST_S)
 
 static void expect_text(const char *what)
 {
@@ -16,6 +17,8 @@ static void expect_text(const char *what)
 
 CLI_TEST(a_crash_is_told_with_function_file_and_line)
 {
+	int pid;
+
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/survive/crash.so deep 2>&1"), 139, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1 2>&1"), 0, "%s", text);
 	expect_text("[signal SIGSEGV code=1 addr=0x14 pc=0x");
@@ -35,7 +38,9 @@ CLI_TEST(a_crash_is_told_with_function_file_and_line)
 	sh("cat %s/s.log", dir);
 	expect_text("crash: task 1 goroutine 2 worker ");
 	/* Its worker is long gone, and so is the supervisor that saw it. */
-	sh("kill -9 $(build/shoal info --json | tr ',' '\\n' | sed -n 's/ \"pid\": //p')");
+	pid = pid_of("pid");
+	cr_expect_eq(kill(pid, SIGKILL), 0);
+	WAIT_FOR(gone(pid));
 	cr_expect_eq(sh("build/shoal start 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 1"), 0, "%s", text);
 	expect_text("tests/modules/survive/crash.c:15 ");
@@ -46,7 +51,9 @@ CLI_TEST(inlined_functions_are_frames_of_their_own)
 {
 	static const char *const crash[] = {"innermost(...)\n\t%s/i.c:3 +", "middle(...)\n\t%s/i.c:5 +",
 					    "outermost(...)\n\t%s/i.c:6 +", "runs(...)\n\t%s/i.c:8 +"};
+	json_t *frames;
 	char line[160];
+	int inlined = 0;
 
 	sh("cat >%s/i.c <<'E'\n#include <shoal.h>\n"
 	   "#define IN static inline __attribute__((always_inline))\nIN void innermost(int *p) { if (p) *p = 1; else shoal_sleep(60000000000); }\n"
@@ -61,15 +68,19 @@ CLI_TEST(inlined_functions_are_frames_of_their_own)
 		snprintf(line, sizeof line, crash[i], dir);
 		expect_text(line);
 	}
-	cr_expect_eq(sh("build/shoal submit %s/i.so 2>&1; sleep 0.3; build/shoal dump", dir), 0);
+	cr_expect_eq(sh("build/shoal submit %s/i.so 2>&1", dir), 0, "%s", text);
+	WAIT_FOR(waiting_for("sleep") == 1);
+	cr_expect_eq(sh("build/shoal dump"), 0);
 	snprintf(line, sizeof line, "shoal_sleep(...)\n\t");
 	expect_text(line);
 	for (int i = 0; i < 4; i++) {
 		snprintf(line, sizeof line, crash[i], dir);
 		expect_text(line);
 	}
-	cr_expect_eq(sh("build/shoal dump --json | tr '{' '\\n' | grep -c '\"inlined\": true'"), 0);
-	cr_expect_eq(atoi(text), 3, "%s", text);
+	frames = json_object_get(json_array_get(json_object_get(see("dump"), "goroutines"), 0), "frames");
+	for (size_t k = 0; k < json_array_size(frames); k++)
+		inlined += json_is_true(json_object_get(json_array_get(frames, k), "inlined"));
+	cr_expect_eq(inlined, 3, "%s", text);
 }
 
 /* Also where the runtime was optimized as a whole: what waits is named with the line of its own file. */
@@ -87,8 +98,9 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 					    "shoal_sem_acquire sync/sem",
 					    "shoal_join sync/join"};
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so reasons 1 60000 2>&1; sleep 0.5"), 0, "%s",
-		     text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/life.so reasons 1 60000 2>&1"), 0, "%s", text);
+	WAIT_FOR(waiting_for("sync.Mutex.Lock") >= 1 && waiting_for("pthread lock") >= 1);
+	WAIT_FOR(with_status("waiting") == 22 && with_status("syscall") == 1);
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		char call[64], *file;
 
@@ -435,7 +447,7 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 	cr_expect_eq(
 		sh("perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Listen => 5, Local => \"%s/other\") or die;"
 		   "print STDERR \"listening\\n\"; alarm 20; while ($c = $s->accept) { print $c \"220 ready\\n\"; close $c; }' "
-		   ">/dev/null 2>%s/perl & for i in 1 2 3 4 5 6 7 8 9 10; do [ -S %s/other ] && break; sleep 0.1; done; "
+		   ">/dev/null 2>%s/perl & until [ -S %s/other ]; do sleep 0.05; done; "
 		   "build/shoal tasks --socket %s/other 2>&1",
 		   dir, dir, dir, dir),
 		3, "%s", text);
@@ -472,7 +484,7 @@ CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so null 2>&1"), 139, "%s", text);
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1 5000 2>&1"), 0, "%s", text);
-	usleep(200000);
+	WAIT_FOR(waiting_for("chan receive") == 1);
 	for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
 		char keys[256], quoted[64], *at = text, *end;
 
@@ -500,7 +512,10 @@ CLI_TEST(output_that_nobody_takes)
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		sh("{ sleep 0.1; build/shoal %s 2>%s/err; echo $? >%s/code; } | true", verbs[i], dir, dir);
+		/* It begins when its reader is gone. */
+		sh("rm -f %s/gone; { until [ -e %s/gone ]; do sleep 0.01; done; build/shoal %s 2>%s/err; echo $? >%s/code; } | "
+		   "(exec <&-; touch %s/gone)",
+		   dir, dir, verbs[i], dir, dir, dir);
 		cr_expect_eq(sh("cat %s/code %s/err", dir, dir), 0);
 		cr_expect(strcmp(text, "141\n") == 0 || strcmp(text, "0\n") == 0, "%s: %s", verbs[i], text);
 	}
@@ -561,9 +576,9 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		for (size_t k = 0; k < sizeof when / sizeof *when; k++) {
 			/* Again if it came before the verb had begun. */
-			sh("rm -f %s/a %s/b %s/code; (for i in $(seq 400); do [ -s %s/a ] && break; sleep 0.005; done; sleep %s; "
-			   "for i in $(seq 10); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
-			   "TERM=xterm timeout 10 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",
+			sh("rm -f %s/a %s/b %s/code; (until [ -s %s/a ]; do sleep 0.005; done; sleep %s; "
+			   "for i in $(seq 100); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
+			   "TERM=xterm timeout 60 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",
 			   dir, dir, dir, dir, when[k], dir, dir, verbs[i], dir);
 			cr_expect_eq(sh("cat %s/code; cmp %s/a %s/b 2>&1", dir, dir, dir), 0, "%s after %s s: %s",
 				     verbs[i], when[k], text);
@@ -613,7 +628,7 @@ CLI_TEST(a_reload_looks_at_files_afresh)
 {
 	sh("echo 'int shoal_main(int c, char **v) { return 3; }' >%s/r.c; touch -d 2020-01-01 %s/r.c", dir, dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 3, "%s", text);
-	sh("kill -HUP $(build/shoal info --json | tr ',' '\\n' | sed -n 's/ \"pid\": //p')");
+	cr_expect_eq(kill(pid_of("pid"), SIGHUP), 0);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 3, "%s", text);
 	sh("echo 'int shoal_main(int c, char **v) { return 4; }' >%s/r.c", dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 4, "%s", text);

@@ -3,45 +3,34 @@
  */
 #include "tests/proc/proc.h"
 
-#include <signal.h>
-
 static void start_small(void)
 {
-	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
+	make_dir();
 	cr_assert_eq(sh("build/shoal start --procs 2 --memory 64M 2>&1"), 0, "%s", text);
 }
 
-static double figure(const char *key)
-{
-	char *at;
+#define MEMORY_TEST(name) Test(memory, name, .init = start_small, .fini = stop, .timeout = TEST_S)
+#define MiB (1024 * 1024)
 
-	cr_assert_eq(sh("build/shoal stats --json"), 0);
-	at = strstr(text, key);
-	cr_assert_not_null(at, "%s", text);
-	return atof(strchr(at, ':') + 1);
+/* Memory that is free goes back to the machine a little later. */
+static void comes_down(const char *key, long to)
+{
+	WAIT_FOR(number_in("stats", key) <= to);
 }
 
-#define MEMORY_TEST(name) Test(memory, name, .init = start_small, .fini = stop, .timeout = 60)
-#define MiB (1024. * 1024)
-
-/* What is free goes back within a second or so. */
-static void comes_down(const char *key, double to)
+static long memory_of_first_task(void)
 {
-	for (int i = 0; i < 300 && figure(key) > to; i++)
-		usleep(10000);
-	cr_expect_leq(figure(key), to, "%s", key);
+	json_t *task = json_array_get(json_object_get(see("tasks"), "tasks"), 0);
+
+	return (long)json_integer_value(json_object_get(task, "memory_used"));
 }
 
 MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
 {
-	double before = figure("\"memory_used\"");
+	long before = number_in("stats", "memory_used");
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/hungry.so steady 1500 2>&1"), 0, "%s", text);
-	usleep(300000); /* it runs by now */
-	cr_assert_eq(sh("build/shoal tasks --json"), 0);
-	cr_expect_gt(atoi(strchr(strstr(text, "\"memory_used\""), ':') + 1), 0, "%s", text);
+	WAIT_FOR(memory_of_first_task() > 0);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so eat 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "much\n");
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so keep 2>&1"), 0, "%s", text);
@@ -52,21 +41,21 @@ MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 1"), 0);
 	cr_expect_str_eq(text, "steady\n");
-	comes_down("\"memory_used\"", before);
-	comes_down("\"memory_committed\"", 40 * MiB);
+	comes_down("memory_used", before);
+	comes_down("memory_committed", 40 * MiB);
 }
 
 /* Stacks that not even the reserve holds end their goroutine, and its task; the runtime and the others go on. */
 MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
 {
-	double before = figure("\"memory_used\"");
+	long before = number_in("stats", "memory_used");
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/hungry.so steady 1500 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so park 2>&1"), 134, "%s", text);
 	cr_expect(strstr(text, "crashed: out of memory") && !strstr(text, "all of them"), "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/hungry.so eat 2>&1"), 0, "%s", text);
-	comes_down("\"memory_used\"", before);
+	comes_down("memory_used", before);
 }
 
 /*
@@ -75,27 +64,26 @@ MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
  */
 MEMORY_TEST(what_libraries_remember_is_not_used_again)
 {
-	double most = 0, left;
-	int pid;
+	long most = 0, left;
+	int before[128], after[128];
 
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/caches.so 2 %s/file 2>&1", dir), 0, "%s",
 		     text);
 	cr_expect_eq(sh("cat %s/file", dir), 0);
 	cr_expect_str_eq(text, "written\n");
-	cr_assert_eq(sh("build/shoal workers --json"), 0);
-	pid = atoi(strchr(strstr(text, "\"pid\""), ':') + 1);
+	cr_assert_gt(worker_pids(before, 128), 0);
 	for (int i = 0; i < 25; i++) {
 		cr_assert_eq(sh("timeout 30 build/shoal run build/tests/modules/memory/caches.so 2 2>&1"), 0, "%s",
 			     text);
 		cr_assert_str_eq(text, "ok\n");
-		left = figure("\"memory_left\"");
+		left = number_in("stats", "memory_left");
 		most = left > most ? left : most;
 	}
 	cr_expect_gt(most, 0);
-	comes_down("\"memory_left\"", 4 * MiB); /* a 16th of the limit */
-	cr_expect_eq(figure("\"worker_deaths\""), 0);
-	cr_expect_eq(sh("build/shoal workers --json"), 0);
-	cr_expect_neq(pid, atoi(strchr(strstr(text, "\"pid\""), ':') + 1), "no worker was renewed");
+	comes_down("memory_left", 4 * MiB); /* a 16th of the limit */
+	cr_expect_eq(number_in("stats", "worker_deaths"), 0);
+	cr_assert_gt(worker_pids(after, 128), 0);
+	cr_expect_neq(before[0], after[0], "no worker was renewed");
 }
 
 MEMORY_TEST(zlib_works_on_goroutines_that_move)
@@ -108,18 +96,13 @@ MEMORY_TEST(zlib_works_on_goroutines_that_move)
 /* The goroutines in hand start again; streams of the others go on. The root is parked all the while. */
 MEMORY_TEST(zlib_works_while_workers_are_killed)
 {
-	int kills = 0;
+	unsigned kills = 0;
 
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/memory/deflate.so 60 300000 2>&1"), 0, "%s", text);
-	for (int i = 0; i < 12; i++) {
-		usleep(30000);
-		cr_assert_eq(sh("build/shoal workers --json"), 0);
-		for (char *at = text; (at = strstr(at, "\"pid\"")); at++)
-			if (i % 4 == kills % 4 && atoi(strchr(at, ':') + 1) > 1) {
-				kill(atoi(strchr(at, ':') + 1), SIGKILL);
-				kills++;
-				break;
-			}
+	WAIT_FOR(number_in("stats", "goroutines") == 61);
+	while (kills < 5) {
+		kills += kill_worker(kills);
+		WAIT_FOR(number_in("stats", "worker_deaths") >= (long)kills);
 	}
 	cr_expect_eq(sh("timeout 50 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 1"), 0);

@@ -14,12 +14,9 @@
 /* build/kill/shoald, in which a request arms a point. */
 static void start_with_points(void)
 {
-	setenv("SHOAL_DEBUG", "nodelay", 1);
-	strcpy(dir, "/tmp/shoal-proc.XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	setenv("SHOAL_SOCKET", sh("echo %s/s", dir) == 0 ? strtok(text, "\n") : "", 1);
-	sh("build/kill/shoald >%s/log 2>&1 & for i in $(seq 100); do build/shoal info >%s/info 2>&1 && break; sleep 0.02; done",
-	   dir, dir);
+	make_dir();
+	sh("SHOAL_DEBUG=nodelay build/kill/shoald >%s/log 2>&1 &", dir);
+	until("build/shoal info 2>&1");
 }
 
 /* The supervisor's answer is in text. */
@@ -48,7 +45,7 @@ static int kills_done(void)
 }
 
 /* Each store on the way of a line to the file, at the first that comes by and at later ones. */
-Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_points, .fini = stop, .timeout = 120)
+Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const int hits[] = {1, 2, 7, 40};
 	char request[160], name[64], *points, *at;
@@ -78,7 +75,7 @@ Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_point
 }
 
 /* A write that a death cut short is completed: the repair's own points, after a death in the middle of a write. */
-Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = 60)
+Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const then[] = {"output.repair.written", "output.consumed",	"output.finished",
 					   "output.mended",	    "output.part.kept", "output.write.done",
@@ -101,31 +98,20 @@ Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_poi
 	cr_expect_gt(kills, 20);
 }
 
-static void start_without_delay(void)
+Test(output, is_there_once_whenever_workers_are_killed, .init = start_nodelay, .fini = stop, .timeout = TEST_S)
 {
-	setenv("SHOAL_DEBUG", "nodelay", 1); /* who dies is replaced at once, however often */
-	start();
-}
+	unsigned kills, runs = 0;
 
-Test(output, is_there_once_whenever_workers_are_killed, .init = start_without_delay, .fini = stop, .timeout = 60)
-{
-	int deaths = 0, runs = 0;
-
-	sh("(while [ ! -e %s/enough ]; do for p in $(build/shoal workers --json | tr ',{' '\\n\\n' | sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' "
-	   "| head -3); do [ $p -gt 1 ] && kill -9 $p; sleep 0.003; done; done) >/dev/null 2>&1 &",
-	   dir);
-	for (; deaths < 60 && runs < 1000; runs++) {
-		cr_expect_eq(sh("timeout 20 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s", text);
-		sh("build/shoal stats --json | tr ',' '\\n' | sed -n 's/.*\"worker_deaths\": //p'");
-		deaths = atoi(text);
-	}
-	sh("touch %s/enough; sleep 0.3", dir);
-	fprintf(stderr, "output: %d runs, %d workers killed\n", runs, deaths);
-	cr_expect_geq(deaths, 60);
+	killer_start(1, 3, 60);
+	for (; killer_kills() < 60 && runs < 1000; runs++)
+		cr_expect_eq(sh("timeout 60 build/shoal run " WRITERS " 2>&1 >/dev/null"), 0, "%s", text);
+	kills = killer_stop();
+	fprintf(stderr, "output: %u runs, %u workers killed\n", runs, kills);
+	cr_expect_eq(kills, 60);
 }
 
 /* The root dies between its last write and its end, and starts again. */
-Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_points, .fini = stop, .timeout = 60)
+Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const point[] = {"output.append.copied", "output.append.counted", "output.write.described",
 					    "output.write.noted",   "output.write.done",     "output.consumed",
@@ -153,7 +139,7 @@ Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_poi
 }
 
 /* A stdout that nobody reads holds up who writes, and nobody else. */
-Test(output, to_a_full_pipe_holds_up_who_writes, .init = start, .fini = stop, .timeout = 60)
+Test(output, to_a_full_pipe_holds_up_who_writes, .init = start, .fini = stop, .timeout = TEST_S)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/output/piped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 lines, and others ran\n");

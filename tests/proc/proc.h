@@ -1,10 +1,15 @@
 /*
  * proc.h - a supervisor of its own for each test, used through the command line as a person would.
+ *
+ * A test never waits for a time: it waits until something is so (WAIT_FOR, until), as long as that takes
+ * on a machine with other work. What a verb prints with --json is read with jansson (see, number_in, count_in).
  */
 #ifndef TESTS_PROC_PROC_H
 #define TESTS_PROC_PROC_H
 
 #include <criterion/criterion.h>
+#include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +20,60 @@ extern char text[1u << 20]; /* what the last command printed */
 
 /* Runs a shell command; what it prints is in text. Returns its exit code. */
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void start(void); /* two Ps */
-void stop(void);  /* after an audit */
+void make_dir(void);	  /* dir, and SHOAL_SOCKET in it, without a supervisor */
+void start(void);	  /* a supervisor with two Ps */
+void start_nodelay(void); /* which replaces a worker at once, however many have died */
+void stop(void);	  /* after an audit */
+
+/* ---- waiting ---- */
+
+#define WAIT_S 40 /* a condition that does not come true in this time never does */
+double now_ms(void);
+/* Repeats the shell command until its exit code is 0; what it printed last is in text. */
+void until(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Evaluates the condition until it is true. */
+#define WAIT_FOR(...) \
+	do { \
+		double until_ = now_ms() + WAIT_S * 1e3; \
+		while (!(__VA_ARGS__)) { \
+			cr_assert(now_ms() < until_, "waited %d s in vain for: %s; %.2000s", WAIT_S, #__VA_ARGS__, \
+				  text); \
+			usleep(5000); \
+		} \
+	} while (0)
+
+/* ---- what a verb prints with --json ---- */
+
+/* The whole object, kept until the next call; NULL: the verb failed. */
+json_t *see(const char *verb, ...) __attribute__((format(printf, 1, 2)));
+/* A number at the top level, -1: there is none. */
+long number_in(const char *verb, const char *key);
+/* Members of the list whose key has this value (NULL: any). */
+unsigned count_in(const char *verb, const char *list, const char *key, const char *value);
+int pid_of(const char *whom); /* of supervisor (pid), medic, zygote, standby, keeper; 0: nobody right now */
+unsigned worker_pids(int *pid, unsigned most); /* of those that run */
+bool kill_worker(unsigned which);	       /* the which-th of them, modulo their number */
+bool gone(int pid);			       /* there is no such process, or it waits to be reaped */
+/* So many goroutines have this status, or wait for this reason, in all tasks together. */
+unsigned with_status(const char *status);
+unsigned waiting_for(const char *reason);
+bool all_parked(long goroutines); /* so many there are, and no P has anything to run */
 
 /* Workers that are there and have what they need. More come when system calls last. */
 int count_workers(void);
 #define FDS_OF_A_WORKER 5 /* its loop's, and its seat's, in the table that all of them share */
 
-#define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = 60, ##__VA_ARGS__)
+/* Starts `shoal trace` for so many seconds, to a file of dir, and returns when it records. The exit code goes to NAME.code. */
+void trace_start(double seconds, const char *name);
+unsigned recorders(void); /* processes that record for the supervisor */
+
+/* ---- a thread that kills workers until it is stopped ---- */
+
+void killer_start(unsigned least_ms, unsigned most_ms, unsigned most); /* between two kills; at most so many */
+unsigned killer_kills(void);					       /* so far */
+unsigned killer_stop(void);					       /* how many were killed in all */
+
+#define TEST_S 300 /* against hangs; the runner has a guard of its own */
+#define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = TEST_S, ##__VA_ARGS__)
 
 #endif

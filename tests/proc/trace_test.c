@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#define TRACE_TEST(name) Test(trace, name, .init = start, .fini = stop, .timeout = 60)
+#define TRACE_TEST(name) Test(trace, name, .init = start, .fini = stop, .timeout = TEST_S)
 #define TIDS 256
 #define SLOP 0.0015 /* us: three digits are written */
 
@@ -141,10 +141,10 @@ TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 		size_t arrows;
 
 		/* The tasks above may have become quiet; this one starts 100 in the middle of it. */
-		cr_expect_eq(sh("(sleep 0.2; build/shoal submit build/tests/modules/basic/many.so 100 200) >%s/id & "
-				"build/shoal trace --seconds 1.2 -o %s 2>&1; wait",
-				dir, path),
-			     0, "%s", text);
+		trace_start(2, "t.json");
+		cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 100 50"), 0, "%s", text);
+		until("[ -s %s/t.json.code ]", dir);
+		cr_expect_eq(sh("exit $(cat %s/t.json.code)", dir), 0);
 		root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
 		cr_assert_not_null(root, "line %d: %s", error.line, error.text);
 		cr_expect_eq(json_integer_value(json_object_get(json_object_get(root, "otherData"), "version")), 1);
@@ -156,16 +156,8 @@ TRACE_TEST(it_is_what_chrome_and_perfetto_read)
 	}
 }
 
-/* Children of our supervisor that record. */
-static unsigned recorders(void)
-{
-	sh("pid=$(build/shoal info --json | tr , '\\n' | sed -n 's/.*\"pid\": *//p'); "
-	   "cat /proc/[0-9]*/stat 2>/dev/null | grep '(shoald-trace)' | awk '{print $4}' | grep -c \"^$pid$\"");
-	return (unsigned)atoi(text);
-}
-
-/* Who is interrupted leaves the file as it was, or none, and nobody records on. */
-TRACE_TEST(who_is_interrupted_leaves_nothing)
+/* A trace that is interrupted leaves the file as it was, or none, and its recorder ends. */
+TRACE_TEST(an_interrupted_trace_leaves_nothing)
 {
 	cr_expect_eq(sh("timeout -s INT 0.5 build/shoal trace -s 60 -o %s/new; echo $?; ls %s/new 2>&1", dir, dir), 2,
 		     "%s", text);
@@ -176,9 +168,8 @@ TRACE_TEST(who_is_interrupted_leaves_nothing)
 	cr_expect_str_eq(text, "kept\n");
 	cr_expect_eq(sh("build/shoal trace -s 0.1 -o %s/old && head -c 18 %s/old", dir, dir), 0);
 	cr_expect_str_eq(text, "{\"displayTimeUnit\"");
-	cr_expect_eq(sh("timeout -s KILL 0.4 build/shoal trace -s 60 -o %s/old & sleep 0.3", dir), 0);
-	cr_expect_geq(recorders(), 1u);
-	for (int i = 0; i < 100 && recorders(); i++)
-		usleep(50000);
-	cr_expect_eq(recorders(), 0u, "%s", text);
+	sh("(build/shoal trace -s 60 -o %s/old & echo $! >%s/pid) >/dev/null 2>&1", dir, dir);
+	WAIT_FOR(recorders() == 1);
+	cr_expect_eq(sh("kill -KILL $(cat %s/pid)", dir), 0, "%s", text);
+	WAIT_FOR(recorders() == 0);
 }

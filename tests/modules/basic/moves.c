@@ -71,7 +71,7 @@ static void traveller(void *arg)
 
 int shoal_main(int argc, char **argv)
 {
-	int64_t limit = shoal_now() + 20000000000;
+	int64_t limit = shoal_now() + 150000000000;
 	int a = 0, b = 1;
 	shoal_gid t;
 

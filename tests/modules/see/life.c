@@ -135,6 +135,14 @@ static pthread_mutex_t pmutex = PTHREAD_MUTEX_INITIALIZER, own = PTHREAD_MUTEX_I
 static pthread_cond_t pcond = PTHREAD_COND_INITIALIZER;
 static sem_t psem;
 
+static atomic_int in_cond, locked; /* one waits for the condition; the root holds both mutexes */
+
+static void await(atomic_int *flag)
+{
+	while (!*flag)
+		shoal_sleep(MS);
+}
+
 static void never_ends(void)
 {
 	shoal_sleep(SHOAL_FOREVER);
@@ -156,8 +164,12 @@ static void wait_for(void *arg)
 	case 3: shoal_select(&(struct shoal_case){SHOAL_RECV, empty, NULL, 0}, 1, SHOAL_FOREVER); break;
 	case 4: shoal_recv(empty, NULL); break;
 	case 5: shoal_send(full, ""); break;
-	case 6: shoal_mutex_lock(&mutex), shoal_cond_wait(&cond, &mutex); break;
-	case 7: shoal_sleep(100 * MS), shoal_mutex_lock(&mutex); break;
+	case 6:
+		shoal_mutex_lock(&mutex);
+		in_cond = 1;
+		shoal_cond_wait(&cond, &mutex);
+		break;
+	case 7: await(&locked), shoal_mutex_lock(&mutex); break;
 	case 8: shoal_rwmutex_rlock(&reads); break;
 	case 9: shoal_rwmutex_lock(&writes); break;
 	case 10: shoal_wg_wait(&never); break;
@@ -170,7 +182,7 @@ static void wait_for(void *arg)
 		break;
 	case 15:
 	case 16: shoal_once_do(&once, never_ends); break; /* one does it, one waits for its mutex */
-	case 17: shoal_sleep(100 * MS), pthread_mutex_lock(&pmutex); break;
+	case 17: await(&locked), pthread_mutex_lock(&pmutex); break;
 	case 18: pthread_mutex_lock(&own), pthread_cond_wait(&pcond, &own); break;
 	case 19: sem_wait(&psem); break;
 	case 20: sigwait(&signals, &sig); break;
@@ -190,9 +202,10 @@ static int reasons(int ms)
 	sem_init(&psem, 0, 0);
 	for (int i = 0; i <= 21; i++)
 		shoal_go(wait_for, &i, sizeof i);
-	shoal_sleep(50 * MS);
+	await(&in_cond);
 	shoal_mutex_lock(&mutex);
 	pthread_mutex_lock(&pmutex);
+	locked = 1;
 	shoal_sleep(ms * MS);
 	flock(fd, LOCK_UN);
 	return 0;
