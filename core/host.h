@@ -1,6 +1,8 @@
 /*
- * host.h - what a process lends the core. Bound at link time: the worker implements it with real
- * stacks, signals and libuv; the simulation with a seeded scheduler in one process.
+ * host.h - what a process lends the core.
+ *
+ * The functions are bound at link time: the worker implements them with real stacks, signals and libuv,
+ * the simulation with a seeded scheduler in one process.
  */
 #ifndef CORE_HOST_H
 #define CORE_HOST_H
@@ -17,22 +19,27 @@ struct sh_lock;
 struct task;
 
 /*
- * Leaves the current goroutine: registers to its stack, sp to g->sp, then fn(g) on g0, which returns
- * the one to enter: where it left, or, if it has no sp yet, with gmain(g) at the top of its window.
- * Returns when the G is entered again, perhaps in another process.
+ * Leaves the current goroutine: saves its registers on its stack and its stack pointer in g->sp, then
+ * calls fn(g) on g0. fn returns the G to enter, which continues where it left, or, if it has no sp yet,
+ * begins with gmain(g) at the top of its window. Returns when the G is entered again, perhaps in another
+ * process.
  */
 void host_mcall(struct g *(*fn)(struct g *));
-_Noreturn void host_mexit(struct g *(*fn)(struct g *)); /* the same for one that does not come back */
+_Noreturn void host_mexit(struct g *(*fn)(struct g *)); /* host_mcall for a goroutine that ends */
 
-char *host_window(uint32_t win);		/* lowest address of the window, as goroutines see it */
-char *host_region(unsigned seat, uint32_t win); /* the same memory of any seat, as every process sees it */
+char *host_window(uint32_t win); /* lowest address of the window, as goroutines see it */
+/* the memory behind the window of that seat, as every process sees it */
+char *host_region(unsigned seat, uint32_t win);
 size_t host_window_size(uint32_t win);
-void host_window_guard(uint32_t win, size_t stack_max); /* the page below the limit faults from now on */
+void host_window_guard(uint32_t win, size_t stack_max); /* from now on the page below the limit faults */
 
-/* Where the memory of a window address of this worker really is: there, but for simulated workers, who share a process. */
+/*
+ * The memory behind a window address of this worker. Only simulated workers need a translation: they share a
+ * process.
+ */
 #if defined(SHOAL_SIM)
 char *host_here(const void *at);
-extern uint32_t sim_windows; /* so few windows are used that Gs are in each other's way */
+extern uint32_t sim_windows; /* the simulation uses few windows, so that Gs displace each other */
 #define HOST_WINDOWS sim_windows
 bool host_must_leave(void);
 static inline bool host_on_stack(void)
@@ -40,14 +47,14 @@ static inline bool host_on_stack(void)
 	return getg() != NULL;
 }
 #else
-bool host_on_other_stack(void); /* a stack that the program has made, for instance by makecontext */
-/* The code of a goroutine calls: not a constructor, nor a thread that a library has made. */
+bool host_on_other_stack(void); /* a stack that the program made, for instance for makecontext */
+/* True if the caller is the code of a goroutine; false in a constructor or in a library's own thread. */
 static inline bool host_on_stack(void)
 {
 	return __builtin_expect((uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_WIN_SPAN, 1) ||
 	       host_on_other_stack();
 }
-/* This process is asked to go, or a module was loaded that it does not have. */
+/* True if this process was asked to leave, or lacks a module that was loaded after its start. */
 static inline bool host_must_leave(void)
 {
 	const struct sh_seat *s = &sh_root->seat[getm->seat];
@@ -63,45 +70,61 @@ static inline char *host_here(const void *at)
 #endif
 
 int64_t host_now(void);
-/* Sleeps until woken (host_wake), until the time, or until a descriptor makes a goroutine ready. until: ns, 0 for ever. */
+/*
+ * Sleeps until host_wake, until the time (monotonic ns; 0: no limit), or until a descriptor makes a goroutine
+ * ready.
+ */
 void host_idle(int64_t until);
-void host_nap(int64_t ns);     /* sleeps, and nobody wakes it */
-void host_wake(unsigned seat); /* makes host_idle of that worker return */
-void host_works(void);	       /* it has something to run, perhaps after a sleep */
-unsigned host_poll(void);      /* non-blocking netpoll: readies what is ready; how many */
+void host_nap(int64_t ns);     /* sleeps; host_wake does not end it */
+void host_wake(unsigned seat); /* ends host_idle of that worker */
+void host_works(void);	       /* the worker has something to run, perhaps after a sleep */
+unsigned host_poll(void);      /* netpoll without waiting: makes goroutines ready; returns how many */
 void host_bell(void);	       /* wakes the medic */
-extern bool host_foreign;      /* this process does not share the workers' descriptors: the medic wakes for it */
+/* true if this process lacks the workers' descriptors: the medic wakes workers on its behalf */
+extern bool host_foreign;
 void host_barrier(void);       /* a full memory barrier in every process that runs goroutines */
-void host_kick(unsigned seat); /* preemption signal */
-void host_kill(unsigned seat); /* SIGKILL: it will not come back */
+void host_kick(unsigned seat); /* sends the preemption signal */
+void host_kill(unsigned seat); /* SIGKILL */
 enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
-/* What the kernel says of the process there: runs or would like to, sleeps in a call, was stopped; and the processor time it has had. */
+/*
+ * What the kernel says about the process in the seat: it runs or is ready to run, sleeps in a call, is
+ * stopped, or is gone; *cpu_ns: its processor time.
+ */
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
-void host_task_start(struct task *);  /* medic: what the worker keeps of a task, as for a fresh process */
-void host_switch_task(struct task *); /* environ, working directory, output */
-void host_before_run(struct g *);     /* gives it what POSIX keeps per process and we per task */
-void host_off_cpu(
-	struct
-	g *); /* its frames are whole, and in a moment it is nobody's: a root's share of libc's variables is put down */
-void host_before_park(struct g *); /* flushes what must not stay in the process */
-_Noreturn void host_leave(void);   /* ends the process in good order; another takes the seat */
-void host_task_begin(struct g *);  /* on the root's stack, before its entry: constructors */
-void host_task_exit(struct g *);   /* on the G's stack, main has returned or exit was called: handlers, streams */
-void host_g_end(struct g *);	   /* on the G's stack, at its end: output it still holds */
-void host_part_end(struct g *);	   /* anywhere, at its end: a line that it had begun before it parked */
-void host_output_finish(unsigned seat,
-			struct g *); /* medic: what the dead worker had not given to the file; NULL: nothing ran */
-void host_output_repair(struct sh_lock *); /* medic: a write that a death cut short. Holds: the lock, for the dead */
+void host_task_start(struct task *);  /* medic: what the worker keeps for a task, as in a fresh process */
+void host_switch_task(struct task *); /* makes this process the task's: environment, working directory, streams */
+void host_before_run(struct g *);     /* loads what POSIX keeps per process and Shoal per task */
+void host_off_cpu(struct
+		  /*
+	 * its frames are complete and it is about to leave this worker: saves a root's share of libc's
+	 * variables
+	 */
+		  g *);
+void host_before_park(struct g *); /* writes what must not stay in the process */
+_Noreturn void host_leave(void);   /* ends the process in good order; a new one takes the seat */
+void host_task_begin(struct g *);  /* on the stack of the root, before the entry of the task: constructors */
+/* on the G's stack, after main returned or exit was called: exit handlers, streams */
+void host_task_exit(struct g *);
+void host_g_end(struct g *); /* on the G's stack, at its end: writes the output that it still holds */
+/* on any stack, at the end of the G: writes a line that it had begun before it parked */
+void host_part_end(struct g *);
+/* medic: writes what the dead worker had not yet given to the file; g is NULL if none ran there */
+void host_output_finish(unsigned seat, struct g *);
+/* medic: completes a write that a death cut short. Holds: the lock, in the dead worker's name */
+void host_output_repair(struct sh_lock *);
 void host_file_close(int fd);
-void host_file_unlock(int fd, bool whole); /* all locks made through it; whole: flock as well */
-bool host_file_open(int fd);		   /* something is behind the number */
-const char *host_seat_fault(
-	unsigned seat); /* what is wrong with the worker there, as far as others see it; NULL: nothing */
-_Noreturn void host_outside(const char *call); /* the same where there is no goroutine: in a constructor, in a thread */
-_Noreturn void host_raised(int sig);	       /* ends the current goroutine as a crash with this signal */
-_Noreturn void host_stack_damaged(
-	struct g *); /* ends a goroutine of ours that does not run, as a crash: its sp is outside of its stack */
-_Noreturn void host_misuse(const char *what); /* ends the current goroutine as a crash with SIGABRT */
+/* releases the record locks that were taken through this descriptor; whole: the flock as well */
+void host_file_unlock(int fd, bool whole);
+bool host_file_open(int fd); /* true if the descriptor is open */
+/* what is wrong with the worker there, as far as other processes can see; NULL: nothing */
+const char *host_seat_fault(unsigned seat);
+/* host_misuse where there is no goroutine: in a constructor or a library's thread */
+_Noreturn void host_outside(const char *call);
+_Noreturn void host_raised(int sig); /* ends the current goroutine as a crash by this signal */
+/* ends a claimed goroutine that is not entered, as a crash: its sp is outside of its window */
+_Noreturn void host_stack_damaged(struct g *);
+/* ends the current goroutine as a crash by SIGABRT, with this message */
+_Noreturn void host_misuse(const char *what);
 int *host_errno(void);
 
 #endif

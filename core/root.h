@@ -1,6 +1,4 @@
-/*
- * root.h - the root of the segment: where sched, Ps, Ms and tasks lie.
- */
+/* root.h - the root of the segment: where schedt, Ps, Ms and tasks lie. */
 #ifndef CORE_ROOT_H
 #define CORE_ROOT_H
 
@@ -19,11 +17,11 @@ struct shoal_root {
 	struct p ps[P_MAX];
 	struct m ms[SH_SEATS];
 	struct task_table tasks;
-	_Atomic uint64_t ncrashes; /* written so far; crash[n % CRASH_KEPT] */
+	_Atomic uint64_t ncrashes; /* crashes so far; number n is crash[n % CRASH_KEPT] */
 	struct crash crash[CRASH_KEPT];
-	char audit[4096]; /* answer of the last audit the medic made */
+	char audit[4096]; /* what the last audit found */
 	_Atomic uint32_t audit_asked, audit_done;
-	_Alignas(64) char posix[ROOT_POSIX_SIZE]; /* what the C library's stand-ins share */
+	_Alignas(64) char posix[ROOT_POSIX_SIZE]; /* shared by the stand-ins for the C library */
 };
 #define rt ((struct shoal_root *)SH_BASE)
 #define sched (rt->schedt)

@@ -1,6 +1,4 @@
-/*
- * api.c - the calls of shoal.h about goroutines.
- */
+/* api.c - the calls of shoal.h about goroutines. */
 #include "core/g/api.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
@@ -40,7 +38,7 @@ static inline shoal_gid go(const struct shoal_go_opts *o, void (*fn)(void *), co
 		errno = err;
 		return 0;
 	}
-	return getm->note.gid; /* the new one may have ended by now, its number is what it was */
+	return getm->note.gid; /* the new goroutine may have ended already; the note still has its number */
 }
 
 shoal_gid shoal_go_with(const struct shoal_go_opts *o, void (*fn)(void *), const void *arg, size_t size)
@@ -85,7 +83,7 @@ int64_t shoal_now(void)
 	struct g *g = getm ? getg() : NULL;
 
 	if (g && __builtin_expect(atomic_load_explicit(&g->preempt, memory_order_relaxed), 0))
-		gopreempt(); /* who waits for a time in a loop calls nothing else */
+		gopreempt(); /* a loop that waits for a time calls nothing else */
 	return host_now();
 }
 

@@ -1,6 +1,4 @@
-/*
- * api.h - what every call of the interface begins with.
- */
+/* api.h - the first steps of every call in shoal.h. */
 #ifndef CORE_G_API_H
 #define CORE_G_API_H
 
@@ -11,7 +9,7 @@
 #include "core/shoal.h"
 #include "shm/heap.h"
 
-/* The current goroutine; gives way first if asked to. Ends the process' business if there is none. */
+/* The current goroutine; gives way first if it was asked to. A caller that is on no goroutine is ended. */
 static inline struct g *api_enter(const char *call)
 {
 	struct g *g;
@@ -23,14 +21,20 @@ static inline struct g *api_enter(const char *call)
 		gopreempt();
 	return g;
 }
-/* Refuses an object on a goroutine's stack. */
+/* Ends the caller as a crash if the object lies on a goroutine's stack. */
 void api_check_object(const void *object, const char *call);
 
-/* Refuses a value on the stack of another goroutine, whose memory may be anywhere. */
+/*
+ * Ends the caller as a crash if the value lies on the stack of another goroutine, whose memory may be
+ * anywhere.
+ */
 void api_reject_value(const void *p, const char *call);
 static inline void api_check_value(const void *p, const char *call)
 {
-	/* In a window, and not in the one we stand on. The second compare is exact for the common size. */
+	/*
+	 * True for a window that is not the one we stand on. The compare with WIN_SIZE is exact for the usual
+	 * size.
+	 */
 	if (__builtin_expect(((uintptr_t)p ^ (uintptr_t)__builtin_frame_address(0)) >= WIN_SIZE, 0) &&
 	    (uintptr_t)p - SH_WIN_BASE < SH_WIN_SPAN)
 		api_reject_value(p, call);
@@ -43,7 +47,7 @@ static inline int64_t deadline(int64_t timeout)
 	if (timeout == SHOAL_FOREVER)
 		return 0;
 	now = host_now();
-	if (timeout < 0) /* until - now of a time that is past */
+	if (timeout < 0) /* a deadline that has passed already */
 		return now;
 	return timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
 }

@@ -1,5 +1,9 @@
 /*
- * g.c - status words, free lists, numbers. See g.h.
+ * g.c - status words, free lists and the end of goroutines. See g.h.
+ *
+ * LOCK   sched.lock guards the global free list; a P's free list belongs to the worker that has the P
+ * DEATH  a G off all lists is in note.g, with its gid in note.gid: repair returns it to the global list.
+ *        A G that is being made for the first time is in note.making, one that is ending in note.ending
  */
 #include "core/g/g.h"
 #include "core/g/life.h"
@@ -27,7 +31,10 @@
 
 #include <string.h>
 
-/* The scan bit is up. Whose holder is dead waits for the medic; the medic itself takes it down. */
+/*
+ * Waits a moment while the scan bit is up. If its holder is dead, the medic clears the bit: here, or in
+ * repair_scan.
+ */
 static void scan_wait(struct g *g, uint64_t s)
 {
 	int seat = G_OWNER_SEAT(s);
@@ -62,7 +69,7 @@ void casgstatus_shared(struct g *g, unsigned from, unsigned to)
 	KILL_POINT("g.status.changed");
 }
 
-/* The loops of g_claim and g_rouse, from where the word was not what it usually is. */
+/* The slow paths of g_claim and g_rouse: the word was not what it usually is. */
 static __attribute__((noinline)) bool claim_word(struct g *g)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
@@ -107,7 +114,10 @@ bool g_claim(struct g *g)
 	struct m *m = getm;
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
 
-	/* First the note: the medic asks the status word whether the claim was made. */
+	/*
+	 * The note comes first: after a death the medic reads the status word to see whether the claim was
+	 * made.
+	 */
 	atomic_store_explicit(&m->curg, g, memory_order_relaxed);
 	KILL_POINT("g.claim.noted");
 	if (__builtin_expect((s & (G_STATE | G_SCAN)) != G_RUNNABLE ||
@@ -117,7 +127,7 @@ bool g_claim(struct g *g)
 			     0) &&
 	    !claim_word(g))
 		return false;
-	g->life_order += 2; /* the one between is g_rouse's, which may not write it */
+	g->life_order += 2; /* one for g_rouse, which may not write this field, and one for the claim */
 	life_record(m, g->gid, G_RUNNABLE, G_RUNNING, 0, g->life_order, g->life_stack);
 	KILL_POINT("g.claim.made");
 	return true;
@@ -126,8 +136,8 @@ bool g_claim(struct g *g)
 bool g_rouse(struct g *g, uint32_t seq)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), gid = g->gid;
-	unsigned order = g->life_order + 1u,
-		 stack = g->life_stack; /* as they are while it waits: it may run before we tell */
+	/* read before the change: after it another worker may run the G */
+	unsigned order = g->life_order + 1u, stack = g->life_stack;
 
 	if (__builtin_expect(s != G_MAKE(G_WAITING, seq) || !atomic_compare_exchange_strong_explicit(
 								    &g->status, &s, G_MAKE(G_RUNNABLE, seq),
@@ -211,14 +221,15 @@ struct g *g_find(uint64_t gid, bool *ended)
 		return NULL;
 	g = allg(i);
 	never = g_never_ran(g);
-	now = *(volatile uint64_t *)&g->gid; /* after the status, and once: a number is raised before it is dead */
+	/* read once, after the status: g_end raises gid before the G is dead */
+	now = *(volatile uint64_t *)&g->gid;
 	if (gid > now || (gid == now && never))
-		return NULL; /* this number is yet to come */
+		return NULL; /* this number was not issued yet */
 	*ended = gid < now;
 	return g;
 }
 
-#define G_BATCH (256u << 10) /* bytes of Gs faulted in at once */
+#define G_BATCH (256u << 10) /* bytes of Gs that are faulted in at once */
 
 void g_lay_out(struct g *g)
 {
@@ -232,8 +243,8 @@ void g_lay_out(struct g *g)
 }
 
 /*
- * A G that never was. It is ours once its status names us, and counted after that: dead in between, the
- * note and that word say whose it is, and repair makes it one that is free.
+ * Takes a G that was never used. Claims it by a compare-and-swap of its status, then raises sched.ngs.
+ * DEATH  in between: note.making and the owner in the status say whose it is; repair finishes it as a dead G
  */
 static struct g *make_g(void)
 {
@@ -256,7 +267,7 @@ static struct g *make_g(void)
 		KILL_POINT("g.make.noted");
 		mine = atomic_compare_exchange_strong(&g->status, &none, G_OWNER(getm->seat) | G_IDLE);
 		KILL_POINT("g.make.claimed");
-		/* Whoever claimed it: he may be dead, and the next one is wanted. */
+		/* Raise it for any claimer: that one may be dead, and we want the next G. */
 		atomic_compare_exchange_strong(&sched.ngs, &i, i + 1);
 		KILL_POINT("g.make.counted");
 		if (mine)
@@ -275,7 +286,7 @@ static struct g *make_g(void)
 	return g;
 }
 
-/* Takes up to n Gs from the global list onto p's; returns false when there are none. */
+/* Moves up to n Gs from the global list to p's. False: the global list is empty. */
 static bool gfree_refill(struct p *p, unsigned n)
 {
 	struct m *m = getm;
@@ -300,7 +311,7 @@ static bool gfree_refill(struct p *p, unsigned n)
 	return p->gfree != NULL;
 }
 
-/* One G off the global list, for an M without P. */
+/* Takes one G off the global list; for a process without a P. */
 static struct g *take_global(void)
 {
 	struct m *m = getm;
@@ -331,7 +342,7 @@ struct g *gfget(void)
 	}
 	g = p->gfree;
 	if (__builtin_expect(!g, 0)) {
-		p->ngfree = 0; /* deaths between the list and the number have made it another */
+		p->ngfree = 0; /* a death between the list and this counter may have left it wrong */
 		if (!*(struct g *volatile *)&sched.gfree || !gfree_refill(p, GFREE_LOW))
 			return make_g();
 		g = p->gfree;
@@ -354,7 +365,8 @@ static void put_global(struct g *g, struct g **note)
 	sched.gfree = g;
 	KILL_POINT("g.put.global");
 	sh_noted();
-	*note = NULL; /* under the lock: whose lock is not held has nothing that is on the list */
+	/* under the lock: if the lock of a dead worker was free, what its note names is not on the list */
+	*note = NULL;
 	KILL_POINT("g.put.global.clear");
 }
 
@@ -365,7 +377,7 @@ void gfreturn(struct g *g, struct g **note)
 	sh_lock_drop(&sched.lock, (unsigned)getm->seat);
 }
 
-/* More than 64 on the P's list: half of them go to the global one. */
+/* The P's list has reached GFREE_MAX: moves half of it to the global one. */
 static __attribute__((noinline)) void gfree_spill(struct p *p)
 {
 	struct m *m = getm;
@@ -440,7 +452,8 @@ void g_end_publish(struct g *g, const struct note *n)
 			sh_noted();
 			getm->note.sg = sg;
 			sh_noted();
-			g->joiners = sg->next; /* first: once told it may use its sudog again */
+			/* unlink first: after the store of state the joiner may reuse its sudog */
+			g->joiners = sg->next;
 			KILL_POINT("g.end.unlisted");
 			atomic_store_explicit(&sg->state, SG_DELIVERED, memory_order_release);
 			KILL_POINT("g.end.delivered");
@@ -450,7 +463,7 @@ void g_end_publish(struct g *g, const struct note *n)
 		atomic_store(&g->joined, 0);
 		sh_lock_drop(&g->join_lock, seat);
 	}
-	*n->ended_counter = n->ended_value; /* the same, if it is done again */
+	*n->ended_counter = n->ended_value; /* an assignment and not an increment, so it may be done twice */
 	KILL_POINT("g.end.counted");
 }
 
@@ -486,8 +499,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 		g_end_note(g, how, signal, address);
 	KILL_POINT("g.end.noted");
 	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
-		atomic_store(&t->root_left,
-			     1); /* before it is dead: a task with neither root nor this is given a root */
+		/* before the G is dead: a task with neither a root nor this flag gets a new root */
+		atomic_store(&t->root_left, 1);
 		KILL_POINT("g.end.root");
 	}
 	if (g->mutexes || m->note.chan)
@@ -518,14 +531,17 @@ void g_end(struct g *g, int how, int signal, void *address)
 	atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
 	if (__builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0))
 		atomic_store_explicit(&g->cancelled, 0, memory_order_relaxed);
-	g->gid += GID_STEP; /* whoever asks for the old number learns that it has ended */
+	g->gid += GID_STEP; /* from here on g_find says that the old number has ended */
 	KILL_POINT("g.end.gid");
 	casgstatus(g, G_RUNNING, G_DEAD);
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: gid raised, then joined looked at */
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with shoal_join: it stores joined, then reads gid */
 	g_end_publish(g, &m->note);
 	gfput(g);
 	m->note.ending = NULL;
-	/* The medic looks whether it was the last: we no longer keep the task from being reaped and its slot used again. */
+	/*
+	 * If it was perhaps the last one, the medic checks. note.ending is clear by now, so it no longer
+	 * keeps the task from being reaped.
+	 */
 	if (atomic_load_explicit(&t->root_left, memory_order_relaxed) && task_goroutines(t) == 0)
 		host_bell();
 }
@@ -534,7 +550,7 @@ void g_restart(struct g *g)
 {
 	struct note *n = &getm->note;
 
-	if (n->ending != g) /* else a medic has died in here */
+	if (n->ending != g) /* otherwise a medic died in here, and this one continues */
 		g_end_note(g, END_AGAIN, g->attempt + 1, NULL);
 	KILL_POINT("g.restart.noted");
 	if (g->mutexes)
@@ -546,8 +562,8 @@ void g_restart(struct g *g)
 	if (g->part)
 		host_part_end(g);
 	g->attempt = (uint16_t)n->ending_signal;
-	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)),
-			 __ATOMIC_RELEASE); /* after the attempt: see run_gone */
+	/* after attempt: pairs with run_gone, which reads flags first */
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)), __ATOMIC_RELEASE);
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;

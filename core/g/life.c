@@ -1,6 +1,4 @@
-/*
- * life.c - reading the rings of life.h.
- */
+/* life.c - reading the rings of life.h. */
 #include "core/g/life.h"
 #include "core/host.h"
 #include "core/sched/m.h"
@@ -16,7 +14,7 @@ __attribute__((noinline)) void life_record_traced(struct m *m, uint64_t gid, uin
 	life_write(m, gid, what, stack);
 }
 
-/* Six bits of mantissa, four of exponent, in steps of 256 bytes: exact up to 16 KiB. */
+/* Six bits of mantissa, four of exponent, in units of 256 bytes: exact up to 16 KiB. */
 uint16_t life_size(uint32_t bytes)
 {
 	uint32_t units = (bytes + 255) / 256;
@@ -34,7 +32,7 @@ void life_decode(const struct life_event *e, unsigned seat, int64_t now, struct 
 	uint64_t turn = 1ull << 52, t = e->a >> 18 << 6, at = ((uint64_t)now & ~(turn - 1)) | t;
 
 	if (at > (uint64_t)now + turn / 2)
-		at -= turn; /* the clock's high bits have moved on since */
+		at -= turn; /* the clock has carried into the bits that an event does not hold */
 	l->ns = (int64_t)at;
 	l->stack = ((uint32_t)(e->a >> 8) & 63) * 256u << (e->a >> 14 & 15);
 	l->p = (int8_t)(e->a & 255);
@@ -60,7 +58,7 @@ unsigned life_read(unsigned seat, uint64_t *at, struct life_event *to, unsigned 
 	}
 	atomic_thread_fence(memory_order_acquire);
 	n = atomic_load_explicit(&r->n, memory_order_relaxed);
-	/* The slot of number n is being written while n events are told of. */
+	/* While the counter says n, the writer may be overwriting the slot of number n. */
 	if (n + 1 > LIFE_RING && first < n + 1 - LIFE_RING)
 		skip = (unsigned)(n + 1 - LIFE_RING - first < k ? n + 1 - LIFE_RING - first : k);
 	if (skip)

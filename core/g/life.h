@@ -1,23 +1,27 @@
 /*
  * life.h - the life of goroutines, recorded as it happens.
  *
- * A change of a status word leaves an event of 16 bytes in the ring of the process that made it
- * (a ring a seat, in the segment, the last LIFE_RING events). So it stays on: it costs three stores,
- * two nanoseconds. Two changes can be told from what comes next and leave none: what gives way of
- * itself and what is woken becomes runnable, and running is next. While somebody traces they do. What costs ten times that is the time of day, so an event carries the
- * worker's last look at the clock (at least each 61st goroutine, each idling, each round of
- * sysmon), and the order of one goroutine's events comes from its own count. While somebody traces
- * (sched.tracing) each event looks at the clock itself.
+ * Each change of a status word leaves an event of 16 bytes in the ring of the process that makes it
+ * (one ring a seat, in the segment, with the last LIFE_RING events). An event costs three stores, about
+ * 2 ns, so recording is always on. Two changes leave no event because the next one implies them:
+ * waiting -> runnable and a yield both come before running. While a reader traces (sched.tracing) they are
+ * recorded as well.
  *
- *   a  time in 64 ns (46 bits) | size of the stack's block (10) | P, 255: none (8)
- *   b  gid, its low 40 bits (40) | from (4) | to (4) | why (6) | order (10)
+ * Reading the clock would cost ten times as much. So an event carries the worker's last look at the
+ * clock (at least one look for each 61 goroutines, each idling, each round of sysmon), and the order of one goroutine's
+ * events comes from its own count. While a reader traces, each event reads the clock.
  *
- * why: enum waitreason of what becomes waiting; enum shoal_end's how of what becomes dead;
- * WAIT_PREEMPTED of what was made to give way.
+ *      63                          18 17         8 7      0
+ *   a  +-----------------------------+------------+--------+
+ *      |     time in units of 64 ns  | stack size |   P    |    P 255: none
+ *      +-----------------------------+------------+--------+
+ *      63                  24 23  20 19  16 15     10 9     0
+ *   b  +---------------------+------+------+---------+-------+
+ *      |  gid, low 40 bits   | from |  to  |   why   | order |
+ *      +---------------------+------+------+---------+-------+
  *
- * OWNER  the process in the seat writes, anybody reads: a reader takes n before and after, and
- *        throws away what may have been overwritten between
- * DEATH  between an event and its change: the change did not happen. Nothing depends on it
+ * why: enum waitreason of a G that becomes waiting; shoal_end.how of one that becomes dead;
+ * WAIT_PREEMPTED of one that was made to give way.
  */
 #ifndef CORE_G_LIFE_H
 #define CORE_G_LIFE_H
@@ -35,38 +39,38 @@ struct life_event {
 };
 
 struct life_ring {
-	_Atomic uint64_t n; /* events so far: the next goes to n % LIFE_RING */
+	_Atomic uint64_t n; /* events so far; the next one goes to e[n % LIFE_RING]. Pairs with life_read */
 	_Alignas(64) struct life_event e[LIFE_RING];
 };
 _Static_assert(sizeof(struct life_ring) <= SH_LIFE_SIZE, "a ring fits its place");
 
 #define life_ring_of(seat) ((struct life_ring *)(SH_BASE + SH_OFF_LIFE + (uint64_t)(seat)*SH_LIFE_SIZE))
 
-/* One event, taken apart. */
+/* One event, decoded. */
 struct life {
-	int64_t ns; /* monotonic */
+	int64_t ns; /* monotonic time */
 	uint64_t gid;
 	unsigned from, to, why, order;
-	int worker, p; /* p: -1 none */
+	int worker, p; /* p is -1 if the worker had none */
 	uint32_t stack;
 };
 void life_decode(const struct life_event *, unsigned seat, int64_t now, struct life *);
 /*
- * Copies up to max events of a ring from number *at on (moved to the oldest that is still there)
- * and moves *at past them. Returns how many; *lost is raised by those that came too late for us.
+ * Copies up to max events from number *at on (moved to the oldest that is left, if that is newer) and
+ * advances *at past them. Returns how many. *lost grows by the events that were overwritten before.
  */
 unsigned life_read(unsigned seat, uint64_t *at, struct life_event *, unsigned max, uint64_t *lost);
 
-uint16_t life_size(uint32_t bytes); /* 10 bits: about 6 % exact */
+uint16_t life_size(uint32_t bytes); /* floating point in 10 bits, about 6 % exact */
 
-/* The worker has just looked at the clock: what it records from now on happened then. */
+/* The worker has read the clock: events from now on carry this time. */
 static inline int64_t life_clock(struct m *m, int64_t now)
 {
 	m->life_now = (uint64_t)now >> 6 << 18 | (uint8_t)atomic_load_explicit(&m->p, memory_order_relaxed);
 	return now;
 }
 
-/* The worker has taken another P, or has none. */
+/* The worker has acquired another P, or released its own. */
 static inline void life_p(struct m *m)
 {
 	life_clock(m, (int64_t)(m->life_now >> 18 << 6));
@@ -77,9 +81,9 @@ static inline bool life_traced(void)
 	return __builtin_expect(atomic_load_explicit(&sched.tracing, memory_order_relaxed) != 0, 0);
 }
 
-void life_look(struct m *m); /* at the clock */
+void life_look(struct m *m); /* reads the clock */
 
-void life_record_traced(struct m *, uint64_t gid, uint64_t what, unsigned stack); /* looks at the clock first */
+void life_record_traced(struct m *, uint64_t gid, uint64_t what, unsigned stack); /* reads the clock first */
 
 static inline void life_write(struct m *m, uint64_t gid, uint64_t what, unsigned stack)
 {
@@ -103,14 +107,14 @@ static inline void life_record(struct m *m, uint64_t gid, unsigned from, unsigne
 		life_write(m, gid, what, stack);
 }
 
-/* Who runs it is named in the word while it runs. */
+/* The status word names the worker while it runs the G. */
 static inline uint64_t g_owner_bits(unsigned state)
 {
 	return state == G_RUNNING || state == G_COPYSTACK || state == G_SYSCALL ? G_OWNER(getm->seat) : 0;
 }
 
 /*
- * A G's owner changes its status, which is recorded. Raises the park sequence when it begins to
+ * The owner of a G changes its status and records it. Begins a new park sequence when the G begins to
  * wait. Checks that the change is legal.
  */
 static inline void casgstatus(struct g *g, unsigned from, unsigned to)
@@ -134,11 +138,12 @@ static inline void casgstatus(struct g *g, unsigned from, unsigned to)
 		why = g->waitreason;
 	} else if (to == G_DEAD && from != G_IDLE) {
 		why = (unsigned)m->note.ending_how & 3;
-		gid -= GID_STEP; /* it has been raised by now */
+		gid -= GID_STEP; /* g_end has raised it already */
 	}
 	g->life_order++;
 	if (from != G_RUNNING || to != G_RUNNABLE || why || life_traced())
-		life_record(m, gid, from, to, why, g->life_order, g->life_stack); /* before: it is another's after */
+		/* before the store: after it the G may belong to another worker */
+		life_record(m, gid, from, to, why, g->life_order, g->life_stack);
 	atomic_store_explicit(&g->status, s, memory_order_release);
 	KILL_POINT("g.status.stored");
 }

@@ -1,6 +1,4 @@
-/*
- * names.c - what states and reasons are called, in Go's words where Go has them. Needs nothing else.
- */
+/* names.c - the names of states and wait reasons, Go's where Go has one. Depends on nothing else. */
 #include "core/g/names.h"
 
 const char *const waitreason_name[WAIT_REASONS] = {

@@ -1,6 +1,4 @@
-/*
- * names.h - what states and reasons are called.
- */
+/* names.h - the names of states and wait reasons. */
 #ifndef CORE_G_NAMES_H
 #define CORE_G_NAMES_H
 

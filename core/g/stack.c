@@ -1,14 +1,23 @@
 /*
- * stack.c - where the frames of a G are: windows and images. See DESIGN, "Stacks".
+ * stack.c - windows and images: where the frames of a G are, and how they move.
  *
- * Two facts, kept apart: m->occ[w] says whose frames this worker last put into window w; the G
- * itself says where its frames are (g->res, g->win). Frames are here only if both agree.
+ *   worker 3, window w        image of G            worker 5, window w
+ *   +-----------------+   displace    +--------+
+ *   | frames of G     | ------------> | frames |
+ *   |                 |   res: IMAGE  +--------+
+ *   +-----------------+                    |  stack_enter, res: 5   +-----------------+
+ *           |                              +----------------------> | frames of G     |
+ *           +------- stack_enter from the other's region ---------> |                 |
+ *                                                                   +-----------------+
  *
- * LOCK   the scan bit of a G that does not run: displacing it and copying it exclude each other,
- *        because who runs it has claimed it first
- * DEATH  displacing: the window keeps the frames until g->res says image. Entering: the source
- *        keeps them until g->res says this seat. Growing: g->image and g->image_cap are only read
- *        of a G that is parked; it was running.
+ * Two facts are kept apart: m->occ[w] says whose frames this worker put into window w last; the G says
+ * where its frames are (g->res, g->win). The frames are in a window only if both agree.
+ *
+ * LOCK   the scan bit guards the frames of a G that does not run. Displacing a G and entering it exclude
+ *        each other, because the worker that enters it has claimed it
+ * DEATH  displacing: the window keeps the frames until g->res says image. Entering: the source keeps
+ *        them until g->res names this seat. Growing: g->image and g->image_cap are read only of a G
+ *        that does not run, and this one was running
  */
 #include "core/g/stack.h"
 #include "core/g/g.h"
@@ -30,8 +39,8 @@
 #define SHRINK_FROM 2048u
 
 /*
- * Tops are staggered within a page, or the hot ends of all windows would fall into the same few
- * sets of the first-level cache.
+ * Tops are staggered within a page. Otherwise the hot ends of all windows would share a few sets of the
+ * first-level cache.
  */
 char *stack_top(uint32_t win)
 {
@@ -43,7 +52,7 @@ static size_t top_in_window(uint32_t win)
 	return host_window_size(win) - (win % 15) * 256;
 }
 
-/* How much of its stack a G that does not run uses; SIZE_MAX: its sp is not in its window. */
+/* Bytes of stack that a G uses which does not run. SIZE_MAX: its sp is not in its window. */
 static size_t used_of(const struct g *g)
 {
 	size_t used;
@@ -59,7 +68,7 @@ bool stack_whole(const struct g *g)
 	return used_of(g) != SIZE_MAX;
 }
 
-/* Frames that can be copied to or from the image: nothing else than what was saved there is ever read. */
+/* True if the frames can be copied to or from the image. No more than this is ever read. */
 static bool fits_image(const struct g *g, size_t used)
 {
 	return used <= g->image_cap && g->image && sh_in_segment(g->image);
@@ -100,8 +109,8 @@ static uint32_t pick_window(struct m *m, const struct g *g)
 }
 
 /*
- * Frames of a G that is ours, still in another worker's window: to its image, so that nobody waits
- * for us. Two workers that each have claimed what lies in the other's window would wait for ever.
+ * Moves the frames of g, which this worker has claimed, from another worker's window to the image. So
+ * nobody waits for us: two workers that each claimed a G in a window of the other would wait for ever.
  */
 static void move_to_image(struct m *m, struct g *g)
 {
@@ -111,14 +120,14 @@ static void move_to_image(struct m *m, struct g *g)
 	if (res < 0 || res == m->seat)
 		return;
 	used = used_of(g);
-	if (res < SH_SEATS && fits_image(g, used)) /* else it is damaged: stack_enter says so */
+	if (res < SH_SEATS && fits_image(g, used)) /* otherwise the G is damaged, which stack_enter finds */
 		memcpy(g->image, host_region((unsigned)res, g->win) + (g->sp - host_window(g->win)), used);
 	KILL_POINT("stack.letgo.copied");
 	atomic_store_explicit(&g->res, RES_IMAGE, memory_order_release);
 	KILL_POINT("stack.letgo.moved");
 }
 
-/* Gets the frames of the window's occupant out of the way of g. */
+/* Moves the frames of the occupant out of the window, so that g can use it. */
 static void displace(struct m *m, uint32_t win, struct g *g)
 {
 	struct g *o = m->occ[win];
@@ -128,7 +137,7 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 			if (frames_in_window(m, o, win) && o->sp) {
 				size_t used = used_of(o);
 
-				if (fits_image(o, used)) /* else it is damaged: stack_enter says so */
+				if (fits_image(o, used)) /* otherwise the G is damaged, which stack_enter finds */
 					memcpy(o->image, host_here(o->sp), used);
 				KILL_POINT("stack.displace.copied");
 				atomic_store_explicit(&o->res, RES_IMAGE, memory_order_release);
@@ -137,7 +146,7 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 			g_scan_unlock(o);
 		} else if (g_state(o) == G_DEAD) {
 			break;
-		} else { /* another worker has claimed it and copies its frames from here right now */
+		} else { /* another worker has claimed the occupant and is copying its frames from this window */
 			move_to_image(m, g);
 			sh_pause(1);
 			KILL_POINT("stack.displace.wait");
@@ -169,8 +178,9 @@ void stack_enter(struct g *g)
 	KILL_POINT("stack.enter.occupied");
 	host_window_guard(w, g->stack_max);
 	if (res == RES_NONE)
-		return;						   /* starts with no frames; sh_first makes them */
-	res = atomic_load_explicit(&g->res, memory_order_relaxed); /* displace() may have let it go */
+		return; /* it has no frames yet; sh_first makes them */
+	/* displace() may have moved the frames to the image */
+	res = atomic_load_explicit(&g->res, memory_order_relaxed);
 	used = used_of(g);
 	if (used == SIZE_MAX || res >= SH_SEATS || (res == RES_IMAGE && !fits_image(g, used)))
 		host_stack_damaged(g);
@@ -195,7 +205,7 @@ static size_t block_for(size_t used)
 		n *= 2;
 	if (n >= used)
 		return n;
-	/* Above 2 KiB in steps finer than doubling: an eighth of the power of two below. */
+	/* Above 2 KiB the steps are finer than doubling: an eighth of the power of two below. */
 	while (n * 2 <= used)
 		n *= 2;
 	n /= 8;
@@ -203,8 +213,9 @@ static size_t block_for(size_t used)
 }
 
 /*
- * Running -> copystack -> running: takes a block that holds the frames. They stay in the window and
- * are copied when it is displaced: copying them here as well would be done for nothing by most. Called on g0, before the G parks, so that displacing it never allocates.
+ * Running -> copystack -> running: takes a block that can hold the frames. The frames stay in the
+ * window and are copied only when they are displaced, which for most goroutines never happens. Called
+ * on g0 before the G parks, so displacing never allocates.
  */
 static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 {
@@ -219,7 +230,7 @@ static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 	if (want < 2 * g->image_cap && used > g->image_cap)
 		want = block_for(2 * g->image_cap);
 	new = sh_heap_alloc(g->task->heap, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, want, 0, false);
-	if (!new) { /* the limit is reached: then only what is needed, and from the runtime's reserve */
+	if (!new) { /* the limit is reached: take only what is needed, from the runtime's reserve */
 		if (used <= g->image_cap)
 			return true;
 		new = task_alloc_reserved(g->task, block_for(used));
@@ -228,7 +239,8 @@ static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 	}
 	casgstatus(g, G_RUNNING, G_COPYSTACK);
 	old = g->image;
-	if (want < g->image_cap) { /* never more than there is room for: who finds it dead believes the number */
+	if (want <
+	    g->image_cap) { /* lower it before the smaller block is in place: after a death repair trusts this number */
 		g->image_cap = (uint32_t)want;
 		sh_noted();
 		KILL_POINT("stack.shrink.cap");
@@ -253,13 +265,13 @@ bool stack_fit(struct g *g)
 {
 	size_t used = (size_t)(stack_top(g->win) - g->sp);
 
-	/* An sp outside of the window is a huge number here. */
+	/* An sp outside of the window gives a huge number here. */
 	if (__builtin_expect(used <= g->image_cap && (g->image_cap < SHRINK_FROM || used >= g->image_cap / 4), 1))
 		return true;
 	return fit_image(g, used);
 }
 
-/* At its death: block and window are free. */
+/* At the end of a G: frees its block and its window. */
 void stack_free(struct g *g)
 {
 	struct m *m = getm;
@@ -280,7 +292,10 @@ void stack_free(struct g *g)
 	KILL_POINT("stack.free.none");
 	if (w < WIN_COUNT && p && m->occ[w] == g) {
 		m->occ[w] = NULL;
-		/* The last freed is the next taken: it is hot. One listed twice is harmless: who takes it looks. */
+		/*
+		 * The window freed last is taken next, because it is hot. A window listed twice is harmless:
+		 * pick_window checks.
+		 */
 		if (m->nwfree < WIN_COUNT)
 			m->wfree[m->nwfree++] = (uint16_t)w;
 	}

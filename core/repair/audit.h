@@ -1,6 +1,4 @@
-/*
- * audit.h - every invariant of the scheduler, looked at without stopping anybody.
- */
+/* audit.h - checks every invariant of the scheduler without stopping anybody. */
 #ifndef CORE_REPAIR_AUDIT_H
 #define CORE_REPAIR_AUDIT_H
 
@@ -8,7 +6,8 @@
 
 struct sudog;
 
-int audit(char *msg, size_t n);			     /* 0 clean, else the number of faults; the first in msg */
-struct waitq *queue_waited_in(const struct sudog *); /* of one that waits; NULL: no such queue */
+int audit(char *msg, size_t n); /* returns the number of faults; the first one in msg, or "clean" */
+/* the list that this waiting sudog is in; NULL: it waits in no such list */
+struct waitq *queue_waited_in(const struct sudog *);
 
 #endif

@@ -1,6 +1,4 @@
-/*
- * note.h - what a worker has in hand.
- */
+/* note.h - what a worker has in hand, written down for the case of its death. */
 #ifndef CORE_REPAIR_NOTE_H
 #define CORE_REPAIR_NOTE_H
 
@@ -11,34 +9,38 @@ struct shoal_wg;
 struct sudog;
 
 /*
- * What a worker has in hand, written before each commit; read by the medic only. A note may name
- * what was done already or never begun: repair looks at the facts again.
+ * One in each seat. A note may name what is done already or was never begun: repair checks the facts.
+ * OWNER  the process in the seat
+ * LOCK   none
+ * ORDER  a field is stored before the commit that it announces and cleared after it; sh_noted() keeps the
+ *        compiler from moving either. What belongs to a field is stored before the field itself
+ * DEATH  only the medic reads it, then clears all of it
  */
 struct note {
-	struct g *g; /* taken off a free list, or being put on one */
+	struct g *g; /* taken off a free list, or being put on one; gid is its number */
 	uint64_t gid;
 	struct g *ready;	  /* being made runnable and queued */
-	struct g *kicked;	  /* leaves runnext for the ring */
-	struct g *scan;		  /* its scan bit is ours */
-	struct g *suspend;	  /* asked to stop for us, or stopped */
-	uint32_t handed;	  /* id + 1 of our P on its way to a pinned worker, or of the one we take */
-	uint32_t closed;	  /* descriptor + 1 whose waiters are being told that it means another file now */
-	uint32_t grab_at, grab_n; /* ring slots of our P that a steal or a batch is filling */
-	void *chan;		  /* channel or sync object under way, with its lock held */
-	struct sudog *sg;	  /* taken off its queue, to be told and readied */
+	struct g *kicked;	  /* moves from runnext to the ring */
+	struct g *scan;		  /* we hold its scan bit */
+	struct g *suspend;	  /* we asked it to stop, or it has stopped for us */
+	uint32_t handed;	  /* id + 1 of our P that is on its way to a pinned worker, or of the P that we take */
+	uint32_t closed;	  /* descriptor + 1 that is being closed: its waiters are being woken */
+	uint32_t grab_at, grab_n; /* slots of our ring that a steal is filling */
+	void *chan; /* a mutex that is being taken or released, or whose woken waiter is this goroutine: mutex.c */
+	struct sudog *sg; /* taken off its queue; its wait is being finished. sg_seq: its park sequence */
 	uint32_t sg_seq;
-	uint64_t sg_mark;    /* chan->sendx before its value is put */
-	struct shoal_wg *wg; /* its count is being changed to wg_count, and *wg_slot with it to wg_value */
+	uint64_t sg_mark;    /* channel: the sendx that commits its value; semaphore: the units that stay, plus 1 */
+	struct shoal_wg *wg; /* its count becomes wg_count, and then *wg_slot becomes wg_value */
 	struct shoal_wg **wg_slot, *wg_value;
 	int64_t wg_count;
-	struct shoal_wg *wg_promised; /* counts a member that is being made: g, if that is noted */
-	struct g *ending;	      /* a G being ended, with its gid and how */
+	struct shoal_wg *wg_promised; /* the wait group that counts a member that is being made; g names that one */
+	struct g *ending;	      /* the G that is being ended, its gid and how */
 	uint64_t ending_gid;
 	int32_t ending_how, ending_signal;
 	void *ending_address;
-	uint64_t *ended_counter, ended_value; /* who counts the ends, and what it says after this one */
-	uint64_t making;		      /* number of a G that never was: ours, if its status names us */
-	uint64_t made; /* what counts the Gs of g's task on our P says once g is made; 0: not yet to be counted */
+	uint64_t *ended_counter, ended_value; /* the counter of ended Gs, and its value after this end */
+	uint64_t making; /* index of a G that is being made for the first time; ours if its status names us */
+	uint64_t made;	 /* the value of our P's counter of Gs of this task once g is made; 0: none is being made */
 };
 
 #endif

@@ -1,6 +1,4 @@
-/*
- * repair.h - what the medic does for a dead worker.
- */
+/* repair.h - what the medic does for a dead worker. See repair.c. */
 #ifndef CORE_REPAIR_REPAIR_H
 #define CORE_REPAIR_REPAIR_H
 
@@ -8,10 +6,11 @@
 
 struct note;
 
-void note_wake_finished(struct note *); /* medic: whom note.sg names was told, if so, and is woken for certain */
-void repair_begin(void);		/* medic, before all else: its waits repair dead owners */
-void repair_seat(unsigned seat);	/* medic: all that the dead process in the seat held */
-bool repair_pending(void);		/* somebody is dead and not repaired */
-void repair_wake(void); /* after it. The dead one may have been about to wake somebody: all look for themselves */
+void note_wake_finished(struct note *); /* if the wait of note.sg is finished, wakes that goroutine for certain */
+void repair_begin(void);		/* medic, first of all: from now on its waits for locks repair dead owners */
+void repair_seat(unsigned seat);	/* releases or completes all that the dead process in the seat held */
+bool repair_pending(void);		/* true if a worker is dead and not yet repaired */
+/* after a repair, wakes all sleeping workers: the dead one may have been about to wake one of them */
+void repair_wake(void);
 
 #endif

@@ -1,11 +1,25 @@
 /*
- * idle.c - what puts a worker to sleep and what wakes it: idle Ps, sleeping workers, who searches.
+ * idle.c - idle Ps, sleeping workers and spinning workers: how workers fall asleep and are woken.
  *
- * Three masks of sched say it, one bit each: pidle, Ps that nobody has; midle, workers that sleep;
- * mspinning, workers that search. They are hints: p->m says who has a P, m->blocked who sleeps. A
- * worker is woken by giving it a P, and whatever it wakes from, it gives up what it did not expect.
- * The protocol against lost wake-ups is Go's: who makes work looks for idle Ps after it; who goes
- * idle puts its P down, then looks for work again (findrunnable, stopm).
+ * Three masks of sched have one bit each: pidle (a P without owner), midle (a sleeping worker), mspinning
+ * (a worker that searches for work). They are hints: p->m says who has a P, m->blocked who sleeps. A waker
+ * gives a P to the worker that it wakes; a worker that wakes for another reason gives back what it did not
+ * expect.
+ *
+ * Idle against wakep (Go's "delicate dance"). A waker must not miss a worker that is falling asleep:
+ *
+ *      worker that becomes idle                  waker
+ *   a  finds no work                          e  puts G into a queue
+ *   b  pidleput: its bit in pidle             f  fence (the one in wakep, or the barrier c)
+ *   c  host_barrier(): all processes pass it  g  reads pidle, mspinning: nobody to wake?
+ *   d  work_in_sight(): any queue not empty?
+ *
+ * If g does not see b, then e came before c and d sees the G. The fence on the waker's side is free: the idle
+ * worker forces it on all others with host_barrier (0.6 us). wakep has a fence of its own only once it
+ * has found an idle P.
+ *
+ * The same for a worker that is asleep: it sets midle (stopm), then looks for work; wakep reads midle after
+ * its fence.
  */
 #include "core/sched/idle.h"
 #include "core/g/g.h"
@@ -20,8 +34,8 @@
 #include "shm/kill.h"
 
 /*
- * Takes an idle P for a seat, or, with P_GIVEN added, on its way to one. The compare-and-swap on
- * p->m is the commit; the bit is a hint, cleared first, so that who puts the P back later sets it
+ * Takes an idle P: stores `to`, a seat, or P_GIVEN + seat for a P on its way there. The compare-and-swap of
+ * p->m is the commit. The bit in pidle is a hint and is cleared first, so that a later pidleput sets it
  * after us.
  */
 struct p *pidleget(int to)
@@ -29,7 +43,7 @@ struct p *pidleget(int to)
 	uint64_t idle;
 
 	if (atomic_load(&sched.gcwaiting))
-		return NULL; /* the medic takes them all */
+		return NULL; /* the medic is taking all of them */
 	while ((idle = atomic_load(&sched.pidle)) != 0) {
 		unsigned id = (unsigned)__builtin_ctzll(idle);
 		struct p *p = allp(id);
@@ -55,7 +69,8 @@ void pidleput(struct p *p)
 	atomic_store(&p->m, NOSEAT);
 	KILL_POINT("p.put.free");
 	atomic_fetch_or(&sched.pidle, 1ull << p->id);
-	if (__builtin_expect(atomic_load(&p->status) == P_DEAD, 0)) /* out of use by now: pairs with procresize */
+	/* it went out of use meanwhile: pairs with procresize */
+	if (__builtin_expect(atomic_load(&p->status) == P_DEAD, 0))
 		atomic_fetch_and(&sched.pidle, ~(1ull << p->id));
 	KILL_POINT("p.put.marked");
 }
@@ -69,7 +84,8 @@ void acquirep(struct p *p)
 	life_p(m);
 	KILL_POINT("p.acquire.wired");
 	atomic_store(&p->status, P_RUNNING);
-	if (__builtin_expect(atomic_load(&sched.sysmonwait), 0)) /* after m->p: pairs with sysmon */
+	/* after m->p; pairs with sysmon, which stores sysmonwait and then reads the Ps */
+	if (__builtin_expect(atomic_load(&sched.sysmonwait), 0))
 		host_bell();
 }
 
@@ -84,7 +100,7 @@ struct p *releasep(void)
 	return p;
 }
 
-/* Nobody's again, unless somebody has taken it meanwhile. */
+/* Makes the P idle again, unless it was taken meanwhile. */
 static void take_back_p(struct p *p, int32_t on_its_way)
 {
 	if (!atomic_compare_exchange_strong(&p->m, &on_its_way, NOSEAT))
@@ -94,9 +110,14 @@ static void take_back_p(struct p *p, int32_t on_its_way)
 }
 
 /*
- * Wakes an idle worker and sends it a P, which it takes out of p->m (take_given_p). One that has woken
- * for another reason meanwhile, and was perhaps marked again and given a P by somebody else, is no
- * longer blocked: either we see that and take ours back, or it sees ours once it is not (give_back_others).
+ * Wakes a sleeping worker and gives it a P, which it takes out of p->m (take_given_p).
+ *
+ *      waker                                     sleeper, woken for another reason
+ *   a  clears its bit in midle                c  blocked = 0
+ *   b  p->m = P_GIVEN + seat                  d  give_back_others: looks for given Ps
+ *   e  reads blocked: 0? takes the P back
+ *
+ * Both orders are sequentially consistent: either e sees c, or d sees b. So no P stays under way for ever.
  */
 static bool wake_idle_worker(bool spin)
 {
@@ -109,7 +130,7 @@ static bool wake_idle_worker(bool spin)
 		if (!(atomic_fetch_and(&sched.midle, ~MBIT(seat)) & MBIT(seat)))
 			continue;
 		KILL_POINT("m.wake.unmarked");
-		/* Before it has a P: it may come, find nothing and sleep again before we do our next step. */
+		/* before it has a P: it may wake, find nothing and sleep again before our next step */
 		if (spin)
 			atomic_fetch_or(&sched.mspinning, MBIT(seat));
 		KILL_POINT("m.wake.spinning");
@@ -133,17 +154,18 @@ static bool wake_idle_worker(bool spin)
 
 void wakep(void)
 {
-	/* One searcher at a time: it starts the next when it finds work. */
+	/* One searcher is enough: when it finds work it wakes the next one. */
 	if (atomic_load_explicit(&sched.pidle, memory_order_relaxed) == 0 ||
 	    atomic_load_explicit(&sched.mspinning, memory_order_relaxed) != 0)
 		return;
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: the queue, then who sleeps */
+	/* pairs with stopm: queue, then masks here; masks, then queues there */
+	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&sched.mspinning) != 0)
 		return;
 	wake_idle_worker(true);
 }
 
-/* An idle P is there: somebody is woken for it if there is work, or if nobody looks at timers and the net. */
+/* A P is idle: wakes a worker for it if there is work, or if no worker watches timers and descriptors. */
 void wakep_if_needed(void)
 {
 	if (work_in_sight() || (atomic_load(&sched.poller) == NOSEAT && !atomic_load(&sched.mspinning)))
@@ -163,7 +185,7 @@ void resetspinning(struct m *m)
 	wakep();
 }
 
-/* Work that an M without P can see: it must take a P before it may have it. */
+/* True if there is work that a worker without a P can see. It must take a P before it takes the work. */
 bool work_in_sight(void)
 {
 	unsigned n = atomic_load(&sched.procs);
@@ -185,7 +207,7 @@ struct p *take_given_p(struct m *m)
 	for (unsigned i = 0; i < most; i++) {
 		int32_t given = P_GIVEN + m->seat, has = atomic_load_explicit(&allp(i)->m, memory_order_acquire);
 
-		if (has == m->seat) /* taken before, and not used */
+		if (has == m->seat) /* we took it before and have not acquired it */
 			return allp(i);
 		if (has == given && atomic_compare_exchange_strong(&allp(i)->m, &given, m->seat)) {
 			KILL_POINT("p.given.taken");
@@ -210,7 +232,7 @@ void give_back_others(struct m *m, struct p *mine)
 	}
 }
 
-/* Sleeps until somebody gives us a P. */
+/* Sleeps until a waker gives us a P. */
 void stopm(struct m *m)
 {
 	struct p *p;
@@ -222,7 +244,10 @@ void stopm(struct m *m)
 
 		atomic_store(&m->blocked, 1);
 		KILL_POINT("m.stop.blocked");
-		/* A waker that died may have left us as searching without a P; one that lives gives us the P now. */
+		/*
+		 * A waker that died may have left our bit in mspinning without giving us a P; one that is
+		 * alive gives it now.
+		 */
 		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 		KILL_POINT("m.stop.nospin");
 		atomic_fetch_or(&sched.midle, MBIT(m->seat));
@@ -234,8 +259,8 @@ void stopm(struct m *m)
 				host_leave();
 		}
 		/*
-		 * One of those who sleep watches the clock for all, while there is a P to run timers with:
-		 * else those who have one look, and who puts his down comes by here.
+		 * One sleeper, the poller, sleeps only until the next timer, on behalf of all, while a P is idle. If none
+		 * is idle, the workers that have Ps run the timers, and one that releases its P comes by here.
 		 */
 		poller = atomic_load(&sched.pidle) &&
 			 (atomic_compare_exchange_strong(&sched.poller, &none, m->seat) || none == m->seat);
@@ -245,12 +270,15 @@ void stopm(struct m *m)
 			if (when) {
 				until = when;
 				atomic_store(&sched.poll_until, when);
-				when = timers_next(); /* one that came before poll_until was there to be seen */
+				when = timers_next(); /* a timer that was added before poll_until could be seen */
 				if (when && when < until)
 					until = when;
 			}
 		}
-		/* What came before our mark was there found nobody to wake: pairs with wake_worker. */
+		/*
+		 * A waker that came before our bit was in midle found nobody to wake. So look for its work:
+		 * pairs with wakep.
+		 */
 		if (!p && !(until && until <= host_now()) &&
 		    !(atomic_load(&sched.pidle) && !atomic_load(&sched.gcwaiting) && work_in_sight()))
 			host_idle(until);
@@ -259,7 +287,10 @@ void stopm(struct m *m)
 		KILL_POINT("m.stop.woken");
 		if (!p)
 			p = take_given_p(m);
-		/* Only who takes its own mark off may help itself: else somebody is about to give us one. */
+		/*
+		 * A worker that clears its own idle bit may take a P. If a waker has cleared the bit, the
+		 * waker gives us one.
+		 */
 		if (!p && work_in_sight() && (atomic_fetch_and(&sched.midle, ~MBIT(m->seat)) & MBIT(m->seat)))
 			p = pidleget(m->seat);
 		if (!p)
@@ -270,12 +301,12 @@ void stopm(struct m *m)
 		KILL_POINT("m.stop.unblocked");
 		life_look(m);
 		acquirep(p);
-		give_back_others(m, p); /* after blocked: pairs with wake_worker */
+		give_back_others(m, p); /* after blocked; pairs with wake_idle_worker */
 		return;
 	}
 }
 
-/* The world is being stopped: the P goes, and the worker sleeps until it is given one. */
+/* The world is being stopped: releases the P and sleeps until a waker gives it one. */
 void gcstopm(struct m *m)
 {
 	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));

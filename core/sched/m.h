@@ -1,6 +1,4 @@
-/*
- * m.h - M: a worker, a seat and the process in it. struct m is the core's half of the seat.
- */
+/* m.h - M: a worker, that is a seat and the process in it. struct m is the core's part of the seat. */
 #ifndef CORE_SCHED_M_H
 #define CORE_SCHED_M_H
 
@@ -13,8 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WORKERS_MAX 64			      /* seats 1..63: one bit each in the masks of sched */
-#define MBIT(seat) (1ull << (unsigned)(seat)) /* in the masks of sched */
+#define WORKERS_MAX 64			      /* seats 1..63: each has one bit in the masks of sched */
+#define MBIT(seat) (1ull << (unsigned)(seat)) /* bit of a seat in the masks of sched */
 
 #define M_OUTPUT_SIZE 8224u /* worker/output.h lays it out */
 
@@ -22,45 +20,52 @@ struct g;
 struct sh_lock;
 
 /*
+ * A worker.
  * OWNER  the process in the seat
- * DEATH  the medic reads all of it, trusts none of it, and clears it
+ * LOCK   none: others read single words
+ * ORDER  blocked is stored before the masks are read, and p after p->m: see idle.c. oncpu, parking and
+ *        the note are plain stores in program order, which is all that a death needs
+ * DEATH  repair_seat() reads all of it, trusts none of it, and clears it
  */
 struct m {
 	int32_t seat;
-	_Atomic int32_t p;	   /* id of its P, -1 */
-	_Atomic(struct g *) curg;  /* claimed by this M */
-	_Atomic uint32_t oncpu;	   /* 1: has jumped to curg, whose frames are being changed */
-	_Atomic uint32_t blocked;  /* idle: sleeps or is about to */
-	uint32_t parking;	   /* curg is on its way to waiting: the medic finishes that */
-	struct sh_lock *park_lock; /* dropped once it waits */
+	_Atomic int32_t p; /* id of its P, -1: none; pairs with retake, which reads it under the scan bit */
+	/* the G that it has claimed or is about to claim; pairs with held_by_worker in checkdead.c */
+	_Atomic(struct g *) curg;
+	_Atomic uint32_t oncpu;	   /* 1: it has jumped to curg, whose frames are changing */
+	_Atomic uint32_t blocked;  /* 1: it sleeps or is about to; pairs with wake_idle_worker */
+	uint32_t parking;	   /* curg is becoming waiting: after a death the medic completes that */
+	struct sh_lock *park_lock; /* dropped once curg waits */
 	bool (*park_unlockf)(struct g *, void *);
 	void *park_arg;
-	uint32_t park_seq;			   /* of the wait that park_unlockf commits */
-	int64_t park_when;			   /* it is woken at this time; 0: no timer */
-	void *gopc;				   /* who calls newproc */
-	uintptr_t syscallpc, syscallsp, syscallbp; /* the frame that curg entered its system call from */
-	struct g *lockedg;			   /* pinned here: it runs nothing else */
-	_Atomic int32_t handed;			   /* P brought for lockedg, -1 */
-	uint32_t locks;				   /* acquirem depth */
-	uint32_t stuck;				   /* enum stuck_why: the medic has ended it */
-	uint32_t nwfree; /* free windows, the last freed on top; rebuilt from occ by a new process */
+	uint32_t park_seq;			   /* park sequence of the wait that park_unlockf commits */
+	int64_t park_when;			   /* a timer wakes it at this time; 0: none */
+	void *gopc;				   /* caller of newproc */
+	uintptr_t syscallpc, syscallsp, syscallbp; /* the frame from which curg entered its system call */
+	struct g *lockedg;			   /* the G that is pinned here: the worker runs nothing else */
+	_Atomic int32_t handed; /* id of the P that was brought for lockedg, -1: none; pairs with startlockedm */
+	uint32_t locks;		/* how many acquirem are open */
+	uint32_t stuck;		/* enum stuck_why: why the medic has killed it */
+	uint32_t nwfree;	/* free windows, the last freed on top; a new process computes them from occ */
 	uint16_t wfree[1040];
-	uint32_t whand; /* next window to displace */
+	uint32_t whand; /* the next window to displace */
 	uint64_t rng;
-	struct g *watched; /* runnext of the P eyed_p, as of eyed_ns; NULL: none. See runnext_ripe */
+	/* stealing: the runnext of P watched_p that it found at watched_ns; NULL: none. See runnext_ripe */
+	struct g *watched;
 	uint64_t watched_status;
 	int64_t watched_ns;
 	uint32_t watched_p;
-	uint32_t watched_fresh; /* since the last nap: somebody made one ready that he is about to run himself */
-	uint64_t life_now;	/* its last look at the clock, as life.h writes it */
+	uint32_t watched_fresh; /* since its last nap it saw a G in a runnext that will soon run there */
+	uint64_t life_now;	/* its last look at the clock, in the form of life.h */
 	struct note note;
-	struct g *occ[WIN_ALL]; /* whose frames are in each window, if that G says so too (g->res, g->win) */
-	struct net_event events[POLL_BATCH]; /* taken out of the set and not yet delivered; 0 in events: none */
+	/* the G whose frames were last put into each window; valid if that G agrees (g->res, g->win) */
+	struct g *occ[WIN_ALL];
+	struct net_event events[POLL_BATCH]; /* taken from the epoll set and not yet delivered; 0 in events: none */
 	struct crash crash;
-	_Alignas(16) char output[M_OUTPUT_SIZE]; /* what curg has written and not yet given to the file */
+	_Alignas(16) char output[M_OUTPUT_SIZE]; /* what curg has written and the file does not have yet */
 } __attribute__((aligned(128)));
 
-extern struct m *getm; /* the M this process is; the medic is one without a P */
+extern struct m *getm; /* the M of this process; the medic has one as well, without a P */
 #define getg() (atomic_load_explicit(&getm->curg, memory_order_relaxed))
 
 #endif

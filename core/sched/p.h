@@ -1,6 +1,4 @@
-/*
- * p.h - P: a place to run Gs, with its local queue, runnext, free Gs and timers. At most one M has it.
- */
+/* p.h - P: the right to run Gs, with a local queue, runnext, free Gs and timers. At most one M has it. */
 #ifndef CORE_SCHED_P_H
 #define CORE_SCHED_P_H
 
@@ -13,43 +11,57 @@
 #define P_MAX 64
 #define RUNQ_SIZE 256
 #define RUNQ_BATCH 4
-#define P_HANDED 1000 /* in p->m, added to the seat of a pinned worker: on its way there */
-#define P_GIVEN 2000  /* the same for an idle one: whoever changes it does so by compare-and-swap */
+#define P_HANDED 1000 /* p->m of a P on its way to the pinned worker in seat p->m - P_HANDED */
+/* p->m of a P on its way to the idle worker in seat p->m - P_GIVEN; changed only by compare-and-swap */
+#define P_GIVEN 2000
 
 struct g;
 
 enum p_status { P_IDLE, P_RUNNING, P_GCSTOP = 3, P_DEAD };
 
 /*
- * OWNER  the M that has it (p->m); thieves take from runq by CAS on head. runnext and hand only
- *        its M writes: a thief claims the G that they name and leaves the name where it is
- * LOCK   timers_lock: the timer heap
- * ORDER  runqtail is stored with release by the owner, runqhead moved by CAS with release
- * DEATH  an entry of the ring is there once tail is past it; what a thief has in hand is in its
- *        seat's note. p->m names the dead M: the P is taken from it and given to another
+ * The ring and the two places beside it, which the owner writes alone:
+ *
+ *   runnext     batch[batch_at .. batch_n)      runq[head .. tail)
+ *   +---+       +---+---+---+---+               +---+---+---+-- ... --+---+
+ *   | G |       | G | G | G | G | <-- 4 at once | G | G | G |         | G | <-- tail: the owner puts
+ *   +---+       +---+---+---+---+               +---+---+---+-- ... --+---+
+ *   runs first  runs next                         ^ head: owner and thieves take by compare-and-swap
+ *
+ * OWNER  the M that has it (p->m). Thieves move runqhead by compare-and-swap. Only the owner writes
+ *        runnext and batch: a thief claims a G that they name and leaves the name where it is
+ * LOCK   timers_lock guards the timer heap; sysmon_* belong to the medic
+ * ORDER  runqtail is stored with release by the owner and loaded with acquire by thieves; runqhead is
+ *        moved by compare-and-swap with release
+ * DEATH  an entry of the ring counts once runqtail is past it; what a thief was copying is named by its
+ *        note (grab_at, grab_n). p->m names the dead M: free_p() makes the P idle
  */
 struct p {
 	_Atomic uint32_t status;
-	_Atomic int32_t m; /* seat, NOSEAT; P_HANDED, P_GIVEN + seat: on its way there */
+	_Atomic int32_t m; /* the seat that has it, or NOSEAT; P_HANDED or P_GIVEN + seat: on its way there */
 	uint32_t id;
 	_Atomic uint32_t schedtick, syscalltick;
 	_Atomic(struct g *) runnext;
 	struct g *gfree;
 	uint32_t ngfree;
-	uint64_t created, migrations, grows, steals, preemptions, syscalls; /* counters of this P */
+	uint64_t created, migrations, grows, steals, preemptions, syscalls; /* statistics of this P */
 	_Alignas(64) _Atomic uint32_t runqhead;
 	_Alignas(64) _Atomic uint32_t runqtail;
-	_Atomic uint32_t batch_at, batch_n; /* hand[at..n): taken off the ring in one go, still to run */
+	/*
+	 * batch[batch_at .. batch_n) was taken off the ring at once and is still to run; pairs with
+	 * batch_find
+	 */
+	_Atomic uint32_t batch_at, batch_n;
 	_Atomic(struct g *) batch[RUNQ_BATCH];
 	_Atomic(struct g *) runq[RUNQ_SIZE];
 	_Alignas(64) struct sh_lock timers_lock;
 	_Atomic uint32_t ntimers;
-	uint32_t timers_dirty; /* enum timers_dirty: a change of the heap is under way, after a death it is put right */
-	_Atomic int64_t timer_when; /* of the earliest, 0 if none */
-	uint32_t timers_compact;    /* at this many entries those that wake nobody are thrown out */
+	uint32_t timers_dirty;	    /* enum timers_dirty: a change of the heap is under way; see timers_rebuild */
+	_Atomic int64_t timer_when; /* time of the earliest timer, 0: none; pairs with timers_next */
+	uint32_t timers_compact;    /* at this many entries, entries that wake nobody are dropped */
 	uint32_t sysmon_tick, sysmon_systick;
 	int64_t sysmon_when, sysmon_syswhen;
-	struct timer_entry timer_aside; /* TIMERS_ALL: the one that is between two places */
+	struct timer_entry timer_aside; /* TIMERS_ALL: the entry that is between two places */
 } __attribute__((aligned(128)));
 
 #endif

@@ -1,23 +1,28 @@
 /*
  * pin.c - goroutines that stay on their worker: Go's LockOSThread.
  *
- * A pinned G has its worker to itself: m->lockedg and g->lockedm name each other, and such a
- * worker runs nothing else. While its G waits it gives its P away and sleeps (stoplockedm). Who
- * takes the G off a queue elsewhere gives it back and hands its own P to that worker
- * (startlockedm). The worker is the seat: when its process dies or is renewed while the G waits,
- * the next process in the seat has it. One that ends while it is pinned takes the process along.
+ * A pinned G has a worker to itself: m->lockedg and g->lockedm name each other, and the worker runs nothing
+ * else. While its G waits, the worker releases its P and sleeps (stoplockedm). Another worker that takes the
+ * G off a queue makes it runnable again and hands its own P over (startlockedm). The worker is the seat: if
+ * its process dies or is renewed while the G waits, the next process in the seat gets the G. A G that ends
+ * while it is pinned takes the process along. g->locked counts pins; GF_PINNED asks for one at the first run.
  *
- * g->locked counts the pins; GF_PINNED is one from the start, taken where it first runs.
+ * Handing a P over:
  *
- * The P on its way: p->m says P_HANDED + the pinned worker, then m->handed there names the P. It is
- * the worker's who takes it out of m->handed by compare-and-swap: the pinned one, or, if that has
- * had another P meanwhile and runs, the giver.
+ *      giver                                     pinned worker
+ *   a  p->m = P_HANDED + seat
+ *   b  m->handed = P, by compare-and-swap
+ *   c  wakes the worker                       d  takes P out of m->handed, notes it
+ *                                             e  p->m = seat; runs its G
+ *   f  the worker has another P by now?
+ *      takes P out of m->handed
  *
- * DEATH  of the giver: note.ready names the G until then, note.handed the P: nobody's, unless it is in
- *        m->handed or the pinned worker's own note.handed says that it takes it (repair_handed). Of
- *        the pinned worker: its Ps are freed by repair, and the next process in the seat queues its G
- *        (pin_begin): a giver looks at the seat's state after the G is runnable, the new process at
- *        the G after it has set that state, so one of them sees the other
+ * d and f are compare-and-swaps of the same word, so exactly one of them has the P.
+ *
+ * DEATH  giver: note.ready names the G, note.handed the P; repair_handed makes the P idle unless it has
+ *        arrived. Pinned worker: repair frees its Ps, and the next process in the seat queues its G
+ *        (pin_begin). The giver reads the seat's state after the G is runnable; the new process reads the
+ *        G after it has set that state; so one of them sees the other
  */
 #include "core/sched/pin.h"
 #include "core/g/api.h"
@@ -57,7 +62,7 @@ void unpin(struct g *g)
 
 	g->locked = 0;
 	KILL_POINT("pin.unlocked");
-	if (m->lockedg != g) { /* the medic ends it: its worker sleeps, and is to see that */
+	if (m->lockedg != g) { /* the medic ends it: its worker sleeps and must see that */
 		int seat = g->lockedm;
 
 		g->lockedm = 0;
@@ -74,7 +79,10 @@ void unpin(struct g *g)
 	KILL_POINT("pin.counted");
 }
 
-/* Go's "program exceeds N-thread limit": each pinned one has a worker of its own, and some must be left. */
+/*
+ * Each pinned goroutine has a worker of its own, and some must be left for others: Go's "program exceeds
+ * N-thread limit".
+ */
 bool pin_room(void)
 {
 	return __builtin_popcountll(atomic_load(&sched.mlocked)) < PINNED_MAX;
@@ -117,11 +125,14 @@ static struct p *take_handed(struct m *m)
 	m->note.handed = (uint32_t)id + 1;
 	KILL_POINT("pin.handed.noted");
 	if (!atomic_compare_exchange_strong(&m->handed, &id, -1)) {
-		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST); /* then the look at the G, in stoplockedm */
+		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST); /* before stoplockedm looks at the G */
 		return NULL;
 	}
 	KILL_POINT("pin.handed.taken");
-	/* Or it was for who died in this seat before us, and the medic has given it to another. */
+	/*
+	 * It may have been for the process before us in this seat; then the medic has given it to another
+	 * worker.
+	 */
 	if (!atomic_compare_exchange_strong(&allp(id)->m, &on_its_way, m->seat)) {
 		__atomic_store_n(&m->note.handed, 0, __ATOMIC_SEQ_CST);
 		return NULL;
@@ -130,7 +141,7 @@ static struct p *take_handed(struct m *m)
 	return allp(id);
 }
 
-/* Its G is no more: it was pinned when it ended, and what it did to this process goes with it. */
+/* The G ended while it was pinned: this process ends too, with all that the G changed in it. */
 _Noreturn void pin_retire(struct m *m)
 {
 	m->lockedg = NULL;
@@ -141,7 +152,9 @@ _Noreturn void pin_retire(struct m *m)
 	host_leave();
 }
 
-/* The G pinned here, claimed; sleeps without a P until it is runnable and has been brought one. */
+/*
+ * Returns the G that is pinned here, claimed. Sleeps without a P until the G is runnable and a P was brought.
+ */
 struct g *stoplockedm(struct m *m)
 {
 	struct g *g = m->lockedg;
@@ -149,11 +162,11 @@ struct g *stoplockedm(struct m *m)
 	for (;;) {
 		struct p *p;
 
-		if (!getp() &&
-		    ((p = take_handed(m)) || (p = take_given_p(m)))) { /* given: as to an idle worker, which it was */
+		/* given: before it was pinned it was an idle worker */
+		if (!getp() && ((p = take_handed(m)) || (p = take_given_p(m)))) {
 			acquirep(p);
 			atomic_signal_fence(memory_order_seq_cst);
-			m->note.handed = 0; /* after m->p: pairs with waits_for_p */
+			m->note.handed = 0; /* after m->p; pairs with waits_for_p */
 			give_back_others(m, p);
 		}
 		if (!still_pinned(m, g))
@@ -166,7 +179,10 @@ struct g *stoplockedm(struct m *m)
 		}
 		atomic_store(&m->blocked, 1);
 		KILL_POINT("pin.stop.blocked");
-		/* Who was bringing a P has seen that we had one, or were about to take one: he is to come again. */
+		/*
+		 * A giver may have seen that we had a P, or were taking one, and gone away: queue the G
+		 * again.
+		 */
 		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
 			gogive(g);
 		if (atomic_load(&m->handed) < 0 && !take_given_p(m) && still_pinned(m, g)) {
@@ -181,8 +197,8 @@ struct g *stoplockedm(struct m *m)
 }
 
 /*
- * It has none, and none but what it is brought: it takes that before it does anything else. One that
- * has or takes another P has claimed the G by now, or looks at it once more after that P is gone.
+ * True if the worker has no P and takes none but a handed one, and does that before anything else. A worker
+ * that has or takes another P either has claimed the G or looks at it again after that P is gone.
  */
 static bool waits_for_p(struct m *m, struct g *g)
 {
@@ -195,7 +211,7 @@ static bool seat_lives(const struct m *m)
 	return atomic_load(&sh_root->seat[m->seat].state) == SEAT_LIVE;
 }
 
-/* g, claimed by us, is pinned to another worker, which gets our P for it. */
+/* Hands our P to the worker to which g is pinned. We have claimed g. */
 void startlockedm(struct m *m, struct g *g)
 {
 	struct m *to = allm(g->lockedm);
@@ -220,10 +236,12 @@ void startlockedm(struct m *m, struct g *g)
 	if (atomic_compare_exchange_strong(&to->handed, &none, id)) {
 		KILL_POINT("pin.hand.given");
 		host_wake((unsigned)to->seat);
-		/* One that has died since is not there to take it, and repair may have looked before it was there. */
+		/*
+		 * If the worker has died since, it will not take the P, and repair may have looked too early.
+		 */
 		if ((seat_lives(to) && waits_for_p(to, g)) || !atomic_compare_exchange_strong(&to->handed, &id, -1))
 			p = NULL;
-	} /* else somebody else has brought one */
+	} /* otherwise another worker has brought a P */
 	if (p && atomic_compare_exchange_strong(&p->m, &on_its_way, m->seat)) {
 		KILL_POINT("pin.hand.back");
 		acquirep(p);
@@ -234,7 +252,7 @@ void startlockedm(struct m *m, struct g *g)
 	m->note.ready = NULL;
 }
 
-/* A new process in the seat: the G may have become runnable while nobody sat here. */
+/* A new process in the seat: the G may have become runnable while the seat was vacant. */
 void pin_begin(struct m *m)
 {
 	if (m->lockedg && g_state(m->lockedg) == G_RUNNABLE)
@@ -243,7 +261,9 @@ void pin_begin(struct m *m)
 
 /* ---- the medic ---- */
 
-/* The goroutine that the dead one ran, before it may run again: pinned altogether or not at all. */
+/*
+ * The goroutine that the dead worker ran, before it runs again: it becomes pinned completely or not at all.
+ */
 void repair_pinned(struct m *m, struct g *g)
 {
 	if (!g->lockedm || g->lockedm != m->seat || g_state(g) == G_DEAD)
@@ -255,7 +275,7 @@ void repair_pinned(struct m *m, struct g *g)
 	KILL_POINT("repair.pinned");
 }
 
-/* What the dead process leaves to the next one in its seat. */
+/* What the next process in the seat inherits from the dead one. */
 void repair_pin(struct m *m, struct g *g)
 {
 	m->lockedg = g && still_pinned(m, g) ? g : NULL;
@@ -267,7 +287,7 @@ void repair_pin(struct m *m, struct g *g)
 	KILL_POINT("repair.pin");
 }
 
-/* The dead one was handing its P over, or taking one: it has arrived, or is nobody's. */
+/* The dead worker was handing a P over, or taking one: it has arrived, or it becomes idle. */
 void repair_handed(struct m *m)
 {
 	uint32_t id = m->note.handed - 1;
@@ -283,7 +303,7 @@ void repair_handed(struct m *m)
 		return;
 	to = allm(seat);
 	if (to->note.handed == m->note.handed)
-		return; /* it takes it just now */
+		return; /* it is just being taken */
 	if (atomic_load(&to->handed) == has &&
 	    ((to->lockedg && waits_for_p(to, to->lockedg)) || !atomic_compare_exchange_strong(&to->handed, &has, -1))) {
 		host_wake((unsigned)seat);

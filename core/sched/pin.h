@@ -1,6 +1,4 @@
-/*
- * pin.h - goroutines that stay on their worker.
- */
+/* pin.h - goroutines that stay on one worker. See pin.c. */
 #ifndef CORE_SCHED_PIN_H
 #define CORE_SCHED_PIN_H
 

@@ -1,16 +1,31 @@
 /*
- * preempt.c - goroutines that are made to give way, or to hold still while somebody reads their
- * stack: Go's suspendG and resumeG.
+ * preempt.c - goroutines that are made to give way, or to hold still for a reader of their stack (Go's
+ * suspendG and resumeG).
  *
- * g->preempt asks: PREEMPT_YIELD to give way, PREEMPT_STOP to stop for who suspends it. It is
- * looked at when the runtime is called and by the preemption signal. Who stops becomes preempted,
- * and whoever makes that waiting (one compare-and-swap) must make it runnable again.
+ * g->preempt is the request: PREEMPT_YIELD asks the G to give way, PREEMPT_STOP to stop for suspendG. Calls of
+ * the runtime and the preemption signal look at it. A G that stops becomes preempted. Whoever makes it
+ * waiting (one compare-and-swap) must also make it runnable again.
  *
- * DEATH  the suspender: note.suspend names the G it asked, note.scan the one whose scan bit it has;
- *        repair takes the request back and resumes who has stopped for it. The goroutine's worker:
- *        past the change it is preempted like any other, and if nobody asks any more, resumed by
- *        itself or by repair: so either the suspender sees that it has stopped, or it sees that
- *        it is not wanted
+ * Preemption against park: the G may park, exit or enter a call just as it is asked to stop.
+ *
+ *      suspendG                                  the G, on its worker
+ *   a  reads status: running
+ *   b  preempt = STOP, sends the signal       c  parks for a channel: status waiting
+ *   d  reads status again: waiting            or
+ *   e  takes the scan bit: HELD               f  preempt_park_m: status preempted
+ *                                             g  reads preempt: no longer STOP? resumes itself
+ *   h  gives up: preempt = 0
+ *   i  reads status: preempted? resumes it
+ *
+ * suspendG only acts on the status, so a G that parks for another reason is held as it is. f before g and
+ * h before i, sequentially consistent: at least one of the two sees the other, and casfrom_preempted lets
+ * one of them resume the G.
+ *
+ * OWNER  preempt: the asking process and the G's worker, by compare-and-swap or single stores
+ * LOCK   the scan bit, for the reader of a stack
+ * DEATH  suspender: note.suspend names the G, note.scan the one whose scan bit it has; repair withdraws the
+ *        request and resumes the G. The G's worker: once preempted the G is like any other; if no
+ *        request is left, repair resumes it
  */
 #include "shm/kernel.h"
 #include "core/sched/preempt.h"
@@ -29,7 +44,7 @@
 
 #define KICK_NS 1000000
 
-/* Preempted, and nobody will read it: on it goes. Whoever wins the change does it. */
+/* Resumes a preempted G that no reader wants any more. The winner of the change makes it runnable. */
 void unpreempt(struct g *g)
 {
 	if (!casfrom_preempted(g))
@@ -71,7 +86,7 @@ void preempt_ask(struct g *g)
 	atomic_compare_exchange_strong(&g->preempt, &none, PREEMPT_YIELD);
 }
 
-/* ---- the other side ---- */
+/* ---- the process that suspends ---- */
 
 static void suspend_nap(void)
 {
@@ -170,6 +185,7 @@ void repair_suspend(struct g *g)
 
 	suspend_withdraw(g);
 	s = atomic_load(&g->status);
-	if ((s & G_STATE) == G_WAITING && g->waitreason == WAIT_PREEMPTED) /* taken over, and not resumed */
+	/* the dead suspender had taken it and not resumed it */
+	if ((s & G_STATE) == G_WAITING && g->waitreason == WAIT_PREEMPTED)
 		goready(g, G_SEQ(s));
 }

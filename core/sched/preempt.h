@@ -1,6 +1,4 @@
-/*
- * preempt.h - goroutines that give way or hold still.
- */
+/* preempt.h - goroutines that give way or hold still for a reader of their stack. See preempt.c. */
 #ifndef CORE_SCHED_PREEMPT_H
 #define CORE_SCHED_PREEMPT_H
 
@@ -9,19 +7,19 @@
 
 struct g;
 
-void gopreempt(void);	      /* on a G that was asked: gives way, or stops for who suspends it. Parks. */
-void preempt_ask(struct g *); /* to give way; a request to stop stays */
+void gopreempt(void);	      /* on a G that was asked: gives way, or stops for suspendG. Parks. */
+void preempt_ask(struct g *); /* asks a G to give way; a pending request to stop stays */
 enum suspended { SUSPEND_GONE, SUSPEND_HELD, SUSPEND_STOPPED, SUSPEND_SYSCALL, SUSPEND_NOT };
 /*
- * The stack of the goroutine holds still: its scan bit is ours (HELD), and it was made to stop for
- * us (STOPPED). SYSCALL: from the frame on that its worker's m names. GONE: it has ended. NOT: it did
- * not come to a point where it can stop until then. Whatever it says, resumeG follows, which says
- * whether it has held still all the time. Waits; not for goroutines.
+ * Makes the stack of a goroutine hold still. HELD: we have its scan bit. STOPPED: it also stopped for us.
+ * SYSCALL: it is in a system call; its stack is still from the frame in its worker's syscallsp on. GONE:
+ * it has ended. NOT: it did not reach a point where it can stop before `until`. In each case the caller
+ * then calls resumeG, which returns whether the stack held still all the time. Sleeps in short naps.
  */
 enum suspended suspendG(struct g *, uint64_t gid, int64_t until);
 bool resumeG(struct g *, enum suspended);
 void unpreempt(struct g *);
 void suspend_withdraw(struct g *);
-void repair_suspend(struct g *); /* medic */
+void repair_suspend(struct g *); /* medic: a dead process had suspended this G */
 
 #endif

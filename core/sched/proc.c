@@ -1,11 +1,25 @@
 /*
- * proc.c - the scheduler loop: schedule, findrunnable, park, ready, and the death of a goroutine.
+ * proc.c - the scheduler: start, park, ready, exit, findrunnable and schedule.
  *
- * Everything that leaves a goroutine does so on g0, where its frames are complete: host_mcall
- * saves it, m->oncpu falls to 0, and from then on a death of this worker loses nothing of it. What
- * runs on g0 returns who is next, which host_mcall enters: g0 has no frame that outlives a switch,
- * and calls and returns stay paired, or the processor would mispredict each return after it.
- * The names and the order of things are Go's (proc.go).
+ * A goroutine is always left on g0, where its frames are complete: host_mcall saves it, m->oncpu becomes
+ * 0, and from then on a death of this worker loses nothing of it. A function on g0 returns the G to enter
+ * next, which host_mcall enters. So g0 has no frame that outlives a switch, and calls and returns stay
+ * paired; otherwise the processor would mispredict each return. Names and order are Go's (proc.go).
+ *
+ * Park against ready, with a lock in common (a channel's, a wait queue's):
+ *
+ *      the G that parks                          the waker
+ *   a  takes the lock, finds nothing
+ *   b  stores its sudog in the queue
+ *   c  gopark: status becomes waiting
+ *   d  drops the lock                         e  takes the lock, unlinks the sudog
+ *                                             f  stores the result in sudog->state
+ *                                             g  g_rouse(seq): waiting -> runnable
+ *
+ * Without a lock in common (cond, netpoll, a timer) the waker may come between b and c, where g_rouse fails
+ * because the G is still running. So park_m looks once more after c, behind a full fence: wait_finished()
+ * sees f, or the waker's g_rouse sees c. Either one makes the G runnable; the park sequence keeps the other
+ * from waking a later wait.
  */
 #include "core/sched/proc.h"
 #include "core/g/g.h"
@@ -34,8 +48,8 @@
 
 struct m *getm;
 
-#define SPIN_NS 20000 /* an idle worker looks around this long before it sleeps: a wake-up costs 25 us */
-#define NAP_NS 3000   /* 55 us, with the kernel's usual slack */
+#define SPIN_NS 20000 /* an idle worker searches this long before it sleeps: waking it again would cost 25 us */
+#define NAP_NS 3000   /* takes 55 us, with the kernel's usual timer slack */
 #define LOOK_NS 2000
 
 void schedinit(unsigned procs)
@@ -59,7 +73,7 @@ void schedinit(unsigned procs)
 	}
 	sched.lock.kind = SH_LOCK_SCHED;
 	atomic_store(&sched.poller, NOSEAT);
-	atomic_store(&sched.ngs, 1); /* 0 is no goroutine */
+	atomic_store(&sched.ngs, 1); /* index 0 is no goroutine */
 	atomic_store(&sched.procs_most, procs);
 	atomic_store(&sched.procs, procs);
 	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
@@ -89,7 +103,8 @@ static uint32_t cheaprand(struct m *m)
 void gogive(struct g *g)
 {
 	globrunqput(g);
-	atomic_thread_fence(memory_order_seq_cst); /* by one without a P, whom findrunnable's barrier may not reach */
+	/* the barrier in findrunnable does not reach a process without a P */
+	atomic_thread_fence(memory_order_seq_cst);
 	wakep();
 }
 
@@ -143,7 +158,7 @@ void off_cpu(struct m *m, struct g *g)
 	g->err = *host_errno();
 	if (__builtin_expect(g->flags & GF_ROOT, 0))
 		host_off_cpu(g);
-	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before this says so */
+	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before oncpu says so */
 	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
 	KILL_POINT("g.left.cpu");
 }
@@ -154,22 +169,22 @@ void dropg(struct m *m)
 }
 
 /*
- * Its block holds its frames from here on, or it ends as crashed: its sp is not in its window, or no memory is left,
- * the reserve included.
+ * Makes the image large enough for its frames. If that fails (no memory is left, even in the reserve, or
+ * sp is outside of its window), the goroutine ends as crashed.
  */
 void keep_frames(struct m *m, struct g *g)
 {
 	if (__builtin_expect(stack_fit(g), 1))
 		return;
-	atomic_store(&m->oncpu, 1); /* it comes to its end as if it still ran */
+	atomic_store(&m->oncpu, 1); /* it ends like a goroutine that still runs */
 	if (!stack_whole(g))
 		host_stack_damaged(g);
 	host_misuse("out of memory: no room to keep the goroutine's stack");
 }
 
 /*
- * Asked to give way, and it leaves of its own accord: those who have inherited its time would go on for
- * ever. Whom it has made runnable waits behind all others, as if it had been preempted itself.
+ * A goroutine that was asked to give way parks or exits instead. Those in runnext would inherit its time
+ * slice, and so on for ever. So move runnext to the global queue, behind all others.
  */
 static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
 {
@@ -207,11 +222,11 @@ static struct g *park_m(struct g *g)
 		sh_lock_drop(m->park_lock, (unsigned)m->seat);
 		KILL_POINT("g.park.unlocked");
 	} else {
-		atomic_thread_fence(memory_order_seq_cst); /* pairs with who tells a waiter without a lock in common */
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with a waker that has no lock in common with us */
 	}
 	sh_lock_none((unsigned)m->seat);
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
-	/* Another worker may run it by now; the sequence says whether it is still this wait. */
+	/* Another worker may run it already; the park sequence says whether it is still this wait. */
 	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
 		 wait_finished(g, m->park_seq);
 	if (again)
@@ -256,8 +271,8 @@ void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreaso
 }
 
 /*
- * The global queue has its turn every so many ticks, so that it is not forgotten. If who has just had its
- * time is all there is in it, it would have another, ahead of those who wait here.
+ * Each 61st choice is from the global queue. If the preempted G is the only entry there, skip this turn:
+ * the G would run again before those in the local queue.
  */
 static void skip_lone_global_turn(struct p *p)
 {
@@ -281,13 +296,13 @@ static struct g *goyield_m(struct g *g)
 	}
 	host_before_park(g);
 	keep_frames(m, g);
-	if (g->waitreason == WAIT_PREEMPTED) /* who slept while it ran comes first, or it would run once more before */
+	if (g->waitreason == WAIT_PREEMPTED) /* a sleeper that became due comes before it */
 		timers_run(getp(), life_clock(m, host_now()));
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	/*
-	 * The local tail, not Go's global queue: no lock, and a thief finds it as well. But who has had
-	 * its time goes behind all others, or those in the global queue would wait 61 such times each.
+	 * A yield goes to the local tail, not to Go's global queue: no lock, and thieves find it. A preempted G
+	 * goes to the global queue, behind all others; those there would otherwise wait 61 time slices each.
 	 */
 	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
 		globrunqput(g);
@@ -311,7 +326,10 @@ static struct g *goexit0(struct g *g)
 	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
 	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
 
-	/* Noted before: a death past off_cpu would find it whole otherwise, and let it go on past its end. */
+	/*
+	 * Write the note first: a death after off_cpu would otherwise find the G whole and let it run past
+	 * its end.
+	 */
 	g_end_note(g, how, 0, NULL);
 	off_cpu(m, g);
 	g_end(g, how, 0, NULL);
@@ -331,13 +349,13 @@ void goexit(void)
 	host_mexit(goexit0);
 }
 
-/* ---- starting one ---- */
+/* ---- starting a goroutine ---- */
 
 void gmain(struct g *g)
 {
 	void *arg = NULL;
 
-	if (g->arg_size) { /* its own copy; the first one is kept for another attempt */
+	if (g->arg_size) { /* its own copy: the original is kept for another attempt */
 		arg = __builtin_alloca(g->arg_size);
 		memcpy(arg, g->arg, g->arg_size);
 	}
@@ -389,7 +407,7 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 		g->flags |= GF_ROOT;
 		sh_heap_privilege(
 			t->heap,
-			false); /* it has all it needs to begin, and in a moment it runs: the reserve is not its */
+			false); /* the root has what it needs to begin: the reserve is closed to it before it runs */
 	}
 	if (o->flags & SHOAL_PINNED)
 		g->flags |= GF_PINNED;
@@ -444,12 +462,12 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	KILL_POINT("g.new.count");
 	sh_noted();
 	t->per_p[p ? p->id : P_MAX - 1].created = m->note.made;
-	(p ? p : allp(P_MAX - 1))->created++; /* the medic's: no M ever has that one */
+	(p ? p : allp(P_MAX - 1))->created++; /* the last P is never used by a worker: it counts for the medic */
 	m->note.ready = g;
 	KILL_POINT("g.new.noted");
 	casgstatus(g, G_DEAD, G_RUNNABLE);
 	sh_noted();
-	m->note.wg_promised = NULL; /* it counts itself out from now on */
+	m->note.wg_promised = NULL; /* from now on the G counts itself out */
 	m->note.g = NULL;
 	sh_noted();
 	m->note.made = 0;
@@ -457,9 +475,9 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	return g;
 }
 
-/* ---- the loop ---- */
+/* ---- choosing the next goroutine ---- */
 
-/* Takes hints until one can be claimed. */
+/* Claims g. NULL: the hint was stale. */
 static struct g *claim_hint(struct g *g)
 {
 	bool mine;
@@ -514,7 +532,10 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 				continue;
 			if (last && timers_run(victim, now) && (g = from_local(p, &inherit)))
 				return g;
-			/* Idle Ps as well, unlike Go: who left or died with work in its ring leaves it there. */
+			/*
+			 * Steal from idle Ps too, unlike Go: a worker that left or died may have left work in
+			 * its ring.
+			 */
 			while (runqsteal(p, victim, last && runnext_ripe(m, victim, now), &g))
 				if (claim_hint(g))
 					return g;
@@ -571,16 +592,16 @@ top:
 			goto top;
 		}
 	}
-	/* Nothing. The P goes first, then spinning, then another look: see Go's "delicate dance". */
+	/*
+	 * Found nothing. Release the P, stop spinning, then look once more: Go's "delicate dance", drawn in
+	 * idle.c.
+	 */
 	pidleput(releasep());
 	if (spinning(m)) {
 		atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 		KILL_POINT("m.idle.nospin");
 	}
-	/*
-	 * Who makes work pays for no fence before it looks for idle Ps (wakep): we make all of them pass
-	 * one. Then either we see their work, or they see our P.
-	 */
+	/* The wakers pay for no fence (see wakep), so this worker makes every process pass one. */
 	if (atomic_load_explicit(&sched.procs, memory_order_relaxed) > 1)
 		host_barrier();
 	if (work_in_sight() && (p = pidleget(m->seat))) {
@@ -593,7 +614,7 @@ top:
 	goto top;
 }
 
-/* The process lacks a module, or is asked to go: the G waits for another worker. */
+/* This process was asked to leave or lacks a module: another worker runs the G. */
 static _Noreturn void leave_process(struct g *g)
 {
 	struct m *m = getm;
@@ -608,7 +629,7 @@ static _Noreturn void leave_process(struct g *g)
 	host_leave();
 }
 
-/* Its frames are not in its window here, or there are none yet. */
+/* The frames are not in the window of this worker, or the G has none yet. */
 static __attribute__((noinline)) void fetch_frames(struct m *m, struct g *g)
 {
 	stack_enter(g);
@@ -620,7 +641,7 @@ static __attribute__((noinline)) void fetch_frames(struct m *m, struct g *g)
 		pin(g);
 }
 
-/* Its task is over: the medic ends it when none of the task runs. */
+/* The task has ended: the medic ends this G when none of the task runs. */
 static __attribute__((noinline)) void park_for_reap(struct m *m, struct g *g)
 {
 	g->waitreason = WAIT_ZERO;
@@ -629,7 +650,7 @@ static __attribute__((noinline)) void park_for_reap(struct m *m, struct g *g)
 	dropg(m);
 }
 
-/* Makes g ready to be entered. False: it may not run any more. */
+/* Prepares g to be entered. False: it may not run any more. */
 static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 {
 	if (__builtin_expect(host_must_leave(), 0))
@@ -651,12 +672,12 @@ static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 	m->park_lock = NULL;
 	*host_errno() = g->err;
 	atomic_store_explicit(&m->oncpu, 1, memory_order_relaxed);
-	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses it */
+	atomic_signal_fence(memory_order_seq_cst); /* from here on a death loses the G */
 	KILL_POINT("g.execute.oncpu");
 	return true;
 }
 
-/* g: claimed already, or NULL. */
+/* g is claimed already, or NULL. */
 static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *g, bool inherit)
 {
 	for (;; g = NULL) {
@@ -681,7 +702,7 @@ static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *
 	}
 }
 
-/* The usual case by itself: a P of ours, nothing else to look at, and one made ready or in the ring. */
+/* The usual case: we have a P, nothing else is to be done, and runnext or the ring has a G. */
 struct g *schedule(void)
 {
 	struct m *m = getm;

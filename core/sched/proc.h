@@ -1,6 +1,4 @@
-/*
- * proc.h - the scheduler loop: park, ready, start, end.
- */
+/* proc.h - the scheduler: start, park, ready, exit, schedule. */
 #ifndef CORE_SCHED_PROC_H
 #define CORE_SCHED_PROC_H
 
@@ -12,45 +10,50 @@
 #include <stdint.h>
 
 #define STEAL_ROUNDS 4
-#define SCHEDTICK_GLOBAL 61 /* so often the global queue comes first */
+#define SCHEDTICK_GLOBAL 61 /* each 61st choice takes from the global queue first */
 
 struct g;
 struct m;
 struct sh_lock;
 struct task;
 
-/* Lays out an empty runtime in a fresh segment: procs Ps, all idle. */
+/* Lays out the scheduler in a fresh segment: procs Ps, all idle. */
 void schedinit(unsigned procs);
 
 void keep_frames(struct m *, struct g *);
-struct g *schedule(void); /* on g0: the G to enter, ready to be; sleeps until there is one */
-void gmain(struct g *);	  /* the first function of every G; ends it */
+struct g *schedule(void); /* on g0: chooses the next G and prepares it; sleeps until there is one */
+void gmain(struct g *);	  /* the first function of every G; never returns */
 /*
- * Running -> waiting. Parks. lock (or NULL) is held and is dropped once the G waits; when: it is
- * woken at that time (monotonic ns), 0 for never. Who called looks at its sudog to see why it woke.
+ * Running -> waiting. Parks. lock (or NULL) is held by the caller and dropped once the G waits. when: a
+ * timer wakes the G at that time (monotonic ns); 0: none. The caller reads its sudog to learn why it woke.
  */
 void gopark(struct sh_lock *lock, enum waitreason, int64_t when);
-/* The same, for waits that no lock guards: commit is called on g0 once g waits; false: it does not wait after all. */
-void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason, int64_t when);
-void goready(struct g *, uint32_t seq); /* wakes if the sequence is the one meant; to runnext */
 /*
- * Go's injectglist, one by one: wakes for a poller or a timer; to the tail, or without a P to the global
- * queue. A list of them in hand would be lost with a death. Who has woken some calls wakep once.
+ * gopark for waits without a lock. commit is called on g0 once g waits; if it returns false, g is made ready
+ * at once.
+ */
+void gopark_commit(bool (*commit)(struct g *, void *), void *arg, enum waitreason, int64_t when);
+void goready(struct g *, uint32_t seq); /* waiting -> runnable if seq is its park sequence; to runnext */
+/*
+ * goready for a poller or a timer: to the tail of the local queue, or without a P to the global one. Go's
+ * injectglist, but one G at a time: a death would lose a list. The caller calls wakep once after several.
  */
 bool injectg(struct g *, uint32_t seq);
-void ready(struct g *); /* just made runnable by us: queue it; note.ready names it, and no more then */
-void goyield(void);	/* Parks. */
+void ready(struct g *); /* queues a G that this worker has just made runnable; note.ready names it and is cleared */
+void goyield(void);	/* Gives way. Parks. */
 _Noreturn void goexit(void);
-#define GO_ROOT (1u << 31) /* in shoal_go_opts.flags: the root of its task. The medic's alone */
+#define GO_ROOT (1u << 31) /* flag in shoal_go_opts: the root of its task. Only the medic uses it */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
-struct g *mstart(unsigned seat); /* the worker's entry to the scheduler, on g0: takes a P, or idles; its first G */
-void gogive(struct g *);	 /* adds a hint to the global queue and wakes a P: repair, tasks */
+/* entry of the worker to the scheduler, on g0: takes a P or idles; returns its first G */
+struct g *mstart(unsigned seat);
+void gogive(struct g *); /* puts a runnable G into the global queue and wakes a worker: for repair and tasks */
 
-void off_cpu(struct m *, struct g *); /* its frames are whole: a death of this worker loses nothing of it */
+/* on g0: the frames are complete, so a death of this worker no longer loses the G */
+void off_cpu(struct m *, struct g *);
 void dropg(struct m *);
 
-void acquirem(void); /* no preemption between these: the worker must not change under the caller */
+void acquirem(void); /* between these the worker must not change: no preemption */
 void releasem(void);
 
 #endif

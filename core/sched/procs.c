@@ -1,20 +1,22 @@
 /*
- * procs.c - the number of Ps: stop the world, procresize, start the world (proc.go).
+ * procs.c - changing the number of Ps: stop the world, procresize, start the world (proc.go).
  *
- * The medic does it, step by step in its rounds: so who asks may die at any moment, repair goes on
- * meanwhile, and a new medic finishes what it finds begun. The world is stopped when the medic has
- * all Ps in use. Workers give theirs away when they look for work and see gcwaiting; those that run
- * something are made to give way; Ps of those in system calls are taken; idle ones are taken; and
- * nobody else gets one (pidleget).
+ * The medic does it, one step in each of its rounds. So the asker may die at any moment, repair continues
+ * meanwhile, and a new medic completes what it finds. The world is stopped when the medic has all Ps that
+ * are in use: workers release theirs in findrunnable when they see gcwaiting; running goroutines are
+ * preempted; the Ps of workers in system calls and idle Ps are taken; pidleget refuses to hand one out.
  *
- * One at a time: procs_by says who asks (a run of a goroutine, or PROCS_COMMAND: what procs_asked
- * says), then procs_want to how many. Each step is done again by a new medic: a P that is taken is
- * taken, one that is emptied is empty. In the end procs_want is PROCS_OVER while the turn is given up:
- * procs_done says whose, so a new medic takes it from nobody else.
+ * One request at a time:
  *
- * DEATH  of who asks: before procs_want is stored nothing was asked, and the medic forgets it; a
- *        goroutine that has another attempt asks as somebody else. Of the medic: its Ps become idle by
- *        repair, gcwaiting and procs_want still stand, and the next one takes them again
+ *   procs_by     0 -> asker (a run of a goroutine, or PROCS_COMMAND)                    -> 0
+ *   procs_want        0 -> number -> PROCS_OVER                                       -> 0
+ *   procs_done                       asker whose request is complete
+ *
+ * ORDER  procs_by, then procs_want; at the end procs_done, then PROCS_OVER, then procs_by = 0 by
+ *        compare-and-swap with procs_done, so that a new medic clears no later request
+ * DEATH  asker: before procs_want is stored nothing was asked, and the medic clears procs_by; a goroutine
+ *        with attempts left asks under another number. Medic: repair makes its Ps idle; gcwaiting and
+ *        procs_want still stand, and the next medic takes the Ps again. Every step may be done twice
  */
 #include "core/sched/procs.h"
 #include "core/g/api.h"
@@ -36,13 +38,14 @@
 
 #include <errno.h>
 
-#define STW_MAX_NS 2000000000l /* one that does not come to a point where it can stop: it is given up */
+/* a goroutine that runs this long without a point where it can stop makes the request fail */
+#define STW_MAX_NS 2000000000l
 #define KICK_NS 1000000
 #define ASK_NS 1000000
 
 #define ASKER_GID ((1ull << 56) - 1)
 
-/* This run of it. */
+/* Identifies this run of the goroutine. */
 static uint64_t request_id(const struct g *g)
 {
 	return g->gid | (uint64_t)(uint8_t)g->attempt << 56;
@@ -64,10 +67,12 @@ int shoal_procs(int n)
 		gopark(NULL, WAIT_STOPTHEWORLD, host_now() + ASK_NS);
 	KILL_POINT("procs.asker");
 	old = (int)atomic_load(&sched.procs);
-	atomic_store(&sched.procs_want, n < PROCS_MAX ? (uint32_t)n : PROCS_MAX); /* or over that of the one before */
+	/* may replace the PROCS_OVER of the request before */
+	atomic_store(&sched.procs_want, n < PROCS_MAX ? (uint32_t)n : PROCS_MAX);
 	KILL_POINT("procs.asked");
 	host_bell();
-	while (atomic_load(&sched.procs_by) == mine) /* the medic wakes it; the time is for one who died between */
+	/* the medic wakes it; the timeout is for a medic that died before that */
+	while (atomic_load(&sched.procs_by) == mine)
 		gopark(NULL, WAIT_STOPTHEWORLD, host_now() + 100 * ASK_NS);
 	return atomic_load(&sched.procs_failed) == mine ? -EAGAIN : old;
 }
@@ -83,7 +88,7 @@ static bool requester_lives(uint64_t by)
 	       atomic_load(&g->task->state) == TASK_RUNNING;
 }
 
-/* The turn of procs_done is over. */
+/* Clears the request named by procs_done. */
 static void finish_request(void)
 {
 	uint64_t by = atomic_load(&sched.procs_done);
@@ -91,7 +96,8 @@ static void finish_request(void)
 
 	atomic_compare_exchange_strong(&sched.procs_by, &by, 0);
 	KILL_POINT("stw.free");
-	atomic_compare_exchange_strong(&sched.procs_want, &over, 0); /* or the next one has asked by now */
+	/* the next asker may have stored its number already */
+	atomic_compare_exchange_strong(&sched.procs_want, &over, 0);
 	KILL_POINT("stw.over");
 }
 
@@ -100,13 +106,13 @@ static uint32_t clamp_procs(uint32_t n)
 	return n < PROCS_MAX ? n : PROCS_MAX;
 }
 
-/* True: something is under way. */
+/* True: a request is under way. */
 static bool begin_request(void)
 {
 	uint64_t by, none = 0;
 	uint32_t n = atomic_load(&sched.procs_asked);
 
-	if (atomic_load(&sched.procs_want) == PROCS_OVER) /* a medic died there */
+	if (atomic_load(&sched.procs_want) == PROCS_OVER) /* a medic died in finish_request */
 		finish_request();
 	if (atomic_load(&sched.procs_want))
 		return true;
@@ -141,7 +147,7 @@ static void stop_m(struct p *p, int seat, bool kick)
 	host_kick((unsigned)seat);
 }
 
-/* stopTheWorldWithSema. True: all are ours. */
+/* Go's stopTheWorldWithSema. True: we have all Ps. */
 static bool world_stopped(int64_t now)
 {
 	bool kick = now - sched.stw_kicked >= KICK_NS, all = true;
@@ -154,7 +160,7 @@ static bool world_stopped(int64_t now)
 
 		if (has > 0 && has < SH_SEATS)
 			stop_m(p, has, kick);
-		if (has < P_GIVEN) /* on its way to an idle worker it is nobody's either */
+		if (has < P_GIVEN) /* on its way to an idle worker it is free to take as well */
 			has = NOSEAT;
 		if (atomic_load(&p->m) == getm->seat || atomic_compare_exchange_strong(&p->m, &has, getm->seat)) {
 			atomic_store(&p->status, P_GCSTOP);
@@ -168,7 +174,7 @@ static bool world_stopped(int64_t now)
 	return all;
 }
 
-/* Holds: all Ps. What is queued on those that go is moved. */
+/* Holds: all Ps. Moves what is queued on those that go out of use. */
 static void procresize(unsigned n)
 {
 	for (unsigned i = n; i < P_MAX; i++) {
@@ -181,8 +187,8 @@ static void procresize(unsigned n)
 		gfpurge(p);
 		KILL_POINT("stw.emptied");
 		atomic_store(&p->status, P_DEAD);
-		atomic_fetch_and(&sched.pidle,
-				 ~(1ull << i)); /* who put it down may mark it late: pairs with pidleput */
+		/* a worker may mark it idle late: pairs with pidleput */
+		atomic_fetch_and(&sched.pidle, ~(1ull << i));
 		KILL_POINT("stw.status");
 		atomic_store(&p->m, NOSEAT);
 		KILL_POINT("stw.dead");
@@ -211,7 +217,7 @@ static void start_the_world(void)
 	}
 	atomic_store(&sched.gcwaiting, 0);
 	KILL_POINT("stw.started");
-	if (by == PROCS_COMMAND && clamp_procs(command) == atomic_load(&sched.procs_want)) /* not the next one */
+	if (by == PROCS_COMMAND && clamp_procs(command) == atomic_load(&sched.procs_want)) /* a later command stays */
 		atomic_compare_exchange_strong(&sched.procs_asked, &command, 0);
 	KILL_POINT("stw.answered");
 	atomic_store(&sched.procs_done, by);

@@ -1,6 +1,4 @@
-/*
- * procs.h - the number of Ps.
- */
+/* procs.h - changing the number of Ps. See procs.c. */
 #ifndef CORE_SCHED_PROCS_H
 #define CORE_SCHED_PROCS_H
 
@@ -12,6 +10,6 @@
 #define PROCS_MAX (WORKERS_MAX - 2)
 #define PROCS_COMMAND UINT64_MAX
 #define PROCS_OVER UINT32_MAX
-bool procs_step(int64_t now); /* medic: a step of what was asked for. True: there is more to do, soon */
+bool procs_step(int64_t now); /* medic: makes one step of a pending request. True: call again soon */
 
 #endif

@@ -1,15 +1,19 @@
 /*
  * runq.c - local and global run queues.
  *
- * The ring is Go's: 256 slots, tail stored by the owner, head moved by compare-and-swap. runnext
- * beside it is written by the owner alone: a thief claims the G it names and lets it stand. So is
- * hand: the next few of the ring, which the owner takes with one compare-and-swap. An entry is a hint (see g.h): an entry too many is harmless, so every operation puts
- * a G into its new place before it leaves the old one, or notes it.
+ * The ring is Go's: 256 slots; the owner stores tail, thieves and owner move head by compare-and-swap. The
+ * picture is in p.h. Only the owner writes runnext and batch (the next four of the ring, taken with one
+ * compare-and-swap); a thief claims the G that they name and leaves the name. An entry is a hint (see
+ * g.h), so an entry too many is harmless. Every operation puts a G into its new place before it leaves
+ * the old one, or names it in the note.
  *
- * OWNER  the M of the P puts; anybody takes
- * DEATH  runqput: the G is in note.ready until it is in the ring. A G kicked out of runnext is in
- *        note.kicked. A thief's catch lies in its own ring behind tail, counted by note.grab_n.
- *        What goes from the ring to hand is in both until the head moves. A batch from the global queue is in the ring before the global head moves.
+ * OWNER  the M of the P puts; every worker takes
+ * LOCK   sched.lock guards the global queue
+ * ORDER  a slot is written before tail passes it (release), and read before head passes it (acquire)
+ * DEATH  runqput: note.ready names the G until it is in the ring, note.kicked the G pushed out of runnext.
+ *        Steal: the stolen Gs lie in the thief's ring behind its tail, counted by note.grab_n. Batch: the Gs
+ *        are in ring and batch until head moves. Global queue: a share is in the ring before the global
+ *        head moves
  */
 #include "core/sched/runq.h"
 #include "core/g/g.h"
@@ -89,7 +93,7 @@ struct g *globrunqget(struct p *p, unsigned max)
 	return g;
 }
 
-/* The ring is full: half of it and g go to the global queue. False: a thief was faster, try again. */
+/* The ring is full: moves half of it and g to the global queue. False: a thief was faster, try again. */
 static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint32_t h, uint32_t t)
 {
 	unsigned seat = (unsigned)getm->seat, n = (t - h) / 2;
@@ -98,7 +102,7 @@ static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint
 	sh_check(n == RUNQ_SIZE / 2);
 	for (unsigned i = 0; i < n; i++)
 		batch[i] = atomic_load_explicit(&p->runq[RING(h + i)], memory_order_relaxed);
-	/* Into the global queue first: dead after that, some are in both, which is harmless. */
+	/* First into the global queue: a death after that leaves some Gs in both, which is harmless. */
 	sh_lock_take(&sched.lock, seat);
 	if (atomic_load_explicit(&p->runqhead, memory_order_acquire) != h) {
 		sh_lock_drop(&sched.lock, seat);
@@ -109,7 +113,7 @@ static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint
 	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release,
 						    memory_order_relaxed))
 		globrunqput_locked(g);
-	else /* a thief has some of them: take our tail back, nobody has seen it under the lock */
+	else /* a thief took some of them: take the global tail back; under the lock nobody has seen it */
 		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release),
 			g = NULL;
 	KILL_POINT("runq.spill.done");
@@ -117,10 +121,10 @@ static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint
 	return g != NULL;
 }
 
-/* Holds: note.ready or note.kicked names g. True: it is in the ring; false: that is full. */
+/* Holds: note.ready or note.kicked names g. Puts g into the ring; false: the ring is full. */
 static inline bool put_ring(struct p *p, struct g *g)
 {
-	uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with runqget, runqgrab */
+	uint32_t h = atomic_load_explicit(&p->runqhead, memory_order_acquire); /* pairs with batch_fill, runqgrab */
 	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
 
 	if (__builtin_expect(t - h >= RUNQ_SIZE, 0))
@@ -170,8 +174,8 @@ void runqput(struct p *p, struct g *g, bool next)
 }
 
 /*
- * Many wait in the ring, so what they need is not in the cache: asked for ahead of time, the Gs of
- * the hand after next, and the frames of the next, whose Gs have come by now.
+ * With many Gs in the ring their memory is not in the cache. Prefetch the Gs of the batch after next, and the
+ * frames of the next batch, whose Gs have arrived by now.
  */
 static inline void prefetch_gs(struct p *p, uint32_t h)
 {
@@ -190,7 +194,7 @@ static inline void prefetch_gs(struct p *p, uint32_t h)
 	}
 }
 
-/* Noted in m->note.ready until it is claimed or found stale: the caller clears it. */
+/* m->note.ready names the result until the caller has claimed it or found it stale. */
 static inline struct g *batch_get(struct m *m, struct p *p)
 {
 	uint32_t at = atomic_load_explicit(&p->batch_at, memory_order_relaxed);
@@ -206,7 +210,7 @@ static inline struct g *batch_get(struct m *m, struct p *p)
 	return g;
 }
 
-/* The next few of the ring, into the empty hand. False: there are none. */
+/* Moves the next few Gs of the ring to the empty batch. False: the ring is empty. */
 static bool batch_fill(struct p *p)
 {
 	for (;;) {
@@ -269,7 +273,7 @@ void runqdrain(struct p *p)
 	}
 }
 
-/* One that a thief has claimed stays named: it is none. */
+/* A G of the batch that a thief can claim, the last one first. Claimed ones stay named and do not count. */
 static struct g *batch_find(struct p *p)
 {
 	uint32_t at = atomic_load(&p->batch_at);
@@ -292,16 +296,16 @@ static struct g *runnext_find(struct p *p)
 
 bool runqempty(struct p *p)
 {
-	for (;;) { /* tail read twice: a G may go from runnext to the ring between our looks */
+	for (;;) { /* tail is read twice: between our reads a G may move from runnext to the ring */
 		uint32_t h = atomic_load(&p->runqhead), t = atomic_load(&p->runqtail);
-		bool more = batch_find(p) || runnext_find(p); /* after the ring: from there they come into the hand */
+		bool more = batch_find(p) || runnext_find(p); /* after the ring: from there Gs move to the batch */
 
 		if (t == atomic_load(&p->runqtail))
 			return h == t && !more;
 	}
 }
 
-/* For people: nothing in there is believed. */
+/* For people: trusts nothing in the queue. */
 uint32_t runqlen(struct p *p)
 {
 	struct g *next = atomic_load(&p->runnext);
@@ -363,9 +367,9 @@ static unsigned runqgrab(struct p *p, struct p *victim, uint32_t at)
 }
 
 /*
- * Who has just made a G ready is mostly about to park, and runs it then, with all that both of them
- * use in its cache: it is stolen when it has stood there for a while, or nobody is there to run it.
- * Go waits 3 us as well, asleep (runqgrab). One is watched at a time, until it is gone.
+ * A worker that made a G ready usually parks soon and then runs it, with the memory of both in its cache. So
+ * runnext is stolen only if it has stood there for RIPE_NS, or if its P has no worker. (Go sleeps 3 us in
+ * runqgrab.) A thief watches one runnext at a time.
  */
 bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 {
@@ -394,8 +398,8 @@ bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 }
 
 /*
- * Half of victim's queue into p's ring, which is empty enough; *out is the last of them, to run at
- * once, noted. With an empty ring: one that its hand names, or, with steal_next, runnext; it stays named.
+ * Steals half of victim's ring into p's, which is empty enough. *out is the last of them, to run at once,
+ * named in note.ready. If that ring is empty: a G of victim's batch or, with steal_next, its runnext.
  */
 unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
 {

@@ -1,24 +1,31 @@
 /*
- * syscall.c - goroutines in system calls (proc.go, entersyscall to exitsyscall), Go 1.26's way.
+ * syscall.c - goroutines in system calls (entersyscall to exitsyscall of Go 1.26's proc.go).
  *
- * The P stays wired to the worker, only the G's status says syscall: entering and leaving are one
- * compare-and-swap each. Who wants the P takes the scan bit of the G, which holds it up in
- * exitsyscall, looks again, unwires the P and lets go. Only the medic does that.
+ * The P stays wired to the worker; only the status of the G says syscall. Entering is a store, leaving a
+ * compare-and-swap. To take such a P, the medic holds the scan bit of the G, which stops exitsyscall:
  *
- * The frames of a G in a system call are live in its window, and oncpu stays 1.
+ *      medic: retake                             the worker: exitsyscall
+ *   a  takes the scan bit: syscall + S        c  compare-and-swap syscall -> running
+ *   b  reads m->p, p->m, curg: still the same    fails while the bit is up: waits
+ *   d  m->p = -1, then p is idle              f  running
+ *   e  clears the scan bit                    g  reads m->p: none? takes an idle P or queues itself
  *
- * So does who reads its stack (suspendG): it stands still from the frame on that called us, which
- * m names. One such reader at a time; the medic does not wait for it, and when a worker dies takes
- * its G from under the bit, which the reader is told when it lets go.
+ * a and c change the same word, so either c comes before a, and retake leaves the P alone, or c waits
+ * for e, and g sees d.
  *
- * There are at most so many workers. If all were in calls that block, who would end those calls could
- * not run: so the last of them are left out, and who wants to make such a call waits (syscall_backoff);
- * sooner where it would wait for others, so that there is room for calls that end by themselves.
+ * suspendG takes the same bit to read the stack, which stands still from the frame on that entered the call
+ * (m->syscallsp). One reader at a time. The medic does not wait for a reader: if the worker dies, it takes
+ * the G from under the bit, and syscall_release tells the reader. The frames of a G in a system call are live
+ * in its window, and oncpu stays 1.
  *
- * DEATH  of the worker: the G is lost as in running, the P goes back with its seat. Of the medic
- *        that takes a P: the scan bit is up and note.scan names the G; once m->p says that it has
- *        none, whatever P still names that seat is put back (retake_repair). Of a reader: note.scan
- *        names the G, repair_hold takes the bit down
+ * The number of workers is limited. If all were in blocking calls, the goroutines that would end those calls
+ * could not run. So the last few workers are kept out: a goroutine that wants to make a blocking call parks
+ * in syscall_backoff. One whose call waits for another goroutine or process backs off earlier, so that there
+ * is room for calls that end by themselves.
+ *
+ * DEATH  worker: the G is lost as in running, and its P becomes idle with the seat. Medic in retake: the scan
+ *        bit is up and note.scan names the G; if m->p is -1 already, the P becomes idle (retake_repair).
+ *        Reader: note.scan names the G, repair_hold clears the bit
  */
 #include "core/sched/syscall.h"
 #include "core/g/g.h"
@@ -34,7 +41,7 @@
 #include "shm/kill.h"
 #include "shm/segment.h"
 
-/* In the function that the system call's own calls: one of ours that does not return before exitsyscall. */
+/* The frame of our caller's caller: our caller must be a function that returns only after exitsyscall. */
 static inline __attribute__((always_inline)) void save(struct m *m)
 {
 	uintptr_t *frame = __builtin_frame_address(0);
@@ -56,11 +63,11 @@ __attribute__((noinline)) void entersyscall(void)
 	struct g *g = getg();
 
 	save(getm);
-	host_before_park(g); /* lines that it has written are seen before it blocks */
+	host_before_park(g); /* what it has written is seen before it blocks */
 	syscall_enter(g);
 }
 
-/* Known to block: the P goes first. */
+/* For a call that is known to block: releases the P first. */
 __attribute__((noinline)) void entersyscallblock(void)
 {
 	struct g *g = getg();
@@ -71,7 +78,7 @@ __attribute__((noinline)) void entersyscallblock(void)
 	syscall_enter(g);
 }
 
-/* On g0: no P is to be had. */
+/* On g0: no P is free. */
 static struct g *exitsyscall0(struct g *g)
 {
 	struct m *m = getm;
@@ -84,10 +91,10 @@ static struct g *exitsyscall0(struct g *g)
 	globrunqput(g);
 	m->note.ready = NULL;
 	dropg(m);
-	return schedule(); /* sleeps until somebody hands it a P */
+	return schedule(); /* sleeps until a waker gives it a P */
 }
 
-/* The next system call on this P is another one: sysmon gives it its time anew. */
+/* sysmon sees by this that the next call on this P is another one. */
 static void count_syscall(struct p *p)
 {
 	atomic_store_explicit(&p->syscalltick, atomic_load_explicit(&p->syscalltick, memory_order_relaxed) + 1,
@@ -114,7 +121,7 @@ void exitsyscall(void)
 	struct g *g = getg();
 	struct p *p;
 
-	casgstatus(g, G_SYSCALL, G_RUNNING); /* waits while the scan bit is up */
+	casgstatus(g, G_SYSCALL, G_RUNNING); /* waits while the scan bit is up: pairs with retake */
 	p = getp();
 	if (__builtin_expect(!p, 0)) {
 		exit_slow();
@@ -123,12 +130,12 @@ void exitsyscall(void)
 	count_syscall(p);
 }
 
-/* ---- not all at once ---- */
+/* ---- a limit for blocking calls ---- */
 
 #define BACKOFF_NS 1000000
 #define BACKOFF_MAX_NS 20000000
 
-/* So many may enter a call before the medic has looked again. */
+/* So many workers may enter a call before the medic looks again. */
 static unsigned entrants_max(void)
 {
 	unsigned procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
@@ -136,7 +143,7 @@ static unsigned entrants_max(void)
 	return procs < 16 ? procs : 16;
 }
 
-/* Workers, or seats for them, that are neither in a call nor one goroutine's own. */
+/* Workers, or vacant seats, that are neither in a call nor reserved for a pinned goroutine. */
 static unsigned workers_left(void)
 {
 	uint64_t locked = atomic_load(&sched.mlocked);
@@ -147,7 +154,10 @@ static unsigned workers_left(void)
 	return left;
 }
 
-/* Below this who waits for others in a call has to wait outside; below at_once() everybody. */
+/*
+ * With fewer workers left than this, calls that wait for others back off; with fewer than entrants_max(),
+ * all.
+ */
 static unsigned left_for_others(void)
 {
 	return 2 * entrants_max() + 2;
@@ -159,7 +169,7 @@ static void look_for_crowd(void)
 	KILL_POINT("syscall.crowded");
 }
 
-/* They are few who wait here, and seldom: nobody tells them, they look again. */
+/* Few goroutines wait here, and seldom: nothing wakes them, they try again. */
 __attribute__((noinline)) bool syscall_backoff_wait(bool (*at_once_if)(void *), void *call)
 {
 	struct g *g = getg();
@@ -173,12 +183,13 @@ __attribute__((noinline)) bool syscall_backoff_wait(bool (*at_once_if)(void *), 
 		ns = ns < BACKOFF_MAX_NS ? 2 * ns : ns;
 	}
 	if (workers_left() > left_for_others() + entrants_max())
-		atomic_store(&sched.crowded, 0); /* or the medic says so again with the next P that it takes */
+		/* if that is wrong, the medic sets it again with the next P that it takes */
+		atomic_store(&sched.crowded, 0);
 	KILL_POINT("syscall.backoff");
 	return false;
 }
 
-/* ---- who reads its stack ---- */
+/* ---- readers of the stack ---- */
 
 bool syscall_hold(struct g *g, uint64_t s)
 {
@@ -205,7 +216,10 @@ bool syscall_release(struct g *g)
 	return held;
 }
 
-/* The medic's own bit is not up: it takes and frees that between two repairs, or retake_repair has. */
+/*
+ * Cannot be the medic's own bit: it takes and clears that between two repairs, or retake_repair has cleared
+ * it.
+ */
 void repair_hold(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
@@ -260,7 +274,7 @@ bool retake(struct p *p)
 		unwire(m, p);
 		took = true;
 	}
-	atomic_store(&g->status, s); /* nobody else changes it while the bit is up */
+	atomic_store(&g->status, s); /* nobody else changes the word while the bit is up */
 	KILL_POINT("syscall.retake.freed");
 	getm->note.scan = NULL;
 	if (took) {

@@ -1,6 +1,4 @@
-/*
- * syscall.h - goroutines in system calls.
- */
+/* syscall.h - goroutines in system calls. See syscall.c. */
 #ifndef CORE_SCHED_SYSCALL_H
 #define CORE_SCHED_SYSCALL_H
 
@@ -11,24 +9,25 @@
 
 struct g;
 
-void entersyscall(void); /* on a G: nothing of the runtime until exitsyscall, not even malloc */
+void entersyscall(void); /* on a G: until exitsyscall it may call nothing of the runtime, not even malloc */
 bool syscall_backoff_wait(bool (*at_once_if)(void *), void *call);
 /*
- * Parks. Before a call that may block: waits while too few workers would be left. at_once_if: of a call that
- * waits for others, for as long as it takes; makes it if it need not wait. True: that is what was done.
+ * Before a call that may block. Parks while too few workers would be left for others. at_once_if belongs to
+ * a call that waits for another goroutine or process: it makes the call if that need not wait.
+ * True: at_once_if has made the call.
  */
 static inline bool syscall_backoff(bool (*at_once_if)(void *), void *call)
 {
 	return __builtin_expect(atomic_load_explicit(&sched.crowded, memory_order_relaxed), 0) &&
 	       syscall_backoff_wait(at_once_if, call);
 }
-void entersyscallblock(void); /* known to block: the P is handed on at once */
-void exitsyscall(void);	      /* Parks if no P is to be had. errno is the caller's to keep */
+void entersyscallblock(void); /* for a call that is known to block: releases the P first */
+void exitsyscall(void);	      /* Parks if no P is free. The caller keeps errno */
 bool in_syscall(struct m *);
-bool retake(struct p *);		   /* medic: takes the P of a worker in a system call and hands it on */
-void retake_repair(struct g *);		   /* medic: its predecessor died in retake */
-bool syscall_hold(struct g *, uint64_t s); /* the scan bit of one in a system call, whose status was s */
-bool syscall_release(struct g *);	   /* false: its worker has died meanwhile */
-void repair_hold(struct g *);		   /* medic: who held it has died */
+bool retake(struct p *);	/* medic: takes the P of a worker in a system call and finds another worker for it */
+void retake_repair(struct g *); /* medic: the medic before it died in retake */
+bool syscall_hold(struct g *, uint64_t s); /* takes the scan bit of a G in a system call, whose status was s */
+bool syscall_release(struct g *);	   /* gives the scan bit back; false: the worker died meanwhile */
+void repair_hold(struct g *);		   /* medic: the holder of that scan bit is dead */
 
 #endif

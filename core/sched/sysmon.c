@@ -1,8 +1,9 @@
 /*
- * sysmon.c - who looks after those who have the Ps (proc.go, sysmon and retake).
+ * sysmon.c - supervision of the workers that have Ps (proc.go, sysmon and retake): preempts long time
+ * slices, takes Ps from system calls, polls when nobody does.
  *
- * Run by the medic, without a P. What it remembers between two looks is in the segment and only
- * its own; a new medic goes on with it.
+ * The medic runs it, without a P. What it remembers between two rounds is in the segment (sysmon_* of P and
+ * schedt), belongs to it alone, and is inherited by a new medic.
  */
 #include "core/sched/sysmon.h"
 #include "core/g/life.h"
@@ -19,14 +20,14 @@
 
 #define TICK_MIN_NS 20000
 #define TICK_MAX_NS 10000000
-#define IDLE_ROUNDS 50 /* then the tick doubles */
+#define IDLE_ROUNDS 50 /* after so many rounds without work the interval doubles */
 #define PREEMPT_NS 10000000
-#define WAITED_FOR_NS 2500000 /* between looks at a P that others wait for */
-#define SYSCALL_NS 10000000   /* a P in a system call is left alone so long when nobody wants it */
-#define LONELY_NS 1000000     /* when no other P is there for timers and the net */
+#define WAITED_FOR_NS 2500000 /* interval for a P that others wait for */
+#define SYSCALL_NS 10000000   /* a P without work stays this long in a system call */
+#define LONELY_NS 1000000     /* the same if no other P watches timers and descriptors */
 #define NETPOLL_NS 10000000
 #define STARVED_LOOKS 10
-#define ASLEEP_ROUNDS 10 /* all Ps idle at so many looks in a row: it sleeps until rung */
+#define ASLEEP_ROUNDS 10 /* after so many rounds with all Ps idle it sleeps until it is rung */
 
 bool others_wait(struct p *p, int64_t now)
 {
@@ -37,9 +38,8 @@ bool others_wait(struct p *p, int64_t now)
 }
 
 /*
- * How long a P is left in a system call while nothing waits for it. Go takes it at once when nobody
- * is there to see what may come; we give it a little, or a call that was only preempted by the
- * kernel would cost its P each time.
+ * How long a P may stay in a system call while nothing waits for it. Go takes it at once if no other P is
+ * active. We wait a little: otherwise a call that the kernel merely preempted would cost its P each time.
  */
 static int64_t syscall_grace_ns(void)
 {
@@ -48,7 +48,7 @@ static int64_t syscall_grace_ns(void)
 	return atomic_load(&sched.netpolled) || timers_next() ? LONELY_NS : SYSCALL_NS;
 }
 
-/* One P that somebody has. True: it was taken from a worker in a system call. */
+/* Checks one P that has a worker. True: it was taken from a worker in a system call. */
 static bool sysmon_check(struct p *p, struct m *m, int64_t now, int64_t *next)
 {
 	struct sh_seat *s = &sh_root->seat[m->seat];
@@ -64,7 +64,7 @@ static bool sysmon_check(struct p *p, struct m *m, int64_t now, int64_t *next)
 	}
 	if (p->sysmon_when + PREEMPT_NS > now && p->sysmon_when + PREEMPT_NS - now < *next)
 		*next = p->sysmon_when + PREEMPT_NS - now;
-	/* When its turn began is known to a look: who waits should not wait two of them more. */
+	/* Notice the end of a time slice soon: a goroutine that waits should not wait two intervals more. */
 	if (*next > WAITED_FOR_NS && (others_wait(p, now) || atomic_load(&p->timer_when)))
 		*next = WAITED_FOR_NS;
 	if (in_syscall(m)) {
@@ -90,7 +90,10 @@ static bool sysmon_check(struct p *p, struct m *m, int64_t now, int64_t *next)
 	return false;
 }
 
-/* Work, a P for it, and nobody to do it: all workers are in system calls. At some looks in a row, or one is only on its way. */
+/*
+ * There is work and a P for it, but all workers are in system calls. Asks for a worker only after several
+ * rounds in a row: one may be on its way.
+ */
 static void want_worker(void)
 {
 	bool starved = npidle() && !atomic_load(&sched.midle) && !atomic_load(&sched.mspinning) && work_in_sight();
@@ -116,21 +119,22 @@ int64_t sysmon(int64_t now)
 			took |= sysmon_check(p, allm(seat), now, &next);
 		}
 	}
-	if (now - sched.lastpoll >= NETPOLL_NS) { /* all may be busy, and none comes to look */
+	if (now - sched.lastpoll >= NETPOLL_NS) { /* all Ps may be busy, so that no worker polls */
 		sched.lastpoll = now;
 		if (host_poll())
 			wakep();
 	}
-	/* A timer that is due, or work, and nobody awake to see it. */
+	/* A timer is due, or there is work, and no worker is awake to see it. */
 	if (npidle() && atomic_load(&sched.midle) && work_in_sight())
 		wakep();
 	want_worker();
-	if (stuck_scan(now)) /* somebody is stopped: soon it is judged */
+	if (stuck_scan(now)) /* a worker is stopped: decide about it soon */
 		sched.idle_looks = 0;
 	if (npidle() < procs) {
 		sched.idle_looks = 0;
 	} else if (++sched.idle_looks >= ASLEEP_ROUNDS && !took) {
-		atomic_store(&sched.sysmonwait, 1); /* pairs with acquirep and entersyscall: the flag, then the Ps */
+		/* the flag first, then the Ps: pairs with acquirep and entersyscall */
+		atomic_store(&sched.sysmonwait, 1);
 		sched.sysmon_rounds = 0;
 		if (npidle() == procs && !work_in_sight())
 			return 0;

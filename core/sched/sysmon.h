@@ -1,6 +1,4 @@
-/*
- * sysmon.h - who looks after those who have the Ps.
- */
+/* sysmon.h - supervision of the workers that have Ps. See sysmon.c. */
 #ifndef CORE_SCHED_SYSMON_H
 #define CORE_SCHED_SYSMON_H
 
@@ -9,7 +7,7 @@
 
 struct p;
 
-int64_t sysmon(int64_t now);		   /* medic: one look; ns to the next, 0: when rung */
-bool others_wait(struct p *, int64_t now); /* there is work for the P that its M does not do right now */
+int64_t sysmon(int64_t now); /* medic: one round; returns ns until the next one, 0: not before it is rung */
+bool others_wait(struct p *, int64_t now); /* true if the P has work that its M does not do right now */
 
 #endif
