@@ -1,6 +1,4 @@
-/*
- * netpoll.c - who waits for which descriptor. See netpoll.h.
- */
+/* netpoll.c - waiting for descriptors. See netpoll.h. */
 #include "core/sched/netpoll.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
@@ -44,7 +42,7 @@ static bool put_slot(_Atomic uint64_t *slot, unsigned n, uint64_t v)
 	return false;
 }
 
-/* One more block at the end of the chain. */
+/* Appends a block to the chain. */
 static uint32_t chain(_Atomic uint32_t *link)
 {
 	uint32_t i = atomic_fetch_add(&sched.pollmore, 1) + 1, none = 0;
@@ -54,7 +52,8 @@ static uint32_t chain(_Atomic uint32_t *link)
 		return 0;
 	}
 	KILL_POINT("netpoll.more.taken");
-	while (!atomic_compare_exchange_strong(link, &none, i)) { /* somebody was faster: behind theirs */
+	/* another waiter was faster: append behind its block */
+	while (!atomic_compare_exchange_strong(link, &none, i)) {
 		link = &pollmore(none)->next;
 		none = 0;
 	}
@@ -90,7 +89,7 @@ static void withdraw_from(_Atomic uint64_t *slot, unsigned n, uint64_t v)
 	}
 }
 
-/* Not needed for anything to be right: it keeps the slots free. */
+/* Only keeps the slots free; correctness does not need it. */
 static void withdraw_slots(int fd, unsigned mode, uint64_t v)
 {
 	struct polldesc *d = polldesc(fd);
@@ -136,9 +135,10 @@ static unsigned deliver_event(const struct net_event *e)
 	unsigned woken = 0;
 
 	if (e->fd >= POLL_FDS || atomic_load(&d->gen) != e->gen)
-		return 0; /* of a file that is closed by now */
+		return 0; /* an event of a file that is closed by now */
 	if (e->events & NET_END)
-		atomic_store(&d->drain, 0); /* it ends behind what there is to read: no other edge will tell */
+		/* after this event there is data and then the end, and no other edge will say so */
+		atomic_store(&d->drain, 0);
 	if (e->events & NET_READ)
 		woken += wake_waiters(d, POLL_READ);
 	if (e->events & NET_WRITE)
@@ -162,7 +162,7 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 	return woken;
 }
 
-/* It is found out again. */
+/* The kind of the file is determined again. */
 static void forget_kind(struct polldesc *d)
 {
 	atomic_store(&d->kind, PD_UNKNOWN);
@@ -190,7 +190,7 @@ void netpoll_closed(int fd)
 	KILL_POINT("netpoll.closed.told");
 }
 
-/* Whose file it is now is not known: who waits looks again. */
+/* Which file the number means now is unknown: wake all waiters. */
 unsigned netpoll_closed_repair(uint32_t closed)
 {
 	struct polldesc *d = polldesc(closed - 1);
@@ -206,13 +206,13 @@ unsigned netpoll_closed_repair(uint32_t closed)
 struct waits {
 	struct pollwait *w;
 	unsigned n;
-	uint32_t seq; /* of this park: a timer may have ended it already */
+	uint32_t seq; /* of this park, which a timer may already have ended */
 };
 
-/* On g0; g waits already. False: it does not wait after all. */
+/* On g0, when g is waiting already. False: wake it at once. */
 static bool commit(struct g *g, void *arg)
 {
-	const struct waits *ws = arg; /* on the stack of g: still what it was, until somebody runs g */
+	const struct waits *ws = arg; /* on the stack of g, which does not change until a worker runs g */
 	unsigned n = ws->n;
 	uint64_t v = WAITER(g, ws->seq);
 
@@ -266,7 +266,7 @@ void netpoll_task_over(struct task *t)
 		    mine)
 			continue;
 		netpoll_closed((int)fd);
-		host_file_close((int)fd); /* which makes it nobody's before it is closed */
+		host_file_close((int)fd); /* clears the owner before it closes the descriptor */
 		KILL_POINT("netpoll.task.closed");
 	}
 	atomic_store(&t->fds, 0);

@@ -1,18 +1,20 @@
 /*
- * stuck.c - workers that cannot go on although they live: stopped by somebody (SIGSTOP), or hanging
- * where they cannot be preempted.
+ * stuck.c - workers that are alive and cannot go on: stopped (SIGSTOP), or hanging where they cannot be preempted.
  *
- * What such a worker has is nobody else's while it lives: its goroutine, its P, a lock, a scan bit.
- * So it is ended first (SIGKILL), the robust futex tells that it is dead, and then it is repaired
- * like anybody: no goroutine is ever alive twice.
+ * While such a worker is alive, nobody else may take what it has: its goroutine, its P, a lock, a scan bit.
+ * So the medic kills it first (SIGKILL), waits for the robust futex to say that it is dead, and then repairs
+ * it like any dead worker. So no goroutine is ever alive twice.
  *
- * Stopped: at once when somebody waits for what it has, or when it runs nothing; else a little later,
- * for its goroutine's task waits as well. (Who is held by a debugger is not stopped.) Hanging: by the processor time
- * that it has had, never by the clock, for a worker that gets no processor is no worse than the
- * machine; only who sleeps all the while in a call that does not return is judged by the clock.
+ * A stopped worker is killed at once if a process waits for something that it has, or if it runs no
+ * goroutine; otherwise a little later, because its task waits as well. (A worker that a debugger holds does
+ * not count as stopped.) A worker hangs by the processor time that it used, not by the clock: one that gets
+ * no processor is as good as the machine. Only a worker that sleeps all the time in one call is judged by
+ * the clock.
  *
- * OWNER  the medic; what it remembers is its own, a new medic begins anew
- * DEATH  m->stuck is for the log only
+ * OWNER  the medic; its memory is private to the process, a new medic starts afresh
+ * LOCK   none
+ * ORDER  none
+ * DEATH  m->stuck is only for the log
  */
 #include "core/sched/stuck.h"
 #include "core/g/g.h"
@@ -28,25 +30,26 @@
 #include "shm/lock.h"
 #include "shm/segment.h"
 
-#define LOOK_NS 10000000      /* between two looks at all, and without a change between them it is worth a question */
-#define WAITS_NS 1000000      /* between two questions about one whom the medic itself waits for */
-#define CALM_NS 100000000     /* between two questions about who holds nobody up */
-#define STOPPED_NS 50000000   /* with a P and a goroutine that runs there, */
-#define AWAY_NS 1000000000    /* or without a P, in a system call */
-#define CROWDED_NS 1000000000 /* so long some wait at the other Ps before its P is missed */
-#define RUNTIME_NS 1000000000 /* of processor time on the scheduler's stack or with a lock: it never takes that long */
+#define LOOK_NS 10000000      /* interval of the scan; a worker that did not change in between is looked at closer */
+#define WAITS_NS 1000000      /* interval for a worker for which the medic itself waits */
+#define CALM_NS 100000000     /* interval for a worker that holds nobody up */
+#define STOPPED_NS 50000000   /* limit for a stopped worker with a P and a goroutine */
+#define AWAY_NS 1000000000    /* limit for a stopped worker in a system call, without a P */
+#define CROWDED_NS 1000000000 /* others must wait this long at the other Ps before its P counts as missed */
+#define RUNTIME_NS 1000000000 /* limit of processor time on g0 or with a lock: the runtime never needs that long */
 
-int64_t stuck_call_ns = 30000000000; /* of processor time in a library, or asleep in a call that we know nothing of */
+int64_t stuck_call_ns = 30000000000; /* limit of processor time in a library, or of sleep in an unknown call */
 
-/* A worker, as it was at the last look. */
+/* A worker as the last scan saw it. */
 struct watch {
 	int32_t p;
 	uint32_t tick;
 	struct g *g;
 	void *held;
-	int64_t since, asked, stopped; /* unchanged, asked about, seen stopped since */
-	int64_t crowded;	       /* somebody has waited for any P at each look since, 0: not at the last */
-	int64_t cpu;		       /* processor time at `since`, -1 unknown */
+	/* when: last change, last question to the kernel, first seen stopped (0: not stopped) */
+	int64_t since, asked, stopped;
+	int64_t crowded; /* since when each scan found goroutines waiting at every P; 0: the last one did not */
+	int64_t cpu;	 /* processor time at `since`; -1: unknown */
 };
 static struct watch watch[WORKERS_MAX];
 static int64_t last_scan;
@@ -57,7 +60,7 @@ static void stuck_kill(unsigned seat, enum stuck_why why)
 	host_kill(seat);
 }
 
-/* A lock or a scan bit that is its own right now. */
+/* A lock or a scan bit that the worker holds, or NULL. */
 static void *held_by(unsigned seat)
 {
 	const struct sh_held *h = sh_seat_held(seat);
@@ -89,7 +92,7 @@ static bool waits_for_lock(unsigned seat)
 	return false;
 }
 
-/* The P that it has or that somebody has brought for it. */
+/* The P that it has or that was handed to it. */
 static struct p *p_of(unsigned seat)
 {
 	for (unsigned i = 0; i < P_MAX; i++) {
@@ -101,7 +104,7 @@ static struct p *p_of(unsigned seat)
 	return NULL;
 }
 
-/* Somebody waits for something that it has, or for it to go. */
+/* True if somebody waits for something that it has, or for its process to leave. */
 static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t now)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -115,8 +118,8 @@ static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t 
 }
 
 /*
- * No P is free, and some wait at the others: those would run if this one came back. Nobody is in its own queue,
- * for that was stolen. Who is alone in a queue does not count: two that wake each other by turns are never without.
+ * True if no P is idle and goroutines wait at the others: they would run if this worker continued. Its own queue
+ * does not count (it was stolen), nor does a queue of one: two goroutines that wake each other always have one.
  */
 static bool crowded(void)
 {
@@ -130,7 +133,7 @@ static bool crowded(void)
 	return false;
 }
 
-/* Its P is missed by those at the other Ps, and not just for a moment. */
+/* True if its P was missed for some time. */
 static bool missed(struct watch *w, int64_t now)
 {
 	if (w->p < 0 || !crowded()) {
@@ -142,7 +145,7 @@ static bool missed(struct watch *w, int64_t now)
 	return now - w->crowded >= (CROWDED_NS < stuck_call_ns ? CROWDED_NS : stuck_call_ns);
 }
 
-/* Has it had all the time in the world, and came to no point at which it gives way? */
+/* True if it had much processor time and reached no point where it gives way. */
 static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, int64_t cpu, int64_t now)
 {
 	struct m *m = allm(seat);
@@ -155,10 +158,11 @@ static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, i
 	return doing == HOST_SLEEPS && now - w->since >= stuck_call_ns && cpu - w->cpu < stuck_call_ns / 10;
 }
 
-/* Nothing that we see of it has changed for a look: what does the kernel say? */
+/* Nothing about it changed since the last scan: ask the kernel. */
 static void stuck_ask(struct watch *w, unsigned seat, struct p *p, int64_t now)
 {
-	bool want = missed(w, now) || stuck_wanted(seat, p, w->g, now); /* the first keeps a clock: always asked */
+	/* missed() keeps a clock, so call it first */
+	bool want = missed(w, now) || stuck_wanted(seat, p, w->g, now);
 	enum host_doing doing;
 	int64_t cpu = 0;
 
@@ -197,7 +201,7 @@ static void stuck_check(unsigned seat, int64_t now)
 	*w = (struct watch){.p = id, .tick = tick, .g = g, .held = held, .since = now, .cpu = -1};
 }
 
-/* True: somebody is stopped and watched, look again soon. */
+/* True: a worker is stopped and under observation, scan again soon. */
 bool stuck_scan(int64_t now)
 {
 	bool some = false, told = false;
@@ -217,7 +221,7 @@ bool stuck_scan(int64_t now)
 	return some || told;
 }
 
-/* The medic itself waits for what the worker has. Called at each turn of that wait. */
+/* The medic itself waits for something that this worker holds. Called in each round of that wait. */
 void stuck_check_waited(int seat)
 {
 	static int last = NOSEAT;

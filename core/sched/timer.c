@@ -1,17 +1,18 @@
 /*
  * timer.c - the timer heaps of the Ps.
  *
- * A 4-ary heap of (when, G, park sequence), as in Go's time.go. An entry is a hint: firing it
- * wakes the G only if it still is in the wait that the entry was made for. So nothing is ever
- * taken out of the middle; entries that wake nobody are thrown out when they have become many.
+ * A 4-ary heap of (when, G, park sequence), as in Go's time.go. An entry is a hint: firing it wakes the G only
+ * if the G is still in the wait that the entry was made for. So no entry is ever removed from the middle;
+ * dead entries are dropped when they have become many.
  *
+ * OWNER  the worker that holds timers_lock: its own P's, or when it steals another's
  * LOCK   p->timers_lock
- * DEATH  timers_dirty is set while entries are on the move. One that comes in or goes leaves at each
- *        moment all others in the heap, in order but for the first and the last, one of them twice
- *        perhaps: these two are put right (TIMERS_STEP). The one that came in is the medic's to bring
- *        again, for its G has not parked; a G is roused before its entry goes. While those that wake
- *        nobody are thrown out the order is of no use, and the one that has no place is kept aside
- *        (TIMERS_ALL). So what repair does is a matter of the one heap that the dead had in hand.
+ * ORDER  timer_when is stored with release after the heap changed; others read it without the lock
+ * DEATH  timers_dirty says that entries are being moved. TIMERS_STEP, insert and remove: only the first and
+ *        the last entry can be misplaced, and one entry may exist twice. Repair sifts both. (The inserter
+ *        had not parked: the medic inserts its timer again. A due G is made ready before its entry goes.)
+ *        TIMERS_ALL, dropping dead entries: the order is lost, and the entry that has no place at the
+ *        moment is in timer_aside. Repair builds the heap anew. So the cost is that of one heap
  */
 #include "core/sched/timer.h"
 #include "core/g/g.h"
@@ -91,7 +92,7 @@ static uint32_t drop_dead_timers(struct timer_entry *t, uint32_t n)
 	return k;
 }
 
-/* Any order becomes that of a heap. */
+/* Makes a heap from any order. */
 static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 {
 	for (uint32_t i = n / 4 + 1; i-- > 0;) {
@@ -105,7 +106,7 @@ static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 	KILL_POINT("timer.heapify.done");
 }
 
-/* Room is made, or the next time comes later. Holds: timers_lock, dirty. */
+/* Drops dead entries, which makes room or moves the next time back. Holds: timers_lock, dirty. */
 static __attribute__((noinline)) uint32_t timers_compact_heap(struct p *p, struct timer_entry *t, uint32_t n)
 {
 	p->timer_aside = t[0];
@@ -124,12 +125,12 @@ static __attribute__((noinline)) uint32_t timers_compact_heap(struct p *p, struc
 	return n;
 }
 
-/* The wait is over for those who sleep in a loop until a later time. */
+/* Wakes the poller if it sleeps longer than `when`. */
 static void wake_poller(int64_t when)
 {
 	int seat;
 
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: timer_when, then until when it sleeps */
+	atomic_thread_fence(memory_order_seq_cst); /* pairs with stopm: timer_when here, poll_until there */
 	seat = atomic_load(&sched.poller);
 	if (seat != NOSEAT && when < atomic_load(&sched.poll_until))
 		host_wake((unsigned)seat);
@@ -196,8 +197,8 @@ unsigned timers_run(struct p *p, int64_t now)
 
 int64_t timers_next(void)
 {
-	unsigned procs = atomic_load_explicit(&sched.procs_most,
-					      memory_order_acquire); /* also those of Ps that are out of use */
+	/* also Ps that are out of use */
+	unsigned procs = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
 	int64_t least = 0;
 
 	for (unsigned i = 0; i < procs; i++) {
@@ -216,12 +217,16 @@ void timers_rebuild(struct p *p)
 
 	sh_check(n < TIMERS_MAX);
 	if (p->timers_dirty == TIMERS_ALL) {
-		t[n++] = aside;		      /* it may be in there as well */
-		atomic_store(&p->ntimers, n); /* if we die over it, another one is aside */
+		t[n++] = aside;		      /* it may be in the heap as well */
+		atomic_store(&p->ntimers, n); /* if we die in what follows, another entry is aside */
 		KILL_POINT("timer.rebuild.aside");
 		heapify(p, t, n);
 	} else {
-		if (t[n].g) { /* came in, or made room for who did, and is not counted yet; or it is a hint of old */
+		/*
+		 * an entry that was being inserted or removed and is not counted; or an old one, which is a
+		 * harmless hint
+		 */
+		if (t[n].g) {
 			sift_up(t, n);
 			n++;
 		}
@@ -239,13 +244,13 @@ void timers_move(struct p *from, struct p *to)
 {
 	uint32_t n = atomic_load(&from->ntimers);
 
-	for (uint32_t i = 0; i < n; i++) { /* dead here, some are in both, which is harmless */
+	for (uint32_t i = 0; i < n; i++) { /* a death in here leaves some in both heaps, which is harmless */
 		struct timer_entry *e = &p_timers(from)[i];
 
 		if (timer_is_live(e))
 			timer_add(to, e->when, e->g, e->seq);
 		KILL_POINT("timer.move.added");
 	}
-	if (n || atomic_load(&from->timer_when)) /* or a medic has died half-way through this */
+	if (n || atomic_load(&from->timer_when)) /* or an earlier medic died in the middle of this */
 		timers_publish(from, p_timers(from), 0);
 }

@@ -1,5 +1,15 @@
 /*
  * cancel.c - cancellation.
+ *
+ *      canceller                                 the goroutine, on its worker
+ *   a  g->cancelled = incarnation             c  status becomes waiting
+ *   b  host_barrier(): all processes pass it  d  reads g->cancelled: set? wakes itself
+ *   e  reads status: waiting? wakes it
+ *
+ * The goroutine pays for no fence between c and d: the barrier b is its fence. Either d sees a, or e sees c.
+ *
+ * OWNER  cancelled: the canceller, for this incarnation; cleared at the end of the G
+ * DEATH  canceller between a and e: note.ready names the G, and repair_notes calls g_cancel_wake
  */
 #include "core/sync/cancel.h"
 #include "core/g/api.h"
@@ -30,7 +40,7 @@ bool wait_finished(struct g *g, uint32_t seq)
 
 void g_cancel_mark(struct g *g, uint64_t gid)
 {
-	getm->note.ready = g; /* dead before it is woken: the medic does that */
+	getm->note.ready = g; /* if we die before the wake, the medic does it */
 	KILL_POINT("g.cancel.noted");
 	atomic_store(&g->cancelled, (uint32_t)(gid >> 24) + 1);
 	KILL_POINT("g.cancel.marked");
@@ -43,7 +53,7 @@ void g_cancel_wake(struct g *g)
 	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && wait_cancellable(g->waitreason))
 		goready(g, G_SEQ(s));
 	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
-		host_kick((unsigned)G_OWNER_SEAT(s)); /* the kernel lets it go: worker/blocking.c */
+		host_kick((unsigned)G_OWNER_SEAT(s)); /* interrupts its system call: worker/blocking.c */
 	getm->note.ready = NULL;
 }
 
@@ -60,7 +70,7 @@ int shoal_cancel(shoal_gid gid)
 	if (g->task != self->task)
 		return -ESRCH;
 	g_cancel_mark(g, gid);
-	host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+	host_barrier(); /* pairs with park_m: see the picture above */
 	g_cancel_wake(g);
 	return 0;
 }

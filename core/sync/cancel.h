@@ -1,6 +1,4 @@
-/*
- * cancel.h - cancellation.
- */
+/* cancel.h - cancellation of goroutines. See cancel.c. */
 #ifndef CORE_SYNC_CANCEL_H
 #define CORE_SYNC_CANCEL_H
 
@@ -11,7 +9,7 @@ struct g;
 
 void g_cancel_mark(struct g *, uint64_t gid);
 void g_cancel_wake(struct g *);
-/* The wait with this sequence is over before it has begun: told, or cancelled. */
+/* True if the wait with this park sequence was finished or cancelled before it began. */
 bool wait_finished(struct g *, uint32_t seq);
 bool wait_cancellable(unsigned why);
 

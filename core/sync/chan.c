@@ -1,14 +1,15 @@
 /*
- * chan.c - channels, with Go's semantics (chan.go).
+ * chan.c - channels, with Go's semantics (chan.go). The picture is in chan.h.
  *
- * Values are copied through the segment: a waiting receiver's value goes to its sudog's slot (or a
- * block of the heap), never to its stack, which may be anywhere.
+ * Values are copied through the segment. The value for a waiting receiver goes to its sudog (slot or a block
+ * of the heap), never to its stack, which may be in another worker.
  *
  * LOCK   c->lock guards all of it
- * ORDER  sendx and recvx only grow; the value is in the ring before sendx passes it
- * DEATH  note.chan, note.sg and note.sg_mark say what is under way. The queue chains are whole by
- *        next after every store. A waiter taken off its queue that was not told goes back to the
- *        head (it never happened), one that was told is made runnable. See chan_repair().
+ * ORDER  sendx and recvx only grow; the value is in buf before sendx passes it
+ * DEATH  note.sg names the waiter that was taken off its queue, note.sg_mark the sendx that commits its
+ *        value. The chains are whole by next after every store. A waiter whose wait was not finished goes
+ *        back to the head of its queue, as if nothing had begun; one whose wait was finished is made
+ *        runnable. See chan_repair().
  */
 #include "core/sync/chan.h"
 #include "core/g/api.h"
@@ -71,7 +72,7 @@ void shoal_chan_free(struct shoal_chan *c)
 	if (!c)
 		return;
 	chan_check(c, "shoal_chan_free: not a channel");
-	/* A peer that was matched may still hold the lock: it lets go without looking at c again. */
+	/* A matched peer may still hold the lock: it drops it without looking at c again. */
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	c->magic = 0;
 	KILL_POINT("chan.free.marked");
@@ -89,7 +90,7 @@ size_t shoal_chan_cap(struct shoal_chan *c)
 	return c ? c->cap : 0;
 }
 
-/* Tells the waiter in note.sg: its wait is over. Holds: c->lock; drops it. */
+/* Finishes the wait of the sudog in note.sg. Holds: c->lock; drops it. */
 static void chan_finish_wait(struct shoal_chan *c, struct sudog *sg, uint32_t how)
 {
 	struct m *m = getm;
@@ -103,7 +104,7 @@ static void chan_finish_wait(struct shoal_chan *c, struct sudog *sg, uint32_t ho
 	m->note.sg = NULL;
 }
 
-/* The first waiter is a select's: off the queue with those that were matched elsewhere. */
+/* The first waiter belongs to a select: unlinks it, and before it those that were matched elsewhere. */
 static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 {
 	struct note *n = &getm->note;
@@ -130,7 +131,7 @@ static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 	return NULL;
 }
 
-/* Takes the first waiter off a queue, noted. */
+/* Unlinks the first waiter of a queue and names it in the note. */
 static struct sudog *take_first(struct waitq *q)
 {
 	struct m *m = getm;
@@ -150,7 +151,7 @@ static struct sudog *take_first(struct waitq *q)
 	return sg;
 }
 
-/* A timer or a cancellation ended its wait, but a partner may come right now. */
+/* A timer or a cancellation ended the wait, but a partner may be finishing it right now. */
 static __attribute__((noinline)) int chan_give_up(struct shoal_chan *c, struct g *g)
 {
 	struct sudog *sg = &g->sudog;
@@ -165,10 +166,10 @@ static __attribute__((noinline)) int chan_give_up(struct shoal_chan *c, struct g
 }
 
 /*
- * Waits in q; 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks.
+ * Waits in q. 0, or what ended the wait without a partner. Holds: c->lock; drops it. Parks.
  *
- * Inlined into the two that park, which keep little across it: what a goroutine that waits for a
- * channel has on its stack should fit the smallest image.
+ * Inlined into its two callers, which keep little across it: the stack of a goroutine that waits for a channel
+ * should fit the smallest image.
  */
 static inline __attribute__((always_inline)) int wait_in(struct shoal_chan *c, struct waitq *q, struct g *g,
 							 int64_t timeout, enum waitreason why)
@@ -226,7 +227,7 @@ int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
 	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
 }
 
-/* Nobody takes it: waits. Holds: c->lock; drops it. Parks. */
+/* No receiver and no room: waits. Holds: c->lock; drops it. Parks. */
 static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void *value, int64_t timeout)
 {
 	struct g *g = getg();
@@ -248,15 +249,18 @@ static inline __attribute__((always_inline)) int chan_send(struct shoal_chan *c,
 	uint64_t x;
 
 	sh_lock_take(&c->lock, seat);
+	/* The channel is closed. */
 	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
 		sh_lock_drop(&c->lock, seat);
 		return -EPIPE;
 	}
+	/* A receiver waits: give it the value and finish its wait. */
 	if ((sg = take_first(&c->recvq))) {
 		copy_value(sg->elem, value, c->elem);
 		chan_finish_wait(c, sg, SG_DELIVERED);
 		return 0;
 	}
+	/* The buffer has room: put the value there. */
 	x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
 	if (x - atomic_load_explicit(&c->recvx, memory_order_relaxed) < c->cap) {
 		copy_value(SLOT(c, x), value, c->elem);
@@ -266,10 +270,11 @@ static inline __attribute__((always_inline)) int chan_send(struct shoal_chan *c,
 		sh_lock_drop(&c->lock, seat);
 		return 0;
 	}
+	/* Nothing of that: wait. */
 	return send_park(c, value, timeout);
 }
 
-/* The block for the value is taken before the lock. */
+/* Allocates the block for the value before it takes the lock. */
 static __attribute__((noinline)) int send_large(struct shoal_chan *c, const void *value, int64_t timeout)
 {
 	struct g *g = getg();
@@ -295,25 +300,26 @@ int shoal_send_timed(struct shoal_chan *c, const void *value, int64_t timeout)
 	return chan_send(c, value, timeout);
 }
 
-/* A full buffer and a blocked sender: its value goes to the tail that has just become free. */
+/* The buffer was full and a sender waits: its value goes into the slot that has just become free. */
 static void refill_from_sender(struct shoal_chan *c, struct sudog *sg)
 {
 	uint64_t x = atomic_load_explicit(&c->sendx, memory_order_relaxed);
 
-	getm->note.sg_mark = x + 1; /* once sendx is there, its value is in */
+	getm->note.sg_mark = x + 1; /* once sendx has this value, the sender's value is in the buffer */
 	copy_value(SLOT(c, x), sg->elem, c->elem);
 	KILL_POINT("chan.refill.slot");
 	atomic_store_explicit(&c->sendx, x + 1, memory_order_release);
 	KILL_POINT("chan.refill.stored");
 }
 
-/* 1 done, 0 closed and drained, -EAGAIN nothing there. Holds: c->lock; drops it unless -EAGAIN. */
+/* 1: received; 0: closed and empty; -EAGAIN: nothing there. Holds: c->lock; drops it unless -EAGAIN. */
 static int take_ready(struct shoal_chan *c, void *value)
 {
 	unsigned seat = (unsigned)getm->seat;
 	uint64_t x = atomic_load_explicit(&c->recvx, memory_order_relaxed);
 	struct sudog *sg;
 
+	/* The buffer has a value: take it, and let a waiting sender fill the slot. */
 	if (atomic_load_explicit(&c->sendx, memory_order_relaxed) != x) {
 		if (value)
 			copy_value(value, SLOT(c, x), c->elem);
@@ -327,12 +333,14 @@ static int take_ready(struct shoal_chan *c, void *value)
 		}
 		return 1;
 	}
-	if ((sg = take_first(&c->sendq))) { /* unbuffered: straight from the sender's slot */
+	/* A sender waits and there is no buffer: take the value from its slot. */
+	if ((sg = take_first(&c->sendq))) {
 		if (value)
 			copy_value(value, sg->elem, c->elem);
 		chan_finish_wait(c, sg, SG_DELIVERED);
 		return 1;
 	}
+	/* The channel is closed and empty: the value is zero. */
 	if (atomic_load_explicit(&c->closed, memory_order_relaxed)) {
 		sh_lock_drop(&c->lock, seat);
 		if (value)
@@ -342,7 +350,7 @@ static int take_ready(struct shoal_chan *c, void *value)
 	return -EAGAIN;
 }
 
-/* Nobody has one: waits. Holds: c->lock; drops it. Parks. */
+/* No value and no sender: waits. Holds: c->lock; drops it. Parks. */
 static __attribute__((noinline)) int recv_park(struct shoal_chan *c, void *value, int64_t timeout)
 {
 	struct g *g = getg();
@@ -446,11 +454,14 @@ int shoal_close(struct shoal_chan *c)
 	return 0;
 }
 
-/* A waiter that is off its queue and was not told: it goes back, as if nothing had begun. */
+/*
+ * A waiter that is off its queue and whose wait is not finished goes back, as if nothing had begun. Returns
+ * its new state.
+ */
 static uint32_t chan_undo(struct shoal_chan *c, struct sudog *sg)
 {
 	if (sg->n & SG_SELECT) {
-		/* Others have passed it by since it was claimed: it must look at all its channels again. */
+		/* Other wakers have skipped it since it was claimed: it must try all its channels again. */
 		if (atomic_load(&select_of(sg)->claim) == SG_CASE(sg->n) + 1)
 			return atomic_load(&c->closed) ? SG_CLOSED : SG_RETRY;
 		return SG_IDLE;
@@ -461,7 +472,7 @@ static uint32_t chan_undo(struct shoal_chan *c, struct sudog *sg)
 	return SG_QUEUED;
 }
 
-/* The waiter in the dead seat's note: told, or as if nothing had begun. */
+/* The waiter in the dead worker's note: its wait is finished, or nothing has begun. */
 static void chan_repair_noted(struct shoal_chan *c, struct note *n)
 {
 	struct sudog *sg = n->sg;
@@ -487,7 +498,7 @@ static void chan_repair_noted(struct shoal_chan *c, struct note *n)
 	KILL_POINT("chan.repair.noted");
 }
 
-/* The first waiter of q is the medic's, in the note; false: it was a select's that is over. */
+/* Unlinks the first waiter of q for the medic and names it in the note. False: its select is over. */
 static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *n)
 {
 	struct sudog *sg = q->first;
@@ -506,7 +517,7 @@ static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *
 	return claimed;
 }
 
-/* What a closer did not come to. */
+/* Wakes the waiters that the dead closer did not reach. */
 static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
 {
 	while (q->first)
@@ -514,7 +525,10 @@ static void close_on(struct shoal_chan *c, struct waitq *q, struct note *n)
 			chan_repair_noted(c, n);
 }
 
-/* A hundred thousand may wait here, and others for the lock: only what the dead can have touched is looked at. */
+/*
+ * A hundred thousand goroutines may wait here, and workers may wait for the lock. So only links that the dead
+ * worker can have touched are repaired.
+ */
 static void chan_relink(struct shoal_chan *c, const struct note *n)
 {
 	struct m *m = (struct m *)((char *)n - offsetof(struct m, note));
@@ -532,8 +546,8 @@ static void chan_relink(struct shoal_chan *c, const struct note *n)
 }
 
 /*
- * Holds: the lock, in the dead seat's name. Makes the channel whole. What the medic does on the way
- * it writes to the dead seat's note: it is killed itself, and its successor comes by here again.
+ * Makes the channel whole. Holds: the lock, in the dead worker's name. The medic writes its steps to the dead
+ * worker's note, because it may be killed itself and its successor must find them.
  */
 void chan_repair(struct sh_lock *l, struct note *n)
 {
@@ -549,7 +563,7 @@ void chan_repair(struct sh_lock *l, struct note *n)
 		close_on(c, &c->sendq, n);
 		return;
 	}
-	/* A buffer with room and a blocked sender: a receiver died between the two. */
+	/* The buffer has room and a sender waits: a receiver died between the two. */
 	while ((sg = c->sendq.first) && c->cap && atomic_load(&c->sendx) - atomic_load(&c->recvx) < c->cap) {
 		uint64_t x = atomic_load(&c->sendx);
 

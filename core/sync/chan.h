@@ -1,5 +1,11 @@
 /*
- * chan.h - a channel from inside, for chan.c and select.c.
+ * chan.h - the inside of a channel, for chan.c, select.c and repair.
+ *
+ *   sendq: senders that wait          buf: cap slots                  recvq: receivers that wait
+ *   +----+   +----+                   +---+---+---+---+---+          +----+   +----+
+ *   | sg |-->| sg |   - - send - ->   |   | v | v | v |   |  - recv ->| sg |-->| sg |
+ *   +----+   +----+                   +---+---+---+---+---+          +----+   +----+
+ *                                       recvx ^       ^ sendx, both modulo cap
  */
 #ifndef CORE_SYNC_CHAN_H
 #define CORE_SYNC_CHAN_H
@@ -19,7 +25,7 @@ struct shoal_chan {
 #define CHAN_MAGIC 0x6e616863u
 #define SLOT(c, x) ((c)->buf + ((x) % (c)->cap) * (c)->elem)
 
-/* sudog.n of a waiter: the operation in bit 0; of a select's also the number of the case. */
+/* sudog.n of a waiter: the operation in bit 0; for a select also the index of the case and SG_SELECT. */
 #define SG_SELECT 0x80000000u
 #define SG_OP(n) ((n)&1u)
 #define SG_CASE(n) (((n) & ~SG_SELECT) >> 1)
@@ -29,14 +35,15 @@ static inline struct waitq *chan_queue(struct shoal_chan *c, const struct sudog 
 	return SG_OP(sg->n) == SHOAL_SEND ? &c->sendq : &c->recvq;
 }
 
-struct shoal_chan *chan_check(struct shoal_chan *, const char *call); /* refuses what is no channel */
-/* Without waiting: 0 or 1 done, as send and receive say; -EPIPE; -EAGAIN. */
+/* ends the caller as a crash if this is not a channel */
+struct shoal_chan *chan_check(struct shoal_chan *, const char *call);
+/* Without waiting: 0 or 1 as shoal_send and shoal_recv return; -EPIPE; -EAGAIN if they would wait. */
 int chan_try_send(struct shoal_chan *, const void *value);
 int chan_try_recv(struct shoal_chan *, void *value);
 int chan_block_forever(struct g *, int64_t timeout, enum waitreason);
-/* Holds: the lock, in a dead seat's name. */
+/* Makes the channel whole. Holds: its lock, in a dead worker's name. */
 void chan_repair(struct sh_lock *, struct note *);
-/* Takes a lost G's sudog off the queue it may still be in. */
+/* Takes a lost goroutine's sudog off the queue in which it may still be. */
 void chan_forget(struct sh_lock *, struct sudog *);
 
 static inline void copy_value(void *to, const void *from, size_t n)

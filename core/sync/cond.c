@@ -1,11 +1,13 @@
 /*
- * cond.c - condition variables: waiters are told in order.
+ * cond.c - condition variables. Waiters are woken in order.
  *
- * A waiter is in the queue before it lets the mutex go, so no signal after that is missed. It is not
- * under the queue's lock when it parks: who told it in between is seen by park_m (wait_finished).
+ * A waiter enters the queue before it releases the mutex, so no signal after that is missed. It parks without
+ * the lock of the queue: if a waker finishes its wait in between, park_m sees that (wait_finished).
  *
- * DEATH  a waiter that was told and is lost before it returns passes the signal on (cond_lost). A
- *        signaller that dies holding the queue's lock leaves all waiters woken
+ * LOCK   the lock of the queue
+ * ORDER  sudog->state, then status (waker); status, then state (park_m)
+ * DEATH  a waiter whose wait is finished and that is lost before it returns: g_lost() passes the signal on. A
+ *        signaller that holds the lock of the queue: all waiters wake
  */
 #include "core/sync/cond.h"
 #include "core/g/api.h"

@@ -1,11 +1,9 @@
-/*
- * cond.h - condition variables: what repair needs.
- */
+/* cond.h - condition variables, for repair. */
 #ifndef CORE_SYNC_COND_H
 #define CORE_SYNC_COND_H
 
 struct shoal_cond;
 
-void cond_signal_first(struct shoal_cond *); /* tells the first waiter */
+void cond_signal_first(struct shoal_cond *); /* finishes the wait of the first waiter */
 
 #endif

@@ -1,5 +1,16 @@
 /*
  * join.c - waiting for the end of a goroutine.
+ *
+ *      joiner                                    the goroutine that ends: g_end
+ *   a  takes join_lock; joined = 1            d  gid++
+ *   b  reads gid: ended? does not wait        e  reads joined: 0? wakes nobody
+ *   c  enters joiners, parks                  f  takes join_lock, wakes the joiners
+ *
+ * a before b and d before e, all sequentially consistent: either b sees the new gid, or e sees joined.
+ *
+ * LOCK   join_lock of the G that ends guards joiners
+ * DEATH  a waker that has unlinked a joiner and not finished its wait: join_repair finishes it. A joiner:
+ *        join_forget unlinks it
  */
 #include "core/sync/join.h"
 #include "core/g/api.h"
@@ -32,7 +43,7 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 		return -ESRCH;
 	while (!ended) {
 		sh_lock_take(&g->join_lock, (unsigned)getm->seat);
-		atomic_store(&g->joined, 1); /* seq_cst: pairs with g_end, which raises gid and then looks here */
+		atomic_store(&g->joined, 1); /* pairs with g_end: see the picture above */
 		if (*(volatile uint64_t *)&g->gid != gid) {
 			sh_lock_drop(&g->join_lock, (unsigned)getm->seat);
 			break;
@@ -64,7 +75,7 @@ int shoal_join(shoal_gid gid, struct shoal_end *end)
 	return 0;
 }
 
-/* Holds: the lock, in the dead seat's name. A joiner that is off the list and was not told. */
+/* Finishes the wait of a joiner that was unlinked. Holds: the lock, in the dead worker's name. */
 void join_repair(struct sh_lock *l, struct note *n)
 {
 	struct g *g = (struct g *)((char *)l - offsetof(struct g, join_lock));

@@ -1,6 +1,4 @@
-/*
- * join.h - joiners: what repair needs.
- */
+/* join.h - the joiners of a goroutine, for repair. */
 #ifndef CORE_SYNC_JOIN_H
 #define CORE_SYNC_JOIN_H
 

@@ -1,19 +1,30 @@
 /*
  * mutex.c - mutex and once.
  *
- * Go's two modes (sync/mutex.go). Normal: who finds it free takes it, also ahead of those who wait;
- * a waiter that is woken tries its luck again. Starving: a waiter has failed for longer than 1 ms; from
- * then on the mutex is handed over at unlock to the first in the queue, until one has waited for less.
+ * The word:
  *
- * OWNER  owner: the holder's gid, 0, or MUTEX_DEAD: free, its last holder died with it. MUTEX_WAITERS
- *        beside it: somebody is in the queue, and the unlock wakes one, unless MUTEX_WOKEN says that one
- *        was woken and has not tried yet. So who lets it go looks at it no more unless somebody waits,
- *        and the next may give its memory back
- * LOCK   q's lock: the queue, starving, setting MUTEX_WAITERS; MUTEX_WOKEN, but for what a holder's death frees
- * DEATH  each G lists what it holds, so that the next holder is told (mutexes_abandon); the only one is
- *        named before it is taken (ALONE). While a mutex is taken and not listed, freed and nobody
- *        told, or its waiter told and not yet trying, note.chan names it (mutex_abandon). Handed over and
- *        not told: the queue's lock is held, the medic wakes all, and the new owner finds its name
+ *   63     62        61      60                                                  0
+ *   +------+---------+-------+----------------------------------------------------+
+ *   | DEAD | WAITERS | WOKEN |            gid of the holder, 0: free              |
+ *   +------+---------+-------+----------------------------------------------------+
+ *
+ * DEAD     free, and the last holder died with it: the next one gets -EOWNERDEAD
+ * WAITERS  the queue is not empty: the unlock wakes one, unless WOKEN is set
+ * WOKEN    one waiter was woken and has not tried yet
+ *
+ * Two modes, as in Go (sync/mutex.go). Normal: a goroutine that finds the mutex free takes it, ahead of those that
+ * wait; a woken waiter tries again. Starving: a waiter has failed for more than 1 ms; then unlock hands the mutex
+ * to the first in the queue, until one has waited for less. An unlock without waiters touches the mutex only
+ * once, so the next holder may free its memory.
+ *
+ * OWNER  the gid in the word
+ * LOCK   q's lock: the queue, starving, setting WAITERS; WOKEN, except when a holder's death clears it
+ * ORDER  taken with acquire, released with release
+ * DEATH  each G lists the mutexes it holds, so that the next holder is told (mutexes_abandon). The only one
+ *        is named before it is taken (ALONE). note.chan names a mutex that is taken and not listed yet, or
+ *        released while no waiter is woken yet, or whose woken waiter has not tried (mutex_abandon). Handed
+ *        over but the wait not finished: the queue's lock is held, the medic wakes all waiters, and the new
+ *        owner finds its gid in the word
  */
 #include "core/sync/mutex.h"
 #include "core/g/api.h"
@@ -36,8 +47,9 @@
 #define ON_STACK "a mutex on a goroutine's stack; put it in a global or on the heap"
 
 /*
- * The only one that a G holds is named by g->mutexes with ALONE added, and its links mean nothing: it
- * is named before it is taken, and until after it is free. If it is not this G's, that is all there is to it.
+ * A G that holds only one mutex has its address + ALONE in g->mutexes, and the links of the mutex are not used.
+ * The mutex is named before it is taken, and until after it is free. If its holder is another G, the name
+ * means nothing.
  */
 #define ALONE 1u
 
@@ -51,7 +63,7 @@ static inline bool is_only_mutex(const void *mutexes)
 	return (uintptr_t)mutexes & ALONE;
 }
 
-/* From now on its links are good. */
+/* Turns the single name into a list: from now on the links of the mutex are good. */
 static void make_list(struct g *g)
 {
 	struct shoal_mutex *mu = (void *)((char *)g->mutexes - ALONE);
@@ -88,11 +100,11 @@ static void mutex_unlist(struct shoal_mutex *mu, struct g *g)
 	KILL_POINT("mutex.unlisted");
 }
 
-/* 0, -EOWNERDEAD, or -EBUSY. keep: flags that stay as they are; set: those that are set. */
+/* 0, -EOWNERDEAD, or -EBUSY. keep: flags to preserve; set: flags to add. */
 static inline int mutex_try(struct shoal_mutex *mu, struct g *g, uint64_t keep, uint64_t set)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
-	void *noted = getm->note.chan; /* mu: it is perhaps the one that was woken */
+	void *noted = getm->note.chan; /* mu, if this is the waiter that was woken */
 
 	if (mutex_holder(owner))
 		return -EBUSY;
@@ -115,8 +127,8 @@ static bool has_waiters(struct shoal_mutex *mu)
 }
 
 /*
- * It is held, and its holder will see that somebody waits; false: it has become free. Holds: q's lock.
- * keep: as above, of MUTEX_WOKEN.
+ * Marks a held mutex, so that its holder sees a waiter. False: it has become free. Holds: q's lock. keep:
+ * MUTEX_WOKEN is preserved.
  */
 static bool mark_waiters(struct shoal_mutex *mu, uint64_t keep)
 {
@@ -134,9 +146,9 @@ static bool mark_waiters(struct shoal_mutex *mu, uint64_t keep)
 #define SPIN_PAUSES 100
 
 /*
- * Its holder runs, so it is soon free, and the way to sleep and back is longer than that. Go does this
- * as well (sync_runtime_canSpin). The pauses leave the holder alone with the mutex: it is taken and
- * freed a hundred times in the cache of the one, before the other has it.
+ * The holder runs, so the mutex will be free soon, sooner than a park and a wake take. Go spins as well
+ * (sync_runtime_canSpin). The pauses leave the cache line to the holder, which takes and releases the mutex a
+ * hundred times before we have it.
  */
 static void mutex_spin(struct shoal_mutex *mu)
 {
@@ -157,12 +169,12 @@ static __attribute__((noinline)) int mutex_lock_slow(struct shoal_mutex *mu, str
 	int64_t since = 0;
 	int r;
 
-	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* it holds others */
+	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* g holds other mutexes */
 		return r;
 	mutex_spin(mu);
 	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY)
 		return r;
-	for (;; keep = 0) { /* who has waited is perhaps the one that was woken */
+	for (;; keep = 0) { /* from the second round on, MUTEX_WOKEN may refer to this waiter: clear it */
 		sh_lock_take(l, (unsigned)getm->seat);
 		do {
 			if ((r = mutex_try(mu, g, keep, has_waiters(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
@@ -171,7 +183,7 @@ static __attribute__((noinline)) int mutex_lock_slow(struct shoal_mutex *mu, str
 			}
 		} while (!mark_waiters(mu, keep));
 		KILL_POINT("mutex.marked");
-		getm->note.chan = NULL; /* whoever was woken, another will be */
+		getm->note.chan = NULL; /* whichever waiter was woken, another one will be */
 		if (since && host_now() - since > STARVING_NS)
 			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
 		waitq_wait(&mu->q, g, WAIT_MUTEX, since != 0);
@@ -224,7 +236,7 @@ int shoal_mutex_lock(struct shoal_mutex *mu)
 	return mutex_acquire(mu, g);
 }
 
-/* It was free: tells the first waiter, unless somebody has taken it since, who will. */
+/* The mutex was released: wakes the first waiter, unless a new holder has it, which will. */
 static __attribute__((noinline)) void mutex_wake_one(struct shoal_mutex *mu)
 {
 	struct sh_lock *l = waitq_lock(&mu->q);
@@ -244,7 +256,7 @@ static __attribute__((noinline)) void mutex_wake_one(struct shoal_mutex *mu)
 		sh_lock_drop(l, (unsigned)getm->seat);
 }
 
-/* Starving: the first in the queue has it from here on. False: nobody waits. */
+/* Starving: hands the mutex to the first waiter. False: there is none. */
 static __attribute__((noinline)) bool mutex_hand_over(struct shoal_mutex *mu, struct g *g)
 {
 	struct sh_lock *l = waitq_lock(&mu->q);
@@ -264,7 +276,7 @@ static __attribute__((noinline)) bool mutex_hand_over(struct shoal_mutex *mu, st
 	return false;
 }
 
-/* The usual case: the only one that it holds, and nobody is to be told. */
+/* The usual case: g holds only this mutex, and no waiter is to be woken. */
 static inline bool release_only_mutex(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner = atomic_load_explicit(&mu->owner, memory_order_relaxed);
@@ -290,7 +302,7 @@ void mutex_release(struct shoal_mutex *mu, struct g *g)
 		return;
 	if (is_only_mutex(g->mutexes))
 		make_list(g);
-	getm->note.chan = mu; /* until the next one is told */
+	getm->note.chan = mu; /* until the next holder or waiter knows */
 	sh_noted();
 	if (__builtin_expect(atomic_load_explicit(&mu->starving, memory_order_relaxed), 0) && mutex_hand_over(mu, g)) {
 		getm->note.chan = NULL;
@@ -320,7 +332,7 @@ void mutexes_abandon(struct g *g)
 {
 	struct shoal_mutex *mu = getm->note.chan;
 
-	if (mu && sh_shared(mu)) /* a medic died between taking it off the list and telling the next */
+	if (mu && sh_shared(mu)) /* a medic died between unlisting it and waking the next */
 		mutex_abandon(mu, g);
 	if (is_only_mutex(g->mutexes)) {
 		mu = (void *)((char *)g->mutexes - ALONE);
@@ -345,7 +357,7 @@ void mutex_abandon(struct shoal_mutex *mu, struct g *g)
 {
 	uint64_t owner = atomic_load(&mu->owner), freed;
 
-	do { /* whoever it was that was woken: it may have been this one */
+	do { /* whichever waiter was woken: it may have been this one */
 		freed = owner & ~MUTEX_WOKEN;
 		if (mutex_holder(owner) == g->gid)
 			freed = MUTEX_DEAD | (owner & MUTEX_WAITERS);
@@ -363,7 +375,7 @@ int shoal_once_do(struct shoal_once *once, void (*fn)(void))
 	api_check_object(once, "shoal_once_do: a once on a goroutine's stack; put it in a global or on the heap");
 	if (__builtin_expect(atomic_load_explicit(&once->done, memory_order_acquire), 1))
 		return 0;
-	mutex_acquire(&once->mu, g); /* -EOWNERDEAD: who ran fn did not come to its end, it is run again */
+	mutex_acquire(&once->mu, g); /* -EOWNERDEAD: the goroutine that ran fn did not finish it, so run it again */
 	if (!atomic_load_explicit(&once->done, memory_order_relaxed)) {
 		fn();
 		atomic_store_explicit(&once->done, 1, memory_order_release);

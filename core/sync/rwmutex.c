@@ -1,17 +1,17 @@
 /*
- * rwmutex.c - reader/writer lock: a writer that waits keeps new readers out (sync/rwmutex.go).
+ * rwmutex.c - reader/writer lock (sync/rwmutex.go). A waiting writer keeps new readers out.
  *
- * What is held is written down where it survives: each G lists the rwmutexes it holds or waits for
- * (holds); a waiter in the queue is not counted. writer and readers follow from that, so who dies in
- * the middle of anything here leaves nothing that could not be counted again.
+ * Each G lists the rwmutexes that it holds or waits for (its holds), where they survive its worker; a waiter in
+ * the queue does not count. writer and readers follow from these lists, so a death in the middle of anything
+ * leaves nothing that could not be counted again.
  *
- * OWNER  writer: gid of the holder. readers: how many holds for reading there are
- * LOCK   q's lock guards all of it, and the entries of all Gs for this rwmutex
- * ORDER  an entry is made before it is counted, and taken away before it is counted out; but a writer
- *        is taken out of writer first, and for a moment looks like a reader
- * DEATH  the lock was held: rw_repair() counts the entries of the task. Not held: entries and counts
- *        agree, rw_abandon() gives up what the lost one held. A queue that is not empty always has a
- *        writer in it or before it
+ * OWNER  writer: gid of the holder. readers: the number of holds for reading
+ * LOCK   q's lock guards all of it, and the holds of all Gs for this rwmutex
+ * ORDER  a hold is listed before it is counted, and unlisted before it is counted out. But a writer leaves
+ *        writer first, and for a moment looks like a reader
+ * DEATH  lock held: rw_repair() counts the holds of the task. Not held: holds and counts agree, and
+ *        rw_abandon() gives up what the lost G held. If the queue is not empty, a writer is in it or holds
+ *        the lock
  */
 #include "core/sync/rwmutex.h"
 #include "core/g/api.h"
@@ -36,15 +36,16 @@
 #include <string.h>
 
 #define ON_STACK "an rwmutex on a goroutine's stack; put it in a global or on the heap"
-enum { RW_READ, RW_WRITE }; /* sudog.n */
+enum { RW_READ, RW_WRITE }; /* in sudog.n */
 
-/* g->rwheld: 0, one rwmutex held once, or a table of them with bit 0 set. */
+/* g->rwheld: 0; or the one rwmutex that is held once; or a table of holds, with bit 0 set. */
 struct hold {
 	struct shoal_rwmutex *rw;
-	uint32_t n; /* 0: the entry is free */
+	uint32_t n; /* 0: this entry is free */
 };
 struct holds {
-	struct holds *old; /* the smaller one before it: the medic may be reading there. Freed at the end of the G */
+	/* the smaller table before this one, which the medic may be reading; freed at the end of the G */
+	struct holds *old;
 	uint32_t cap;
 	struct hold e[];
 };
@@ -64,7 +65,7 @@ static struct sh_lock *lock_of(struct shoal_rwmutex *rw)
 	return l;
 }
 
-/* ---- entries ---- */
+/* ---- holds ---- */
 
 static struct holds *grow_holds(struct g *g, struct holds *old)
 {
@@ -72,7 +73,7 @@ static struct holds *grow_holds(struct g *g, struct holds *old)
 	size_t size = sizeof *old + cap * sizeof old->e[0];
 	struct holds *t = g_alloc(g, size);
 
-	if (!t) /* the limit is reached: from the reserve, as for a stack */
+	if (!t) /* the limit is reached: take it from the reserve, as for a stack */
 		t = task_alloc_reserved(g->task, size);
 	sh_check(t);
 	memset(t, 0, size);
@@ -141,7 +142,7 @@ static bool queued(struct g *g, const struct shoal_rwmutex *rw)
 	return g->sudog.queue == rw && atomic_load(&g->sudog.state) == SG_QUEUED;
 }
 
-/* Holds of g for reading. Holds: the lock. */
+/* How many times g holds rw for reading. Holds: the lock. */
 static uint32_t reads(struct g *g, const struct shoal_rwmutex *rw)
 {
 	struct holds *t = table_of(g);
@@ -153,10 +154,13 @@ static uint32_t reads(struct g *g, const struct shoal_rwmutex *rw)
 	return n && queued(g, rw) ? n - 1 : n;
 }
 
-/* ---- who is next ---- */
+/* ---- admission ---- */
 
-/* last: of those that are let in now; the lock is dropped, unless it is the medic that mends by the note. */
-static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *mend, bool last)
+/*
+ * last: no other is admitted now, so the lock is dropped. repair: the note of a dead worker, whose lock the
+ * medic holds; then the lock stays.
+ */
+static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *repair, bool last)
 {
 	sg->size = rw->dead;
 	rw->dead = 0;
@@ -166,10 +170,10 @@ static void admit(struct shoal_rwmutex *rw, struct sudog *sg, struct note *mend,
 	else
 		rw->readers++;
 	KILL_POINT("rwmutex.admit.counted");
-	if (last && !mend)
+	if (last && !repair)
 		waitq_finish_unlock(&rw->q, sg);
 	else
-		waitq_finish(&rw->q, sg, mend ? mend : &getm->note);
+		waitq_finish(&rw->q, sg, repair ? repair : &getm->note);
 }
 
 static struct sudog *first_waiter(struct sudog *sg, uint32_t kind)
@@ -180,23 +184,23 @@ static struct sudog *first_waiter(struct sudog *sg, uint32_t kind)
 }
 
 /*
- * Lets in whom it can: after a writer all readers that wait; else the first writer, once no reader
- * is left. Holds: the lock; drops it, unless it mends by a note.
+ * Admits whom it can: after a writer, all waiting readers; otherwise the first writer, once no reader is left.
+ * Holds: the lock; drops it, unless it repairs.
  */
-static void rw_admit_next(struct shoal_rwmutex *rw, bool after_writer, struct note *mend)
+static void rw_admit_next(struct shoal_rwmutex *rw, bool after_writer, struct note *repair)
 {
 	struct sudog *first = waitq_list(&rw->q)->first, *writer = first_waiter(first, RW_WRITE), *sg, *after;
 
 	if (!atomic_load(&rw->writer) && (after_writer || !writer) && (sg = first_waiter(first, RW_READ))) {
 		for (; sg; sg = after) {
 			after = first_waiter(sg->next, RW_READ);
-			admit(rw, sg, mend, !after);
+			admit(rw, sg, repair, !after);
 		}
 		return;
 	}
 	if (!atomic_load(&rw->writer) && !rw->readers && writer)
-		admit(rw, writer, mend, true);
-	else if (!mend)
+		admit(rw, writer, repair, true);
+	else if (!repair)
 		sh_lock_drop((struct sh_lock *)&rw->q, (unsigned)getm->seat);
 }
 
@@ -212,12 +216,12 @@ static int rw_wait(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 	sg->size = 0;
 	sg->seq = g_next_seq(g);
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
-	sg->queue = rw; /* from here on its entry does not count */
+	sg->queue = rw; /* from here on its hold does not count */
 	KILL_POINT("rwmutex.wait.named");
 	waitq_push(waitq_list(&rw->q), sg);
 	gopark(lock_of(rw), kind == RW_READ ? WAIT_RW_RLOCK : WAIT_RW_LOCK, 0);
-	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) ==
-		 SG_DELIVERED); /* nothing else ends this wait */
+	/* nothing else ends this wait */
+	sh_check(atomic_load_explicit(&sg->state, memory_order_acquire) == SG_DELIVERED);
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	return sg->size ? -EOWNERDEAD : 0;
@@ -295,7 +299,7 @@ int shoal_rwmutex_unlock(struct shoal_rwmutex *rw)
 
 /* ---- deaths ---- */
 
-/* Gives up one entry of g, which has ended or is lost. */
+/* Gives up the holds of g, which has ended or is lost, for one rwmutex. */
 static void rw_give_up(struct shoal_rwmutex *rw, struct g *g)
 {
 	struct sh_lock *l = lock_of(rw);
@@ -356,7 +360,7 @@ void rw_forget(struct sh_lock *l, struct sudog *sg)
 	sh_lock_drop(l, (unsigned)getm->seat);
 }
 
-/* Holds: the lock, in the dead seat's name. */
+/* Makes the rwmutex whole. Holds: the lock, in the dead worker's name. */
 void rw_repair(struct sh_lock *l, struct note *note)
 {
 	struct shoal_rwmutex *rw = (struct shoal_rwmutex *)l;
@@ -368,14 +372,15 @@ void rw_repair(struct sh_lock *l, struct note *note)
 	note_wake_finished(note);
 	waitq_relink(q);
 	if (sg && sh_in_segment(sg) && sg->queue == rw && !waitq_has(q, sg) && atomic_load(&sg->state) == SG_QUEUED) {
-		waitq_push_first(q, sg); /* admitted, out of the queue and not told: admitted again below */
+		/* it was admitted and unlinked, but its wait was not finished: admitted again below */
+		waitq_push_first(q, sg);
 		KILL_POINT("rwmutex.repair.back");
 	}
 	for (sg = q->first; sg; sg = after) {
 		after = sg->next;
 		if (sg->n == RW_WRITE && atomic_load(&rw->writer) == sg->g->gid) {
 			waitq_finish(&rw->q, sg, note);
-		} else if (sg->size) { /* what it was to be told, the next one is */
+		} else if (sg->size) { /* -EOWNERDEAD was meant for it and now goes to the next */
 			rw->dead = 1;
 			KILL_POINT("rwmutex.repair.dead");
 			sg->size = 0;

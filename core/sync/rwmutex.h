@@ -1,6 +1,4 @@
-/*
- * rwmutex.h - reader/writer locks: what repair and the end of a G need.
- */
+/* rwmutex.h - reader/writer locks, for the end of a goroutine and for repair. */
 #ifndef CORE_SYNC_RWMUTEX_H
 #define CORE_SYNC_RWMUTEX_H
 

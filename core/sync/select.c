@@ -1,16 +1,24 @@
 /*
  * select.c - one of several channel operations, with Go's semantics (select.go).
  *
- * Go locks all channels of a select at once. Here one at a time is enough, and a worker's list of
- * locks stays short whatever the number of cases: first each channel is tried, in random order; then
- * the goroutine queues on one after the other, looking under each lock whether it could go on after
- * all. Who matches it must win its claim word, so once it is in the first queue it is matched at
- * most once, and at the moment it is in the last one none of its channels was ready: that is the one
- * moment that a select sees, also one that does not wait.
+ * Go locks all channels of a select at once. Here one at a time is enough, and a worker's list of locks stays
+ * short however many cases there are:
  *
- * DEATH  the goroutine itself, while it queues: it is taken out of all queues (select_forget), after
- *        its claim word says that it is over. Who claimed it and has not told it: the medic tells it
- *        SG_RETRY, as others have passed it by meanwhile, and it begins anew
+ *   1  try each channel, in random order
+ *   2  enter the queue of each channel; under its lock, check whether the operation is possible after all
+ *   3  park, until a waker has claimed the select
+ *   4  leave all queues
+ *
+ * A waker must win the claim word. So from its first queue on, the select is matched at most once; and when it
+ * is in its last queue, none of its channels was ready: that is the one moment that the select observes, even
+ * if it must not wait.
+ *
+ * OWNER  the goroutine
+ * LOCK   the lock of each channel
+ * ORDER  see struct select_wait
+ * DEATH  the goroutine, in step 2 or 4: select_forget stores SELECT_OVER, then takes it off all queues. A
+ *        waker that has claimed it and not finished its wait: others have skipped it meanwhile, so the medic
+ *        stores SG_RETRY, and it begins with step 1
  */
 #include "core/sync/select.h"
 #include "core/g/api.h"
@@ -58,7 +66,7 @@ static int try_case(struct shoal_case *k)
 	return k->op == SHOAL_SEND ? chan_try_send(k->chan, k->value) : chan_try_recv(k->chan, k->value);
 }
 
-/* Each once, all orders alike. The index, or -EAGAIN. */
+/* Tries each case once, in an order that is equally likely as any other. The index, or -EAGAIN. */
 static int try_all(struct shoal_case *cases, size_t n, uint16_t *order)
 {
 	uint32_t k = 0;
@@ -90,7 +98,7 @@ static struct select_wait *new_wait(struct g *g, const struct shoal_case *cases,
 	size_t size = sizeof(struct select_wait) + n * sizeof(struct sudog), at = (size + 15) & ~15ul;
 	struct select_wait *w;
 
-	for (size_t i = 0; i < n; i++) /* 65,536 values of 4 GiB at most: no overflow */
+	for (size_t i = 0; i < n; i++) /* at most 65,536 values of 4 GiB: no overflow */
 		if (cases[i].chan && cases[i].chan->elem > SLOT_INLINE)
 			size = ((size + 15) & ~15ul) + cases[i].chan->elem;
 	w = g_alloc(g, size);
@@ -116,7 +124,7 @@ static struct select_wait *new_wait(struct g *g, const struct shoal_case *cases,
 	return w;
 }
 
-/* Somebody else than g waits there, and was not matched elsewhere. Holds: the channel's lock. */
+/* True if a goroutine other than g waits there and was not matched elsewhere. Holds: the channel's lock. */
 static bool peer_waits(const struct waitq *q, const struct g *g)
 {
 	for (struct sudog *sg = q->first; sg; sg = sg->next)
@@ -136,7 +144,7 @@ static bool can_go_on(struct shoal_chan *c, int op, const struct g *g)
 	return op == SHOAL_SEND ? held < c->cap || peer_waits(&c->recvq, g) : held > 0 || peer_waits(&c->sendq, g);
 }
 
-/* Into all queues; false: something is ready, or it was matched already. */
+/* Enters all queues. False: an operation is possible, or the select was matched already. */
 static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n, struct g *g)
 {
 	uint32_t seq = g_next_seq(g);
@@ -167,7 +175,10 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 	return true;
 }
 
-/* Who has claimed it holds the channel's lock and tells it any moment; if dead, the medic does. */
+/*
+ * A waker that has claimed the select holds the channel's lock and finishes the wait soon; if it is dead, the
+ * medic does.
+ */
 static uint32_t select_result(struct sudog *sg)
 {
 	uint32_t how;
@@ -182,7 +193,7 @@ static uint32_t select_result(struct sudog *sg)
 	return how;
 }
 
-/* Out of all queues. The case it was matched with, or -1. */
+/* Leaves all queues. The index of the matched case, or -1. */
 static int unqueue_all(struct select_wait *w)
 {
 	uint32_t claim = 0;
@@ -238,7 +249,9 @@ static bool still_waits(struct g *g, void *w)
 	return atomic_load(&((struct select_wait *)w)->claim) == 0;
 }
 
-/* The index; -EAGAIN: look again; -ETIMEDOUT when now is past `when`, or nothing was ready and it must not wait. Parks. */
+/*
+ * The index; -EAGAIN: try again; -ETIMEDOUT: `when` is past, or nothing is ready and it must not wait. Parks.
+ */
 static int wait_once(struct shoal_case *cases, size_t n, int64_t when, bool wait)
 {
 	struct g *g = getg();
@@ -256,7 +269,11 @@ static int wait_once(struct shoal_case *cases, size_t n, int64_t when, bool wait
 		gopark_commit(still_waits, w, WAIT_SELECT, when);
 	}
 	i = unqueue_all(w);
-	if (i >= 0 && !parked) /* who matched it wakes the wait that it has not come to: not its next one */
+	/*
+	 * the waker will wake a wait that did not begin: use up its park sequence, so that it wakes no later
+	 * one
+	 */
+	if (i >= 0 && !parked)
 		atomic_fetch_add(&g->status, 1ull << 32);
 	if (i >= 0)
 		r = select_finish(&cases[i], &w->sg[i]) ? -EAGAIN : i;

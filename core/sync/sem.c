@@ -1,10 +1,12 @@
 /*
- * sem.c - counting semaphore. Waiters are served in order: one that wants many units is not passed
- * by those who want few.
+ * sem.c - counting semaphores. Waiters are served in order: one that wants many units is not overtaken by
+ * one that wants few.
  *
- * LOCK   q's lock guards units and the queue
- * DEATH  units are taken for a waiter before it is told: note.sg_mark says how many were to be left
- *        (and 1), so the medic knows whether they were (sem_repair). Then all who wait look again
+ * OWNER  the program
+ * LOCK   the lock of q guards units and the queue
+ * ORDER  under the lock
+ * DEATH  units are taken on behalf of a waiter before its wait is finished: note.sg_mark holds the units that
+ *        stay, plus 1, so the medic knows whether they were taken (sem_repair). Then all waiters check again
  */
 #include "core/sync/sem.h"
 #include "core/g/api.h"
@@ -22,7 +24,7 @@
 
 #define ON_STACK "a semaphore on a goroutine's stack; put it in a global or on the heap"
 
-/* Serves those for whom there is enough. Holds: the lock; drops it. */
+/* Serves the waiters for which there are enough units. Holds: the lock; drops it. */
 static void sem_serve(struct shoal_sem *sem)
 {
 	struct sudog *sg;
@@ -67,7 +69,7 @@ int shoal_sem_acquire(struct shoal_sem *sem, int n)
 		r = waitq_wait(&sem->q, g, WAIT_SEM, false);
 		if (r == 0)
 			return 0;
-		if (r == -ECANCELED) { /* those behind it may have waited for it alone */
+		if (r == -ECANCELED) { /* those behind it may have waited only because it was first */
 			sh_lock_take(waitq_lock(&sem->q), (unsigned)getm->seat);
 			sem_serve(sem);
 			return r;
@@ -101,6 +103,6 @@ void sem_repair(struct shoal_sem *sem, const struct note *n)
 	if (!sg || !n->sg_mark || sg->queue != &sem->q || sg->g->waitreason != WAIT_SEM ||
 	    atomic_load(&sg->state) != SG_QUEUED || (uint64_t)sem->units + 1 != n->sg_mark)
 		return;
-	atomic_store(&sg->state, SG_DELIVERED); /* the medic wakes it with the rest */
+	atomic_store(&sg->state, SG_DELIVERED); /* the medic wakes it with the others */
 	KILL_POINT("sem.repair.told");
 }

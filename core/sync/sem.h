@@ -1,6 +1,4 @@
-/*
- * sem.h - semaphores: what repair needs.
- */
+/* sem.h - semaphores, for repair. */
 #ifndef CORE_SYNC_SEM_H
 #define CORE_SYNC_SEM_H
 

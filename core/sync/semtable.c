@@ -1,16 +1,17 @@
 /*
- * semtable.c - goroutines that wait for a word, whatever it is part of.
+ * semtable.c - goroutines that wait for a word in memory.
  *
- * What pthreads and libc's semaphores are made of has no room for a queue. So each task has a table
- * of queues, as Go has its semtable, made when the first one waits: a queue holds those whose
- * addresses fall to it, in the order in which they came.
+ * pthread objects and the semaphores of libc have no room for a queue. So each task has a table of queues, as Go
+ * has its semtable, made when its first goroutine waits. A queue holds all waiters whose addresses map to
+ * it, in the order in which they came.
  *
- * LOCK   the queue's
- * ORDER  who ends a wait stores the word first and takes the lock then; who waits looks at the word
- *        under the lock. One of them sees the other
- * DEATH  a goroutine that dies between its store and the telling, or told and before it made use of
- *        it, leaves others asleep: all who wait in its task's table look again (repair.c, lost), after
- *        it is marked as gone, for they may look while it is still being ended
+ * OWNER  the task
+ * LOCK   each queue has its own
+ * ORDER  a waker stores the word, then takes the lock; a waiter reads the word under the lock. So either the
+ *        waiter sees the new word, or the waker sees the waiter
+ * DEATH  a goroutine that is lost between the store and the wake, or woken and before it used that, leaves
+ *        others asleep: all waiters of its task check again (g_lost), after the G is marked with GF_GONE,
+ *        for they may look while it is still being ended
  */
 #include "core/sync/semtable.h"
 #include "core/g/api.h"
@@ -81,7 +82,7 @@ void semtable_enqueue(struct shoal_waitq_ *q, struct g *g, const void *at, enum 
 	sg->seq = g_next_seq(g);
 	sg->queue = q;
 	sg->elem = (void *)at;
-	g->waitreason = (uint8_t)why; /* park_m, which may find it told, and a cancellation look at it */
+	g->waitreason = (uint8_t)why; /* park_m, which may find the wait finished, and a cancellation read it */
 	atomic_store_explicit(&sg->state, SG_QUEUED, memory_order_relaxed);
 	waitq_push(waitq_list(q), sg);
 }
@@ -150,7 +151,7 @@ void semtable_wake_all(struct task *t)
 
 void semtable_g_gone(struct g *g)
 {
-	/* First: whoever is told may look before the rest of its end is done, and would wait for it again. */
+	/* First: a woken waiter may check before the end of g is complete, and would wait for it again. */
 	__atomic_store_n(&g->flags, (uint8_t)(g->flags | GF_GONE), __ATOMIC_RELAXED);
 	KILL_POINT("semtable.gone");
 	semtable_wake_all(g->task);

@@ -1,10 +1,12 @@
 /*
- * waitq.c - wait queues.
+ * waitq.c - wait queues. See waitq.h.
  *
- * Zero is ready for use; the objects lie in the task's memory. Waiters are sudogs in the segment,
- * so an object may be used from every worker.
+ * An object that is all zeros is ready for use. It lies in the memory of the task; the sudogs lie in the
+ * segment, so every worker can use it.
  *
- * DEATH  a waiter in a queue whose lock the dead held is woken to look again
+ * LOCK   the lock of the object
+ * DEATH  a worker with the lock: all waiters are woken and check again, because it is not known whose wait it
+ *        was about to finish
  */
 #include "core/sync/waitq.h"
 #include "core/g/g.h"
@@ -45,7 +47,9 @@ void waitq_pop(struct waitq *q)
 	KILL_POINT("waitq.pop.done");
 	if (next) {
 		next->prev = NULL;
-		/* If all are woken, who comes after the next: its place in the queue, and its status. */
+		/*
+		 * If all waiters are woken, the one after the next is needed soon: its links and its status.
+		 */
 		__builtin_prefetch(next->next, 1);
 		__builtin_prefetch((const void *)((uintptr_t)next->next - offsetof(struct g, sudog)), 1);
 	} else
@@ -95,7 +99,7 @@ void waitq_relink_near(struct waitq *q, struct sudog *touched)
 {
 	struct sudog *next = touched->next;
 
-	/* Taken out of the middle, and who comes after it does not know yet. */
+	/* It was being unlinked from the middle, and its successor still points back to it. */
 	if (next && sh_in_segment(next) && next->prev == touched && !waitq_has(q, touched)) {
 		next->prev = touched->prev;
 		KILL_POINT("waitq.relink.middle");
@@ -113,11 +117,11 @@ void waitq_relink_ends(struct waitq *q)
 	}
 	q->first->prev = NULL;
 	KILL_POINT("waitq.relink.first");
-	if (last && sh_in_segment(last) && !waitq_has(q, last)) /* it was taken out, and was the last */
+	if (last && sh_in_segment(last) && !waitq_has(q, last)) /* it was the last one and has been unlinked */
 		last = last->prev;
 	if (!last || !sh_in_segment(last) || !waitq_has(q, last))
 		last = q->first;
-	for (; last->next; last = last->next) /* one, mostly: it had just been linked */
+	for (; last->next; last = last->next) /* usually one step: this one had just been linked */
 		last->next->prev = last;
 	q->last = last;
 	KILL_POINT("waitq.relink.last");
@@ -150,7 +154,7 @@ int waitq_wait_end(struct shoal_waitq_ *q, struct g *g)
 	struct sudog *sg = &g->sudog;
 	unsigned how = atomic_load_explicit(&sg->state, memory_order_acquire);
 
-	if (how == SG_QUEUED) { /* cancelled: but somebody may be telling it right now */
+	if (how == SG_QUEUED) { /* it was cancelled, but a waker may be finishing its wait right now */
 		sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
 		how = atomic_load_explicit(&sg->state, memory_order_acquire);
 		if (how == SG_QUEUED)
@@ -159,7 +163,11 @@ int waitq_wait_end(struct shoal_waitq_ *q, struct g *g)
 	}
 	if (g->waitreason == WAIT_MUTEX)
 		getm->note.chan =
-			(char *)q - offsetof(struct shoal_mutex, q); /* told: if it dies now another must be */
+			/*
+			 * its wait for the mutex is finished: if it dies before it has the mutex, another
+			 * one must be woken
+			 */
+			(char *)q - offsetof(struct shoal_mutex, q);
 	atomic_store_explicit(&sg->state, SG_IDLE, memory_order_relaxed);
 	sg->queue = NULL;
 	KILL_POINT("waitq.woken");
@@ -168,7 +176,7 @@ int waitq_wait_end(struct shoal_waitq_ *q, struct g *g)
 	return how == SG_QUEUED ? -ECANCELED : 0;
 }
 
-/* lock: dropped before the waiter runs, who may give the object's memory back; or NULL. */
+/* lock: dropped before the waiter runs, which may free the memory of the object; or NULL. */
 static void finish_wait(struct shoal_waitq_ *q, struct sudog *sg, struct note *n, struct sh_lock *lock)
 {
 	uint32_t seq = sg->seq;
@@ -179,10 +187,11 @@ static void finish_wait(struct shoal_waitq_ *q, struct sudog *sg, struct note *n
 	n->sg = sg;
 	sh_noted();
 	KILL_POINT("waitq.finish.noted");
-	waitq_remove(waitq_list(q),
-		     sg); /* first: once told it may use its sudog again, cancelled or not yet parked as it is */
-	atomic_store(&sg->state,
-		     SG_DELIVERED); /* seq_cst: pairs with park_m, which looks after it says that it waits */
+	waitq_remove(
+		waitq_list(q),
+		sg); /* first: after the store of state it may reuse its sudog, for it may be cancelled or not yet parked */
+	/* seq_cst: pairs with park_m, which reads it after the status is waiting */
+	atomic_store(&sg->state, SG_DELIVERED);
 	KILL_POINT("waitq.finish.delivered");
 	if (lock)
 		sh_lock_drop(lock, (unsigned)getm->seat);
@@ -227,7 +236,7 @@ void waitq_repair_noted(struct shoal_waitq_ *q, struct note *n)
 	n->sg = NULL;
 }
 
-/* Holds: the lock, in the dead seat's name, whose note the medic uses: see chan_repair. */
+/* Holds: the lock, in the dead worker's name. Works on that worker's note: see chan_repair. */
 void waitq_repair(struct sh_lock *l, struct note *n)
 {
 	struct shoal_waitq_ *q = (struct shoal_waitq_ *)l;
@@ -238,7 +247,7 @@ void waitq_repair(struct sh_lock *l, struct note *n)
 	waitq_relink(waitq_list(q));
 	sem_repair((struct shoal_sem *)l, n);
 	waitq_repair_noted(q, n);
-	/* Whom the dead was about to tell is not known: all who wait are woken to look for themselves. */
+	/* It is not known whose wait the dead worker was about to finish: all waiters check again. */
 	while ((sg = waitq_list(q)->first)) {
 		n->sg_seq = sg->seq;
 		sh_noted();

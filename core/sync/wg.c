@@ -1,9 +1,12 @@
 /*
  * wg.c - wait groups.
  *
- * DEATH  the count changes by one store under the lock; who is counted (a member's g->wg, or
- *        note.wg_promised of a spawner that has counted a member and not made it yet) is stored after
- *        it, and the note tells the medic what the count was to be
+ * OWNER  the program
+ * LOCK   the lock of q guards count and the queue
+ * ORDER  under the lock; count is stored with release
+ * DEATH  the count changes by one store. Who is counted (a member's g->wg, or note.wg_promised of a spawner
+ *        that has counted a member and not made it yet) is stored after it; the note says what the count
+ *        becomes, so the medic can complete the second store
  */
 #include "core/sync/wg.h"
 #include "core/g/api.h"
@@ -21,8 +24,8 @@
 #include <errno.h>
 
 /*
- * Changes the count by `by` and *slot to value, as one: dead between the two, the medic finds by
- * the note whether the count has changed, and brings the slot after it.
+ * Adds `by` to the count and sets *slot to value, as one change: after a death in between, the medic finds by
+ * the note whether the count has changed and completes the slot.
  */
 static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, struct shoal_wg *value)
 {
@@ -56,7 +59,7 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	return 0;
 }
 
-/* Holds: the lock, in the dead seat's name. */
+/* Holds: the lock, in the dead worker's name. */
 void wg_repair(struct shoal_wg *wg, struct note *n)
 {
 	if (n->wg != wg)
@@ -90,7 +93,7 @@ void wg_leave(struct g *g)
 	wg_change(g->wg, -1, &g->wg, NULL);
 }
 
-/* Counted for a goroutine that was never made. slot: in the dead spawner's note. */
+/* Takes back the count for a goroutine that was never made. slot: in the note of the spawner. */
 void wg_unpromise(struct shoal_wg **slot)
 {
 	wg_change(*slot, -1, slot, NULL);
@@ -124,7 +127,7 @@ static inline shoal_gid wg_go(struct shoal_wg *wg, const struct shoal_go_opts *o
 
 	api_check_object(wg, "shoal_wg_go: a wait group on a goroutine's stack; put it in a global or on the heap");
 	api_check_value(arg, "shoal_wg_go: the argument is on another goroutine's stack");
-	wg_change(wg, 1, &getm->note.wg_promised, wg); /* until newproc has made its member */
+	wg_change(wg, 1, &getm->note.wg_promised, wg); /* until newproc has made the member */
 	getm->gopc = pc;
 	g = newproc(self->task, o, fn, arg, size, wg, &err);
 	if (!g) {

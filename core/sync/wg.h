@@ -1,6 +1,4 @@
-/*
- * wg.h - wait groups: what repair and the end of a G need.
- */
+/* wg.h - wait groups, for the end of a goroutine and for repair. */
 #ifndef CORE_SYNC_WG_H
 #define CORE_SYNC_WG_H
 
@@ -10,6 +8,6 @@ struct shoal_wg;
 
 void wg_leave(struct g *);
 void wg_unpromise(struct shoal_wg **);
-void wg_repair(struct shoal_wg *, struct note *); /* Holds: the lock, in the dead seat's name */
+void wg_repair(struct shoal_wg *, struct note *); /* Holds: the lock, in the dead worker's name */
 
 #endif
