@@ -500,7 +500,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	KILL_POINT("g.end.noted");
 	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
 		/* before the G is dead: a task with neither a root nor this flag gets a new root */
-		atomic_store(&t->root_left, 1);
+		atomic_store(&t->root_exited, 1);
 		KILL_POINT("g.end.root");
 	}
 	if (g->mutexes || m->note.chan)
@@ -542,7 +542,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 	 * If it was perhaps the last one, the medic checks. note.ending is clear by now, so it no longer
 	 * keeps the task from being reaped.
 	 */
-	if (atomic_load_explicit(&t->root_left, memory_order_relaxed) && task_goroutines(t) == 0)
+	if (atomic_load_explicit(&t->root_exited, memory_order_relaxed) && task_goroutines(t) == 0)
 		host_bell();
 }
 

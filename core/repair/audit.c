@@ -1,8 +1,8 @@
 /*
- * audit.c - every invariant of the scheduler, looked at without stopping anybody.
+ * audit.c - checks every invariant of the scheduler without stopping anybody.
  *
- * A thing that looks wrong is looked at again a little later: what is on its way is right then.
- * Only what stays wrong is told.
+ * What looks wrong is checked again a little later: a change in progress is right by then. Only what stays wrong
+ * is reported.
  */
 #include "shm/kernel.h"
 #include "core/repair/audit.h"
@@ -91,7 +91,10 @@ struct waitq *queue_waited_in(const struct sudog *sg)
 	}
 }
 
-/* Its neighbours in the queue know it. Not while somebody, or somebody dead, has the queue's lock. */
+/*
+ * A queued sudog is linked in both directions. Not checked while the lock of the queue is held, also by a
+ * dead worker.
+ */
 static const char *sudog_fault(const struct sudog *sg)
 {
 	struct sh_lock *l = sg->queue;
@@ -122,7 +125,7 @@ static const char *wait_fault(struct g *g)
 	return wrong;
 }
 
-/* What is wrong with one G right now, or NULL. */
+/* What is wrong with one G, or NULL. */
 static const char *g_fault(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
@@ -157,7 +160,7 @@ static const char *g_fault(struct g *g)
 	return NULL;
 }
 
-/* It may take its time on a busy machine: until it runs it is blocked, or its hand is open. */
+/* True if the P is on its way to a worker, which may take long on a busy machine. */
 static bool on_its_way(const struct p *p, int m)
 {
 	int given = m - P_GIVEN, handed = m - P_HANDED;
@@ -186,7 +189,7 @@ static const char *p_fault(struct p *p)
 	return NULL;
 }
 
-/* What is written down as a task's will be closed with it: it must be that task's, and not somebody else's by now. */
+/* A descriptor listed for a task is closed with it. So it must really be that task's. */
 static const char *fd_fault(uint32_t fd)
 {
 	uint32_t owner = atomic_load(&poll_owner[fd]) & ~POLL_CLOSING;

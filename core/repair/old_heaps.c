@@ -1,14 +1,15 @@
 /*
- * old_heaps.c - the memory that ended tasks left allocated.
+ * old_heaps.c - heaps of ended tasks that still hold blocks.
  *
- * A library may have kept a pointer to such a block in a variable of its own, in every process
- * that ran the task (time zone, locale, resolver, loader). So the heap stays until all of those
- * have been replaced: by a death, a renewal, or, when much has gathered, because we ask them to go.
+ * A library may have a pointer to such a block in a variable of its own, in every process that ran the task (time
+ * zone, locale, resolver, loader). So the heap stays until all those processes are gone: by a death, by a
+ * renewal, or, if much has gathered, because the medic asks them to leave.
  *
- * OWNER  the medic, all of it
- * DEATH  the heaps themselves say that they were left and by whom they may be remembered; a new
- *        medic finds them again (old_heaps_find). A seat's bits are cleared before the seat is VACANT,
- *        so they are cleared again by the next medic, and never for the next process in it
+ * OWNER  the medic
+ * LOCK   none
+ * ORDER  a seat's bit in a heap is set before it runs the task, and cleared before the seat is VACANT
+ * DEATH  the heaps themselves say that they are old and which seats may have pointers; a new medic finds
+ *        them again (old_heaps_find). Bits of a seat may be cleared twice, but never for the next process
  */
 #include "core/repair/old_heaps.h"
 #include "core/host.h"
@@ -21,31 +22,31 @@
 #include <string.h>
 
 #define HEAPS 65536u
-#define LEFT_MOST (64ul << 20) /* bytes that may gather, or a 16th of the limit */
-#define HEAPS_MOST 8192u
-#define GOING_NS 1000000000 /* so long one worker is waited for before the next is asked */
-#define WORKERS (~1ul)	    /* seat 0 stands for the zygote: what it remembers stays */
+#define RETAINED_MAX (64ul << 20) /* bytes that may gather, or a 16th of the limit */
+#define HEAPS_MAX 8192u
+#define LEAVE_NS 1000000000 /* wait this long for one worker before the next is asked */
+#define WORKERS (~1ul)	    /* seat 0 stands for the zygote, whose pointers stay */
 
-static uint64_t left[HEAPS / 64]; /* by number; process-private, a medic makes its own */
-static uint32_t nleft;
+static uint64_t old_heaps[HEAPS / 64]; /* by number of the heap; private to the process, each medic makes its own */
+static uint32_t nold_heaps;
 static int64_t asked_at;
 
 static void old_heap_forget(uint32_t i)
 {
-	left[i / 64] &= ~(1ul << i % 64);
-	nleft--;
+	old_heaps[i / 64] &= ~(1ul << i % 64);
+	nold_heaps--;
 }
 
 static void old_heap_remember(uint32_t i)
 {
-	nleft += !(left[i / 64] >> i % 64 & 1);
-	left[i / 64] |= 1ul << i % 64;
+	nold_heaps += !(old_heaps[i / 64] >> i % 64 & 1);
+	old_heaps[i / 64] |= 1ul << i % 64;
 }
 
-/* Each heap that was left, with its number. */
-#define FOR_LEFT(i, h) \
-	for (uint32_t w_ = 0, i = 0; nleft && w_ < HEAPS / 64; w_++) \
-		for (uint64_t bits_ = left[w_]; bits_; bits_ &= bits_ - 1) \
+/* Each old heap h, with its number i. */
+#define FOR_OLD_HEAPS(i, h) \
+	for (uint32_t w_ = 0, i = 0; nold_heaps && w_ < HEAPS / 64; w_++) \
+		for (uint64_t bits_ = old_heaps[w_]; bits_; bits_ &= bits_ - 1) \
 			if (i = w_ * 64 + (uint32_t)__builtin_ctzl(bits_), \
 			    (h = sh_heap_left(sh_root->arena, i, &(bool){false})))
 
@@ -53,8 +54,8 @@ void old_heaps_find(void)
 {
 	bool more = true;
 
-	memset(left, 0, sizeof left);
-	nleft = 0;
+	memset(old_heaps, 0, sizeof old_heaps);
+	nold_heaps = 0;
 	for (uint32_t i = 0; more && i < HEAPS; i++) {
 		struct sh_heap *h = sh_heap_left(sh_root->arena, i, &more);
 
@@ -75,15 +76,16 @@ void old_heaps_add(struct sh_heap *h)
 		return;
 	if (sh_heap_seats(h))
 		old_heap_remember(sh_heap_number(h));
+	/* no worker ran its task */
 	else
-		sh_heap_release(h, seat); /* nobody has run it */
+		sh_heap_release(h, seat);
 }
 
 void old_heaps_renewed(unsigned seat)
 {
 	struct sh_heap *h;
 
-	FOR_LEFT(i, h)
+	FOR_OLD_HEAPS(i, h)
 	{
 		sh_heap_renewed(h, seat);
 		if (sh_heap_seats(h))
@@ -93,12 +95,12 @@ void old_heaps_renewed(unsigned seat)
 	}
 }
 
-/* A worker that was asked to go, or whose successor is not there yet. */
-static bool one_is_going(int64_t now)
+/* True while a worker that was asked to leave, or its successor, is not ready. */
+static bool worker_is_leaving(int64_t now)
 {
 	for (unsigned i = 1; i < WORKERS_MAX; i++)
 		if (atomic_load(&sh_root->seat[i].leave))
-			return now - asked_at < GOING_NS;
+			return now - asked_at < LEAVE_NS;
 	return false;
 }
 
@@ -110,19 +112,19 @@ static void ask_one(int64_t now)
 	size_t bytes = 0, most;
 
 	sh_arena_stats(sh_root->arena, &st);
-	most = st.limit / 16 < LEFT_MOST ? st.limit / 16 : LEFT_MOST;
-	if ((st.left <= most && nleft <= HEAPS_MOST) || one_is_going(now))
+	most = st.limit / 16 < RETAINED_MAX ? st.limit / 16 : RETAINED_MAX;
+	if ((st.left <= most && nold_heaps <= HEAPS_MAX) || worker_is_leaving(now))
 		return;
-	FOR_LEFT(i, h)
+	FOR_OLD_HEAPS(i, h)
 	if (sh_heap_seats(h) & WORKERS) {
 		bytes += sh_heap_used(h);
 		seats |= sh_heap_seats(h) & WORKERS;
 	}
-	if (bytes <= most && nleft <= HEAPS_MOST)
+	if (bytes <= most && nold_heaps <= HEAPS_MAX)
 		return;
 	/*
-	 * One after the other, so that somebody is always there to work; not one that a goroutine is
-	 * pinned to, which has reasons to want this very process.
+	 * One after the other, so that some workers always work. Not one with a pinned goroutine, which may depend on this
+	 * very process.
 	 */
 	seats &= ~atomic_load(&sched.mlocked);
 	for (unsigned i = 1; i < WORKERS_MAX; i++)

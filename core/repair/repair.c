@@ -1,14 +1,16 @@
 /*
  * repair.c - what the medic does for a dead worker. Pure code over the segment.
  *
- * Every step looks at the facts again and may be done twice: the medic itself may be killed
- * between any two instructions, and its successor begins anew. Nothing in the seat is trusted: an
- * index or pointer that points nowhere is passed over.
+ * Every step checks the facts again and may be done twice: the medic itself may be killed between any two
+ * instructions, and its successor begins anew. Nothing in the seat is trusted: a damaged index or pointer is
+ * skipped.
  *
- * The order: the inner locks, or all that follows would wait for the dead; what it held in its
- * hands (the notes), before the medic, whose predecessor it may be, has something in hand itself;
- * the queues and their locks; the goroutine that ran there; then the P. Only the P's next owner uses
- * the ring, so what lies behind its tail is read before.
+ * Order, and why:
+ *   1  the scan bit and the inner locks      otherwise all that follows would wait for the dead worker
+ *   2  the notes                             the medic, perhaps the successor of the dead, needs its own soon
+ *   3  the outer locks with their queues     finishing waits makes goroutines runnable
+ *   4  the goroutine that ran there          needs the locks to be free
+ *   5  the P                                 its next owner overwrites what lies behind the ring's tail
  */
 #include "core/repair/repair.h"
 #include "core/g/g.h"
@@ -55,22 +57,23 @@ static struct g *valid_g(struct g *g)
 	return g_plausible(g) && g_index(g) < atomic_load(&sched.ngs) ? g : NULL;
 }
 
-/* One more hint for a G that may be on no queue. */
+/* Adds a queue entry for a runnable G that may be in no queue. */
 static void add_hint(struct g *g)
 {
 	if (valid_g(g) && g_state(g) == G_RUNNABLE)
 		gogive(g);
 }
 
-/* A lost one may be in a queue: it was on its way to wait there, or had been woken by a timer. */
+/* A lost G may still be in a wait queue: it was about to wait there, or a timer had woken it. */
 static void g_lost_unqueue(struct g *g)
 {
 	struct sudog *sg = &g->sudog;
-	uint32_t wait = G_SEQ(atomic_load(&g->status)); /* its last one; or it was about to begin the next */
+	/* the park sequence of its last wait; it may also have been about to begin the next */
+	uint32_t wait = G_SEQ(atomic_load(&g->status));
 	void *q = sg->queue;
 
 	select_forget(g);
-	/* Told, it is in no queue any more, and what it waited for may be other memory by now. */
+	/* If its wait was finished, it is in no queue, and the object may be other memory by now. */
 	if (!q || !sh_shared(q) || atomic_load(&sg->state) != SG_QUEUED || (sg->seq != wait && sg->seq != wait + 1))
 		;
 	else if (q >= (void *)allg(0) && q < (void *)allg(G_MAX))
@@ -83,13 +86,16 @@ static void g_lost_unqueue(struct g *g)
 		waitq_forget(q, sg);
 	KILL_POINT("repair.lost.unqueued");
 	sg->queue = NULL;
-	/* What it was told, or is about to be, does not concern its next wait: nor that of who gets this G next. */
+	/*
+	 * A result that it got, or is about to get, does not concern its next wait, nor the next user of this
+	 * G.
+	 */
 	atomic_store(&sg->state, SG_IDLE);
 	atomic_fetch_add(&g->status, 1ull << 32);
 	KILL_POINT("repair.lost.raised");
 }
 
-/* The worker's last words name this goroutine: it ran, or could not be entered. */
+/* True if the dead worker's crash record names this goroutine: it ran, or could not be entered. */
 static bool to_blame(const struct m *m, const struct g *g)
 {
 	return atomic_load(&((struct m *)m)->crash.valid) && m->crash.gid == g->gid;
@@ -107,7 +113,7 @@ static void g_lost(struct m *m, struct g *g)
 	struct sh_lock *q = sg->queue;
 	struct shoal_mutex *mu = m->note.chan;
 
-	g->wake_at = 0; /* a goroutine that is lost waits for no timer any more */
+	g->wake_at = 0; /* a lost goroutine waits for no timer */
 	atomic_fetch_add(&sched.gs_lost, 1);
 	KILL_POINT("repair.lost.begun");
 	if (g->waitreason == WAIT_COND && q && sh_shared(q) && atomic_load(&sg->state) == SG_DELIVERED)
@@ -118,7 +124,7 @@ static void g_lost(struct m *m, struct g *g)
 	if (mu && sh_shared(mu))
 		mutex_abandon(mu, g);
 	if (atomic_load(&t->state) != TASK_RUNNING) {
-		/* The task is on its way out: as waiting it is ended with the rest. Its frames are no more than a hindrance. */
+		/* The task is ending: as waiting it is ended with the others. Its frames are not needed. */
 		stack_free(g);
 		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
@@ -131,7 +137,8 @@ static void g_lost(struct m *m, struct g *g)
 	if (root && atomic_load(&t->attempt) < t->attempts) {
 		stack_free(g);
 		task_end(t, (crashed ? TASK_CRASHED : TASK_LOST) | TASK_AGAIN, crashed ? 128 + sig : 137, sig);
-		casgstatus(g, G_RUNNING, G_WAITING); /* last: a successor would not find it here again */
+		/* last: after this a successor of the medic would not find it here */
+		casgstatus(g, G_RUNNING, G_WAITING);
 		return;
 	}
 	sh_format(t->message, sizeof t->message,
@@ -146,7 +153,10 @@ static void g_lost(struct m *m, struct g *g)
 	g_end(g, how, sig, crashed ? c->address : NULL);
 }
 
-/* The lock under which it queued was freed before it waited: who told it then found it running. */
+/*
+ * It had entered a queue and dropped the lock but was not waiting yet: a waker that finished its wait found
+ * it running.
+ */
 static void finished_while_running(struct g *g)
 {
 	uint32_t seq = G_SEQ(atomic_load(&g->status));
@@ -155,7 +165,10 @@ static void finished_while_running(struct g *g)
 		goready(g, seq);
 }
 
-/* In our own name from here on, with all that a successor must know of it. */
+/*
+ * Moves the work from the dead worker's seat to the medic's, with all that a successor of the medic must
+ * know.
+ */
 static void take_over(struct m *m, struct g *g, uint64_t status)
 {
 	struct m *me = getm;
@@ -195,12 +208,14 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		return;
 	}
 	if (state == G_WAITING && !m->parking && g->waitreason == WAIT_PREEMPTED) {
-		if (atomic_load(&g->preempt) != PREEMPT_STOP) /* in unpreempt: else it is its suspender's */
+		/* the worker died in unpreempt; otherwise the suspender resumes it */
+		if (atomic_load(&g->preempt) != PREEMPT_STOP)
 			goready(g, G_SEQ(s));
 		return;
 	}
-	if (state == G_WAITING && m->parking) { /* it may not have come to its timer, or have been told too early */
-		if (m->park_unlockf)		/* committed or not: it looks for itself */
+	/* its timer may not have been added, or its wait was finished too early */
+	if (state == G_WAITING && m->parking) {
+		if (m->park_unlockf) /* whether it was committed or not: wake it, it checks again */
 			goready(g, m->park_seq);
 		else if (g->wake_at)
 			timer_add(allp(0), g->wake_at, g, G_SEQ(s));
@@ -212,21 +227,22 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		return; /* note.g says whether it is on a list */
 	}
 	if ((state != G_RUNNING && state != G_COPYSTACK && state != G_SYSCALL) || G_OWNER_SEAT(s) != (int)seat)
-		return; /* claimed by somebody else: we only meant to */
+		return; /* another worker has claimed it; ours had only announced its claim */
 	take_over(m, g, (s & G_SEQ_MASK) | G_OWNER(me->seat) | G_RUNNING);
-	if (m->note.ending == g && m->note.ending_gid == g->gid) { /* first: of who ends nothing is lost any more */
+	/* first: a G that is already ending cannot be lost */
+	if (m->note.ending == g && m->note.ending_gid == g->gid) {
 		if (m->note.ending_how == END_AGAIN)
 			g_restart(g);
 		else
 			g_end(g, m->note.ending_how, m->note.ending_signal, m->note.ending_address);
 	} else if (m->note.ending == g && m->note.ending_gid + GID_STEP == g->gid) {
-		casgstatus(g, G_RUNNING, G_DEAD); /* all but the end itself was done */
+		casgstatus(g, G_RUNNING, G_DEAD); /* the end was complete but for the status */
 		g_end_publish(g, &me->note);
 		gfput(g);
 	} else if (atomic_load(&m->oncpu) || to_blame(m, g)) {
 		g_lost(m, g);
 	} else if (g->sp && atomic_load(&g->res) != RES_IMAGE && !stack_fit(g)) {
-		g_lost(m, g); /* its frames are in the dead one's window, and there is no memory to keep them in */
+		g_lost(m, g); /* its frames are in the dead worker's window, and there is no memory to keep them */
 	} else if (m->parking && g->sp) {
 		g->wake_at = m->park_when;
 		casgstatus(g, G_RUNNING, G_WAITING);
@@ -235,7 +251,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		finished_while_running(g);
 		if (m->park_unlockf)
 			goready(g, m->park_seq);
-	} else { /* it had not been entered, or was giving way */
+	} else { /* it was not entered yet, or was giving way */
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
 		casgstatus(g, G_RUNNING, G_RUNNABLE);
@@ -249,8 +265,8 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 }
 
 /*
- * A dead G that was in the hands of the dead. note.g is set and cleared under sched.lock where the
- * global list is concerned: whose lock was not held, or is mended (see below), it is not on that list.
+ * A dead G that the dead worker had in hand. note.g changes under sched.lock where the global list is concerned.
+ * So if that lock was free, or is repaired (sched_repair), the G is not on the global list.
  */
 static void repair_free(struct m *m, struct p *p)
 {
@@ -262,7 +278,7 @@ static void repair_free(struct m *m, struct p *p)
 	KILL_POINT("repair.free.put");
 }
 
-/* A G that the dead was making for the first time: in its hands, dead, and counted. */
+/* A G that the worker was making for the first time: count it and finish it as a dead G. */
 static void repair_making(struct m *m)
 {
 	uint64_t i = m->note.making;
@@ -280,7 +296,10 @@ static void repair_making(struct m *m)
 	KILL_POINT("repair.making.dead");
 }
 
-/* Holds: sched.lock, in a dead seat's name. What heads the free list is in no dead hand any more. */
+/*
+ * The head of the free list is listed: clear dead workers' notes that name it. Holds: sched.lock, in a dead
+ * worker's name.
+ */
 static void sched_repair(struct m *m)
 {
 	if (m->note.g == sched.gfree)
@@ -308,7 +327,7 @@ static void free_scan(struct m *m, unsigned seat)
 	KILL_POINT("repair.scan.freed");
 }
 
-static struct sh_lock *repairing[8]; /* the medic is at work on these, the first was begun first */
+static struct sh_lock *repairing[8]; /* locks that the medic is repairing, the outermost first */
 static unsigned nrepairing;
 
 static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned seat)
@@ -327,7 +346,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	case SH_LOCK_SCHED: sched_repair(m); break;
 	case SH_LOCK_OUTPUT: host_output_repair(l); break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
-	case SH_LOCK_TIMERS: /* mended with its P */ return;
+	case SH_LOCK_TIMERS: /* repaired with its P */ return;
 	default: /* whole after each store */ break;
 	}
 	atomic_store(&l->owner, 0);
@@ -356,7 +375,7 @@ static void repair_held(unsigned seat, unsigned i)
 
 	for (unsigned k = 0; k < nrepairing; k++)
 		if (repairing[k] == l)
-			return; /* further up: it needs the one that is waited for */
+			return; /* it is being repaired further up, where this one is needed */
 	if (!l || nrepairing == sizeof repairing / sizeof *repairing)
 		return;
 	repairing[nrepairing++] = l;
@@ -369,7 +388,10 @@ static void repair_held(unsigned seat, unsigned i)
 	nrepairing--;
 }
 
-/* Locks of this kind and above, the innermost first: mending a queue makes goroutines runnable, which takes sched.lock. */
+/*
+ * Repairs locks of kind `from` and above, the innermost first: finishing a wait makes a goroutine runnable,
+ * which takes sched.lock.
+ */
 static void repair_locks(unsigned seat, unsigned from)
 {
 	struct sh_held *h = sh_seat_held(seat);
@@ -380,7 +402,10 @@ static void repair_locks(unsigned seat, unsigned from)
 				repair_held(seat, i);
 }
 
-/* Dead and not yet mended. A vacant seat keeps the mark until somebody is cloned into it: that one must not be mended. */
+/*
+ * True if the worker is dead and not repaired. A vacant seat keeps the kernel's mark until a process is
+ * cloned into it: that one must not be repaired.
+ */
 static bool needs_repair(unsigned seat)
 {
 	uint32_t state = atomic_load(&sh_root->seat[seat].state);
@@ -397,9 +422,9 @@ bool repair_pending(void)
 }
 
 /*
- * The medic waits for a lock, and whoever has it may be dead and not repaired yet, or wait for one
- * whose owner is. Those are of the same rank or a higher one: they are mended on the spot, of all
- * the dead. (With a note in hand the medic waits only for ranks whose mending needs no note.)
+ * The medic waits for a lock. Its owner may be dead and not yet repaired, or may wait for a lock whose owner is.
+ * Those locks have the same rank or a higher one: repair them at once, for all dead workers. (While the medic
+ * has a note in hand it waits only for ranks whose repair needs no note.)
  */
 static void repair_while_waiting(struct sh_lock *l, unsigned waiter)
 {
@@ -436,7 +461,7 @@ static void repair_notes(struct m *m, struct p *p)
 	struct note *n = &m->note;
 
 	add_hint(n->ready);
-	if (valid_g(n->ready)) /* or cancelled, and not woken. Last: in the medic's own seat this clears the note */
+	if (valid_g(n->ready)) /* it may have been cancelled and not woken. Last: in the medic's own seat this clears the note */
 		g_cancel_wake(n->ready);
 	add_hint(n->kicked);
 	if (p && n->grab_n && n->grab_n <= RUNQ_SIZE / 2)
@@ -449,17 +474,17 @@ static void repair_notes(struct m *m, struct p *p)
 	KILL_POINT("repair.notes.done");
 }
 
-/* Whether the member that the dead counted into a wait group exists: from then on it counts itself out. */
+/* True if the member that the worker counted into a wait group exists: from then on it counts itself out. */
 static bool member_made(const struct m *m)
 {
 	struct g *g = valid_g(m->note.g);
 	unsigned state = g ? g_state(g) : G_DEAD;
 
-	/* Idle: it died before what it had just laid out was a dead one. */
+	/* idle: the worker died before the new G was a dead one */
 	return g && (g->gid != m->note.gid || (state != G_DEAD && state != G_IDLE));
 }
 
-/* What it counted for a goroutine that it did not come to make is counted out. */
+/* Takes back the counts for a goroutine that was not made. */
 static void repair_made(struct m *m)
 {
 	struct g *g = valid_g(m->note.g);
@@ -474,7 +499,10 @@ static void repair_made(struct m *m)
 	KILL_POINT("repair.made");
 }
 
-/* On its way to an idle worker that does not look for it: the dead one itself, or the dead one gave it too late. */
+/*
+ * True for a P on its way to an idle worker that will not look for it: that worker is dead, or the dead waker
+ * gave it too late.
+ */
 static bool given_too_late(int32_t m, unsigned dead)
 {
 	int seat = m - P_GIVEN;
@@ -496,7 +524,7 @@ static void free_p(unsigned seat)
 			KILL_POINT("repair.p.idle");
 			atomic_store(&p->m, NOSEAT);
 		} else if (m == P_HANDED + (int32_t)seat || given_too_late(m, seat)) {
-			atomic_compare_exchange_strong(&p->m, &m, NOSEAT); /* unless the giver has it back */
+			atomic_compare_exchange_strong(&p->m, &m, NOSEAT); /* unless the giver has taken it back */
 		} else {
 			continue;
 		}
@@ -507,7 +535,8 @@ static void free_p(unsigned seat)
 			none |= 1ull << i;
 	atomic_fetch_or(&sched.pidle, none);
 	atomic_fetch_and(&sched.pidle,
-			 ~0ull >> (64 - atomic_load(&sched.procs))); /* it may have died as it marked one out of use */
+			 /* it may have died while it marked a P out of use */
+			 ~0ull >> (64 - atomic_load(&sched.procs)));
 	KILL_POINT("repair.p.marked");
 }
 
@@ -526,7 +555,7 @@ void repair_seat(unsigned seat)
 	sh_heap_repair(sh_root->arena, seat, (unsigned)getm->seat);
 	repair_notes(m, p);
 	repair_locks(seat, 0);
-	host_output_finish(seat, g); /* before it can run again and write more */
+	host_output_finish(seat, g); /* before the goroutine can run again and write more */
 	if (g)
 		repair_curg(m, g, seat);
 	repair_made(m);
@@ -539,7 +568,7 @@ void repair_seat(unsigned seat)
 	memset(sh_seat_held(seat), 0, sizeof(struct sh_held));
 	repair_handed(m);
 	repair_pin(m, valid_g(m->lockedg));
-	atomic_store(&m->blocked, 0); /* before its Ps: pairs with wake_worker */
+	atomic_store(&m->blocked, 0); /* before its Ps: pairs with wake_idle_worker */
 	KILL_POINT("repair.unblocked");
 	free_p(seat);
 	if (seat < WORKERS_MAX) {
@@ -555,7 +584,7 @@ void repair_seat(unsigned seat)
 	m->locks = 0;
 	memset(&m->note, 0, sizeof m->note);
 	KILL_POINT("repair.seat.clear");
-	wakep(); /* for its P, before anything else is done */
+	wakep(); /* first of all a worker for its P */
 }
 
 void repair_wake(void)

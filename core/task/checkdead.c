@@ -1,27 +1,31 @@
 /*
- * checkdead.c - tasks in which all goroutines are asleep for good.
+ * checkdead.c - finds tasks in which all goroutines are asleep for good.
  *
- * Only another goroutine of its task can wake one that waits for a channel, a sync object or an
- * end, and has no timer. So if at one moment all of a task's goroutines wait like that, and nobody
- * is in the middle of waking one of them, they wait for ever. That moment is found without
- * stopping anybody:
+ * A goroutine that waits for a channel, a sync object or an end, without a timer, can only be woken by another
+ * goroutine of its task. So if at one moment all goroutines of a task wait like that, and no process is just
+ * waking one of them, they wait for ever. That moment is found without stopping anybody:
  *
- *   1. All are looked at, and their status words summed up. A word names its park by a number, so
- *      who has the same word in step 3 has waited all the time between: all wait at the end of 1.
- *   2. No worker has a goroutine of the task in hand. Who wakes others does so while it runs (then
- *      step 1 finds it running), or while it is being ended, parked or repaired: curg and the notes
- *      of the worker name it until that is done.
- *   3. All are looked at again: the same, with the same words, and none was born since before 1.
+ *      time -->
+ *      1 scan all Gs         2 look at all workers        3 scan all Gs again
+ *      |---------------|     |-------------------|        |------------------|
+ *                      ^ the moment
  *
- * What was in flight at the end of 1 is seen in 2, or was done before 2 and is seen in 3. A
- * goroutine that 1 did not see can only have been made by one that ran then and had been counted
- * already: it is alive in 3, or its death changes the count.
+ *   1. Every G waits. The scan sums up the status words. A word contains the park sequence, so a G with the
+ *      same word in step 3 has waited all the time in between.
+ *   2. No worker has a goroutine of the task in hand. A waker runs (then step 1 finds it running), or is
+ *      being ended, parked or repaired: then curg or a note of its worker names it until that is done.
+ *   3. The same Gs with the same words, and none was made since before step 1.
  *
- * Not asleep for good: whoever has a timer, waits for a descriptor, is in a system call, is held
- * still for a dump, or waits for a goroutine of another task.
+ * A wake in progress at the end of 1 is seen in 2, or was complete before 2 and is seen in 3. A G that 1 did not
+ * see was made by one that ran then and had been counted: it is alive in 3, or its end changes the count.
  *
- * OWNER  the medic, which also does all repair: nothing it has in hand itself is overlooked
- * DEATH  nothing is stored here but the witness, which is a hint
+ * Not asleep for good: a G with a timer, one that waits for a descriptor, is in a system call, is held for a
+ * dump, or waits for a goroutine of another task.
+ *
+ * OWNER  the medic, which also does all repair, so it overlooks nothing in its own hands
+ * LOCK   none
+ * ORDER  three steps as above
+ * DEATH  only the witness is stored, which is a hint
  */
 #include "core/task/checkdead.h"
 #include "core/g/g.h"
@@ -65,7 +69,7 @@ static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
 	case WAIT_PTHREAD_SEM:
 	case WAIT_SIGNAL: return true;
 	case WAIT_JOIN: return same_task(t, g->sudog.queue);
-	default: /* what is not known here may be ended by anybody */ return false;
+	default: /* a reason that is not known here may be ended by anybody */ return false;
 	}
 }
 
@@ -73,7 +77,7 @@ struct count {
 	uint64_t n, sum;
 };
 
-/* False: somebody is not asleep for good, and is the witness from now on. */
+/* False: a G is not asleep for good; it becomes the witness. */
 static bool scan_task(struct task *t, struct count *c)
 {
 	uint64_t ngs = atomic_load(&sched.ngs);
@@ -84,7 +88,7 @@ static bool scan_task(struct task *t, struct count *c)
 		uint64_t s;
 
 		if (i % SCAN_BATCH == 0 && repair_pending())
-			return false; /* another time */
+			return false; /* first the repair */
 		if (atomic_load_explicit(&gtask_slot[i], memory_order_relaxed) != t->slot + 1 || g->task != t)
 			continue;
 		s = atomic_load(&g->status);
@@ -107,7 +111,7 @@ static bool held_by_worker(const struct task *t)
 		struct m *m = allm(i);
 
 		if (atomic_load(&sh_root->seat[i].state) == SEAT_EMPTY)
-			continue; /* nobody has ever sat there */
+			continue; /* the seat was never used */
 		KILL_POINT("checkdead.hand");
 		if (same_task(t, atomic_load(&m->curg)) || same_task(t, m->note.ending) ||
 		    same_task(t, m->note.ready) || same_task(t, m->note.kicked) || same_task(t, m->note.g) ||

@@ -1,6 +1,4 @@
-/*
- * checkdead.h - tasks in which all goroutines are asleep for good.
- */
+/* checkdead.h - finds tasks in which all goroutines are asleep for good. See checkdead.c. */
 #ifndef CORE_TASK_CHECKDEAD_H
 #define CORE_TASK_CHECKDEAD_H
 
@@ -8,7 +6,7 @@
 
 struct task;
 
-/* All goroutines of a running task sleep for good. By the medic. */
+/* medic: true if all goroutines of a running task sleep for good */
 bool checkdead(struct task *);
 
 #endif

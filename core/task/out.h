@@ -40,21 +40,24 @@ struct task_room {
 
 /*
  * Where stdout or stderr of a task goes.
- * LOCK   lock, first: whole lines are written under it, and never those of two goroutines at once
- * DEATH  the write under way is noted, n last. Repair looks how much of it is in the file, writes
- *        the rest and stores `then` in *left, which says what is still to be written
+ * OWNER  the task; room: see there
+ * LOCK   lock: whole lines are written under it, so lines of two goroutines never mix
+ * ORDER  the fields that describe a write are stored before n
+ * DEATH  the write in progress is described by n and the fields below it. Repair looks how much of it is in
+ *        the file, writes the rest and stores `then` in *left, the writer's count of what is unwritten
  */
 struct task_out {
 	struct sh_lock lock;
-	_Atomic uint32_t n; /* bytes of the write under way; 0: none */
+	_Atomic uint32_t n; /* bytes of the write in progress; 0: none */
 	int32_t fd;
-	uint64_t from;	      /* the size of the file before */
-	const char *piece[2]; /* in the segment */
+	uint64_t from;	      /* size of the file before the write */
+	const char *piece[2]; /* both lie in the segment */
 	uint32_t len[2];
 	_Atomic uint64_t *left;
 	uint64_t then;
-	_Atomic int32_t error;	/* of a write that could not be made: told to who writes next */
-	_Atomic uint32_t piped; /* the task has sent it to what is no file: a line goes there at once, and may block */
+	_Atomic int32_t error; /* errno of a write that failed: the next writer gets it */
+	/* the task has redirected the stream to a pipe or the like: lines go there at once, and may block */
+	_Atomic uint32_t piped;
 	struct task_room room;
 };
 

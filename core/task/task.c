@@ -1,8 +1,8 @@
 /*
- * task.c - the life of a task, as the medic and its goroutines bring it about. See task.h.
+ * task.c - the life of a task: start, settle, cancel, reap. See task.h.
  *
- * DEATH  task_start: a heap and a root are made once each; half done, it is done again. task_reap:
- *        first nothing of the task runs, then its Gs are ended one by one, then the heap is left.
+ * DEATH  task_start: heap and root are made once; a new medic does an incomplete start again. task_reap:
+ *        first nothing of the task runs, then its Gs are ended one by one, then its heap is given up
  */
 #include "core/task/task.h"
 #include "core/g/g.h"
@@ -29,12 +29,15 @@
 #include <string.h>
 
 #define GRACE_NS 1000000000l
-#define REAP_BATCH 1024	      /* ends, and a look whether somebody has died */
-#define KICKS_BEFORE_KILL 300 /* about as many ms: then the worker is ended, and its G with it */
+#define REAP_BATCH 1024	      /* after so many ends, look whether a worker has died */
+#define KICKS_BEFORE_KILL 300 /* about as many ms; then the worker is killed, and its G with it */
 
 #define VERDICT(how, code, sig) (1ull << 63 | (uint64_t)(how) << 32 | (uint64_t)(uint8_t)(sig) << 16 | (uint8_t)(code))
 
-/* Carries the verdict out. All who come by write the same, and the task is not reaped before the medic has. */
+/*
+ * Carries out the verdict. All callers write the same values, and the task is not reaped before the medic has
+ * called this.
+ */
 static void task_settle(struct task *t)
 {
 	uint64_t v = atomic_load(&t->verdict);
@@ -62,7 +65,7 @@ void *task_alloc_reserved(struct task *t, size_t n)
 		if (!h)
 			return NULL;
 		sh_heap_privilege(h, true);
-		KILL_POINT("task.reserve.made"); /* a death here costs an empty heap of 65,536 */
+		KILL_POINT("task.reserve.made"); /* a death here costs one empty heap of 65,536 */
 		if (!atomic_compare_exchange_strong(&t->reserve, &none, h)) {
 			sh_heap_release(h, seat);
 			h = none;
@@ -77,7 +80,7 @@ void task_end(struct task *t, unsigned how, int exit_code, int sig)
 	uint32_t asked = atomic_load(&t->cancel);
 	uint64_t none = 0;
 
-	if (asked && how == TASK_DONE) { /* however well it took it */
+	if (asked && how == TASK_DONE) { /* it ended well, but it was asked to end */
 		how = asked & ASKED_TIMEOUT ? TASK_TIMEOUT : TASK_CANCELLED;
 		exit_code = asked & ASKED_TIMEOUT ? 124 : 130;
 	}
@@ -116,11 +119,13 @@ static struct g *find_root(struct task *t);
 
 static void start_root(struct task *t)
 {
-	struct shoal_go_opts o = {
-		.name = "main", .attempts = 1, .flags = GO_ROOT}; /* the task's attempts are counted in the task */
+	struct shoal_go_opts o = {/* the attempts of the root are counted in the task */
+				  .name = "main",
+				  .attempts = 1,
+				  .flags = GO_ROOT};
 	int err;
 
-	sh_heap_privilege(t->heap, true); /* newproc takes that back, before it can run */
+	sh_heap_privilege(t->heap, true); /* newproc takes this back before the root can run */
 	t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
 	if (!t->root) {
 		sh_format(t->message, sizeof t->message, "no memory to start the task");
@@ -128,16 +133,16 @@ static void start_root(struct task *t)
 	}
 }
 
-/* A medic died between RUNNING and the root: there is one, or there was, or it is made now. */
+/* A medic died between RUNNING and the root: finds the root, or makes it. */
 static void find_or_start_root(struct task *t)
 {
 	if (!t->root)
 		t->root = find_root(t);
-	if (!t->root && !atomic_load(&t->root_left) && !atomic_load(&t->verdict))
+	if (!t->root && !atomic_load(&t->root_exited) && !atomic_load(&t->verdict))
 		start_root(t);
 }
 
-/* Makes the heap and the root G of a QUEUED task. */
+/* Makes the heap and the root of a QUEUED task. */
 static void task_start(struct task *t)
 {
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
@@ -147,8 +152,8 @@ static void task_start(struct task *t)
 		sh_heap_release(t->heap, (unsigned)getm->seat);
 	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
 	if (!t->heap)
-		return;			  /* tried again at the next bell */
-	sh_heap_privilege(t->heap, true); /* it was accepted: it starts, though others have taken all memory */
+		return;			  /* the next bell tries again */
+	sh_heap_privilege(t->heap, true); /* an accepted task starts even if others have used up the memory */
 	blob = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, len + 1, 0, false);
 	if (blob) {
 		memcpy(blob, task_args(t), len);
@@ -170,7 +175,7 @@ static void task_start(struct task *t)
 		atomic_store(&t->out[i].piped, 0);
 		atomic_store(&t->out[i].room.kept, 1);
 	}
-	atomic_store(&t->root_left, 0);
+	atomic_store(&t->root_exited, 0);
 	t->kicks = 0;
 	t->witness = 0;
 	atomic_store(&t->dead, TASK_DEAD_NO);
@@ -194,9 +199,9 @@ static void task_start(struct task *t)
 }
 
 /*
- * How many Gs of the task are not dead, at most. Who makes one counts it before it is there, and who ends
- * one after it is dead; ends are read first, and whose creator has ended is counted as well: so no death,
- * and nothing that goes on meanwhile, makes it too low.
+ * At most so many Gs of the task are not dead. A maker counts its G before it exists, and an ender after it is
+ * dead. Ends are read first; a G whose maker's end is counted is counted itself. So neither a death nor
+ * concurrent changes make the result too low.
  */
 static uint64_t task_live(const struct task *t)
 {
@@ -214,10 +219,10 @@ uint64_t task_goroutines(const struct task *t)
 {
 	uint64_t n = task_live(t);
 
-	return (int64_t)n > 0 ? n : 0; /* of a task that is being laid out it may be anything */
+	return (int64_t)n > 0 ? n : 0; /* while the task is being laid out it may be anything */
 }
 
-/* In the simulation nobody moves while we count them. */
+/* The simulation is single-threaded, so it can check the count. */
 static uint64_t task_checked(const struct task *t)
 {
 	uint64_t live = task_live(t);
@@ -232,8 +237,8 @@ static uint64_t task_checked(const struct task *t)
 }
 
 /*
- * Where to look for them, the first and one past the last. There may have been a million Gs once: most
- * tasks have ended all of theirs when they are looked at, or but for the root.
+ * The range of Gs to look at. The segment may have a million Gs, while most tasks have none, or only the
+ * root.
  */
 static uint64_t gs_begin(const struct task *t, uint64_t *end)
 {
@@ -246,7 +251,7 @@ static uint64_t gs_begin(const struct task *t, uint64_t *end)
 	return g_index(t->root);
 }
 
-/* Each G that belongs to the task and is not dead. */
+/* Each G of the task that is not dead. */
 #define FOR_GS_OF(t, g) \
 	for (uint64_t n_, i_ = gs_begin(t, &n_); i_ < n_; i_++) \
 		if (atomic_load_explicit(&gtask_slot[i_], memory_order_relaxed) == (t)->slot + 1 && \
@@ -298,8 +303,8 @@ static bool still_runs(struct task *t)
 }
 
 /*
- * What it waits for goes with the task, but for a goroutine's end: that one may be another task's, or
- * be ended after this G is used again. Who gets this G next waits for nothing.
+ * What the G waits for ends with the task, except a goroutine's end: that goroutine may belong to another task or
+ * end after this G is used again. So leave its list of joiners.
  */
 static void leave_join_queue(struct g *g)
 {
@@ -314,7 +319,7 @@ static void leave_join_queue(struct g *g)
 	KILL_POINT("task.reap.unqueued");
 }
 
-/* False: some of it still runs, call again. */
+/* False: some goroutine of the task still runs; call again. */
 static bool task_reap(struct task *t)
 {
 	uint32_t left = 0, done = 0;
@@ -350,7 +355,7 @@ static bool task_reap(struct task *t)
 	t->tombstones = NULL;
 	if (t->heap)
 		old_heaps_add(t->heap);
-	if (atomic_load(&t->reserve)) /* nobody but the runtime had blocks of it */
+	if (atomic_load(&t->reserve)) /* only the runtime had blocks of it */
 		sh_heap_release(atomic_load(&t->reserve), (unsigned)getm->seat);
 	KILL_POINT("task.reap.released");
 	atomic_store(&t->reserve, NULL);
@@ -359,7 +364,7 @@ static bool task_reap(struct task *t)
 	t->root = NULL;
 	netpoll_task_over(t);
 	t->ran = atomic_load(&t->attempt);
-	/* again: the supervisor resets the globals and queues it once more, attempt by attempt. */
+	/* again: the supervisor resets the globals and queues the task once more. */
 	if (atomic_load(&t->again))
 		;
 	else if (atomic_load(&t->how) == TASK_DONE)
@@ -371,7 +376,7 @@ static bool task_reap(struct task *t)
 	return true;
 }
 
-/* All its goroutines are cancelled; again and again, for those that were about to be started. */
+/* Cancels all goroutines of the task; repeated, for those that are just being made. */
 static void cancel_all(struct task *t)
 {
 	struct g *g;
@@ -391,7 +396,7 @@ static void ask_to_end(struct task *t, uint32_t asked)
 	if (!t->grace_until)
 		t->grace_until = now + GRACE_NS;
 	KILL_POINT("task.grace.begun");
-	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_left) && task_has_no_gs(t))) {
+	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_exited) && task_has_no_gs(t))) {
 		task_end(t, TASK_DONE, 0, 0);
 	} else if (now >= t->cancel_next) {
 		t->cancel_next = now + GRACE_NS / 20;
@@ -429,7 +434,7 @@ bool task_step(struct task *t, bool *news)
 			task_settle(t);
 		else if (asked)
 			ask_to_end(t, asked);
-		else if (atomic_load(&t->root_left) && task_has_no_gs(t))
+		else if (atomic_load(&t->root_exited) && task_has_no_gs(t))
 			task_end(t, TASK_DONE, 0, 0);
 		return true;
 	case TASK_ENDING:

@@ -1,16 +1,19 @@
 /*
- * task.h - what a user submits, and its record.
+ * task.h - the record of a task: what a user submits.
  *
- * OWNER  by state: FREE, QUEUED: the supervisor fills it; STARTING on: the runtime, until ENDED;
- *        ENDED: the supervisor, which answers for it and may use the slot again
- * DEATH  state is the commit of each step; every step may be done again
+ *            supervisor              medic              any goroutine          medic
+ *   FREE -------------> QUEUED ---------------> RUNNING --------------> ENDING ------> ENDED
+ *            module loaded,      heap and root          verdict,                 all Gs dead,
+ *            then sh_bell()      are made               how, exit code           memory back
+ *                          ^                                                       |
+ *                          +---- again: supervisor resets the globals -------------+--> FREE
  *
- *   FREE -> QUEUED (supervisor, after loading the module, then sh_bell()) -> RUNNING (medic: heap
- *   and root G made) -> ENDING (whoever ended it: exit code and how are written before; a verdict
- *   whose author died there is carried out by the next who comes by, the medic at the latest) ->
- *   ENDED (medic: all Gs dead, memory back). The supervisor sees ENDED and tells who waits; or, if
- *   again is set (the root died and has attempts left), resets the module's globals and stores
- *   QUEUED once more.
+ * OWNER  by state: FREE, QUEUED: the supervisor fills it in; RUNNING, ENDING: the runtime; ENDED: the
+ *        supervisor, which answers those that wait and may then use the slot again
+ * LOCK   lock guards tombstones, posix, file_locks and a change of envp
+ * ORDER  state is stored last in each step; its readers load it first
+ * DEATH  state is the commit of each step, and every step may be done again. A verdict whose author died is
+ *        carried out by the next caller of task_settle, the medic at the latest
  */
 #ifndef CORE_TASK_TASK_H
 #define CORE_TASK_TASK_H
@@ -30,7 +33,10 @@ struct waits;
 #define TASK_ARGS_SIZE (1ul << 20)
 
 enum task_state { TASK_FREE, TASK_QUEUED, TASK_RUNNING, TASK_ENDING, TASK_ENDED };
-/* All its goroutines sleep for good: found by the medic, their stacks are being written to its stderr by the supervisor, that is done. */
+/*
+ * All goroutines sleep for good: found by the medic; the supervisor has written their stacks to the task's
+ * stderr.
+ */
 enum task_dead { TASK_DEAD_NO, TASK_DEAD_FOUND, TASK_DEAD_TOLD };
 enum task_how {
 	TASK_DONE,
@@ -38,13 +44,13 @@ enum task_how {
 	TASK_LOST,
 	TASK_CANCELLED,
 	TASK_TIMEOUT,
-	TASK_AGAIN = 16 /* or'ed: its root starts anew */
+	TASK_AGAIN = 16 /* or'ed to the others: the root starts anew */
 };
 
-/* Bits. Not at once: its goroutines are cancelled, and have a second to come to their ends. */
+/* Bits. Without NOW its goroutines are cancelled and have a second to end. */
 enum task_asked { ASKED_CANCEL = 1, ASKED_TIMEOUT = 2, ASKED_NOW = 4 };
 
-/* How a G of the task ended that did not end well: remembered until the task ends. Block of the task's heap. */
+/* How a G ended that did not end well. A block of the task's heap, kept until the task ends. */
 struct tombstone {
 	struct tombstone *next;
 	uint64_t gid;
@@ -53,62 +59,65 @@ struct tombstone {
 
 #define TASK_POSIX_SIZE 768u /* worker/posix/own.h lays it out */
 
-struct task_p { /* counters of a task on one P: written by the P's M only */
+struct task_p { /* counters of a task for one P, written only by the worker that has the P */
 	uint64_t created, ended;
 };
 
 struct task {
 	uint64_t id;
 	_Atomic uint32_t state;
-	_Atomic uint64_t verdict;  /* how it ends, by the first who said so; 0: nobody yet. See task_settle */
-	_Atomic uint32_t how;	   /* enum task_how, from ENDING on */
-	_Atomic int32_t exit_code; /* from ENDING on */
-	int32_t signal;		   /* when crashed */
+	_Atomic uint64_t verdict;  /* how it ends, by the first that said so; 0: not decided. See task_settle */
+	_Atomic uint32_t how;	   /* enum task_how, valid from ENDING on */
+	_Atomic int32_t exit_code; /* valid from ENDING on */
+	int32_t signal;		   /* if it crashed */
 	uint32_t slot;
-	uint32_t attempts;	  /* allowed */
+	uint32_t attempts;	  /* how many are allowed */
 	_Atomic uint32_t attempt; /* runs of the root so far; the supervisor stores 0 before the first */
-	uint32_t ran;		  /* of these are over */
-	uint32_t instance;	  /* of the module: supervisor's number */
-	uint64_t load_gen;	  /* workers older than this cannot run it */
-	/* text ranges of the module: asynchronous preemption only there. Filled by the zygote. */
+	uint32_t ran;		  /* runs of the root that are over */
+	uint32_t instance;	  /* the supervisor's number of the loaded module */
+	uint64_t load_gen;	  /* a worker that was cloned earlier cannot run it */
+	/* Text of the module: only there a goroutine is preempted by a signal. Filled in by the zygote. */
 	uintptr_t text_start, text_end;
 	int (*entry)(int, char **);
-	int32_t fd_out, fd_err, fd_cwd; /* in the workers' descriptor table; -1 */
-	int32_t argc;			/* strings at task_args(): argc arguments, then nenv of K=V, each ended by 0 */
+	int32_t fd_out, fd_err, fd_cwd; /* in the workers' descriptor table; -1: none */
+	int32_t argc; /* strings at task_args(): argc arguments, then nenv of K=V, each ended by a 0 */
 	int32_t nenv;
 	uint32_t args_len;
-	_Atomic uint32_t cancel; /* enum task_asked: asked to end. Supervisor sets, rings */
-	int64_t grace_until;	 /* medic: then it is ended; 0: no grace has begun */
-	int64_t cancel_next;	 /* medic: when it tells all goroutines (again) that they are cancelled */
+	_Atomic uint32_t cancel; /* enum task_asked: asked to end. The supervisor sets it and rings the medic */
+	int64_t grace_until;	 /* medic: the end of the grace period; 0: none has begun */
+	int64_t cancel_next;	 /* medic: when it cancels all goroutines once more */
 	int64_t queued_ns, started_ns, ended_ns; /* CLOCK_REALTIME */
 	char name[64], module[256], entry_name[64];
-	char message[256]; /* one line on why it failed, or empty */
+	char message[256]; /* one line: why it failed; or empty */
 
 	struct sh_heap *heap;
-	_Atomic(struct sh_heap *) reserve; /* made when heap has met the limit: stacks, tombstones */
+	_Atomic(struct sh_heap *) reserve; /* used for stacks and tombstones when heap has met the limit */
 	char **argv, **envp;		   /* in the heap */
 	struct g *root;
-	_Atomic uint32_t root_left; /* the root went by shoal_exit: the task ends with its last G */
-	_Atomic uint32_t again;	    /* its root is to start again, with fresh memory and globals */
+	_Atomic uint32_t root_exited; /* the root ended by shoal_exit: the task ends with its last G */
+	_Atomic uint32_t again;	      /* the root is to start again, with fresh memory and globals */
 	uint32_t kicks;
-	_Atomic uint32_t fds;  /* descriptors it has had: some may be open */
+	_Atomic uint32_t fds;  /* how many descriptors it has had: some may be open */
 	uint32_t witness;      /* checkdead: index of a G that was not asleep for good */
 	_Atomic uint32_t dead; /* enum task_dead */
 	int64_t dead_ns;       /* when that was found */
-	struct sh_lock lock;   /* tombstones, posix, a change of envp */
+	struct sh_lock lock;   /* guards tombstones, posix, file_locks, a change of envp */
 	struct tombstone *tombstones;
 	_Alignas(16) char posix[TASK_POSIX_SIZE]; /* what the C library keeps for a process */
 	_Atomic(struct waits *) waits;		  /* goroutines that wait for a word: semtable.c */
 	uint32_t file_locks;			  /* its record locks, a list: core/task/filelock.h */
 	struct task_out out[2];
-	_Atomic uint64_t memory_used; /* at the end: what it had */
-	uint64_t gs;		      /* at the end: goroutines it had */
+	_Atomic uint64_t memory_used; /* at its end: bytes that it had */
+	uint64_t gs;		      /* at its end: goroutines that it had */
 	_Alignas(64) struct task_p per_p[64];
 };
 
 /*
- * queued: a bit for each slot that the medic has not seen QUEUED yet. Set by the supervisor before
- * it stores the state, cleared by the medic once it has the task; a medic that begins looks at all.
+ * All tasks.
+ * OWNER  queued: a bit for each slot that the medic has not seen QUEUED
+ * LOCK   none
+ * ORDER  the supervisor sets the bit, then stores the state; the medic clears it after it has the task
+ * DEATH  a new medic looks at all slots
  */
 struct task_table {
 	_Atomic uint64_t queued[TASK_SLOTS / 64];
@@ -119,21 +128,28 @@ static inline char *task_args(const struct task *t)
 {
 	return (char *)SH_BASE + SH_OFF_ARGS + (uint64_t)t->slot * TASK_ARGS_SIZE;
 }
-void task_wake_writers(struct task *);	       /* medic: those that a raised limit lets go on */
-uint64_t task_goroutines(const struct task *); /* alive now, about */
-/* For what the runtime cannot do without when the limit is reached: from the arena's reserve. NULL: not even there. */
+void task_wake_writers(struct task *);	       /* medic: lets writers go on whose limit was raised */
+uint64_t task_goroutines(const struct task *); /* alive now; approximate */
+/*
+ * For what the runtime needs even if the limit is reached: from the arena's reserve. NULL: that is used up
+ * too.
+ */
 void *task_alloc_reserved(struct task *, size_t n);
 
-/* The task is to end: exit code and how (enum task_how) are recorded, the medic is rung. First caller wins. */
+/*
+ * The task is to end: records how (enum task_how) and the exit code, and rings the medic. The first caller
+ * wins.
+ */
 void task_end(struct task *, unsigned how, int exit_code, int sig);
 /*
- * Medic: the next step of a task's life: starts what is QUEUED, asks who is asked to end, reaps
- * what is ENDING; each step goes on where a medic that died left it. True: another step will come.
- * *news: there is something to tell the supervisor.
+ * medic: the next step in the life of a task: starts it if QUEUED, asks it to end if requested, reaps it if ENDING.
+ * Each step continues where a medic that died left it. True: another step will follow. *news: there is
+ * something to tell the supervisor.
  */
 bool task_step(struct task *, bool *news);
-bool task_has_no_gs(struct task *); /* exact: no G of it lives */
+bool task_has_no_gs(struct task *); /* exact: no G of the task is alive */
 void task_tombstone(struct task *, uint64_t gid, int how, int sig, void *address, int attempts);
-bool task_tombstone_find(struct task *, uint64_t gid, struct shoal_end *); /* how a G ended that did not end well */
+/* how a G ended that did not end well; false: it ended well */
+bool task_tombstone_find(struct task *, uint64_t gid, struct shoal_end *);
 
 #endif
