@@ -108,6 +108,7 @@ struct sh_segment {
 	_Atomic int32_t kill_next_countdown;
 	_Atomic uint64_t kill_done;		  /* kills made */
 	int32_t poll_fd;			  /* epoll set of all workers, in their descriptor table */
+	int32_t closed_fd;			  /* O_PATH: a number that leads there answers EBADF to each call */
 	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by point */
 	struct sh_arena *arena;
 	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */

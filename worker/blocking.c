@@ -1,10 +1,15 @@
 /*
  * blocking.c - system calls in which a goroutine may block in the kernel, and how it is got out.
  *
- * Signals restart what they interrupt (SA_RESTART), so nobody sees that a worker gets them. When the
+ * Signals restart what they interrupt (SA_RESTART), so no program sees that a worker gets them. When the
  * goroutine is cancelled, or its task ends, the same signal ends the call instead: the handler finds
  * that the call has been under way and lets it return EINTR, which becomes ECANCELED. A call that
  * does not block is made to its end, cancelled or not.
+ *
+ * Two more reasons end a call. The file that it works on is closed: netpoll_closed signals the workers
+ * whose m->call_fd names it, and the call fails with EBADF. Or netpoll can do the waiting (comes_out:
+ * a file that can be polled, but has no way to be tried without waiting): when the medic takes the P,
+ * it signals the worker as well; the call returns what it has done, or EINTR, and the goroutine parks.
  *
  * The signal may come a moment before the kernel is entered, and the goroutine may be cancelled
  * already when it makes the call. Then a timer sends it again every millisecond, until the call is over.
@@ -37,6 +42,8 @@ void blocking_start(void)
 	if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &how, &ticker) < 0)
 		ticker = -1;
 	under_way = ticks = 0;
+	atomic_store(&getm->call_fd, 0);
+	atomic_store(&getm->comes_out, 0);
 }
 
 static void tick(bool on)
@@ -47,9 +54,41 @@ static void tick(bool on)
 	syscall(SYS_timer_settime, ticker, 0, &every, NULL);
 }
 
+/* ---- the call under way ---- */
+
+static const struct blocking *call;
+
+static bool is_closed(const struct blocking *k)
+{
+	for (unsigned i = 0; i < k->n; i++)
+		if (fd_is_closed(&k->w[i]))
+			return true;
+	return false;
+}
+
+/* The call is to end: for its goroutine's sake, because its file is closed, or because netpoll does the waiting. */
 static bool unwanted(struct g *g)
 {
-	return g_cancelled(g) || atomic_load(&g->task->state) != TASK_RUNNING;
+	return g_cancelled(g) || atomic_load(&g->task->state) != TASK_RUNNING ||
+	       (call->comes_out && atomic_load(&getm->p) == -1) || is_closed(call);
+}
+
+static void call_begin(struct m *m, const struct blocking *k)
+{
+	call = k;
+	if (!k->n)
+		return;
+	atomic_store_explicit(&m->comes_out, k->comes_out, memory_order_relaxed);
+	atomic_store(&polldesc_of(k->w->fd)->in_calls, 1);
+	atomic_store(&m->call_fd, (uint32_t)k->w->fd + 1); /* then gen, in unwanted(): pairs with netpoll_closed */
+}
+
+static void call_end(struct m *m, const struct blocking *k)
+{
+	if (!k->n)
+		return;
+	atomic_store_explicit(&m->call_fd, 0, memory_order_relaxed);
+	atomic_store_explicit(&m->comes_out, 0, memory_order_relaxed);
 }
 
 void blocking_signal(struct g *g, void *ucp)
@@ -67,23 +106,18 @@ void blocking_signal(struct g *g, void *ucp)
 	}
 }
 
-struct call {
-	long nr, a, b, c, d, e, f, r;
-};
-
 /* The same call, not waiting. True: it did not have to, r is what it gave. */
 static bool call_at_once(void *arg)
 {
 	static const struct timespec none = {0, 0};
-	struct call *k = arg;
+	struct blocking *k = arg;
 
 	switch (k->nr) {
 	case SYS_flock: k->r = syscall(SYS_flock, k->a, k->b | LOCK_NB); break;
 	case SYS_fcntl: k->r = syscall(SYS_fcntl, k->a, k->b == F_SETLKW ? F_SETLK : F_OFD_SETLK, k->c); break;
 	case SYS_msgsnd: k->r = syscall(SYS_msgsnd, k->a, k->b, k->c, k->d | IPC_NOWAIT); break;
 	case SYS_msgrcv: k->r = syscall(SYS_msgrcv, k->a, k->b, k->c, k->d, k->e | IPC_NOWAIT); break;
-	case SYS_semtimedop: k->r = syscall(SYS_semtimedop, k->a, k->b, k->c, &none); break;
-	default: /* mq_timedsend, mq_timedreceive */ k->r = syscall(k->nr, k->a, k->b, k->c, k->d, &none);
+	default: /* semtimedop */ k->r = syscall(SYS_semtimedop, k->a, k->b, k->c, &none);
 	}
 	return k->r >= 0 || !(errno == EAGAIN || errno == EACCES || errno == ENOMSG || errno == ETIMEDOUT);
 }
@@ -91,41 +125,45 @@ static bool call_at_once(void *arg)
 /* It waits for what others do, for as long as that takes. */
 static bool waits_for_others(long nr)
 {
-	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv ||
-	       nr == SYS_mq_timedsend || nr == SYS_mq_timedreceive;
+	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv;
 }
 
-__attribute__((noinline)) long blocking_once(long nr, long a, long b, long c, long d, long e, long f)
+__attribute__((noinline)) long blocking_once(struct blocking *k)
 {
-	struct call k = {nr, a, b, c, d, e, f, 0};
 	long r;
 
-	if (syscall_backoff(waits_for_others(nr) ? call_at_once : NULL, &k))
-		return k.r;
+	if (syscall_backoff(waits_for_others(k->nr) ? call_at_once : NULL, k))
+		return k->r;
 	entersyscall();
+	call_begin(getm, k);
 	under_way = 1;
 	atomic_signal_fence(memory_order_seq_cst);
 	if (unwanted(getg()))
 		tick(true);
-	r = sh_blocking(nr, a, b, c, d, e, f);
+	r = sh_blocking(k->nr, k->a, k->b, k->c, k->d, k->e, k->f);
 	under_way = 0;
 	if (ticks)
 		tick(false);
+	call_end(getm, k);
+	if (k->makes_fd && r >= 0)
+		fd_adopt((int)r);
 	exitsyscall();
 	if (r == -EINTR && (posix_enter(), g_cancelled(getg())))
 		r = -ECANCELED;
+	else if (r == -EINTR && is_closed(k))
+		r = -EBADF;
 	if (r >= 0)
 		return r;
 	errno = (int)-r;
 	return -1;
 }
 
-long blocking(long nr, long a, long b, long c, long d, long e, long f)
+long blocking(struct blocking *k)
 {
 	long r;
 
 	do
-		r = blocking_once(nr, a, b, c, d, e, f);
+		r = blocking_once(k);
 	while (r < 0 && errno == EINTR);
 	return r;
 }

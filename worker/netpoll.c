@@ -2,9 +2,10 @@
  * netpoll.c - the worker's half of netpoll: the loop it sleeps in, the epoll set, and what is
  * known of a descriptor. See core/sched/netpoll.h.
  *
- * All workers share one epoll set. Who has ever slept for all (sched.poller) has it in its libuv loop
- * as one more descriptor; the others wait for their eventfd alone, or every event would wake them all. A descriptor costs uv_poll an epoll_ctl at each start and stop, 160 ns; edge
- * triggered in a set of our own it costs one in its life.
+ * All workers share one epoll set. A worker that has ever slept for all (sched.poller) has it in its
+ * libuv loop as one more descriptor; the others wait for their eventfd alone, or every event would wake
+ * them all. A descriptor costs uv_poll an epoll_ctl at each start and stop, 160 ns; edge triggered in a
+ * set of our own it costs one in its life. The poller sleeps until the next timer to the microsecond.
  *
  * DEATH  the loop goes with the process, its descriptors are in the seat. The set stays. Events are
  *        taken straight into m->events: what was taken and not delivered is there for the medic
@@ -12,6 +13,7 @@
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "worker/posix/clock.h"
 #include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
 #include "worker/worker.h"
@@ -23,6 +25,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -36,7 +39,6 @@ _Static_assert(sizeof(struct net_event) == sizeof(struct epoll_event) &&
 		       offsetof(struct net_event, fd) == offsetof(struct epoll_event, data),
 	       "the kernel writes into m->events");
 _Static_assert(NET_READ == (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
-_Static_assert(NET_END == (EPOLLERR | EPOLLHUP | EPOLLRDHUP), "");
 _Static_assert(NET_WRITE == (EPOLLOUT | EPOLLERR | EPOLLHUP), "");
 
 static uv_loop_t loop;
@@ -74,6 +76,13 @@ static void on_time(uv_timer_t *h)
 	(void)h;
 }
 
+static int timer_slack;
+
+void sh_timer_slack(bool usual)
+{
+	syscall(SYS_prctl, PR_SET_TIMERSLACK, usual && timer_slack > 0 ? timer_slack : 1, 0, 0, 0);
+}
+
 void loop_start(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
@@ -94,6 +103,8 @@ void loop_start(unsigned seat)
 	for (unsigned i = 0; i < 4; i++)
 		fd_keep(s->own_fds[i]);
 	KILL_POINT("worker.loop.ready");
+	timer_slack = (int)syscall(SYS_prctl, PR_GET_TIMERSLACK, 0, 0, 0, 0);
+	sh_timer_slack(false);
 	uv_poll_init(&loop, &wake_poll, wake_fd);
 	uv_poll_start(&wake_poll, UV_READABLE, on_wake);
 	uv_poll_init(&loop, &net_poll, sh_root->poll_fd); /* started by who sleeps in the loop, once */
@@ -110,22 +121,43 @@ static void look_for_others(void)
 		_exit(0);
 }
 
+/* To the millisecond: for kernels without epoll_pwait2 (before 5.11). */
+static void run_loop_for(int64_t ns)
+{
+	uv_update_time(&loop);
+	uv_timer_start(&wake_timer, on_time, (uint64_t)(ns + 999999) / 1000000, 0);
+	uv_run(&loop, UV_RUN_ONCE);
+	uv_timer_stop(&wake_timer);
+}
+
+/* libuv sleeps to the millisecond, so the sleep is ours and libuv has what came. */
+static void wait_for_loop(int64_t ns)
+{
+	struct timespec t = timespec_of_ns(ns > 0 ? ns : 0);
+	struct epoll_event e;
+	long n = syscall(SYS_epoll_pwait2, uv_backend_fd(&loop), &e, 1, &t, NULL, 0);
+
+	if (n > 0)
+		uv_run(&loop, UV_RUN_NOWAIT);
+	else if (n < 0 && errno == ENOSYS)
+		run_loop_for(ns > 0 ? ns : 0);
+}
+
 static void sleep_in_loop(int64_t until)
 {
 	int64_t now = host_now(), look = now + ALONE_NS;
 	bool looks = !until || until > look;
 
 	/* Each loop that watches the set is told of each event: 0.2 us in the kernel. Spare workers need not be. */
-	if (!uv_is_active((uv_handle_t *)&net_poll))
+	if (!uv_is_active((uv_handle_t *)&net_poll)) {
 		uv_poll_start(&net_poll, UV_READABLE, on_net);
-	uv_update_time(&loop);
+		uv_run(&loop, UV_RUN_NOWAIT); /* libuv enters what it watches into its own set */
+	}
 	if (looks)
 		until = look;
-	uv_timer_start(&wake_timer, on_time, (uint64_t)(until > now ? (until - now + 999999) / 1000000 : 0), 0);
-	uv_run(&loop, UV_RUN_ONCE);
+	wait_for_loop(until - now);
 	if (looks && host_now() >= look)
 		look_for_others();
-	uv_timer_stop(&wake_timer);
 	host_poll();
 }
 
@@ -198,7 +230,7 @@ static int64_t timeo_of(int fd, int option)
 
 	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, option, &tv, &n) < 0)
 		return 0;
-	return tv.tv_sec * 1000000000l + tv.tv_usec * 1000;
+	return ns_of_timeval(&tv);
 }
 
 /* The task's end looks for its descriptors below this. */
@@ -224,30 +256,35 @@ static void fd_found(int fd)
 		KILL_POINT("fd.found");
 }
 
+static int socket_option(int fd, int option)
+{
+	int value = 0;
+	socklen_t n = sizeof value;
+
+	return syscall(SYS_getsockopt, fd, SOL_SOCKET, option, &value, &n) < 0 ? 0 : value;
+}
+
 static enum poll_kind find_out(int fd)
 {
 	struct polldesc *d = polldesc(fd);
 	enum poll_kind kind;
-	int type = 0, err = errno;
-	socklen_t n = sizeof type;
 	struct stat st;
+	int err = errno;
 
 	if (fstat(fd, &st) < 0)
 		return PD_UNKNOWN;
 	if (S_ISSOCK(st.st_mode)) {
 		kind = PD_SOCKET;
-		syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &n);
-		atomic_store(&d->drain, type == SOCK_STREAM);
+		atomic_store(&d->sock_type, (uint8_t)socket_option(fd, SO_TYPE));
+		atomic_store(&d->lowat, (uint32_t)socket_option(fd, SO_RCVLOWAT));
 		atomic_store(&d->timeo[POLL_READ], timeo_of(fd, SO_RCVTIMEO));
 		atomic_store(&d->timeo[POLL_WRITE], timeo_of(fd, SO_SNDTIMEO));
 	} else if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
 		kind = PD_PLAIN;
 	} else {
 		kind = PD_NOWAIT;
-		atomic_store(&d->drain, S_ISFIFO(st.st_mode));
 	}
 	fd_found(fd);
-	atomic_store(&d->drained, atomic_load(&d->edges[POLL_READ]) - 1);
 	atomic_store(&d->kind, (uint8_t)kind);
 	KILL_POINT("fd.known");
 	errno = err;
@@ -298,6 +335,8 @@ int fd_wait(struct pollwait *w, unsigned n, int64_t when)
 {
 	int r = netpoll_wait(w, n, when);
 
+	for (unsigned i = 0; i < n; i++) /* before the next try; the file stays the one that the call began with */
+		w[i].edges = atomic_load_explicit(&polldesc(w[i].fd)->edges[w[i].mode], memory_order_acquire);
 	if (r == 0)
 		return 0;
 	errno = r == -ETIMEDOUT ? EAGAIN : -r;
@@ -320,7 +359,7 @@ int fd_block(struct pollwait *w, int64_t *when)
 		int64_t timeo = atomic_load_explicit(&polldesc(w->fd)->timeo[w->mode], memory_order_relaxed);
 
 		if (timeo)
-			*when = host_now() + timeo;
+			*when = deadline_after(timeo);
 	}
 	return fd_wait(w, 1, *when);
 }
@@ -370,7 +409,7 @@ int fd_made(int fd)
 	d = polldesc(fd);
 	if (__builtin_expect(
 		    atomic_load(&d->kind) != PD_UNKNOWN || atomic_load(&d->registered) == atomic_load(&d->gen) + 1, 0))
-		netpoll_closed(fd); /* somebody has closed it behind our back */
+		netpoll_closed(fd); /* it was another file's, closed where we did not see it, or by dup2 */
 	fd_adopt(fd);
 	return fd;
 }
@@ -385,20 +424,36 @@ bool fd_ours(int fd)
 	return owner == 0 || owner == getg()->task->slot + 1;
 }
 
+/* Out of the set, as long as the number leads to the file: others may have the file open. */
+static void leave_set(int fd)
+{
+	struct polldesc *d = polldesc(fd);
+	struct net_event none;
+
+	if (atomic_load(&d->registered) == atomic_load(&d->gen) + 1)
+		syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_DEL, fd, &none);
+}
+
 void fd_forget(int fd)
 {
-	struct polldesc *d;
-	struct net_event none;
-	uint32_t gen;
 	int err = errno;
 
 	if ((unsigned)fd >= POLL_FDS)
 		return;
-	d = polldesc(fd);
-	gen = atomic_load(&d->gen);
+	leave_set(fd);
 	netpoll_closed(fd);
-	if (atomic_load(&d->registered) == gen + 1) /* others may have the file open: it would go on telling us */
-		syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_DEL, fd, &none);
+	errno = err;
+}
+
+void sh_fd_replacing(int fd)
+{
+	int err = errno;
+
+	if ((unsigned)fd >= POLL_FDS)
+		return;
+	getm->note.closed = (uint32_t)fd + 1; /* a death between this and netpoll_closed: waiters look again */
+	KILL_POINT("fd.close.noted");
+	leave_set(fd);
 	errno = err;
 }
 
@@ -409,43 +464,55 @@ void fd_closing(int fd)
 	filelock_closing(fd);
 	atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
 	KILL_POINT("fd.close.marked");
-	fd_forget(fd);
+	sh_fd_replacing(fd);
+}
+
+/* The file is closed, the number is not free yet: what is called on it fails with EBADF. */
+static void close_file(int fd)
+{
+	while (syscall(SYS_dup3, sh_root->closed_fd, fd, O_CLOEXEC) < 0 && (errno == EBUSY || errno == EINTR))
+		;
+	KILL_POINT("fd.close.emptied");
+}
+
+static void release_number(int fd)
+{
+	if ((unsigned)fd < POLL_FDS) {
+		netpoll_closed(fd);
+		atomic_store(&poll_owner[fd], 0);
+	}
+	KILL_POINT("fd.close.done"); /* a death here costs the number */
 }
 
 /*
- * The number is given up in two steps: first nothing but the null device is behind it, and it is
- * still the task's; then it is nobody's and may be closed. So a death leaves no doubt: what is the
- * task's is open. (Closed and still the task's, it would soon be another's, and closed with the task.)
+ * The number is given up in three steps. First it leads to a file that nothing can be done with, and
+ * is still the task's; then those wake that wait for the file that it led to; then it is nobody's and
+ * may be freed. So a call that races with the close gets EBADF, never the end of a file or another file;
+ * no waiter comes too late to be woken; and a death leaves no doubt: what is the task's is open.
  */
 void fd_emptied(int fd)
 {
-	while (syscall(SYS_dup3, 0, fd, O_CLOEXEC) < 0 && (errno == EBUSY || errno == EINTR))
-		;
-	KILL_POINT("fd.close.emptied");
-	if ((unsigned)fd < POLL_FDS)
-		atomic_store(&poll_owner[fd], 0);
-	KILL_POINT("fd.close.done"); /* a death here costs the number */
+	close_file(fd);
+	release_number(fd);
 }
 
 int fd_close(int fd)
 {
-	int err;
-	long r;
-
 	if (syscall(SYS_fcntl, fd, F_GETFD) < 0)
 		return -1;
 	fd_closing(fd);
-	entersyscall();
-	fd_emptied(fd);
-	r = syscall(SYS_close, fd);
-	err = errno;
+	entersyscall(); /* the last use of a file may take its time */
+	close_file(fd);
 	exitsyscall();
-	errno = err;
-	return (int)r;
+	release_number(fd);
+	return (int)syscall(SYS_close, fd);
 }
 
 void host_file_close(int fd)
 {
+	struct net_event none;
+
+	syscall(SYS_epoll_ctl, sh_root->poll_fd, EPOLL_CTL_DEL, fd, &none);
 	fd_emptied(fd);
 	syscall(SYS_close, fd);
 }

@@ -40,7 +40,8 @@ _Noreturn void sh_mstart(char *g0_top, struct g *(*fn)(unsigned), unsigned arg);
 void sh_call_on(char *top, void (*fn)(void *), void *arg); /* fn runs on another stack */
 
 void windows_map(unsigned seat);
-void loop_start(unsigned seat); /* the worker's libuv loop and its eventfd */
+void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
+void sh_timer_slack(bool usual); /* how late a timer may be: as it was, for a program that is started; or not at all */
 void signals_start(void);
 /* posix/signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
 void *signal_fault_handler(struct g *, int sig);

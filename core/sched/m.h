@@ -43,10 +43,12 @@ struct m {
 	void *gopc;				   /* caller of newproc */
 	uintptr_t syscallpc, syscallsp, syscallbp; /* the frame from which curg entered its system call */
 	struct g *lockedg;			   /* the G that is pinned here: the worker runs nothing else */
-	_Atomic int32_t handed; /* id of the P that was brought for lockedg, -1: none; pairs with startlockedm */
-	uint32_t locks;		/* how many acquirem are open */
-	uint32_t stuck;		/* enum stuck_why: why the medic has killed it */
-	uint32_t nwfree;	/* free windows, the last freed on top; a new process computes them from occ */
+	_Atomic int32_t handed;	    /* id of the P that was brought for lockedg, -1: none; pairs with startlockedm */
+	_Atomic uint32_t call_fd;   /* descriptor + 1 on which curg's system call may block, 0: none known */
+	_Atomic uint32_t comes_out; /* that call is ended once its P is taken: curg waits by netpoll */
+	uint32_t locks;		    /* how many acquirem are open */
+	uint32_t stuck;		    /* enum stuck_why: why the medic has killed it */
+	uint32_t nwfree;	    /* free windows, the last freed on top; a new process computes them from occ */
 	uint16_t wfree[1040];
 	uint32_t whand; /* the next window to displace */
 	uint64_t rng;

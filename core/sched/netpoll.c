@@ -136,9 +136,6 @@ static unsigned deliver_event(const struct net_event *e)
 
 	if (e->fd >= POLL_FDS || atomic_load(&d->gen) != e->gen)
 		return 0; /* an event of a file that is closed by now */
-	if (e->events & NET_END)
-		/* after this event there is data and then the end, and no other edge will say so */
-		atomic_store(&d->drain, 0);
 	if (e->events & NET_READ)
 		woken += wake_waiters(d, POLL_READ);
 	if (e->events & NET_WRITE)
@@ -166,21 +163,34 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 static void forget_kind(struct polldesc *d)
 {
 	atomic_store(&d->kind, PD_UNKNOWN);
-	atomic_store(&d->drain, 0);
+	atomic_store(&d->sock_type, 0);
+	atomic_store(&d->lowat, 0);
+	atomic_store(&d->in_calls, 0);
 	atomic_store(&d->timeo[POLL_READ], 0);
 	atomic_store(&d->timeo[POLL_WRITE], 0);
 	KILL_POINT("netpoll.closed.forgotten");
+}
+
+/* Calls that are blocked in the kernel on the file: their workers see that gen has changed, and end the calls. */
+static void interrupt_calls(int fd)
+{
+	for (unsigned seat = 1; seat < WORKERS_MAX; seat++)
+		if (atomic_load(&allm(seat)->call_fd) == (uint32_t)fd + 1)
+			host_kick(seat);
 }
 
 void netpoll_closed(int fd)
 {
 	struct polldesc *d = polldesc(fd);
 	struct m *m = getm;
+	bool in_calls = atomic_load(&d->in_calls);
 
 	m->note.closed = (uint32_t)fd + 1;
 	KILL_POINT("netpoll.closed.noted");
 	atomic_fetch_add(&d->gen, 1);
 	KILL_POINT("netpoll.closed.gen");
+	if (__builtin_expect(in_calls, 0)) /* after gen: pairs with call_begin */
+		interrupt_calls(fd);
 	forget_kind(d);
 	atomic_store(&d->accepting, 0);
 	KILL_POINT("netpoll.closed.reset");
@@ -244,7 +254,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 		return -ECANCELED;
 	if (when && host_now() >= when)
 		return -ETIMEDOUT;
-	gopark_commit(commit, &ws, WAIT_IO, when);
+	gopark_commit(commit, &ws, n ? WAIT_IO : WAIT_SELECT_EMPTY, when);
 	for (unsigned i = 0; i < n; i++)
 		withdraw_slots(w[i].fd, w[i].mode, v);
 	for (unsigned i = 0; i < n; i++)
@@ -265,8 +275,7 @@ void netpoll_task_over(struct task *t)
 		if ((atomic_load_explicit(&poll_owner[fd], memory_order_relaxed) & ~(POLL_CLOSING | POLL_INNER)) !=
 		    mine)
 			continue;
-		netpoll_closed((int)fd);
-		host_file_close((int)fd); /* clears the owner before it closes the descriptor */
+		host_file_close((int)fd); /* wakes the waiters and clears the owner before it frees the number */
 		KILL_POINT("netpoll.task.closed");
 	}
 	atomic_store(&t->fds, 0);

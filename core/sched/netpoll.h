@@ -6,6 +6,9 @@
  * worker. A descriptor is added to it once, edge triggered, and whichever worker polls takes the events
  * for all. So a death leaves no descriptor unwatched. sched.poller is the worker that sleeps in the set.
  *
+ * Readiness is never an answer to the program: each call is tried first, and only a call that would block
+ * asks netpoll when to try again.
+ *
  * A wait is an event count:
  *
  *      waiter                                   poller
@@ -40,7 +43,6 @@ struct net_event {
 };
 #define NET_READ 0x201bu /* EPOLLIN, PRI, ERR, HUP, RDHUP */
 #define NET_WRITE 0x1cu	 /* EPOLLOUT, ERR, HUP */
-#define NET_END 0x2018u	 /* EPOLLERR, HUP, RDHUP */
 #define POLL_BATCH 64
 
 #define POLL_FDS (1u << 20)
@@ -73,9 +75,10 @@ struct polldesc {
 	_Atomic uint32_t gen;
 	_Atomic uint32_t registered; /* gen + 1 of the file that is in the epoll set */
 	_Atomic uint32_t edges[POLL_MODES];
-	_Atomic uint32_t drained;	   /* edges[POLL_READ] at which a read came back short: nothing was left then */
 	_Atomic uint32_t more[POLL_MODES]; /* index of a block of more slots, 0: none; pairs with netpoll_publish */
-	_Atomic uint8_t kind, drain;	   /* drain: 1 if a short read means that nothing is left (streams) */
+	_Atomic uint8_t kind, sock_type;   /* sock_type: SOCK_STREAM and so on, if kind is PD_SOCKET */
+	_Atomic uint8_t in_calls;	   /* 1: some call has blocked in the kernel on this file, see m->call_fd */
+	_Atomic uint32_t lowat;		   /* SO_RCVLOWAT: a read of a stream waits for so many bytes */
 	_Atomic uint64_t accepting;	   /* G and park sequence of the one that accepts */
 	_Atomic int64_t timeo[POLL_MODES]; /* SO_RCVTIMEO and SO_SNDTIMEO in ns, 0: none */
 	_Atomic uint64_t slot[POLL_MODES][POLL_SLOTS];
@@ -95,6 +98,12 @@ struct pollmore {
 #define POLL_RUNTIME 0x7fffffffu
 #define POLL_HELD 0x7ffffffeu /* a second number for a file that may be a stray: supervisor/daemon/sweep.c */
 
+/* Of any number that a program may name; one that is out of range cannot be waited for. */
+static inline struct polldesc *polldesc_of(int fd)
+{
+	return polldesc((unsigned)fd < POLL_FDS ? fd : 0);
+}
+
 struct pollwait {
 	int fd;
 	unsigned mode;
@@ -104,25 +113,25 @@ struct pollwait {
 /* Begins a wait. Any event from here on ends the netpoll_wait that follows the failed try. */
 static inline struct pollwait netpoll_begin(int fd, enum poll_mode mode)
 {
-	struct polldesc *d = polldesc(fd);
+	const struct polldesc *d = polldesc_of(fd);
 
 	return (struct pollwait){fd, mode, atomic_load_explicit(&d->gen, memory_order_acquire),
 				 atomic_load_explicit(&d->edges[mode], memory_order_acquire)};
 }
 
 /*
- * Waits for any of n. Parks. 0: try again; -ETIMEDOUT at the time `when` (0: none), -ECANCELED, -EBADF: one
- * was closed.
+ * Waits for any of n, or, with n = 0, for the time alone. Parks. 0: try again; -ETIMEDOUT at the time `when`
+ * (0: none), -ECANCELED, -EBADF: one was closed.
  */
 int netpoll_wait(struct pollwait *, unsigned n, int64_t when);
-unsigned netpoll_deliver(struct m *,
-			 /*
-	 * delivers the first n of m->events, our own or a dead worker's; returns how many goroutines it woke
-	 */
-			 unsigned n);
+/* Delivers the first n of m->events, our own or a dead worker's; returns how many goroutines it woke. */
+unsigned netpoll_deliver(struct m *, unsigned n);
 /* medic: for note.closed of a dead worker; returns how many it woke */
 unsigned netpoll_closed_repair(uint32_t closed);
-/* the number is about to be closed or to name another file: wakes all that wait for it */
+/*
+ * The number does not lead to its file any more: all that wait for the file wake and get -EBADF. A call
+ * that looks before this sees the old gen, one that looks after it cannot reach the file.
+ */
 void netpoll_closed(int fd);
 void netpoll_task_over(struct task *); /* medic: closes what the task has left open */
 

@@ -49,7 +49,7 @@
 struct m *getm;
 
 #define SPIN_NS 20000 /* an idle worker searches this long before it sleeps: waking it again would cost 25 us */
-#define NAP_NS 3000   /* takes 55 us, with the kernel's usual timer slack */
+#define NAP_NS 50000
 #define LOOK_NS 2000
 
 void schedinit(unsigned procs)
@@ -215,7 +215,7 @@ static struct g *park_m(struct g *g)
 	g->wake_at = m->park_when;
 	casgstatus(g, G_RUNNING, G_WAITING);
 	if (m->park_when) {
-		timer_add(getp(), m->park_when, g, G_SEQ(atomic_load(&g->status)));
+		timer_add(getp(), m->park_when, g, m->park_seq); /* it may wait for something else by now */
 		KILL_POINT("g.park.timed");
 	}
 	if (m->park_lock) {

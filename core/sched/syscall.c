@@ -280,6 +280,8 @@ bool retake(struct p *p)
 	if (took) {
 		wakep_if_needed();
 		look_for_crowd();
+		if (atomic_load(&m->comes_out)) /* after m->p: pairs with call_begin */
+			host_kick((unsigned)seat);
 	}
 	return took;
 }

@@ -463,7 +463,8 @@ static void keep_descriptors(void)
 	sock = ZFD_SUPERVISOR;
 	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
 	sh_root->poll_fd = kernel_epoll_create1(EPOLL_CLOEXEC);
-	sh_check(sh_root->poll_fd >= 0);
+	sh_root->closed_fd = kernel_open("/", O_PATH | O_CLOEXEC, 0);
+	sh_check(sh_root->poll_fd >= 0 && sh_root->closed_fd >= 0);
 	share_loop_pipe();
 	for (int fd = 0; fd < 64; fd++)
 		if (kernel_fcntl(fd, F_GETFD, 0) >= 0)

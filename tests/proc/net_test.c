@@ -30,6 +30,31 @@ NET_TEST(system_calls_give_the_p_away)
 	cr_expect_geq(count_in("workers", "workers", "status", NULL), 12u, "more workers were cloned: %s", text);
 }
 
+NET_TEST(each_call_is_tried_first)
+{
+	static const char *const cases[] = {"polled", "packets", "rights", "urgent",
+					    "edges",  "at_once", "waits",  "timeout"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net/try", cases[i]);
+}
+
+NET_TEST(close_ends_each_call_that_is_blocked)
+{
+	static const char *const cases[] = {"all", "race", "replaced"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		runs("net/close", cases[i]);
+}
+
+NET_TEST(times_are_kept)
+{
+	runs("net/times", "huge");
+	runs("net/times", "precise");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/net/times.so nothing 2>&1"), 2, "%s", text);
+	cr_expect_not_null(strstr(text, "all goroutines are asleep - deadlock!"), "%s", text);
+}
+
 NET_TEST(names_streams_and_programs)
 {
 	static const char *const cases[] = {"names", "sleep", "streams", "system", "popen"};

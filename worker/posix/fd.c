@@ -32,9 +32,20 @@
 
 static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
+	struct blocking k = {SYSTEM_CALL(SYS_openat, dir, path, flags, mode), .comes_out = true, .makes_fd = true};
+	struct stat st;
+	long r;
+
 	if (!posix_enter())
 		return (int)syscall(SYS_openat, dir, path, flags, mode);
-	return fd_made((int)BLOCKING(SYS_openat, dir, path, flags, mode));
+	r = blocking_once(&k);
+	if (r < 0 && errno == EINTR) {
+		if (fstatat(dir, path, &st, 0) == 0 && S_ISFIFO(st.st_mode) && (flags & O_ACCMODE) != O_RDWR)
+			return sh_fifo_open(dir, path, flags, mode);
+		k.comes_out = false;
+		r = blocking(&k);
+	}
+	return fd_made((int)r);
 }
 
 #define MODE_OF(flags, mode) \
@@ -247,6 +258,7 @@ static int redirect(struct task *t, int fd, int to)
 int dup3(int fd, int to, int flags)
 {
 	struct g *g = posix_enter();
+	bool is_open;
 	int r;
 
 	if (!g)
@@ -254,14 +266,17 @@ int dup3(int fd, int to, int flags)
 	fd = output_fd(fd);
 	if (to == 1 || to == 2)
 		return redirect(g->task, fd, to);
-	if (!fd_ours(to)) {
+	if (!fd_ours(to) || syscall(SYS_fcntl, fd, F_GETFD) < 0) {
 		errno = EBADF;
 		return -1;
 	}
 	filelock_closing(to);
-	if (to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]))
-		fd_forget(to);
+	is_open = to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]);
+	if (is_open)
+		sh_fd_replacing(to);
 	r = (int)BLOCKING(SYS_dup3, fd, to, flags);
+	if (is_open)
+		netpoll_closed(to);
 	return fd_made(r);
 }
 
@@ -286,8 +301,11 @@ int fcntl(int fd, int op, ...)
 			return filelock_record(output_fd(fd), op, arg);
 		if (op == F_OFD_SETLK || op == F_OFD_SETLKW)
 			filelock_whole(fd);
-		if (op == F_OFD_SETLKW)
-			return (int)BLOCKING(SYS_fcntl, fd, op, arg);
+		if (op == F_OFD_SETLKW) {
+			struct pollwait w = netpoll_begin(fd, POLL_READ);
+
+			return (int)BLOCKING_ON(&w, SYS_fcntl, fd, op, arg);
+		}
 	}
 	r = syscall(SYS_fcntl, output_fd(fd), op, arg);
 	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
@@ -365,32 +383,13 @@ AS_SYSCALL(rmdir, (const char *path), SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR
 
 int flock(int fd, int op)
 {
+	struct pollwait w;
+
 	if (!posix_enter())
 		return (int)syscall(SYS_flock, fd, op);
 	filelock_whole(fd);
 	if (op & LOCK_NB)
 		return (int)syscall(SYS_flock, fd, op);
-	return (int)BLOCKING(SYS_flock, fd, op);
-}
-
-ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
-{
-	return posix_enter() ? BLOCKING(SYS_splice, in, in_at, out, out_at, n, flags)
-			     : syscall(SYS_splice, in, in_at, out, out_at, n, flags);
-}
-
-ssize_t tee(int in, int out, size_t n, unsigned flags)
-{
-	return posix_enter() ? BLOCKING(SYS_tee, in, out, n, flags) : syscall(SYS_tee, in, out, n, flags);
-}
-
-ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned flags)
-{
-	return posix_enter() ? BLOCKING(SYS_vmsplice, fd, iov, n, flags) : syscall(SYS_vmsplice, fd, iov, n, flags);
-}
-
-ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
-{
-	return posix_enter() ? BLOCKING(SYS_copy_file_range, in, in_at, out, out_at, n, flags)
-			     : syscall(SYS_copy_file_range, in, in_at, out, out_at, n, flags);
+	w = netpoll_begin(fd, POLL_READ);
+	return (int)BLOCKING_ON(&w, SYS_flock, fd, op);
 }

@@ -2,9 +2,9 @@
  * posix/io.c - read, write and their kin.
  *
  * A socket is tried with MSG_DONTWAIT, a pipe with RWF_NOWAIT (or after a look with poll, where the
- * kernel does not have it for pipes): O_NONBLOCK is never set, others may share the file. A
- * stream whose last read came back short has nothing more until there is an edge, so the next
- * read parks without a try.
+ * kernel does not have it for pipes): O_NONBLOCK is never set, others may share the file. Each call
+ * is tried first, whatever is known of the file: an earlier read that came back short says nothing
+ * about the next one (packets, descriptors that come along, urgent data, other readers).
  */
 #include "worker/posix/posix.h"
 
@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -24,45 +23,30 @@
 struct io {
 	int fd, flags; /* flags: of recvmsg and sendmsg */
 	struct iovec *iov;
-	int n;
+	size_t n;
 };
 
-static size_t total(const struct iovec *iov, int n)
+/* No RWF_NOWAIT for this file: tried once it is ready. If it blocks all the same, the medic gets it out. */
+static long try_when_ready(const struct io *io, const struct pollwait *w)
 {
-	size_t all = 0;
+	bool reads = w->mode == POLL_READ;
 
-	for (int i = 0; i < n; i++)
-		all += iov[i].iov_len;
-	return all;
+	if (poll_now(io->fd, reads ? POLLIN : POLLOUT) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return COMES_OUT(w, 1, reads ? SYS_readv : SYS_writev, io->fd, io->iov, io->n);
 }
 
-/* Whether the try would block, now that it has failed. */
-static bool would_block(void)
+/* The try did not take place: it would block, or a signal of the runtime came. */
+static bool is_to_be_repeated(void)
 {
 	return errno == EAGAIN || errno == EINTR;
 }
 
-static long poll_now(int fd, short events)
+static long try_once(const struct io *io, const struct pollwait *w, enum poll_kind kind)
 {
-	struct pollfd p = {.fd = fd, .events = events};
-	struct timespec none = {0, 0};
-
-	return syscall(SYS_ppoll, &p, 1, &none, NULL, 0);
-}
-
-/* No RWF_NOWAIT for this file: it is ready, or we have not tried. */
-static long after_poll(const struct io *io, int mode)
-{
-	if (poll_now(io->fd, mode == POLL_READ ? POLLIN : POLLOUT) == 0) {
-		errno = EAGAIN;
-		return -1;
-	}
-	return mode == POLL_READ ? BLOCKING(SYS_readv, io->fd, io->iov, io->n)
-				 : BLOCKING(SYS_writev, io->fd, io->iov, io->n);
-}
-
-static long try_once(const struct io *io, int mode, enum poll_kind kind)
-{
+	unsigned mode = w->mode;
 	struct msghdr msg;
 	long r;
 
@@ -72,7 +56,7 @@ static long try_once(const struct io *io, int mode, enum poll_kind kind)
 							   MSG_DONTWAIT, NULL, NULL)
 						 : syscall(SYS_sendto, io->fd, io->iov->iov_base, io->iov->iov_len,
 							   MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
-		msg = (struct msghdr){.msg_iov = io->iov, .msg_iovlen = (size_t)io->n};
+		msg = (struct msghdr){.msg_iov = io->iov, .msg_iovlen = io->n};
 		return mode == POLL_READ ? syscall(SYS_recvmsg, io->fd, &msg, MSG_DONTWAIT)
 					 : syscall(SYS_sendmsg, io->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
@@ -83,7 +67,7 @@ static long try_once(const struct io *io, int mode, enum poll_kind kind)
 			return r;
 		atomic_store(&polldesc(io->fd)->kind, PD_POLLABLE);
 	}
-	return after_poll(io, mode);
+	return try_when_ready(io, w);
 }
 
 static long plain(const struct io *io, int mode)
@@ -92,73 +76,69 @@ static long plain(const struct io *io, int mode)
 				 : BLOCKING(SYS_writev, io->fd, io->iov, io->n);
 }
 
-static long read_iov(const struct io *io, size_t want)
+/* The number means another file: it was closed where we did not see it. The call begins anew. */
+static bool is_another_file(int fd)
 {
+	if (errno != ENOTSOCK)
+		return false;
+	fd_forget(fd);
+	return true;
+}
+
+/* A stream socket on which SO_RCVLOWAT is set. */
+static inline bool waits_for_more(int fd, enum poll_kind kind)
+{
+	return kind == PD_SOCKET &&
+	       __builtin_expect(atomic_load_explicit(&polldesc(fd)->lowat, memory_order_relaxed) > 1, 0);
+}
+
+static long read_iov(const struct io *io)
+{
+	struct pollwait w = netpoll_begin(io->fd, POLL_READ);
 	enum poll_kind kind;
 	int64_t when = 0;
 
 	while ((kind = fd_kind(io->fd)) != PD_PLAIN && kind != PD_UNKNOWN) {
-		struct pollwait w = netpoll_begin(io->fd, POLL_READ);
-		struct polldesc *d = polldesc(io->fd);
 		long r;
 
-		if (atomic_load_explicit(&d->drained, memory_order_relaxed) != w.edges ||
-		    atomic_load_explicit(&d->registered, memory_order_relaxed) != w.gen + 1) {
-			r = try_once(io, POLL_READ, kind);
-			if (r >= 0 || !would_block()) {
-				if (r > 0 && (size_t)r < want && atomic_load_explicit(&d->drain, memory_order_relaxed))
-					atomic_store_explicit(&d->drained, w.edges, memory_order_relaxed);
-				if (r < 0 &&
-				    errno == ENOTSOCK) { /* another file by now: closed where we did not see it */
-					fd_forget(io->fd);
-					continue;
-				}
-				return r;
-			}
+		if (waits_for_more(io->fd, kind))
+			return sh_socket_read(io->fd, io->iov, (size_t)io->n);
+		r = try_once(io, &w, kind);
+		if (r < 0 && is_another_file(io->fd)) {
+			w = netpoll_begin(io->fd, POLL_READ);
+			continue;
 		}
-		if (fd_block(&w, &when) < 0)
+		if (r >= 0 || !is_to_be_repeated())
+			return r;
+		if (errno == EAGAIN && fd_block(&w, &when) < 0)
 			return -1;
 	}
 	return plain(io, POLL_READ);
 }
 
-/* What is left after r bytes; the vector is the caller's own copy. */
-static void advance(struct io *io, size_t r)
-{
-	while (io->n > 0 && r >= io->iov->iov_len) {
-		r -= io->iov->iov_len;
-		io->iov++;
-		io->n--;
-	}
-	if (io->n > 0) {
-		io->iov->iov_base = (char *)io->iov->iov_base + r;
-		io->iov->iov_len -= r;
-	}
-}
-
 /* All of it, as a descriptor that blocks does. The vector is used up. */
 static long write_iov(struct io *io)
 {
-	size_t want = total(io->iov, io->n), done = 0;
+	struct pollwait w = netpoll_begin(io->fd, POLL_WRITE);
+	size_t want = iov_total(io->iov, io->n), done = 0;
 	enum poll_kind kind;
 	int64_t when = 0;
 
 	while ((kind = fd_kind(io->fd)) != PD_PLAIN && kind != PD_UNKNOWN) {
-		struct pollwait w = netpoll_begin(io->fd, POLL_WRITE);
-		long r = try_once(io, POLL_WRITE, kind);
+		long r = try_once(io, &w, kind);
 
 		if (r >= 0) {
 			done += (size_t)r;
 			if (done >= want)
 				return (long)done;
-			advance(io, (size_t)r);
+			iov_advance(&io->iov, &io->n, (size_t)r);
 			continue;
 		}
-		if (errno == ENOTSOCK) {
-			fd_forget(io->fd);
+		if (is_another_file(io->fd)) {
+			w = netpoll_begin(io->fd, POLL_WRITE);
 			continue;
 		}
-		if (!would_block() || fd_block(&w, &when) < 0)
+		if (!is_to_be_repeated() || (errno == EAGAIN && fd_block(&w, &when) < 0))
 			return done ? (long)done : -1;
 	}
 	return plain(io, POLL_WRITE);
@@ -170,14 +150,14 @@ ssize_t read(int fd, void *p, size_t n)
 
 	if (!posix_enter() || n == 0)
 		return syscall(SYS_read, fd, p, n);
-	return read_iov(&(struct io){fd, 0, &v, 1}, n);
+	return read_iov(&(struct io){fd, 0, &v, 1});
 }
 
 ssize_t readv(int fd, const struct iovec *iov, int n)
 {
-	if (!posix_enter() || n <= 0)
+	if (!posix_enter() || n <= 0 || n > IOV_MAX || iov_total(iov, (size_t)n) == 0)
 		return syscall(SYS_readv, fd, iov, n);
-	return read_iov(&(struct io){fd, 0, (struct iovec *)iov, n}, total(iov, n));
+	return read_iov(&(struct io){fd, 0, (struct iovec *)iov, (size_t)n});
 }
 
 ssize_t write(int fd, const void *p, size_t n)
@@ -213,7 +193,7 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 	}
 	if (!(copy = iov_copy(few, iov, (size_t)n)))
 		return -1;
-	r = write_iov(&(struct io){fd, 0, copy, n});
+	r = write_iov(&(struct io){fd, 0, copy, (size_t)n});
 	iov_free(few, copy);
 	return r;
 }
@@ -262,26 +242,3 @@ ssize_t pread64(int, void *, size_t, off_t) __attribute__((alias("pread")));
 ssize_t pwrite64(int, const void *, size_t, off_t) __attribute__((alias("pwrite")));
 ssize_t preadv64(int, const struct iovec *, int, off_t) __attribute__((alias("preadv")));
 ssize_t pwritev64(int, const struct iovec *, int, off_t) __attribute__((alias("pwritev")));
-
-ssize_t sendfile(int out, int in, off_t *at, size_t n)
-{
-	struct pollwait w;
-	int64_t when = 0;
-	long r;
-
-	if (!posix_enter())
-		return syscall(SYS_sendfile, out, in, at, n);
-	for (;;) { /* it waits for room after each bit: begun only when there is some */
-		if (fd_kind(out) == PD_PLAIN)
-			return BLOCKING(SYS_sendfile, out, in, at, n);
-		w = netpoll_begin(out, POLL_WRITE);
-		if (poll_now(out, POLLOUT) != 0) {
-			r = BLOCKING(SYS_sendfile, out, in, at, n);
-			if (r >= 0 || errno != EAGAIN)
-				return r;
-		}
-		if (fd_block(&w, &when) < 0)
-			return -1;
-	}
-}
-ssize_t sendfile64(int, int, off_t *, size_t) __attribute__((alias("sendfile")));

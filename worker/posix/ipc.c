@@ -1,7 +1,9 @@
 /*
  * posix/ipc.c - what else can wait in the kernel: message queues, semaphores of System V, terminals, locks
- * of files. All as system calls: the P goes on without them, cancellation gets them out (blocking.c).
+ * of files. POSIX queues park, for they can be polled. The rest are system calls: the P goes on without
+ * them, cancellation and a close get them out (blocking.c).
  */
+#include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
 
 #include <dlfcn.h>
@@ -31,20 +33,20 @@ ssize_t msgrcv(int id, void *msg, size_t n, long type, int flags)
 
 int semtimedop(int id, struct sembuf *ops, size_t n, const struct timespec *timeout)
 {
-	struct timespec left = timeout ? *timeout : (struct timespec){0, 0};
-	int64_t when = 0, ns;
+	struct timespec left;
+	int64_t when, ns;
 	long r;
 
 	if (!posix_enter())
 		return (int)syscall(SYS_semtimedop, id, ops, n, timeout);
-	if (timeout && timeout->tv_sec >= 0 && timeout->tv_sec < INT32_MAX)
-		when = host_now() + timeout->tv_sec * 1000000000l + timeout->tv_nsec;
-	while ((r = BLOCKING_ONCE(SYS_semtimedop, id, ops, n, timeout ? &left : NULL)) < 0 && errno == EINTR)
-		if (when) {
-			ns = when - host_now();
-			ns = ns > 0 ? ns : 0;
-			left = (struct timespec){ns / 1000000000, ns % 1000000000};
-		}
+	if (!timeout || !is_timespec(timeout))
+		return (int)BLOCKING(SYS_semtimedop, id, ops, n, timeout);
+	when = deadline_after(ns_of_timespec(timeout));
+	do {
+		ns = when - host_now();
+		left = timespec_of_ns(ns > 0 ? ns : 0);
+		r = BLOCKING_ONCE(SYS_semtimedop, id, ops, n, &left);
+	} while (r < 0 && errno == EINTR);
 	return (int)r;
 }
 
@@ -78,16 +80,50 @@ int mq_close(mqd_t q)
 	return close(q);
 }
 
+/*
+ * A queue can be polled: each call is tried with a time that is past, and parks until the queue is ready.
+ * at: when it gives up; NULL: never.
+ */
+static long queue_until(long nr, mqd_t q, const char *msg, size_t n, unsigned long prio, const struct timespec *at)
+{
+	static const struct timespec past = {0, 0};
+	struct pollwait w;
+	struct timespec now;
+	int64_t when = 0;
+	long r;
+
+	if (!posix_enter() || (at && !is_timespec(at)))
+		return syscall(nr, q, msg, n, prio, at);
+	w = netpoll_begin(q, nr == SYS_mq_timedsend ? POLL_WRITE : POLL_READ);
+	for (;;) {
+		r = syscall(nr, q, msg, n, prio, &past);
+		if (r >= 0 || (errno != ETIMEDOUT && errno != EINTR))
+			return r;
+		if (errno == EINTR)
+			continue;
+		if (!fd_watch(&w))
+			return BLOCKING(nr, q, msg, n, prio, at);
+		if (at) {
+			clock_gettime(CLOCK_REALTIME, &now);
+			when = ns_between(&now, at);
+			when = when > 0 ? deadline_after(when) : 1;
+		}
+		if (fd_wait(&w, 1, when) < 0) {
+			if (errno == EAGAIN)
+				errno = ETIMEDOUT;
+			return -1;
+		}
+	}
+}
+
 static int send_until(mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *when)
 {
-	return (int)(posix_enter() ? BLOCKING(SYS_mq_timedsend, q, msg, n, prio, when)
-				   : syscall(SYS_mq_timedsend, q, msg, n, prio, when));
+	return (int)queue_until(SYS_mq_timedsend, q, msg, n, prio, when);
 }
 
 static ssize_t receive_until(mqd_t q, char *msg, size_t n, unsigned *prio, const struct timespec *when)
 {
-	return posix_enter() ? BLOCKING(SYS_mq_timedreceive, q, msg, n, prio, when)
-			     : syscall(SYS_mq_timedreceive, q, msg, n, prio, when);
+	return queue_until(SYS_mq_timedreceive, q, msg, n, (unsigned long)prio, when);
 }
 
 int mq_timedsend(mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *when)
@@ -160,7 +196,12 @@ int eventfd_write(int fd, eventfd_t value)
 
 int tcdrain(int fd)
 {
-	return (int)(posix_enter() ? BLOCKING(SYS_ioctl, fd, TCSBRK, 1) : syscall(SYS_ioctl, fd, TCSBRK, 1));
+	struct pollwait w;
+
+	if (!posix_enter())
+		return (int)syscall(SYS_ioctl, fd, TCSBRK, 1);
+	w = netpoll_begin(fd, POLL_WRITE);
+	return (int)BLOCKING_ON(&w, SYS_ioctl, fd, TCSBRK, 1);
 }
 
 REAL(int, tcsetattr, (int fd, int how, const struct termios *t), fd, how, t)

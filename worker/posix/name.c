@@ -5,6 +5,7 @@
  * does it, while the goroutine sleeps and looks again: it can be cancelled, and the thread then ends
  * by itself.
  */
+#include "worker/posix/clock.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/heap.h"
@@ -445,17 +446,16 @@ int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want, struct timespec *left)
 {
-	int64_t ns = want->tv_sec * 1000000000l + want->tv_nsec;
-	struct timespec now;
+	struct timespec now = {0, 0};
+	int64_t ns;
 	int r;
 
 	if (!posix_enter()) {
 		r = (int)syscall(SYS_clock_nanosleep, clock, flags, want, left);
 		return r < 0 ? errno : 0;
 	}
-	if (want->tv_sec < 0 || want->tv_nsec < 0 || want->tv_nsec > 999999999 || clock_gettime(clock, &now) < 0)
+	if (!is_timespec(want) || clock_gettime(clock, &now) < 0)
 		return EINVAL;
-	if (flags & TIMER_ABSTIME)
-		ns -= now.tv_sec * 1000000000l + now.tv_nsec;
+	ns = flags & TIMER_ABSTIME ? ns_between(&now, want) : ns_of_timespec(want);
 	return ns > 0 ? -shoal_sleep(ns) : 0;
 }

@@ -4,6 +4,7 @@
  * Each first asks the kernel without waiting. When nothing is ready the goroutine waits for an
  * edge of any of them and asks again.
  */
+#include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
 
 #include <poll.h>
@@ -19,35 +20,48 @@
 static const struct timespec now_spec = {0, 0};
 
 /* ns, -1 for ever; -2: not valid. */
-static int64_t ns_of(const struct timespec *t)
+static int64_t time_of(const struct timespec *t)
 {
-	if (!t)
-		return -1;
-	if (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999)
-		return -2;
-	return t->tv_sec > INT64_MAX / 1000000000 - 1 ? -1 : t->tv_sec * 1000000000l + t->tv_nsec;
+	return !t ? -1 : is_timespec(t) ? ns_of_timespec(t) : -2;
 }
 
-/* The waits of a poll. Returns how many, -1: one of them cannot be waited for but by a system call. */
-static int looks(struct pollwait *w, const struct pollfd *p, nfds_t n)
+static int64_t time_of_ms(int ms)
 {
-	int k = 0;
+	return ms < 0 ? -1 : ms * 1000000l;
+}
+
+static bool watches_write(const struct pollfd *p)
+{
+	return p->events & (POLLOUT | POLLWRNORM | POLLWRBAND);
+}
+
+static bool watches_read(const struct pollfd *p)
+{
+	return !watches_write(p) || (p->events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP));
+}
+
+static bool is_watched(const struct pollfd *p)
+{
+	return (unsigned)p->fd < POLL_FDS;
+}
+
+/* The waits of a poll: how many. */
+static unsigned look_at_waits(struct pollwait *w, const struct pollfd *p, nfds_t n)
+{
+	unsigned k = 0;
 
 	for (nfds_t i = 0; i < n; i++) {
-		if (p[i].fd < 0 || (unsigned)p[i].fd >= POLL_FDS)
-			continue;
-		if (p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND))
+		if (is_watched(&p[i]) && watches_write(&p[i]))
 			w[k++] = netpoll_begin(p[i].fd, POLL_WRITE);
-		if (!(p[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ||
-		    (p[i].events & (POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP)))
+		if (is_watched(&p[i]) && watches_read(&p[i]))
 			w[k++] = netpoll_begin(p[i].fd, POLL_READ);
 	}
 	return k;
 }
 
-static bool watch_all(struct pollwait *w, int n)
+static bool watch_all(struct pollwait *w, unsigned n)
 {
-	for (int i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		fd_kind(w[i].fd);
 		if (!fd_watch(&w[i]))
 			return false;
@@ -55,17 +69,49 @@ static bool watch_all(struct pollwait *w, int n)
 	return true;
 }
 
+/* What there is right now. The kernel ends it with EINTR for any signal of the runtime's, though it does not wait. */
+static int ask_kernel(struct pollfd *p, nfds_t n)
+{
+	int r;
+
+	do
+		r = (int)syscall(SYS_ppoll, p, n, &now_spec, NULL, 0);
+	while (r < 0 && errno == EINTR);
+	return r;
+}
+
+/* The same; descriptors that were closed since the poll began are POLLNVAL, whatever the number means by now. */
+static int ask(struct pollfd *p, nfds_t n, const struct pollwait *w)
+{
+	int r = ask_kernel(p, n);
+	unsigned k = 0;
+
+	for (nfds_t i = 0; i < n && r >= 0; i++) {
+		bool closed = false;
+
+		if (is_watched(&p[i]) && watches_write(&p[i]))
+			closed |= fd_is_closed(&w[k++]);
+		if (is_watched(&p[i]) && watches_read(&p[i]))
+			closed |= fd_is_closed(&w[k++]);
+		if (closed) {
+			r += p[i].revents == 0;
+			p[i].revents = POLLNVAL;
+		}
+	}
+	return r;
+}
+
 /* Which can only be waited for in the kernel: the P goes on without us. */
 static int poll_blocking(struct pollfd *p, nfds_t n, int64_t when)
 {
 	for (;;) {
 		struct timespec t, *left = NULL;
-		int64_t ns = when ? when - host_now() : 0;
 		long r;
 
 		if (when) {
-			ns = ns < 0 ? 0 : ns;
-			t = (struct timespec){ns / 1000000000, ns % 1000000000};
+			int64_t ns = when - host_now();
+
+			t = timespec_of_ns(ns < 0 ? 0 : ns);
 			left = &t;
 		}
 		r = BLOCKING_ONCE(SYS_ppoll, p, n, left, NULL, 0);
@@ -77,30 +123,29 @@ static int poll_blocking(struct pollfd *p, nfds_t n, int64_t when)
 static int poll_for(struct pollfd *p, nfds_t n, int64_t ns)
 {
 	struct pollwait few[2 * FEW], *w = few;
-	int64_t when = ns < 0 ? 0 : host_now() + ns;
-	int r, k;
+	int64_t when = ns < 0 ? 0 : deadline_after(ns);
+	unsigned k = 0;
+	int r;
 
-	r = (int)syscall(SYS_ppoll, p, n, &now_spec, NULL, 0);
+	if (n <= FEW) /* before the first question: what is closed from now on was open when the poll began */
+		k = look_at_waits(w, p, n);
+	r = ask_kernel(p, n);
 	if (r != 0 || ns == 0)
 		return r;
-	if (n > FEW && !(w = malloc(2 * n * sizeof *w)))
-		return -1;
-	k = looks(w, p, n);
+	if (n > FEW) {
+		if (!(w = malloc(2 * n * sizeof *w)))
+			return -1;
+		k = look_at_waits(w, p, n);
+	}
 	if (!watch_all(w, k)) {
 		r = poll_blocking(p, n, when);
-		goto out;
+	} else {
+		while ((r = ask(p, n, w)) == 0)
+			if (fd_wait(w, k, when) < 0 && errno != EBADF) {
+				r = errno == EAGAIN ? 0 : -1;
+				break;
+			}
 	}
-	for (;;) {
-		k = looks(w, p, n);
-		r = (int)syscall(SYS_ppoll, p, n, &now_spec, NULL, 0);
-		if (r != 0)
-			break;
-		if (fd_wait(w, (unsigned)k, when) < 0 && errno != EBADF) { /* closed: the kernel will say so */
-			r = errno == EAGAIN ? 0 : -1;
-			break;
-		}
-	}
-out:
 	if (w != few) {
 		int err = errno;
 
@@ -120,7 +165,7 @@ out:
 
 static int under_mask(const sigset_t *mask, int64_t ns, int (*wait)(void *arg, int64_t ns), void *arg)
 {
-	int64_t until = ns < 0 ? INT64_MAX : host_now() + ns, left = 0;
+	int64_t until = ns < 0 ? INT64_MAX : deadline_after(ns), left = 0;
 	struct signal_masked m;
 	int r;
 
@@ -157,7 +202,7 @@ static int poll_wait(void *arg, int64_t ns)
 
 int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	int64_t ns = ns_of(timeout);
+	int64_t ns = time_of(timeout);
 	struct timespec t;
 
 	if (!posix_enter()) {
@@ -178,7 +223,7 @@ int poll(struct pollfd *p, nfds_t n, int ms)
 
 	if (!posix_enter())
 		return (int)syscall(SYS_ppoll, p, n, ms < 0 ? NULL : &t, NULL, 0);
-	return poll_for(p, n, ms < 0 ? -1 : (int64_t)ms * 1000000);
+	return poll_for(p, n, time_of_ms(ms));
 }
 
 /* ---- select: as poll ---- */
@@ -251,7 +296,7 @@ static int select_wait(void *arg, int64_t ns)
 
 int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
-	int64_t ns = ns_of(timeout);
+	int64_t ns = time_of(timeout);
 	struct timespec t;
 	struct {
 		const sigset_t *mask;
@@ -278,47 +323,57 @@ int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeo
 int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
 	struct timespec t;
-	int64_t until;
+	int64_t until = 0;
 	int k;
 
-	if (timeout)
-		t = (struct timespec){timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000};
-	if (!posix_enter())
-		return pselect(n, r, w, x, timeout ? &t : NULL, NULL);
-	until = timeout ? host_now() + t.tv_sec * 1000000000l + t.tv_nsec : 0;
+	if (timeout) {
+		int64_t ns = ns_of_timeval(timeout);
+
+		t = ns >= 0 ? timespec_of_ns(ns) : (struct timespec){-1, 0};
+		until = ns >= 0 ? deadline_after(ns) : 0;
+	}
 	k = pselect(n, r, w, x, timeout ? &t : NULL, NULL);
-	if (timeout && k >= 0) { /* as Linux does: what is left */
+	if (timeout && k >= 0 && on_g()) { /* as Linux does: what is left */
 		int64_t left = until - host_now();
 
 		left = left < 0 ? 0 : left;
-		*timeout = (struct timeval){left / 1000000000, left % 1000000000 / 1000};
+		*timeout = (struct timeval){left / SECOND_NS, left % SECOND_NS / 1000};
 	}
 	return k;
 }
 
 /* ---- epoll_wait: a set can be waited for like any descriptor ---- */
 
-static int epoll_for(int fd, struct epoll_event *e, int n, int64_t ns)
+/* What there is right now; EBADF if the set was closed since the wait began, whatever the number means by now. */
+static int ask_set(const struct pollwait *w, struct epoll_event *e, int n)
 {
-	int64_t when = ns < 0 ? 0 : host_now() + ns;
-	struct pollwait w;
 	int r;
 
-	r = (int)syscall(SYS_epoll_pwait, fd, e, n, 0, NULL, 0);
+	do
+		r = (int)syscall(SYS_epoll_pwait, w->fd, e, n, 0, NULL, 0);
+	while (r < 0 && errno == EINTR);
+	if (r <= 0 && fd_is_closed(w)) {
+		errno = EBADF;
+		r = -1;
+	}
+	return r;
+}
+
+static int epoll_for(int fd, struct epoll_event *e, int n, int64_t ns)
+{
+	int64_t when = ns < 0 ? 0 : deadline_after(ns);
+	struct pollwait w = netpoll_begin(fd, POLL_READ);
+	int r = ask_set(&w, e, n);
+
 	if (r != 0 || ns == 0)
 		return r;
 	fd_kind(fd);
-	w = netpoll_begin(fd, POLL_READ);
 	if (!fd_watch(&w))
 		return -1;
-	for (;;) {
-		w = netpoll_begin(fd, POLL_READ);
-		r = (int)syscall(SYS_epoll_pwait, fd, e, n, 0, NULL, 0);
-		if (r != 0)
-			return r;
+	while ((r = ask_set(&w, e, n)) == 0)
 		if (fd_wait(&w, 1, when) < 0)
 			return errno == EAGAIN ? 0 : -1;
-	}
+	return r;
 }
 
 struct epoll_args {
@@ -337,12 +392,12 @@ int epoll_pwait(int fd, struct epoll_event *e, int n, int ms, const sigset_t *ma
 {
 	if (!posix_enter())
 		return (int)syscall(SYS_epoll_pwait, fd, e, n, ms, mask, (size_t)(_NSIG / 8));
-	return under_mask(mask, ms < 0 ? -1 : (int64_t)ms * 1000000, epoll_wait_in, &(struct epoll_args){fd, n, e});
+	return under_mask(mask, time_of_ms(ms), epoll_wait_in, &(struct epoll_args){fd, n, e});
 }
 
 int epoll_pwait2(int fd, struct epoll_event *e, int n, const struct timespec *timeout, const sigset_t *mask)
 {
-	int64_t ns = ns_of(timeout);
+	int64_t ns = time_of(timeout);
 
 	if (!posix_enter())
 		return (int)syscall(SYS_epoll_pwait2, fd, e, n, timeout, mask, (size_t)(_NSIG / 8));

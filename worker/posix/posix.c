@@ -4,6 +4,7 @@
  * Off a goroutine (supervisor, zygote, libuv) each does what libc does.
  */
 #include "core/sync/waitq.h"
+#include "worker/posix/clock.h"
 #include "worker/worker.h"
 
 #include <dlfcn.h>
@@ -59,11 +60,11 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 
 	if (!on_g())
 		return (int)syscall(SYS_nanosleep, want, left);
-	if (want->tv_sec < 0 || want->tv_nsec < 0 || want->tv_nsec > 999999999) {
+	if (!is_timespec(want)) {
 		errno = EINVAL;
 		return -1;
 	}
-	r = shoal_sleep(want->tv_sec * 1000000000l + want->tv_nsec);
+	r = shoal_sleep(ns_of_timespec(want));
 	if (r < 0) {
 		errno = -r;
 		return -1;

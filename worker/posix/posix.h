@@ -14,6 +14,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -40,15 +41,27 @@ static inline struct g *posix_enter(void)
 	return g;
 }
 
-/* blocking.c: a system call that may block. Parks. -1 and errno as in libc; no EINTR, ECANCELED if the goroutine is. */
-long blocking(long nr, long a, long b, long c, long d, long e, long f);
-long blocking_once(long nr, long a, long b, long c, long d, long e, long f);
-#define BLOCKING(...) BLOCKING_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define BLOCKING_ONCE(...) BLOCKING_ONCE_(__VA_ARGS__, 0, 0, 0, 0, 0, 0) /* EINTR is told: of a call with a timeout */
-#define BLOCKING_(nr, a, b, c, d, e, f, ...) \
-	blocking(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-#define BLOCKING_ONCE_(nr, a, b, c, d, e, f, ...) \
-	blocking_once(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+/* A system call that may block (blocking.c). w: the n files that it works on, as they were when it began. */
+struct blocking {
+	long nr, a, b, c, d, e, f, r;
+	const struct pollwait *w;
+	unsigned n;
+	bool comes_out; /* EINTR rather than waiting for long: the caller waits by netpoll */
+	bool makes_fd;	/* its result is a descriptor of the task's */
+};
+/* Parks. -1 and errno as in libc: ECANCELED if the goroutine is, EBADF if a file of w was closed. */
+long blocking(struct blocking *);      /* never EINTR */
+long blocking_once(struct blocking *); /* a caller with a time-out, or comes_out: begins anew after EINTR */
+#define BLOCKING(...) blocking(&(struct blocking){SYSTEM_CALL(__VA_ARGS__)})
+#define BLOCKING_ONCE(...) blocking_once(&(struct blocking){SYSTEM_CALL(__VA_ARGS__)})
+#define BLOCKING_ON(file, ...) blocking(&(struct blocking){SYSTEM_CALL(__VA_ARGS__), .w = (file), .n = 1})
+#define BLOCKING_MAKES_FD(...) blocking(&(struct blocking){SYSTEM_CALL(__VA_ARGS__), .makes_fd = true})
+#define COMES_OUT(files, count, ...) \
+	blocking_once(&(struct blocking){SYSTEM_CALL(__VA_ARGS__), .w = (files), .n = (count), .comes_out = true})
+#define SYSTEM_CALL(...) SYSTEM_CALL_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define SYSTEM_CALL_(number, a1, a2, a3, a4, a5, a6, ...) \
+	.nr = (number), .a = (long)(a1), .b = (long)(a2), .c = (long)(a3), .d = (long)(a4), .e = (long)(a5), \
+	.f = (long)(a6)
 
 /* Of vectors that we advance in: a copy, on the stack if it is short. */
 #define IOV_FEW 16
@@ -59,6 +72,26 @@ static inline struct iovec *iov_copy(struct iovec *few, const struct iovec *iov,
 	if (v && n)
 		memcpy(v, iov, n * sizeof *v);
 	return v;
+}
+
+static inline size_t iov_total(const struct iovec *iov, size_t n)
+{
+	size_t all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		all += iov[i].iov_len;
+	return all;
+}
+
+/* What is left after r bytes; the vector is the caller's own copy. */
+static inline void iov_advance(struct iovec **iov, size_t *n, size_t r)
+{
+	for (; *n > 0 && r >= (*iov)->iov_len; ++*iov, --*n)
+		r -= (*iov)->iov_len;
+	if (*n > 0) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + r;
+		(*iov)->iov_len -= r;
+	}
 }
 
 static inline void iov_free(const struct iovec *few, struct iovec *v)
@@ -112,13 +145,32 @@ static inline void g_fresh(struct g *g)
 	g_cxx(g)->run = run;
 }
 
+/* Which of the events there are right now, without waiting: as poll. */
+static inline long poll_now(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	struct timespec none = {0, 0};
+	long r;
+
+	do
+		r = syscall(SYS_ppoll, &p, 1, &none, NULL, 0);
+	while (r < 0 && errno == EINTR);
+	return r;
+}
+
 enum poll_kind fd_kind(int fd);
+ssize_t sh_socket_read(int fd, const struct iovec *, size_t n); /* socket.c: readv, for a socket. Parks. */
 /* It would block: waits until the try is worth repeating. Parks. 0, or -1 and errno: EAGAIN if the
  * caller has set O_NONBLOCK, or at the end of its timeout; ECANCELED, EBADF when closed meanwhile. */
 int fd_block(struct pollwait *, int64_t *when);
 int fd_wait(struct pollwait *, unsigned n, int64_t when); /* the same, whatever the flags say. Parks. */
 bool fd_watch(const struct pollwait *);			  /* before fd_wait: it is in the set. False: it cannot be */
-int fd_made(int fd);					  /* a new descriptor of the current task, if any; returns it */
+int sh_fifo_open(int dir, const char *path, int flags, mode_t); /* fifo.c. Parks. */
+static inline bool fd_is_closed(const struct pollwait *w)
+{
+	return atomic_load(&polldesc_of(w->fd)->gen) != w->gen;
+}
+int fd_made(int fd); /* a new descriptor of the current task, if any; returns it */
 void fd_adopt(int fd);
 void fd_adopt_inner(int fd); /* the runtime holds it for the current task */
 void fd_gone(int fd);	     /* libc has closed it */
@@ -126,8 +178,9 @@ void fd_keep(int fd);	     /* the runtime's own: no task closes it */
 bool fd_ours(int fd);	     /* the task may close it */
 void fd_forget(int fd);	     /* the number is to mean something else */
 int fd_close(int fd);
-void fd_closing(int fd);		     /* libc is about to close it */
-void fd_emptied(int fd);		     /* nothing is behind it any more, and it is nobody's: it may be closed */
+void fd_closing(int fd);      /* libc is about to close it */
+void fd_emptied(int fd);      /* the file is closed, its waiters wake, and the number, nobody's, may be freed */
+void sh_fd_replacing(int fd); /* before a dup2 onto it; after it fd_made */
 void outcall(void (*fn)(void *), void *arg); /* outcall.c: a call of libc's that blocks. Parks. */
 
 #endif

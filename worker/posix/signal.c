@@ -12,6 +12,7 @@
  */
 #include "core/sync/semtable.h"
 #include "shm/heap.h"
+#include "worker/posix/clock.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
@@ -435,12 +436,12 @@ int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info, const s
 
 	if (!g)
 		return real_sigtimedwait(set, info, t);
-	if (t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999)) {
+	if (t && !is_timespec(t)) {
 		errno = EINVAL;
 		return -1;
 	}
-	ns = t ? t->tv_sec * 1000000000l + t->tv_nsec : 0;
-	sig = wait_for(g, set, info, !t ? 0 : ns ? host_now() + ns : -1);
+	ns = t ? ns_of_timespec(t) : 0;
+	sig = wait_for(g, set, info, !t ? 0 : ns ? deadline_after(ns) : -1);
 	if (sig > 0)
 		return sig;
 	errno = -sig;

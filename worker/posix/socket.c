@@ -1,6 +1,7 @@
 /*
  * posix/socket.c - the calls that only sockets have.
  */
+#include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 
@@ -9,62 +10,131 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
-static bool would_block(void)
-{
-	return errno == EAGAIN || errno == EINTR;
-}
-
 /* ---- receiving ---- */
 
-/* Tries, and waits for the next edge when it would block; r is the result of the last try. */
-#define RETRY(r, fd, mode, flags, expr) \
+/* Tries until the call does not block; r is the result of the last try. w: of the whole call. Parks. */
+#define RETRY(r, w, when, flags, expr) \
 	do { \
-		int64_t when_ = 0; \
-		for (;;) { \
-			struct pollwait w_ = netpoll_begin(fd, mode); \
-			(r) = (expr); \
-			if ((r) >= 0 || !would_block() || ((flags)&MSG_DONTWAIT)) \
-				break; \
-			if (fd_block(&w_, &when_) < 0) \
-				break; \
-		} \
-	} while (0)
+		(r) = (expr); \
+		if ((r) >= 0 || (errno != EAGAIN && errno != EINTR)) \
+			break; \
+	} while (errno == EINTR || (!((flags)&MSG_DONTWAIT) && fd_block(w, when) == 0))
 
-static ssize_t receive_all(int fd, char *p, size_t n, int flags)
+/* The end of the stream, an error, or the mark of urgent data: a read does not wait for bytes behind it. */
+static bool nothing_follows(int fd)
 {
-	size_t done = 0;
+	int mark = 0;
+
+	return poll_now(fd, POLLRDHUP) != 0 || (syscall(SYS_ioctl, fd, SIOCATMARK, &mark) == 0 && mark);
+}
+
+/*
+ * A read of a stream that waits for at least so many bytes (MSG_WAITALL, SO_RCVLOWAT): the kernel gives up
+ * waiting together with MSG_DONTWAIT, so we wait for the rest. The vector is used up. Parks.
+ */
+static ssize_t receive_least(int fd, struct msghdr *msg, int flags, size_t least)
+{
+	struct pollwait w = netpoll_begin(fd, POLL_READ);
+	size_t control = msg->msg_controllen, done = 0;
+	int64_t when = 0;
 	long r;
 
-	while (done < n) {
-		RETRY(r, fd, POLL_READ, flags,
-		      syscall(SYS_recvfrom, fd, p + done, n - done, (flags & ~MSG_WAITALL) | MSG_DONTWAIT, NULL, NULL));
+	for (;;) {
+		msg->msg_controllen = control;
+		RETRY(r, &w, &when, flags, syscall(SYS_recvmsg, fd, msg, (flags & ~MSG_WAITALL) | MSG_DONTWAIT));
 		if (r <= 0)
 			return done ? (ssize_t)done : r;
-		done += (size_t)r;
+		done = flags & MSG_PEEK ? (size_t)r : done + (size_t)r;
+		if (done >= least || msg->msg_controllen || nothing_follows(fd))
+			return (ssize_t)done;
+		if (!(flags & MSG_PEEK))
+			iov_advance(&msg->msg_iov, &msg->msg_iovlen, (size_t)r);
+		else if (fd_block(&w, &when) < 0)
+			return (ssize_t)done;
 	}
-	return (ssize_t)done;
+}
+
+/* So many bytes a read waits for; 1: for what there is. */
+static size_t bytes_awaited(int fd, size_t want, int flags)
+{
+	const struct polldesc *d = polldesc(fd);
+	size_t lowat;
+
+	if (__builtin_expect(atomic_load_explicit(&d->sock_type, memory_order_relaxed) != SOCK_STREAM, 0) ||
+	    (flags & MSG_DONTWAIT))
+		return 1;
+	if (flags & MSG_WAITALL)
+		return want;
+	lowat = atomic_load_explicit(&d->lowat, memory_order_relaxed);
+	return lowat < want ? lowat : want;
+}
+
+/* What the kernel never waits for. */
+#define FLAGS_AT_ONCE (MSG_OOB | MSG_ERRQUEUE)
+
+static ssize_t receive(int fd, struct msghdr *msg, int flags)
+{
+	struct iovec few[IOV_FEW], *iov = msg->msg_iov, *copy;
+	size_t n = msg->msg_iovlen, least = n <= IOV_MAX ? bytes_awaited(fd, iov_total(iov, n), flags) : 1;
+	socklen_t name = msg->msg_namelen;
+	size_t control = msg->msg_controllen;
+	struct pollwait w;
+	int64_t when = 0;
+	ssize_t r;
+
+	if (least > 1) {
+		if (!(msg->msg_iov = copy = iov_copy(few, iov, n)))
+			return -1;
+		r = receive_least(fd, msg, flags, least);
+		msg->msg_iov = iov;
+		msg->msg_iovlen = n;
+		iov_free(few, copy);
+		return r;
+	}
+	w = netpoll_begin(fd, POLL_READ);
+	RETRY(r, &w, &when, flags,
+	      (msg->msg_namelen = name, msg->msg_controllen = control,
+	       syscall(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT)));
+	return r;
+}
+
+ssize_t sh_socket_read(int fd, const struct iovec *iov, size_t n)
+{
+	return receive(fd, &(struct msghdr){.msg_iov = (struct iovec *)iov, .msg_iovlen = n}, 0);
 }
 
 ssize_t recvfrom(int fd, void *p, size_t n, int flags, struct sockaddr *from, socklen_t *len)
 {
-	struct polldesc *d;
+	struct pollwait w;
+	int64_t when = 0;
 	long r;
 
-	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
+	if (!posix_enter() || (flags & FLAGS_AT_ONCE))
 		return syscall(SYS_recvfrom, fd, p, n, flags, from, len);
-	d = polldesc(fd);
-	if ((flags & MSG_WAITALL) && !(flags & (MSG_PEEK | MSG_DONTWAIT)) && atomic_load(&d->drain) && n > 0)
-		return receive_all(fd, p, n, flags);
-	RETRY(r, fd, POLL_READ, flags, syscall(SYS_recvfrom, fd, p, n, flags | MSG_DONTWAIT, from, len));
+	if (fd_kind(fd) != PD_SOCKET)
+		return BLOCKING(SYS_recvfrom, fd, p, n, flags, from, len);
+	if (bytes_awaited(fd, n, flags) > 1) {
+		struct iovec v = {p, n};
+		struct msghdr msg = {
+			.msg_name = from, .msg_namelen = from && len ? *len : 0, .msg_iov = &v, .msg_iovlen = 1};
+
+		r = receive(fd, &msg, flags);
+		if (r >= 0 && from && len)
+			*len = msg.msg_namelen;
+		return r;
+	}
+	w = netpoll_begin(fd, POLL_READ);
+	RETRY(r, &w, &when, flags, syscall(SYS_recvfrom, fd, p, n, flags | MSG_DONTWAIT, from, len));
 	return r;
 }
 
 ssize_t recv(int fd, void *p, size_t n, int flags)
 {
-	if (flags == 0 && n > 0 && on_g())
+	if (flags == 0 && n > 0 && on_g() && fd_kind(fd) == PD_SOCKET)
 		return read(fd, p, n);
 	return recvfrom(fd, p, n, flags, NULL, NULL);
 }
@@ -80,15 +150,16 @@ static void adopt_rights(struct msghdr *msg)
 
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
-	socklen_t name = msg->msg_namelen;
-	size_t control = msg->msg_controllen;
-	long r;
+	ssize_t r;
 
-	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
+	if (!posix_enter())
 		return syscall(SYS_recvmsg, fd, msg, flags);
-	RETRY(r, fd, POLL_READ, flags,
-	      (msg->msg_namelen = name, msg->msg_controllen = control,
-	       syscall(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT)));
+	if (flags & FLAGS_AT_ONCE)
+		r = syscall(SYS_recvmsg, fd, msg, flags);
+	else if (fd_kind(fd) != PD_SOCKET)
+		r = BLOCKING(SYS_recvmsg, fd, msg, flags);
+	else
+		r = receive(fd, msg, flags);
 	if (r >= 0 && msg->msg_controllen)
 		adopt_rights(msg);
 	return r;
@@ -98,35 +169,30 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	size_t n = msg->msg_iovlen, want = 0, done = 0;
-	struct iovec few[IOV_FEW], *copy, *iov;
+	struct iovec few[IOV_FEW], *copy;
 	struct msghdr rest = *msg;
+	struct pollwait w;
+	size_t want, done = 0;
+	int64_t when = 0;
 	long r;
 
-	if (!posix_enter() || fd_kind(fd) != PD_SOCKET || n > IOV_MAX)
+	if (!posix_enter() || msg->msg_iovlen > IOV_MAX)
 		return syscall(SYS_sendmsg, fd, msg, flags);
-	if (!(iov = copy = iov_copy(few, msg->msg_iov, n)))
+	if (fd_kind(fd) != PD_SOCKET)
+		return BLOCKING(SYS_sendmsg, fd, msg, flags);
+	if (!(rest.msg_iov = copy = iov_copy(few, msg->msg_iov, msg->msg_iovlen)))
 		return -1;
-	for (size_t i = 0; i < n; i++)
-		want += copy[i].iov_len;
+	want = iov_total(copy, rest.msg_iovlen);
+	w = netpoll_begin(fd, POLL_WRITE);
 	for (;;) {
-		rest.msg_iov = iov;
-		rest.msg_iovlen = n;
-		RETRY(r, fd, POLL_WRITE, flags, syscall(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
+		RETRY(r, &w, &when, flags, syscall(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 		if (r > 0)
 			done += (size_t)r;
 		if (r < 0 || done >= want || (flags & MSG_DONTWAIT))
 			break;
 		rest.msg_control = NULL; /* went with the first bytes */
 		rest.msg_controllen = 0;
-		for (size_t k = (size_t)r; n > 0; iov++, n--) {
-			if (k < iov->iov_len) {
-				iov->iov_base = (char *)iov->iov_base + k;
-				iov->iov_len -= k;
-				break;
-			}
-			k -= iov->iov_len;
-		}
+		iov_advance(&rest.msg_iov, &rest.msg_iovlen, (size_t)r);
 	}
 	iov_free(few, copy);
 	return done ? (ssize_t)done : r;
@@ -134,13 +200,18 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
 {
+	struct pollwait w;
+	int64_t when = 0;
 	size_t done = 0;
 	long r;
 
-	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
+	if (!posix_enter())
 		return syscall(SYS_sendto, fd, p, n, flags, to, len);
+	if (fd_kind(fd) != PD_SOCKET)
+		return BLOCKING(SYS_sendto, fd, p, n, flags, to, len);
+	w = netpoll_begin(fd, POLL_WRITE);
 	do {
-		RETRY(r, fd, POLL_WRITE, flags,
+		RETRY(r, &w, &when, flags,
 		      syscall(SYS_sendto, fd, (const char *)p + done, n - done, flags | MSG_DONTWAIT | MSG_NOSIGNAL, to,
 			      len));
 		if (r < 0)
@@ -191,14 +262,6 @@ int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 
 /* ---- accept ---- */
 
-static long poll_now(int fd, short events)
-{
-	struct pollfd p = {.fd = fd, .events = events};
-	struct timespec none = {0, 0};
-
-	return syscall(SYS_ppoll, &p, 1, &none, NULL, 0);
-}
-
 /*
  * accept has no flag for "do not wait", so it is called only when there is a connection, by one
  * goroutine at a time: nobody takes it away in between. The word names the holder by G and park
@@ -225,8 +288,9 @@ static bool hold_accept(struct polldesc *d, struct g *g)
 	}
 }
 
-static long accept_held(struct g *g, int fd, struct sockaddr *a, socklen_t *len, int flags)
+static long accept_held(struct g *g, const struct pollwait *w, struct sockaddr *a, socklen_t *len, int flags)
 {
+	int fd = w->fd;
 	struct polldesc *d = polldesc(fd);
 	long r = -1;
 
@@ -236,14 +300,10 @@ static long accept_held(struct g *g, int fd, struct sockaddr *a, socklen_t *len,
 	}
 	errno = EAGAIN;
 	if (poll_now(fd, POLLIN) != 0) {
-		entersyscall();
-		r = syscall(SYS_accept4, fd, a, len, flags);
-		KILL_POINT("socket.accepted");
-		if (r >= 0)
-			fd_adopt((int)r);
-		int err = errno;
-		exitsyscall();
-		errno = err;
+		struct blocking k = {SYSTEM_CALL(SYS_accept4, fd, a, len, flags), .w = w, .n = 1, .comes_out = true,
+				     .makes_fd = true};
+
+		r = blocking_once(&k);
 	}
 	atomic_store(&d->accepting, 0);
 	return r;
@@ -253,17 +313,17 @@ int accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 {
 	struct g *g = posix_enter();
 	socklen_t room = len ? *len : 0;
+	struct pollwait w;
 	int64_t when = 0;
 	long r;
 
 	if (!g || fd_kind(fd) != PD_SOCKET)
 		return (int)syscall(SYS_accept4, fd, a, len, flags);
+	w = netpoll_begin(fd, POLL_READ);
 	for (;;) {
-		struct pollwait w = netpoll_begin(fd, POLL_READ);
-
 		if (len)
 			*len = room;
-		r = accept_held(g, fd, a, len, flags);
+		r = accept_held(g, &w, a, len, flags);
 		if (r >= 0)
 			return fd_made((int)r);
 		if (errno == EINTR) {
@@ -282,11 +342,18 @@ int accept(int fd, struct sockaddr *a, socklen_t *len)
 
 /* ---- connect ---- */
 
+static int64_t send_deadline(int fd)
+{
+	int64_t timeo = atomic_load(&polldesc(fd)->timeo[POLL_WRITE]);
+
+	return timeo ? deadline_after(timeo) : 0;
+}
+
 /* Begun and under way: waits for its outcome. */
 static int await_connected(int fd, struct pollwait *w)
 {
 	socklen_t n = sizeof(int);
-	int64_t timeo = atomic_load(&polldesc(fd)->timeo[POLL_WRITE]), when = timeo ? host_now() + timeo : 0;
+	int64_t when = send_deadline(fd);
 	int err = 0;
 
 	while (poll_now(fd, POLLOUT) == 0) {
@@ -295,7 +362,6 @@ static int await_connected(int fd, struct pollwait *w)
 				errno = EINPROGRESS;
 			return -1;
 		}
-		*w = netpoll_begin(fd, POLL_WRITE);
 	}
 	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
 		return -1;
@@ -304,36 +370,64 @@ static int await_connected(int fd, struct pollwait *w)
 }
 
 /*
- * connect has no flag either. O_NONBLOCK is set for the moment of the call, on a socket that is
- * not connected yet: nobody else can be reading from it.
+ * Without waiting. connect has no flag for that: O_NONBLOCK is set for the moment of the call, on a socket
+ * that is not connected yet: no other call can be under way on it.
  */
+static long connect_at_once(int fd, const struct sockaddr *a, socklen_t len, long flags)
+{
+	long r;
+	int err;
+
+	syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
+	r = syscall(SYS_connect, fd, a, len);
+	err = errno;
+	syscall(SYS_fcntl, fd, F_SETFL, flags);
+	errno = err;
+	return r;
+}
+
+#define QUEUE_NS 500000
+#define QUEUE_MAX_NS 10000000
+
+/* The queue of a local socket is full. No event tells when there is room: it tries every few milliseconds. */
+static long connect_to_full(const struct sockaddr *a, socklen_t len, long flags, struct pollwait *w)
+{
+	int64_t ns = QUEUE_NS, end = send_deadline(w->fd), when;
+	long r;
+
+	do {
+		if (end && host_now() >= end) {
+			errno = EAGAIN;
+			return -1;
+		}
+		when = host_now() + ns;
+		if (fd_wait(w, 1, end && end < when ? end : when) < 0 && errno != EAGAIN)
+			return -1;
+		ns = ns < QUEUE_MAX_NS ? ns * 3 / 2 : QUEUE_MAX_NS;
+		r = connect_at_once(w->fd, a, len, flags);
+	} while (r < 0 && errno == EAGAIN);
+	return r;
+}
+
 int connect(int fd, const struct sockaddr *a, socklen_t len)
 {
 	long flags, r;
 	struct pollwait w;
-	int err;
 
 	if (!posix_enter() || fd_kind(fd) != PD_SOCKET)
 		return (int)syscall(SYS_connect, fd, a, len);
 	flags = syscall(SYS_fcntl, fd, F_GETFL);
 	if (flags < 0)
 		return -1;
-	if ((flags & O_NONBLOCK) || !atomic_load(&polldesc(fd)->drain)) /* datagrams: nothing to wait for */
+	if ((flags & O_NONBLOCK) || atomic_load(&polldesc(fd)->sock_type) == SOCK_DGRAM) /* nothing to wait for */
 		return (int)syscall(SYS_connect, fd, a, len);
 	w = netpoll_begin(fd, POLL_WRITE);
 	if (!fd_watch(&w))
-		return (int)BLOCKING(SYS_connect, fd, a, len);
-	syscall(SYS_fcntl, fd, F_SETFL, flags | O_NONBLOCK);
-	w = netpoll_begin(fd, POLL_WRITE);
-	r = syscall(SYS_connect, fd, a, len);
-	err = errno;
-	syscall(SYS_fcntl, fd, F_SETFL, flags);
-	errno = err;
-	if (r < 0 && err == EINPROGRESS)
-		return await_connected(fd, &w);
-	if (r < 0 && err == EAGAIN) /* a local socket whose queue is full */
-		return (int)BLOCKING(SYS_connect, fd, a, len);
-	return (int)r;
+		return (int)BLOCKING_ON(&w, SYS_connect, fd, a, len);
+	r = connect_at_once(fd, a, len, flags);
+	if (r < 0 && errno == EAGAIN)
+		r = connect_to_full(a, len, flags, &w);
+	return r < 0 && errno == EINPROGRESS ? await_connected(fd, &w) : (int)r;
 }
 
 /* ---- their options, and new ones ---- */
@@ -342,13 +436,15 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t n)
 {
 	int r = (int)syscall(SYS_setsockopt, fd, level, name, value, n);
 
-	if (r == 0 && level == SOL_SOCKET && (name == SO_RCVTIMEO || name == SO_SNDTIMEO) && on_g() &&
-	    (unsigned)fd < POLL_FDS) {
+	if (r != 0 || level != SOL_SOCKET || (unsigned)fd >= POLL_FDS || !on_g())
+		return r;
+	if (name == SO_RCVLOWAT && fd_kind(fd) == PD_SOCKET)
+		atomic_store(&polldesc(fd)->lowat, *(const uint32_t *)value ? *(const uint32_t *)value : 1);
+	if (name == SO_RCVTIMEO || name == SO_SNDTIMEO) {
 		const struct timeval *tv = value;
 
 		fd_kind(fd);
-		atomic_store(&polldesc(fd)->timeo[name == SO_RCVTIMEO ? POLL_READ : POLL_WRITE],
-			     tv->tv_sec * 1000000000l + tv->tv_usec * 1000);
+		atomic_store(&polldesc(fd)->timeo[name == SO_RCVTIMEO ? POLL_READ : POLL_WRITE], ns_of_timeval(tv));
 	}
 	return r;
 }

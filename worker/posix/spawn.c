@@ -169,6 +169,7 @@ static void *spawn_thread(void *arg)
 		return NULL;
 	}
 	own_descriptors(s->task);
+	sh_timer_slack(true); /* of this thread: the program inherits it */
 	posix_spawnattr_init(&attr);
 	if (s->attr)
 		attr = *s->attr;

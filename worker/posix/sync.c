@@ -15,6 +15,7 @@
  *        again when one of the task's goroutines dies
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/clock.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
@@ -60,10 +61,8 @@ static int64_t until(clockid_t clock, TS *when)
 
 	if (!when || clock_gettime(clock, &now) < 0)
 		return 0;
-	if (when->tv_sec - now.tv_sec > INT_MAX)
-		return 0;
-	left = (when->tv_sec - now.tv_sec) * 1000000000l + when->tv_nsec - now.tv_nsec;
-	return left <= 0 ? -1 : host_now() + left;
+	left = ns_between(&now, when);
+	return left <= 0 ? -1 : deadline_after(left);
 }
 
 /* ---- threads: a count shared by many objects; who waits for it may be woken for another's ---- */

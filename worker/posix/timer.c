@@ -9,6 +9,7 @@
  * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/clock.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
@@ -66,7 +67,8 @@ static void timer_main(void *arg)
 		int64_t now = host_now(), missed = t->every ? (now - t->when) / t->every : 0;
 
 		atomic_store(&t->overruns, (int)missed);
-		t->when += (missed + 1) * t->every;
+		if (__builtin_add_overflow(t->when, (missed + 1) * t->every, &t->when))
+			t->when = INT64_MAX;
 		if (!t->every)
 			atomic_store(&t->set, 0);
 		if (t->event.sigev_notify == SIGEV_THREAD)
@@ -120,7 +122,7 @@ static int64_t left_of(const struct timer *t)
 
 static int64_t ns_of(const struct timespec *t)
 {
-	return t->tv_sec > INT64_MAX / 2000000000 ? INT64_MAX / 2 : t->tv_sec * 1000000000l + t->tv_nsec;
+	return ns_of_timespec(t);
 }
 
 static struct timespec timespec_of(int64_t ns)
@@ -184,9 +186,11 @@ int timer_settime(timer_t id, int flags, const struct itimerspec *restrict new, 
 	if (old)
 		timer_gettime(id, old);
 	when = ns_of(&new->it_value);
-	if (when && (flags & TIMER_ABSTIME) && clock_gettime(t->clock, &now) == 0)
-		when = when > ns_of(&now) ? when - ns_of(&now) : 1;
-	return set(getg(), t, when ? host_now() + when : 0, ns_of(&new->it_interval));
+	if (when && (flags & TIMER_ABSTIME) && clock_gettime(t->clock, &now) == 0) {
+		when = ns_between(&now, &new->it_value);
+		when = when > 0 ? when : 1;
+	}
+	return set(getg(), t, when ? deadline_after(when) : 0, ns_of(&new->it_interval));
 }
 
 int timer_getoverrun(timer_t id)
@@ -257,9 +261,8 @@ int setitimer(__itimer_which_t which, const struct itimerval *restrict new, stru
 		let_go(g, t);
 		t = none;
 	}
-	ns = new->it_value.tv_sec * 1000000000l + new->it_value.tv_usec * 1000;
-	return set(g, t, ns ? host_now() + ns : 0,
-		   new->it_interval.tv_sec * 1000000000l + new->it_interval.tv_usec * 1000);
+	ns = ns_of_timeval(&new->it_value);
+	return set(g, t, ns ? deadline_after(ns) : 0, ns_of_timeval(&new->it_interval));
 }
 
 unsigned alarm(unsigned seconds)
