@@ -181,7 +181,7 @@ void sh_cache_free(struct sh_arena *a, uint32_t c)
 	a->cache_first = c;
 }
 
-bool sh_heap_leave(struct sh_heap *h, unsigned seat)
+bool sh_heap_retire(struct sh_heap *h, unsigned seat)
 {
 	struct sh_arena *a = h->arena;
 	bool empty;
@@ -189,11 +189,11 @@ bool sh_heap_leave(struct sh_heap *h, unsigned seat)
 	sh_lock_take(&a->lock, seat);
 	empty = h->spans == 0;
 	if (!empty && atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LIVE) {
-		atomic_store_explicit(&h->state, HEAP_LEFT, memory_order_release);
-		KILL_POINT("heap.leave.left");
+		atomic_store_explicit(&h->state, HEAP_RETIRED, memory_order_release);
+		KILL_POINT("heap.retire.done");
 		sh_count(&a->used, -atomic_load_explicit(&h->used, memory_order_relaxed));
-		KILL_POINT("heap.leave.counted");
-		sh_count(&a->left, atomic_load_explicit(&h->used, memory_order_relaxed));
+		KILL_POINT("heap.retire.counted");
+		sh_count(&a->retired, atomic_load_explicit(&h->used, memory_order_relaxed));
 		a->changes++;
 	}
 	sh_lock_drop(&a->lock, seat);
@@ -226,12 +226,12 @@ uint32_t sh_heap_number(const struct sh_heap *h)
 	return h->index;
 }
 
-struct sh_heap *sh_heap_left(struct sh_arena *a, uint32_t number, bool *more)
+struct sh_heap *sh_heap_retired(struct sh_arena *a, uint32_t number, bool *more)
 {
 	struct sh_heap *h = &a->heap[number];
 
 	*more = number < atomic_load(&a->heap_top);
-	return *more && atomic_load(&h->state) == HEAP_LEFT ? h : NULL;
+	return *more && atomic_load(&h->state) == HEAP_RETIRED ? h : NULL;
 }
 
 void sh_heap_release(struct sh_heap *h, unsigned seat)
@@ -245,8 +245,8 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 		sh_lock_drop(&a->lock, seat);
 		return;
 	}
-	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LEFT) {
-		sh_count(&a->left, -atomic_load_explicit(&h->used, memory_order_relaxed));
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_RETIRED) {
+		sh_count(&a->retired, -atomic_load_explicit(&h->used, memory_order_relaxed));
 		sh_count(&a->used, atomic_load_explicit(&h->used, memory_order_relaxed));
 	}
 	atomic_store_explicit(&h->state, HEAP_RELEASING, memory_order_relaxed);

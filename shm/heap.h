@@ -86,12 +86,12 @@ void sh_heap_release(struct sh_heap *, unsigned seat);
  * sh_heap_touch: the process in the seat (below 64) is about to run the heap's task. The bit stays
  * in sh_heap_seats until sh_heap_renewed: that process is gone, and its pointers with it.
  */
-bool sh_heap_leave(struct sh_heap *, unsigned seat);
+bool sh_heap_retire(struct sh_heap *, unsigned seat);
 void sh_heap_touch(struct sh_heap *, unsigned seat);
 void sh_heap_renewed(struct sh_heap *, unsigned seat);
 uint64_t sh_heap_seats(const struct sh_heap *);
 /* The heap with that number if it was left, for a walk over all from 0; *more: false past the last. */
-struct sh_heap *sh_heap_left(struct sh_arena *, uint32_t number, bool *more);
+struct sh_heap *sh_heap_retired(struct sh_arena *, uint32_t number, bool *more);
 uint32_t sh_heap_number(const struct sh_heap *);
 
 /* The P with this cpu is destroyed, or its heap's tasks are moved: its cached spans go back to the heap, empty ones to all. */
@@ -108,7 +108,7 @@ void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
 
 struct sh_heap_stats {
 	size_t used;	  /* bytes of the spans that heaps hold */
-	size_t left;	  /* bytes of the spans that sh_heap_leave has kept back */
+	size_t retired;	  /* bytes of the spans that sh_heap_retire has kept back */
 	size_t committed; /* bytes of pages touched */
 	size_t limit;
 };

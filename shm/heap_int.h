@@ -48,7 +48,7 @@
 
 enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
-enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_LEFT };
+enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_RETIRED };
 
 /* 64 blocks of a SMALL span. OWNER a: the span's owner; r: anybody else, atomically */
 struct sh_bits {
@@ -171,7 +171,7 @@ struct sh_arena {
 	struct sh_lock lock __attribute__((aligned(64)));
 	_Atomic uint32_t top;
 	_Atomic uint32_t deaths;
-	_Atomic uint64_t used, left, kept; /* pages of heaps in use, of those left; free pages that hold memory */
+	_Atomic uint64_t used, retired, kept; /* pages of heaps in use, of those left; free pages that hold memory */
 	uint64_t changes;
 	_Atomic uint32_t heap_top, cache_top;
 	uint32_t heap_first, heap_last, heap_nfree;

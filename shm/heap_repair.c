@@ -189,9 +189,9 @@ void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 
 	st->limit = (size_t)a->limit << PAGE_SHIFT;
 	st->used = pages_of(&a->used);
-	st->left = pages_of(&a->left);
+	st->retired = pages_of(&a->retired);
 	st->committed =
-		st->used + st->left + pages_of(&a->kept) +
+		st->used + st->retired + pages_of(&a->kept) +
 		(size_t)(top - a->first) * (sizeof *a->span + sizeof *a->bits * PAGE_WORDS + sizeof *a->map) +
 		atomic_load_explicit(&((struct sh_arena *)a)->heap_top, memory_order_relaxed) * sizeof *a->heap +
 		atomic_load_explicit(&((struct sh_arena *)a)->cache_top, memory_order_relaxed) * sizeof *a->cache +
@@ -313,12 +313,12 @@ static int audit_run(struct audit *au, uint32_t p)
 static int audit_heaps(struct audit *au)
 {
 	struct sh_arena *a = au->a;
-	uint64_t used = 0, left = 0, bins = 0;
+	uint64_t used = 0, retired = 0, bins = 0;
 
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 
-		*(atomic_load(&h->state) == HEAP_LEFT ? &left : &used) += h->used;
+		*(atomic_load(&h->state) == HEAP_RETIRED ? &retired : &used) += h->used;
 		if (atomic_load(&h->state) == HEAP_FREE && (h->spans || h->used))
 			return wrong(au, "heap %u: free, but has %lu pages", i, (unsigned long)h->used);
 		for (unsigned cpu = 0; cpu <= SH_HEAP_CPUS; cpu++) {
@@ -328,9 +328,9 @@ static int audit_heaps(struct audit *au)
 				return wrong(au, "heap %u: cache %u of cpu %u is another's", i, c, cpu);
 		}
 	}
-	if (used != a->used || left != a->left)
+	if (used != a->used || retired != a->retired)
 		return wrong(au, "heaps have %lu + %lu pages, the arena %lu + %lu", (unsigned long)used,
-			     (unsigned long)left, (unsigned long)a->used, (unsigned long)a->left);
+			     (unsigned long)retired, (unsigned long)a->used, (unsigned long)a->retired);
 	for (unsigned b = 0; b < BINS; b++) {
 		if (!a->bin[b] != !(a->binmap[b / 64] >> b % 64 & 1))
 			return wrong(au, "bin %u: its bit is wrong", b);
@@ -369,8 +369,8 @@ int sh_heap_audit(struct sh_arena *a, unsigned seat, char *msg, size_t n)
 	}
 	/* Sums hold only over what did not change under way. */
 	if (!err && a->changes == changes) {
-		if (au.used != a->used + a->left)
-			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)(a->used + a->left),
+		if (au.used != a->used + a->retired)
+			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)(a->used + a->retired),
 				    (unsigned long)au.used);
 		else if (au.kept != a->kept)
 			err = wrong(&au, "%lu free pages kept, counted %lu", (unsigned long)a->kept,

@@ -23,7 +23,7 @@
 #define YIELDS 50
 #define NAP_NS 50000
 
-void (*sh_lock_waits)(struct sh_lock *, unsigned);
+void (*sh_lock_wait_hook)(struct sh_lock *, unsigned);
 
 static inline bool grab(struct sh_lock *l, unsigned seat)
 {
@@ -44,8 +44,8 @@ static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat
 			errno = err;
 			return;
 		}
-		if (sh_lock_waits)
-			sh_lock_waits(l, seat);
+		if (sh_lock_wait_hook)
+			sh_lock_wait_hook(l, seat);
 		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
 		if (n < SPINS)
 			sh_pause(n < SPIN_DOUBLE ? 1u << n : 1u << SPIN_DOUBLE);

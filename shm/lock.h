@@ -58,7 +58,7 @@ struct sh_held {
  * Called at each turn of a wait, if set: the medic's, who would otherwise wait for a dead owner
  * whom nobody but it repairs.
  */
-extern void (*sh_lock_waits)(struct sh_lock *, unsigned seat);
+extern void (*sh_lock_wait_hook)(struct sh_lock *, unsigned seat);
 
 extern struct sh_held *sh_seat_held(unsigned seat); /* where the list of a seat lies: shm/segment.c */
 

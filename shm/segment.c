@@ -78,7 +78,7 @@ int sh_segment_create(size_t memory_limit)
 
 		atomic_store(&s->wake_fd, -1);
 		for (unsigned k = 0; k < SH_OWN_FDS; k++)
-			s->own_fds[k] = s->gone_fds[k] = -1;
+			s->own_fds[k] = s->dead_fds[k] = -1;
 	}
 	sh_root->memory_limit = memory_limit;
 	sh_root->started_ns = sh_now();
@@ -184,7 +184,7 @@ bool sh_robust_take(_Atomic uint32_t *word, uint32_t was)
 	return atomic_compare_exchange_strong(word, &was, robust_on(word));
 }
 
-uint32_t sh_seat_ask(unsigned seat)
+uint32_t sh_seat_reserve(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 	uint32_t ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
@@ -204,7 +204,7 @@ bool sh_seat_claim(unsigned seat, uint32_t ask)
 	return atomic_compare_exchange_strong(&sh_root->seat[seat].claim, &free, free | (uint32_t)getpid());
 }
 
-bool sh_seat_unask(unsigned seat)
+bool sh_seat_unreserve(unsigned seat)
 {
 	uint64_t c = atomic_load(&sh_root->seat[seat].claim);
 
@@ -219,7 +219,7 @@ void sh_seat_take(unsigned seat)
 	atomic_store(&s->pid, (int32_t)getpid());
 	s->generation++;
 	s->started_ns = sh_now();
-	atomic_store(&s->left, 0);
+	atomic_store(&s->exited_clean, 0);
 	KILL_POINT("seat.take.unheld");
 	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");

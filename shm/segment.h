@@ -71,19 +71,19 @@ struct sh_seat {
 	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
-	uint32_t generation;   /* processes that sat here so far */
-	uint64_t load_gen;     /* modules it was cloned with: see sh_root.load_gen */
-	_Atomic uint32_t left; /* it went in good order (renewal, stop): 1 */
+	uint32_t generation;	       /* processes that sat here so far */
+	uint64_t load_gen;	       /* modules it was cloned with: see sh_root.load_gen */
+	_Atomic uint32_t exited_clean; /* it went in good order (renewal, stop): 1 */
 	/*
 	 * eventfd, in the workers' descriptor table; -1: nobody has sat here yet. It stays with the seat: were
 	 * it closed with its process, who wakes that one this moment might write into another file.
 	 */
 	_Atomic int32_t wake_fd;
 	int32_t own_fds[SH_OWN_FDS]; /* descriptors of its loop, to be closed after its death; -1 */
-	int32_t gone_fds
+	int32_t dead_fds
 		[SH_OWN_FDS]; /* of the one that was here before: the medic is closing them. In one list at least */
 	uint64_t started_ns, live_ns; /* it sat down; it was ready to run goroutines */
-	int64_t dead_ns, mended_ns;   /* the medic saw the last death; it was repaired */
+	int64_t dead_ns, repaired_ns; /* the medic saw the last death; it was repaired */
 	_Atomic uint32_t restarts;    /* deaths so far; renewals do not count */
 	_Atomic uint32_t prompt;      /* it sleeps, and is run soon after it wakes: sh_prompt */
 	_Atomic uint32_t stopped;     /* the supervisor has heard that it was stopped: the medic looks */
@@ -143,9 +143,9 @@ void sh_data_remove(uintptr_t start);
  * A process for the seat is asked for: the number with which it may claim it. By who keeps the seats, alone. The seat
  * is STARTING from here on, and no mark of the last death is left in it: together they would be a death.
  */
-uint32_t sh_seat_ask(unsigned seat);
+uint32_t sh_seat_reserve(unsigned seat);
 bool sh_seat_claim(unsigned seat, uint32_t ask); /* by the process itself. False: it has come too late */
-bool sh_seat_unask(unsigned seat);		 /* nobody may claim it any more. False: somebody has */
+bool sh_seat_unreserve(unsigned seat);		 /* nobody may claim it any more. False: somebody has */
 /* Of who has claimed it, 0: nobody yet. */
 static inline int32_t sh_seat_claimed(struct sh_seat *s)
 {

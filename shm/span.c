@@ -274,7 +274,7 @@ static void unlink_span(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 static inline void add_used(struct sh_arena *a, struct sh_heap *h, uint64_t n)
 {
 	sh_count(&h->used, n);
-	sh_count(atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LEFT ? &a->left : &a->used, n);
+	sh_count(atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_RETIRED ? &a->retired : &a->used, n);
 	a->changes++;
 }
 
@@ -556,7 +556,7 @@ bool sh_arena_trim(struct sh_arena *a, unsigned seat)
 
 /* Sums of a rebuild: stored at its end, so that nobody reads half of them. */
 struct sums {
-	_Atomic uint64_t used, left, kept;
+	_Atomic uint64_t used, retired, kept;
 };
 
 static void rebuild_run(struct sh_arena *a, struct sums *sum, uint32_t p, uint64_t d)
@@ -580,7 +580,7 @@ static void rebuild_run(struct sh_arena *a, struct sums *sum, uint32_t p, uint64
 		sh_check(desc_heap(d) < a->heap_top && atomic_load(&h->state) != HEAP_FREE);
 		link_span(a, h, p);
 		sh_count(&h->used, n);
-		sh_count(atomic_load(&h->state) == HEAP_LEFT ? &sum->left : &sum->used, n);
+		sh_count(atomic_load(&h->state) == HEAP_RETIRED ? &sum->retired : &sum->used, n);
 		break;
 	}
 }
@@ -620,7 +620,7 @@ void sh_runs_rebuild(struct sh_arena *a)
 		KILL_POINT("heap.repair.run");
 	}
 	atomic_store(&a->used, sum.used);
-	atomic_store(&a->left, sum.left);
+	atomic_store(&a->retired, sum.retired);
 	atomic_store(&a->kept, sum.kept);
 	a->changes++;
 }

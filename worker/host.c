@@ -216,7 +216,7 @@ void host_leave(void)
 
 	while (children_left()) /* only their parent can wait for them */
 		syscall(SYS_nanosleep, &(struct timespec){0, 10000000}, NULL);
-	atomic_store(&s->left, 1);
+	atomic_store(&s->exited_clean, 1);
 	KILL_POINT("worker.leave");
 	_exit(0);
 }

@@ -403,7 +403,7 @@ void host_output_finish(unsigned seat, struct g *g)
 		if (g && first_of(b) < OUT_SIZE && count_of(b) <= OUT_SIZE)
 			flush_buffer(g, b, stream, false);
 		atomic_store(&b->held, 0);
-		KILL_POINT("output.mended");
+		KILL_POINT("output.repaired");
 	}
 }
 

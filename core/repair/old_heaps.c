@@ -48,7 +48,7 @@ static void old_heap_remember(uint32_t i)
 	for (uint32_t w_ = 0, i = 0; nold_heaps && w_ < HEAPS / 64; w_++) \
 		for (uint64_t bits_ = old_heaps[w_]; bits_; bits_ &= bits_ - 1) \
 			if (i = w_ * 64 + (uint32_t)__builtin_ctzl(bits_), \
-			    (h = sh_heap_left(sh_root->arena, i, &(bool){false})))
+			    (h = sh_heap_retired(sh_root->arena, i, &(bool){false})))
 
 void old_heaps_find(void)
 {
@@ -57,7 +57,7 @@ void old_heaps_find(void)
 	memset(old_heaps, 0, sizeof old_heaps);
 	nold_heaps = 0;
 	for (uint32_t i = 0; more && i < HEAPS; i++) {
-		struct sh_heap *h = sh_heap_left(sh_root->arena, i, &more);
+		struct sh_heap *h = sh_heap_retired(sh_root->arena, i, &more);
 
 		if (!h)
 			continue;
@@ -72,7 +72,7 @@ void old_heaps_add(struct sh_heap *h)
 {
 	unsigned seat = (unsigned)getm->seat;
 
-	if (sh_heap_leave(h, seat))
+	if (sh_heap_retire(h, seat))
 		return;
 	if (sh_heap_seats(h))
 		old_heap_remember(sh_heap_number(h));
@@ -113,7 +113,7 @@ static void ask_one(int64_t now)
 
 	sh_arena_stats(sh_root->arena, &st);
 	most = st.limit / 16 < RETAINED_MAX ? st.limit / 16 : RETAINED_MAX;
-	if ((st.left <= most && nold_heaps <= HEAPS_MAX) || worker_is_leaving(now))
+	if ((st.retired <= most && nold_heaps <= HEAPS_MAX) || worker_is_leaving(now))
 		return;
 	FOR_OLD_HEAPS(i, h)
 	if (sh_heap_seats(h) & WORKERS) {

@@ -441,7 +441,7 @@ static void repair_while_waiting(struct sh_lock *l, unsigned waiter)
 void repair_begin(void)
 {
 	nrepairing = 0;
-	sh_lock_waits = repair_while_waiting;
+	sh_lock_wait_hook = repair_while_waiting;
 }
 
 void note_wake_finished(struct note *n)

@@ -160,7 +160,7 @@ void off_cpu(struct m *m, struct g *g)
 		host_off_cpu(g);
 	atomic_signal_fence(memory_order_seq_cst); /* its frames and sp are in memory before oncpu says so */
 	atomic_store_explicit(&m->oncpu, 0, memory_order_relaxed);
-	KILL_POINT("g.left.cpu");
+	KILL_POINT("g.off.cpu");
 }
 
 void dropg(struct m *m)

@@ -248,7 +248,7 @@ static void on_seat_exit(unsigned seat, int status)
 	log_death(seat, seat_process[seat].pid, status);
 	seat_process[seat].pid = 0;
 	if (seat == SH_SEAT_MEDIC) {
-		unsigned ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(&seat_process[seat]);
+		unsigned ms = atomic_load(&seat_at(seat)->exited_clean) ? 0 : restart_delay(&seat_process[seat]);
 
 		if (ms)
 			clone_later(seat, ms);
@@ -262,7 +262,7 @@ static void on_seat_exit(unsigned seat, int status)
 /* The zygote died during the clone. If a process claimed the seat, find_pid reads its pid there. */
 static void clone_lost(unsigned seat)
 {
-	if (sh_seat_unask(seat))
+	if (sh_seat_unreserve(seat))
 		clone_into(seat);
 }
 
@@ -305,7 +305,7 @@ static void clone_into(unsigned seat)
 		leaving[nleaving++ % EXITS_KEPT].seat = seat;
 	}
 	seat_process[seat].pid = 0;
-	req.ask = sh_seat_ask(seat);
+	req.ask = sh_seat_reserve(seat);
 	sh_link_ask(&req, NULL, 0, cloned, (void *)(uintptr_t)seat);
 }
 
@@ -472,7 +472,7 @@ void sh_fleet_look(void)
 
 		if (p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_VACANT)
 			continue;
-		ms = atomic_load(&seat_at(seat)->left) ? 0 : restart_delay(p);
+		ms = atomic_load(&seat_at(seat)->exited_clean) ? 0 : restart_delay(p);
 		if (ms > DELAY_MS && !any_worker_runs())
 			ms = DELAY_MS; /* no other worker runs, and tasks wait */
 		if (ms) {
@@ -502,7 +502,7 @@ void sh_fleet_adopt(unsigned workers)
 			clone_into(seat);
 		else if (state == SEAT_EMPTY)
 			clone_into(seat);
-		else if (state == SEAT_STARTING && sh_seat_unask(seat))
+		else if (state == SEAT_STARTING && sh_seat_unreserve(seat))
 			mark_dead(seat); /* no process has claimed the seat; a late one finds its claim refused */
 	}
 	sh_fleet_zygote(atomic_load(&sh_root->zygote));

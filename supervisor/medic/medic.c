@@ -93,7 +93,7 @@ static void put_aside(unsigned seat)
 	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
 		if (s->own_fds[i] < 0)
 			continue;
-		s->gone_fds[i] = s->own_fds[i];
+		s->dead_fds[i] = s->own_fds[i];
 		KILL_POINT("medic.fds.aside");
 		s->own_fds[i] = -1;
 	}
@@ -104,11 +104,11 @@ static void close_gone(unsigned seat)
 	struct sh_seat *s = &sh_root->seat[seat];
 
 	for (unsigned i = 0; i < SH_OWN_FDS; i++) {
-		int fd = s->gone_fds[i];
+		int fd = s->dead_fds[i];
 
 		if (fd >= 0 && s->own_fds[i] == fd) /* an earlier medic died between copy and clear */
 			s->own_fds[i] = -1;
-		s->gone_fds[i] = -1;
+		s->dead_fds[i] = -1;
 		KILL_POINT("medic.fds.closing");
 		if (fd >= ZFD_FIRST_FREE)
 			kernel_close(fd);
@@ -122,19 +122,19 @@ static void mend_seat(unsigned seat)
 	s->dead_ns = (int64_t)sh_now();
 	atomic_store(&s->state, SEAT_DEAD);
 	repair_seat(seat);
-	s->mended_ns = (int64_t)sh_now();
+	s->repaired_ns = (int64_t)sh_now();
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
 	put_aside(seat);
 	tell_fence(seat);
 	atomic_store(&s->stopped, 0);
 	old_heaps_renewed(seat);
-	if (!atomic_load(&s->left)) {
+	if (!atomic_load(&s->exited_clean)) {
 		atomic_fetch_add(&s->restarts, 1);
 		sched.deaths++;
 	}
 	atomic_store(&s->state, SEAT_VACANT);
-	KILL_POINT("medic.mended");
+	KILL_POINT("medic.repaired");
 	tell_supervisor();
 	repair_wake();
 	close_gone(seat);
@@ -159,7 +159,7 @@ static void look_at_seats(void)
  */
 static void renew_myself(void)
 {
-	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].left, 1);
+	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].exited_clean, 1);
 	KILL_POINT("medic.renewed");
 	_exit(0);
 }

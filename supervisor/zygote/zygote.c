@@ -489,7 +489,7 @@ static bool never_came(unsigned seat)
 	pid_t pid = sh_seat_claimed(&sh_root->seat[seat]);
 
 	/* In this order: of who is gone the word says for good whether it ever held it. */
-	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unask(seat);
+	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unreserve(seat);
 }
 
 /* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
@@ -502,7 +502,7 @@ static void take_care(void)
 			continue;
 		if (state == SEAT_VACANT || (state == SEAT_STARTING && never_came(seat)) ||
 		    (seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat)))
-			clone_seat(seat, sh_seat_ask(seat));
+			clone_seat(seat, sh_seat_reserve(seat));
 	}
 }
 
@@ -578,7 +578,7 @@ static _Noreturn void serve_all(bool took_over)
 
 	prctl(PR_SET_NAME, "shoal-zygote");
 	caretaker &= !took_over; /* as it was when this standby was cloned: ZFD_WATCH tells */
-	sh_lock_waits = zygote_waits;
+	sh_lock_wait_hook = zygote_waits;
 	sh_prompt(0, true);
 	if (!took_over)
 		sh_robust_hold(&sh_root->zygote_word);

@@ -156,7 +156,7 @@ static void kill_one(unsigned seat, struct samples *taken, struct samples *repla
 	sample(replaced, (double)((int64_t)s->live_ns - began));
 	if (getenv("FAULTS_STEPS"))
 		note("seen %ld mended %ld taken %ld started %ld live %ld us", (s->dead_ns - began) / 1000,
-		     (s->mended_ns - began) / 1000, (first - began) / 1000, ((int64_t)s->started_ns - began) / 1000,
+		     (s->repaired_ns - began) / 1000, (first - began) / 1000, ((int64_t)s->started_ns - began) / 1000,
 		     ((int64_t)s->live_ns - began) / 1000);
 }
 

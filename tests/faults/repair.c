@@ -18,7 +18,7 @@ static bool mended(void *arg)
 {
 	unsigned seat = *(unsigned *)arg;
 
-	return sh_root->seat[seat].mended_ns >= sh_root->seat[seat].dead_ns &&
+	return sh_root->seat[seat].repaired_ns >= sh_root->seat[seat].dead_ns &&
 	       atomic_load(&sh_root->seat[seat].state) != SEAT_DEAD && !sh_seat_dead(seat);
 }
 
@@ -46,13 +46,13 @@ static void among(const char *how, unsigned kills)
 			seat = seat % (WORKERS_MAX - 1) + 1;
 		while (atomic_load(&sh_root->seat[seat].state) != SEAT_LIVE || sh_seat_dead(seat));
 		s = &sh_root->seat[seat];
-		before = s->mended_ns;
+		before = s->repaired_ns;
 		kill(atomic_load(&s->pid), SIGKILL);
-		for (int k = 0; k < 20000 && (s->mended_ns == before || !mended(&seat)); k++)
+		for (int k = 0; k < 20000 && (s->repaired_ns == before || !mended(&seat)); k++)
 			nap_us(100);
-		if (s->mended_ns == before)
+		if (s->repaired_ns == before)
 			failed("worker %u is not mended", seat);
-		sample(&took, (double)(s->mended_ns - s->dead_ns));
+		sample(&took, (double)(s->repaired_ns - s->dead_ns));
 		nap_us(10000);
 	}
 	snprintf(what, sizeof what, "repair of a worker among %ld goroutines, %s", n, how);

@@ -78,7 +78,7 @@ Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_point
 Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const then[] = {"output.repair.written", "output.consumed",	"output.finished",
-					   "output.mended",	    "output.part.kept", "output.write.done",
+					   "output.repaired",	    "output.part.kept", "output.write.done",
 					   "output.part.dropped"};
 	char request[200];
 	int kills;

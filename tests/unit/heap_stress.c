@@ -266,7 +266,7 @@ static void run_task(unsigned seat, unsigned cpu)
 			sh_heap_free(arena, seat, cpu, p[i]);
 	if (next() % 2) { /* some is left, and one block of it is freed later, perhaps by another cpu */
 		sh_heap_touch(h, seat);
-		if (!sh_heap_leave(h, seat) && n > 1 && p[1])
+		if (!sh_heap_retire(h, seat) && n > 1 && p[1])
 			sh_heap_free(arena, seat, next() % 2 ? cpu : SH_HEAP_NOCPU, p[1]);
 		sh_heap_renewed(h, seat);
 	}

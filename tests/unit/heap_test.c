@@ -389,10 +389,10 @@ Test(heap, what_a_heap_leaves_is_not_used_again)
 	}
 	p[0] = sh_heap_alloc(t, 0, 0, 100000, 0, false);
 	sh_heap_touch(t, 5);
-	cr_assert_not(sh_heap_leave(t, 0));
-	cr_assert_not(sh_heap_leave(t, 0)); /* as after a death */
+	cr_assert_not(sh_heap_retire(t, 0));
+	cr_assert_not(sh_heap_retire(t, 0)); /* as after a death */
 	sh_arena_stats(a, &st);
-	cr_assert(st.used == sh_heap_used(h) && st.left == sh_heap_used(t));
+	cr_assert(st.used == sh_heap_used(h) && st.retired == sh_heap_used(t));
 	audit();
 	sh_heap_free(a, 0, 0, p[0]); /* by a library that replaces what it remembers */
 	sh_heap_free(a, 0, 0, p[1]);
@@ -405,13 +405,13 @@ Test(heap, what_a_heap_leaves_is_not_used_again)
 	}
 	for (unsigned i = 3; i < N; i++)
 		cr_assert(p[i][0] == 7 && p[i][15] == 7);
-	cr_assert_eq(sh_heap_left(a, 1, &more), t);
+	cr_assert_eq(sh_heap_retired(a, 1, &more), t);
 	cr_assert_eq(sh_heap_seats(t), 1ul << 5);
 	sh_heap_renewed(t, 5);
 	cr_assert_eq(sh_heap_seats(t), 0);
 	if (fork() == 0) { /* the sums are made anew after a death */
 		sh_lock_take(&a->lock, 3);
-		a->left = a->used = 12345;
+		a->retired = a->used = 12345;
 		kill(getpid(), SIGKILL);
 	}
 	wait(NULL);
@@ -420,9 +420,9 @@ Test(heap, what_a_heap_leaves_is_not_used_again)
 	sh_heap_release(t, 0);
 	sh_heap_release(u, 0);
 	sh_arena_stats(a, &st);
-	cr_assert_eq(st.left, 0);
+	cr_assert_eq(st.retired, 0);
 	cr_assert_eq(used(), was);
-	cr_assert(sh_heap_leave(sh_heap_new(a, 0, 0), 0)); /* nothing in it */
+	cr_assert(sh_heap_retire(sh_heap_new(a, 0, 0), 0)); /* nothing in it */
 	audit();
 }
 

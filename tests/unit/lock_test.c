@@ -37,7 +37,7 @@ static void set_up(void)
 	cr_assert(sh_segment_create(16ul << 20) >= 0);
 	lock = &held;
 	waits = 0;
-	sh_lock_waits = release_after_naps;
+	sh_lock_wait_hook = release_after_naps;
 	sh_lock_take(lock, HOLDER);
 }
 

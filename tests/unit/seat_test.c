@@ -17,25 +17,25 @@ static void set_up(void)
 
 Test(seat, is_claimed_once, .init = set_up)
 {
-	uint32_t ask = sh_seat_ask(SEAT);
+	uint32_t ask = sh_seat_reserve(SEAT);
 
 	cr_expect_eq(atomic_load(&sh_root->seat[SEAT].state), SEAT_STARTING);
 	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), 0);
 	cr_expect(sh_seat_claim(SEAT, ask));
 	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), getpid());
 	cr_expect(!sh_seat_claim(SEAT, ask), "two in one seat");
-	cr_expect(!sh_seat_unask(SEAT), "who has come is not sent away");
+	cr_expect(!sh_seat_unreserve(SEAT), "who has come is not sent away");
 	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), getpid());
 }
 
 Test(seat, is_not_for_who_comes_too_late, .init = set_up)
 {
-	uint32_t first = sh_seat_ask(SEAT), second;
+	uint32_t first = sh_seat_reserve(SEAT), second;
 
-	cr_expect(sh_seat_unask(SEAT));
+	cr_expect(sh_seat_unreserve(SEAT));
 	cr_expect(!sh_seat_claim(SEAT, first), "taken back, and claimed");
 	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), 0);
-	second = sh_seat_ask(SEAT);
+	second = sh_seat_reserve(SEAT);
 	cr_expect_neq(second, first);
 	cr_expect(!sh_seat_claim(SEAT, first), "of an earlier ask");
 	cr_expect(sh_seat_claim(SEAT, second));
@@ -52,7 +52,7 @@ Test(seat, has_no_mark_of_the_last_death_when_it_is_asked_for, .init = set_up)
 	}
 	cr_assert_eq(waitpid(child, NULL, 0), child);
 	cr_expect(sh_seat_dead(SEAT));
-	sh_seat_ask(SEAT);
+	sh_seat_reserve(SEAT);
 	cr_expect(!sh_seat_dead(SEAT));
 }
 

@@ -75,7 +75,7 @@ static void on_child(int sig)
 static bool lives(const struct child *c)
 {
 	return sh_root->seat[c->seat].generation == c->generation && !sh_seat_dead((unsigned)c->seat) &&
-	       !atomic_load(&sh_root->seat[c->seat].left);
+	       !atomic_load(&sh_root->seat[c->seat].exited_clean);
 }
 
 bool children_left(void)

@@ -278,7 +278,7 @@ static _Noreturn void child(const struct dump *w)
 	found = collect(w, f);
 	if (fclose(f) != 0)
 		_exit(1);
-	atomic_store(&sh_root->seat[DUMP_SEAT].left, 1);
+	atomic_store(&sh_root->seat[DUMP_SEAT].exited_clean, 1);
 	if (w->gid && !found)
 		_exit(CODE_UNKNOWN);
 	if (!w->asker)

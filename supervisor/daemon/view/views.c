@@ -204,7 +204,7 @@ json_t *sh_view_stats(void)
 	set_number(o, "tasks_live", sh_jobs_live());
 	set_number(o, "memory_used", memory.used);
 	set_number(o, "memory_left",
-		   memory.left); /* memory of ended tasks, freed when the workers that ran them are replaced */
+		   memory.retired); /* memory of ended tasks, freed when the workers that ran them are replaced */
 	set_number(o, "memory_committed", memory.committed);
 	set_number(o, "memory_limit", memory.limit);
 	return o;
