@@ -72,6 +72,8 @@ DAEMON  := $(SHM) $(CORE) $(WORKER) $(SUPER)
 STRESS  := $(call sources,tests/unit/*_stress.c)
 # Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
+# What units test besides shm and core.
+UNIT_OF := supervisor/daemon/limits.c
 SIM     := $(call sources,tests/sim/*.c)
 OUTSIDE := $(call sources,tests/outside/*.c)
 PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
@@ -102,7 +104,7 @@ TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PR
              $(FUZZ:%=$(B)/tests/fuzz-%) $(B)/tests/fuzz-live $(B)/tests/fuzz-segment \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
-.PHONY: all help test test-programs lint storm faults fuzz demo demo-programs bench bench-programs install clean FORCE
+.PHONY: all help test test-programs lint storm faults fuzz mutants unit-of demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 	@:
@@ -173,7 +175,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
-$(B)/tests/unit: $(call objects,$(O),$(UNIT)) $(O)/supervisor/daemon/limits.o $(O)/libshoal.a $(B)/.link
+$(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
@@ -269,6 +271,13 @@ fuzz:	## looks for inputs that break what parses, with clang's libFuzzer (clang,
 	$(submake) $(FUZZ:%=$(B)/fuzz/%)
 	@for t in $(FUZZ); do mkdir -p $(B)/fuzz/corpus.$$t; (cd $(B)/fuzz && ASAN_OPTIONS=detect_leaks=0 ./$$t -max_total_time=$(or $(SECONDS),60) \
 		-print_final_stats=1 -rss_limit_mb=4096 corpus.$$t) || exit 1; done
+
+mutants:	## changes core and shm in one place at a time and lists the changes that no quick suite notices (python3, binutils); SECONDS=900 FILES='core/sched/*' SAMPLE=200 SEED=1 JOBS=2 LOG=FILE
+	@CC='$(CC)' tests/mutants/mutants --seconds $(or $(SECONDS),900) --jobs $(or $(JOBS),1) --seed $(or $(SEED),1) \
+		$(FILES:%=--files '%') $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(LOG),--log $(LOG))
+
+unit-of:
+	@echo $(UNIT_OF)
 
 bench:	## builds and runs the benchmarks
 	@tools/deps.sh

@@ -11,6 +11,7 @@
 #include "core/root.h"
 #include "core/sched/m.h"
 #include "core/sched/p.h"
+#include "core/sched/sched.h"
 #include "core/sched/timer.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
@@ -20,6 +21,12 @@
 static bool heap_is_busy(struct p *p)
 {
 	return atomic_load(&p->timers_lock.owner) != 0;
+}
+
+/* The medic moves the timers of a P that goes out of use while the world is stopped, without its lock. */
+static bool heap_is_moved(void)
+{
+	return atomic_load(&sched.gcwaiting) != 0;
 }
 
 const char *audit_heap_fault(struct p *p)
@@ -35,7 +42,7 @@ const char *audit_heap_fault(struct p *p)
 		wrong = "a change of its timer heap was left half done: P";
 	else if (atomic_load(&p->timer_when) != (n ? p_timers(p)[0].when : 0))
 		wrong = "its next wake time is not that of its first timer: P";
-	return heap_is_busy(p) ? NULL : wrong;
+	return heap_is_busy(p) || heap_is_moved() ? NULL : wrong;
 }
 
 const char *audit_entry_fault(struct p *p, uint32_t i)

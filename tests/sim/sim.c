@@ -1,7 +1,7 @@
 /*
  * sim.c - runs the scheduler on seeds: a mix of goroutines (parts.c), and what must hold in the end.
  *
- *   sim [--base N]                                     5,000 seeds from N on without deaths, 10,000 with deaths
+ *   sim [--base N] [--of COUNT]   COUNT (5,000) seeds from N on without deaths, twice as many with deaths
  *   sim [--seed N] [--seeds COUNT] [--deaths] [--trace]   those seeds, from 1 on if none is named
  *
  * Without --base the first seed is another one in each run. The run prints it, and a failure prints its own
@@ -35,7 +35,6 @@
 #include <unistd.h>
 
 #define SEEDS 5000
-#define SEEDS_DEATHS 10000
 
 static unsigned passed, batches_failed;
 static uint64_t lives; /* whose every change was looked at */
@@ -292,7 +291,7 @@ static void batch(uint64_t from, uint64_t count, bool deaths)
 }
 
 /* All that the default run has: the tests from inside, then seeds from base on. */
-static void run_all(uint64_t base)
+static void run_all(uint64_t base, uint64_t count)
 {
 	static unsigned (*const inside[])(void) = {runq_tests,	sysmon_tests, schedule_tests,
 						   gfree_tests, waitq_tests,  timers_tests};
@@ -304,13 +303,13 @@ static void run_all(uint64_t base)
 		batches_failed += failed;
 	}
 	printf("sim: the first seed is %lu; again: sim --base %lu\n", (unsigned long)base, (unsigned long)base);
-	batch(base, SEEDS, false);
-	batch(base, SEEDS_DEATHS, true);
+	batch(base, count, false);
+	batch(base, 2 * count, true);
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = 1, count = 0, base = 0;
+	uint64_t seed = 1, count = 0, base = 0, of = SEEDS;
 	bool deaths = false, one = false;
 
 	for (int i = 1; i < argc; i++) {
@@ -320,12 +319,15 @@ int main(int argc, char **argv)
 			sim_trace = true;
 		else if (!strcmp(argv[i], "--base") && i + 1 < argc)
 			base = strtoull(argv[++i], NULL, 0);
+		else if (!strcmp(argv[i], "--of") && i + 1 < argc)
+			of = strtoull(argv[++i], NULL, 0);
 		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
 			seed = strtoull(argv[++i], NULL, 0), one = true;
 		else if (!strcmp(argv[i], "--seeds") && i + 1 < argc)
 			count = strtoull(argv[++i], NULL, 0);
 		else {
-			fprintf(stderr, "usage: sim [--base N] | [--seed N] [--seeds COUNT] [--deaths] [--trace]\n");
+			fprintf(stderr,
+				"usage: sim [--base N] [--of COUNT] | [--seed N] [--seeds COUNT] [--deaths] [--trace]\n");
 			return 2;
 		}
 	}
@@ -333,7 +335,7 @@ int main(int argc, char **argv)
 	if (one || count)
 		batch(seed, count ? count : 1, deaths);
 	else
-		run_all(base ? base : random_base());
+		run_all(base ? base : random_base(), of);
 	printf("lives: %lu goroutines, every change legal, every state left as often as entered\n",
 	       (unsigned long)lives);
 	printf("tests: %u passed, %u failed\n", passed, batches_failed);
