@@ -1,7 +1,9 @@
 /*
  * kill.h - points at which a process may be killed, for tests.
  *
- * KILL_POINT("folder.operation.step") stands after every store to shared state in every protocol.
+ * KILL_POINT("folder.operation.step") stands after a store to shared state wherever a death right there
+ * leaves something else than a death at the point before. The stores without a point are
+ * listed one by one in tests/lint/kill_points.txt, each with its reason.
  * In a release build it is nothing. With -DSHOAL_KILL_POINTS each point is a load, a compare and a
  * mark that it was passed; the driver (tests/kill) arms a point by its name and a hit count, and
  * the process that comes by for the nth time sends itself SIGKILL. In the simulation the same macro
