@@ -23,19 +23,20 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 ifeq ($(filter $(MODE),release debug),)
 $(error MODE is release or debug)
 endif
-ifneq ($(filter-out address undefined thread,$(SAN)),)
-$(error SAN is address, undefined or thread)
+comma := ,
+ifneq ($(filter-out address undefined thread,$(subst $(comma), ,$(SAN))),)
+$(error SAN is address, undefined, thread, or address,undefined)
 endif
 
 # ---- flags ----
 
-V := $(MODE)$(addprefix -,$(SAN))
+V := $(MODE)$(addprefix -,$(subst $(comma),-,$(SAN)))
 O := $(B)/$(V)
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
 OPT_release := -O3 -g -DSHOAL_DEBUG=0
 OPT_debug   := -O0 -g3 -DSHOAL_DEBUG=1
-SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(filter undefined,$(SAN)),-fno-sanitize-recover=all)
+SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all)
 
 # An empty _GNU_SOURCE, so that a file that defines it itself does not define it differently.
 # CFLAGS and LDFLAGS are the caller's and come last.
@@ -73,7 +74,7 @@ STRESS  := $(call sources,tests/unit/*_stress.c)
 # Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
 # What units test besides shm and core.
-UNIT_OF := supervisor/daemon/limits.c
+UNIT_OF := supervisor/daemon/limits.c tools/shoal/print.c tools/shoal/say.c
 SIM     := $(call sources,tests/sim/*.c)
 OUTSIDE := $(call sources,tests/outside/*.c)
 PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
@@ -176,7 +177,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
 $(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lcriterion -lpthread -ldl -lm)
+	$(call link,,-lcriterion -ljansson -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
 $(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link
