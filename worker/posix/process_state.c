@@ -73,15 +73,16 @@ static void real_tzset(void)
 /* tzname, timezone and daylight become the task's: as its last tzset left them, or as in a new process. */
 static void turn_timezone(struct task *t)
 {
-	static char gmt[] = "GMT";
+	static char gmt[] = "TZ=GMT0";
+	static char *list[] = {gmt, NULL};
 
 	if (task_own(t)->timezone) {
 		real_tzset();
 		timezone_set = true;
-	} else if (timezone_set) {
-		tzname[0] = tzname[1] = gmt;
-		timezone = 0;
-		daylight = 0;
+	} else if (timezone_set) { /* libc sets them only when TZ is another than at its last look */
+		environ = list;
+		real_tzset();
+		environ = t->envp;
 		timezone_set = false;
 	}
 }
