@@ -3,12 +3,13 @@
  */
 #include "core/task/objects.h"
 #include "shm/check.h"
+#include "shm/kernel.h"
 
-#include <stdlib.h>
-#include <string.h>
+/* Reserved for so many instances; pages that are not touched cost nothing. core has no allocator of its own. */
+#define TABLE_MAX (1u << 20)
 
 static struct objects **table;
-static uint32_t ntable;
+static uint32_t ntable; /* entries up to the highest instance that was set */
 
 static void sort_by_text(struct objects *s)
 {
@@ -23,14 +24,14 @@ static void sort_by_text(struct objects *s)
 
 void sh_objects_set(uint32_t instance, struct objects *s)
 {
-	if (instance >= ntable) {
-		uint32_t n = instance + 64;
-
-		table = realloc(table, n * sizeof(*table));
-		sh_check(table);
-		memset(table + ntable, 0, (n - ntable) * sizeof(*table));
-		ntable = n;
+	sh_check(instance < TABLE_MAX);
+	if (!table) {
+		table = kernel_mmap(NULL, TABLE_MAX * sizeof(*table), PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		sh_check(table != MAP_FAILED);
 	}
+	if (instance >= ntable)
+		ntable = instance + 1;
 	if (s)
 		sort_by_text(s);
 	table[instance] = s;
