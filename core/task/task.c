@@ -23,12 +23,14 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
+#include "shm/offspring.h"
 #include "shm/segment.h"
 
 #include <signal.h>
 #include <string.h>
 
 #define GRACE_NS 1000000000l
+#define PROGRAMS_NS 2000000000l
 #define REAP_BATCH 1024	      /* after so many ends, look whether a worker has died */
 #define KICKS_BEFORE_KILL 300 /* about as many ms; then the worker is killed, and its G with it */
 
@@ -319,6 +321,23 @@ static void leave_join_queue(struct g *g)
 	KILL_POINT("task.reap.unqueued");
 }
 
+/* Kills the programs that the task has started, until none is left. One that the kernel cannot end is given up. */
+static bool programs_ended(struct task *t)
+{
+	int64_t now = host_now();
+
+	if (!atomic_load(&t->programs))
+		return true;
+	if (!t->programs_until)
+		t->programs_until = now + PROGRAMS_NS;
+	if (sh_offspring_kill(t->id, SIGKILL) && now < t->programs_until)
+		return false;
+	t->programs_until = 0;
+	atomic_store(&t->programs, 0);
+	KILL_POINT("task.reap.programs");
+	return true;
+}
+
 /* False: some goroutine of the task still runs; call again. */
 static bool task_reap(struct task *t)
 {
@@ -346,7 +365,7 @@ static bool task_reap(struct task *t)
 		if (++done % REAP_BATCH == 0 && repair_pending())
 			return false;
 	}
-	if (left)
+	if (left || !programs_ended(t))
 		return false;
 	t->memory_used = t->heap ? sh_heap_used(t->heap) : 0;
 	t->gs = 0;
@@ -393,8 +412,11 @@ static void ask_to_end(struct task *t, uint32_t asked)
 {
 	int64_t now = host_now();
 
-	if (!t->grace_until)
+	if (!t->grace_until) {
+		if (atomic_load(&t->programs))
+			sh_offspring_kill(t->id, SIGTERM);
 		t->grace_until = now + GRACE_NS;
+	}
 	KILL_POINT("task.grace.begun");
 	if ((asked & ASKED_NOW) || now >= t->grace_until || (atomic_load(&t->root_exited) && task_has_no_gs(t))) {
 		task_end(t, TASK_DONE, 0, 0);

@@ -109,6 +109,8 @@ struct task {
 	struct task_out out[2];
 	_Atomic uint64_t memory_used; /* at its end: bytes that it had */
 	uint64_t gs;		      /* at its end: goroutines that it had */
+	_Atomic uint32_t programs;    /* it has started some: they end with it. shm/offspring.h */
+	int64_t programs_until;	      /* medic: how long it waits for their end; 0: it has not ended them yet */
 	_Alignas(64) struct task_p per_p[64];
 };
 

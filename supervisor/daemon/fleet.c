@@ -10,6 +10,7 @@
  * children. A pidfd reports their end, but not their exit status.
  */
 #include "shm/kernel.h"
+#include "shm/offspring.h"
 #include "supervisor/daemon/fleet.h"
 #include "core/sched/sched.h"
 #include "shm/procstat.h"
@@ -717,9 +718,15 @@ static void reaped(pid_t pid)
 			w->pid = 0;
 }
 
-void sh_fleet_kill(void)
+/* What tasks have started ends as well; nobody makes more of it any longer. */
+static void kill_offspring(void)
 {
-	sh_stopping = STOP_GONE;
+	for (unsigned tries = 0; tries < 1000 && sh_offspring_kill(SH_OFFSPRING_ALL, SIGKILL); tries++)
+		kernel_nanosleep(&(struct timespec){0, 1000000}, NULL);
+}
+
+static void kill_fleet(void)
+{
 	atomic_store(&sh_root->over, 1);
 	find_pids();
 	kill_all();
@@ -739,6 +746,13 @@ void sh_fleet_kill(void)
 		kernel_nanosleep(&(struct timespec){0, 1000000}, NULL);
 	}
 	sh_log("some processes did not end after SIGKILL");
+}
+
+void sh_fleet_kill(void)
+{
+	sh_stopping = STOP_GONE;
+	kill_fleet();
+	kill_offspring();
 }
 
 pid_t sh_fleet_pid(unsigned seat)

@@ -27,6 +27,7 @@
 #include "core/task/checkdead.h"
 #include "core/task/task.h"
 #include "shm/kill.h"
+#include "shm/offspring.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -394,12 +395,21 @@ static void set_patience(void)
 		stuck_call_ns = ms * 1000000l;
 }
 
+static volatile sig_atomic_t supervisor_died; /* and no other will follow it */
+
+static void on_supervisor_death(int sig)
+{
+	(void)sig;
+	supervisor_died = 1;
+}
+
 static void begin(void)
 {
 	sh_seat_take(SH_SEAT_MEDIC);
 	getm = allm(SH_SEAT_MEDIC);
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
+	signal(MEDIC_ALONE, on_supervisor_death);
 	prctl(PR_SET_TIMERSLACK, 1); /* sysmon ticks every 20 us; the default slack is 50 us */
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1) {
 		repair_seat(SH_SEAT_MEDIC); /* what the last medic held */
@@ -428,14 +438,7 @@ static void end_if_alone(void)
 		since = sh_now();
 	if (sh_now() - since < ALONE_NS)
 		return;
-	atomic_store(&sh_root->over, 1);
-	for (unsigned i = 1; i < SH_SEATS; i++) {
-		int32_t pid = atomic_load(&sh_root->seat[i].pid);
-
-		if (atomic_load(&sh_root->seat[i].state) == SEAT_LIVE && pid > 0 && !sh_seat_dead(i))
-			kernel_kill(pid, SIGKILL);
-	}
-	_exit(0);
+	sh_offspring_end_runtime();
 }
 
 void medic_main(void)
@@ -449,6 +452,8 @@ void medic_main(void)
 		life_look(getm);
 		now = (int64_t)sh_now();
 		deadlock_due = time_for_deadlocks(now);
+		if (supervisor_died)
+			sh_offspring_end_runtime();
 		end_if_alone();
 		look_at_seats();
 		wake_for_others();

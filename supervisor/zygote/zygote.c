@@ -17,6 +17,7 @@
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/lock.h"
+#include "shm/offspring.h"
 #include "shm/segment.h"
 
 #include <errno.h>
@@ -73,11 +74,11 @@ static pid_t spawn(unsigned long flags)
 }
 
 /* A supervisor that is nobody's but its caller's takes its children along; it may be dead already. */
-static void die_with_supervisor(void)
+static void die_with_supervisor(int sig)
 {
 	if (!bound)
 		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_PDEATHSIG, sig);
 	if (getppid() != atomic_load(&sh_root->supervisor))
 		_exit(1);
 }
@@ -102,7 +103,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ask)
 	pid = spawn(0x00000400 /* CLONE_FILES */);
 	if (pid)
 		return pid;
-	die_with_supervisor();
+	die_with_supervisor(seat == SH_SEAT_MEDIC ? MEDIC_ALONE : SIGKILL);
 	if (late_ms)
 		kernel_nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
 	/* Asked for twice because a zygote died in between: one of the two goes. */
@@ -138,7 +139,7 @@ static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 {
 	uint32_t dead;
 
-	die_with_supervisor();
+	die_with_supervisor(SIGKILL);
 	prctl(PR_SET_NAME, "shoal-standby");
 	while (atomic_load(&sh_root->zygote_word) == word)
 		nap_on(&sh_root->zygote_word, word, 1000);
@@ -217,7 +218,7 @@ static _Noreturn void trial(const struct zreq *req, const int *fds)
 	struct ztrial t = {0};
 	struct instance *in = NULL;
 
-	die_with_supervisor();
+	die_with_supervisor(SIGKILL);
 	signal(SIGALRM, SIG_DFL);
 	alarm(TRIAL_SECONDS); /* the supervisor measures the time, too, but it may die */
 	trial_out = fds[1];
@@ -506,18 +507,27 @@ static void take_care(void)
 	}
 }
 
-/* Nobody will ever ask again: supervisor and keeper are gone. */
+/* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
+static bool no_medic(void)
+{
+	struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
+	uint64_t claim = atomic_load(&s->claim);
+
+	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&s->state) == SEAT_STARTING && !(uint32_t)claim &&
+					       (uint32_t)(claim >> 32) != cloned_with[SH_SEAT_MEDIC]);
+}
+
+/*
+ * Nobody will ever ask again: supervisor and keeper have ended. The medic ends all, since the kernel may be about
+ * to kill this process because its parent has died.
+ */
 static _Noreturn void end_all(void)
 {
-	atomic_store(&sh_root->over, 1);
-	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
-		struct sh_seat *s = &sh_root->seat[seat];
-		int32_t pid = atomic_load(&s->pid);
-		uint32_t state = atomic_load(&s->state);
+	int32_t medic = atomic_load(&sh_root->seat[SH_SEAT_MEDIC].pid);
 
-		if (pid > 0 && (state == SEAT_LIVE || state == SEAT_STARTING) && !sh_seat_dead(seat))
-			kernel_kill(pid, SIGKILL);
-	}
+	atomic_store(&sh_root->over, 1);
+	if (no_medic() || medic <= 0 || kernel_kill(medic, MEDIC_ALONE) < 0)
+		sh_offspring_end_runtime();
 	_exit(0);
 }
 
@@ -543,16 +553,6 @@ static void await_request(void)
 		if (caretaker)
 			take_care();
 	}
-}
-
-/* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
-static bool no_medic(void)
-{
-	struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
-	uint64_t claim = atomic_load(&s->claim);
-
-	return sh_seat_dead(SH_SEAT_MEDIC) || (atomic_load(&s->state) == SEAT_STARTING && !(uint32_t)claim &&
-					       (uint32_t)(claim >> 32) != cloned_with[SH_SEAT_MEDIC]);
 }
 
 /*
@@ -607,7 +607,7 @@ _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 	sock = s;
 	late_ms = (unsigned)sh_debug_number("late=", 0);
 	bound = bound_to_supervisor;
-	die_with_supervisor();
+	die_with_supervisor(SIGKILL);
 	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */
 	signal(SIGPIPE, SIG_IGN);
 	if (getrlimit(RLIMIT_CORE, &core) == 0) {

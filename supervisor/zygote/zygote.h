@@ -23,6 +23,9 @@
 
 _Noreturn void medic_main(void); /* supervisor/medic/medic.c */
 
+/* The signal by which the medic learns that no supervisor will ever come. It ends all, and itself last. */
+#define MEDIC_ALONE SIGPWR
+
 enum zygote_op {
 	Z_CLONE = 1, /* seat -> pid */
 	Z_TRIAL, /* descriptors: module, pipe, list of libraries; entry -> pid of the clone that writes a struct ztrial */

@@ -16,6 +16,7 @@
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
+#include "shm/offspring.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -196,17 +197,19 @@ static void spawn_out(void *arg)
 {
 	struct spawn *s = arg;
 	struct sigaction sa = {.sa_handler = on_child, .sa_flags = SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK}, old;
+	uint64_t mark;
 	pthread_t thread;
 	int r;
 
 	if (sigaction(SIGCHLD, NULL, &old) == 0 && old.sa_handler != on_child)
 		sigaction(SIGCHLD, &sa, NULL);
+	mark = sh_offspring_mark(s->task->id);
 	r = pthread_create(&thread, NULL, spawn_thread, s);
-	if (r) {
+	if (r)
 		s->r = r;
-		return;
-	}
-	pthread_join(thread, NULL);
+	else
+		pthread_join(thread, NULL);
+	sh_offspring_unmark(mark);
 	reap_ours(); /* it may have ended before it was written down */
 }
 
@@ -219,6 +222,8 @@ static int spawn(pid_t *pid, struct spawn s)
 		return errno;
 	s.task = g->task;
 	s.child = c;
+	atomic_store(&g->task->programs, 1);
+	KILL_POINT("child.announced");
 	outcall(spawn_out, &s);
 	if (s.r) {
 		atomic_store(&c->task, 0);
