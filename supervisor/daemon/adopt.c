@@ -13,6 +13,7 @@
 #include "supervisor/daemon/main.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/spill.h"
 #include "supervisor/daemon/task/pool.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
@@ -61,6 +62,7 @@ static _Noreturn void refuse_runtime(const char *why)
 
 bool sh_adopt_begin(int *link)
 {
+	char error[512];
 	int found;
 
 	task_fd = malloc(TASK_SLOTS * sizeof *task_fd);
@@ -86,6 +88,8 @@ bool sh_adopt_begin(int *link)
 	sh_options.spare = sh_ledger->spare;
 	sh_options.memory = sh_ledger->memory;
 	sh_options.output_memory = sh_ledger->output_memory;
+	if (sh_ledger->output_dir[0] && sh_spill_start(sh_ledger->output_dir, false, error, sizeof error) < 0)
+		sh_log("%s; output is dropped instead", error);
 	sh_start_ns = sh_ledger->start_ns;
 	sh_medic_fd = single[KEEP_EVENT];
 	*link = single[KEEP_LINK];

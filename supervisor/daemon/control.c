@@ -40,7 +40,7 @@
 struct out {
 	struct out *next;
 	size_t len, off;
-	int fds[2], nfds;
+	int fds[4], nfds;
 	answer_more *more; /* of a stream: fills data when it has been sent */
 	void *arg;
 	char data[];

@@ -21,6 +21,7 @@
 #include "supervisor/daemon/sweep.h"
 #include "supervisor/daemon/task/source.h"
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/task/spill.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/daemon/verbs.h"
 #include "supervisor/daemon/view/symbol.h"
@@ -68,6 +69,7 @@ static _Noreturn void end(int code)
 	sh_stopping = STOP_GONE;
 	sh_fleet_kill();
 	sh_setup_remove_socket();
+	sh_spill_stop();
 	sh_verbs_stopped();
 	sh_control_stop();
 	sh_log("stopped");
@@ -198,7 +200,7 @@ void sh_fail(int code, const char *fmt, ...)
 
 static void usage(void)
 {
-	puts("usage: shoald [--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE]\n"
+	puts("usage: shoald [--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE] [--output-dir DIR]\n"
 	     "              [--socket PATH] [--foreground]\n"
 	     "Runs tasks made of goroutines on worker processes. Stays in the foreground;\n"
 	     "'shoal start' puts it in the background. See shoald(8).");
@@ -217,10 +219,10 @@ static unsigned number(const char *text, unsigned low, unsigned high, const char
 static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"procs", 1, NULL, 'p'},	 {"spare", 1, NULL, 's'},    {"memory", 1, NULL, 'm'},
-		{"output-memory", 1, NULL, 'O'}, {"socket", 1, NULL, 'S'},   {"foreground", 0, NULL, 'f'},
-		{"one-shot", 0, NULL, 'o'},	 {"ready-fd", 1, NULL, 'r'}, {"help", 0, NULL, 'h'},
-		{"version", 0, NULL, 'v'},	 {NULL, 0, NULL, 0}};
+		{"procs", 1, NULL, 'p'},	 {"spare", 1, NULL, 's'},      {"memory", 1, NULL, 'm'},
+		{"output-memory", 1, NULL, 'O'}, {"output-dir", 1, NULL, 'D'}, {"socket", 1, NULL, 'S'},
+		{"foreground", 0, NULL, 'f'},	 {"one-shot", 0, NULL, 'o'},   {"ready-fd", 1, NULL, 'r'},
+		{"help", 0, NULL, 'h'},		 {"version", 0, NULL, 'v'},    {NULL, 0, NULL, 0}};
 	const char *env = getenv("SHOAL_PROCS");
 	bool spare = false;
 	int64_t size;
@@ -243,6 +245,7 @@ static void parse(int argc, char **argv)
 				sh_fail(2, "--output-memory must be a size of 1M or more, such as 64M or 1.5G");
 			sh_options.output_memory = (size_t)size;
 			break;
+		case 'D': sh_options.output_dir = optarg; break;
 		case 'S': sh_options.socket = optarg; break;
 		case 'f': break;
 		case 'o': sh_options.one_shot = true; break;
@@ -385,8 +388,13 @@ static void make_runtime(void)
 {
 	int segment = sh_segment_create(sh_options.memory), ledger = segment < 0 ? segment : sh_ledger_create(), link,
 	    err;
+	char error[512];
 	pid_t zygote;
 
+	if (sh_options.output_dir && sh_spill_start(sh_options.output_dir, true, error, sizeof error) < 0) {
+		sh_setup_remove_socket();
+		sh_fail(1, "%s", error);
+	}
 	if (ledger < 0) {
 		sh_setup_remove_socket();
 		sh_fail(1, "cannot make the segment: %s", strerror(-ledger));
@@ -399,6 +407,10 @@ static void make_runtime(void)
 	sh_ledger->workers = sh_options.procs + sh_options.spare;
 	sh_ledger->memory = sh_options.memory;
 	sh_ledger->output_memory = sh_options.output_memory;
+	if (sh_options.output_dir) {
+		if (!realpath(sh_options.output_dir, sh_ledger->output_dir))
+			sh_ledger->output_dir[0] = '\0';
+	}
 	sh_ledger->code = (uintptr_t)sh_symbol;
 	sh_medic_fd = kernel_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sh_medic_fd < 0)

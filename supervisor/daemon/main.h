@@ -18,10 +18,11 @@ struct options {
 	const char *socket;
 	unsigned procs, spare;
 	size_t memory;
-	size_t output_memory; /* budget of kept output */
-	int ready_fd;	      /* -1: nobody waits for us to be ready */
-	bool one_shot;	      /* the supervisor ends with its last connection */
-	bool procs_custom;    /* the number of Ps was given as an option, not derived from the machine */
+	const char *output_dir; /* where output goes beyond output_memory; NULL: it is dropped */
+	size_t output_memory;	/* budget of kept output */
+	int ready_fd;		/* -1: nobody waits for us to be ready */
+	bool one_shot;		/* the supervisor ends with its last connection */
+	bool procs_custom;	/* the number of Ps was given as an option, not derived from the machine */
 };
 
 extern struct options sh_options;

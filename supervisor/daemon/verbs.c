@@ -376,7 +376,7 @@ static void verb_logs(struct asker *a, json_t *request)
 	json_t *reply, *at = json_object_get(request, "at");
 	uint64_t from[2] = {(uint64_t)json_integer_value(json_array_get(at, 0)),
 			    (uint64_t)json_integer_value(json_array_get(at, 1))};
-	int fds[2];
+	int fds[4], n = 2;
 
 	if (!j)
 		return;
@@ -396,9 +396,10 @@ static void verb_logs(struct asker *a, json_t *request)
 			sh_output_glance(j, sh_ask_conn(a));
 		json_object_set_new(reply, "from", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
 		json_object_set_new(reply, "to", both(sh_output_size(j, 0), sh_output_size(j, 1)));
-		sh_answer(a, reply, fds, 2);
+		n = sh_output_files(j, reply, fds);
+		sh_answer(a, reply, fds, n);
 	}
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < n; i++)
 		if (fds[i] >= 0)
 			kernel_close(fds[i]);
 }
@@ -423,6 +424,7 @@ static void verb_read(struct asker *a, json_t *request)
 	} else if ((j = job_of(a, request)) != NULL) {
 		reply = ok();
 		json_object_set_new(reply, "dropped", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
+		json_object_set_new(reply, "moved", both(sh_output_moved(j, 0), sh_output_moved(j, 1)));
 		sh_answer(a, reply, NULL, 0);
 	}
 }

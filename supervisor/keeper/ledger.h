@@ -62,6 +62,7 @@ struct ledger_job {
 	int64_t started_ns, ended_ns;
 	uint64_t ended_order; /* which output goes first */
 	uint64_t dropped[2];  /* bytes at the front of stdout and stderr that are gone */
+	uint64_t moved[2];    /* bytes before that are not in memory: dropped, or from there on in a file (spill.c) */
 	uint64_t read[2];     /* how far the slowest attached reader is, while followed */
 	uint32_t followed;    /* 1: readers are attached; 2: they were, to the predecessor, and may come back */
 	char key[KEY_SIZE];
@@ -76,6 +77,7 @@ struct ledger {
 	uint32_t procs, spare, workers, nmodules, ninstances;
 	uint64_t loads; /* instances loaded so far */
 	uint64_t memory, output_memory;
+	char output_dir[4096]; /* "": none */
 	uint64_t crashes_seen, ended_order;
 	_Atomic uint64_t last_id;
 	struct ledger_module module[LEDGER_MODULES];

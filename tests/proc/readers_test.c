@@ -213,3 +213,32 @@ READERS_TEST(of_many_tasks_find_the_newest_output_whole)
 	cr_expect_geq(atol(text), 12l * (1 << 20) - (8l << 20), "%s", text);
 	cr_expect_leq(atol(text), 12l * (1 << 20) - (6l << 20), "%s", text);
 }
+
+/* ---- files: --output-dir ---- */
+
+static void start_with_folder(void)
+{
+	start_with("--output-memory 4M --output-dir $SHOAL_SOCKET.files");
+}
+
+/* All of it is there, although memory has room for a tenth; also after a death of the supervisor. */
+Test(readers, find_in_files_what_memory_has_no_room_for, .init = start_with_folder, .fini = stop, .timeout = 90)
+{
+	cr_expect_eq(sh("build/shoal submit " LINES " 40; build/shoal wait 1"), 0);
+	cr_expect_eq(sh("build/shoal logs 1 | " IN_ORDER), 0);
+	expect_lines(40, "an ended task");
+	cr_expect_eq(sh("[ $(stat -c %%s %s/s.files/task-1.stdout) -gt 30000000 ]", dir), 0, "no file");
+	sh("build/shoal submit " LINES " 100 puts >/dev/null");
+	for (int i = 0; i < 3; i++) {
+		cr_expect_eq(sh("build/shoal logs 2 | " IN_ORDER), 0);
+		cr_expect_not_null(strstr(text, " 0 NUL"), "%s", text);
+		cr_expect(strstr(text, ", 0 wrong") || strstr(text, ", 1 wrong"), "only the last may be cut: %s", text);
+	}
+	cr_expect_eq(sh("kill -9 $(build/shoal info --json | sed 's/.*\"pid\": \\([0-9]*\\).*/\\1/')"), 0);
+	wait_until("build/shoal start --procs 2%s", "");
+	cr_expect_eq(sh("build/shoal wait 2; build/shoal logs 2 | " IN_ORDER), 0);
+	expect_lines(100, "over a death of the supervisor");
+	cr_expect_eq(sh("build/shoal logs 1 | " IN_ORDER), 0);
+	expect_lines(40, "an ended task, over a death of the supervisor");
+	cr_expect_eq(sh("build/shoal tasks -a --json | grep -c 'output_dropped\": [1-9]'"), 1, "dropped: %s", text);
+}

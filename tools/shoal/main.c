@@ -19,13 +19,14 @@ static int verb_version(int, char **);
 
 static const struct verb verbs[] = {
 	{"start", verb_start, false, false, 1,
-	 "[--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE] [--foreground]",
+	 "[--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE] [--output-dir DIR] [--foreground]",
 	 "starts the supervisor and returns when it takes tasks",
 	 "  --procs N      number of Ps: goroutines that run at once\n"
 	 "  --spare N      workers kept ready beyond that\n"
 	 "  --memory SIZE  of the segment: 64M, 2G\n"
 	 "  --output-memory SIZE  for output of tasks that is kept for logs; default: a 16th\n"
 	 "                 of the machine's memory. Beyond it the oldest is dropped\n"
+	 "  --output-dir DIR  or goes to files there instead\n"
 	 "  --foreground   becomes the supervisor instead of leaving it in the background\n"
 	 "Its log lies next to its socket.\n"},
 	{"run", verb_run, false, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",

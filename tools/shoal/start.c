@@ -213,8 +213,10 @@ static void make_default_folder(const char *socket)
 int verb_start(int argc, char **argv)
 {
 	int64_t procs = 0, spare = -1, memory = 0, output_memory = 0;
+	const char *output_dir = NULL;
 	bool foreground = false;
 	const struct opt opts[] = {
+		{"output-dir", 0, OPT_TEXT, &output_dir},
 		{"procs", 'p', OPT_COUNT, &procs},
 		{"spare", 0, OPT_COUNT0, &spare},
 		{"memory", 'm', OPT_SIZE, &memory},
@@ -237,6 +239,8 @@ int verb_start(int argc, char **argv)
 		add_arg(&l, "--spare", format("%lld", (long long)spare));
 	if (memory)
 		add_arg(&l, "--memory", format("%lld", (long long)memory));
+	if (output_dir)
+		add_arg(&l, "--output-dir", absolute(output_dir));
 	if (output_memory)
 		add_arg(&l, "--output-memory", format("%lld", (long long)output_memory));
 	if (foreground) {

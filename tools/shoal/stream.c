@@ -116,46 +116,85 @@ static void say_progress(struct streams *t, off_t after)
 		say_place(t);
 }
 
-/* Where the stream begins by now. */
-static off_t ask_dropped(struct streams *t, int which)
+static void take_descriptors(struct streams *t, json_t *reply)
 {
+	static const char *const key[2] = {"file_out", "file_err"};
+	for (int i = 0; i < 2; i++) {
+		struct stream *s = &t->s[i];
+		if (s->from >= 0)
+			close(s->from);
+		s->from = conn_take_fd(t->conn);
+		s->moved = 0;
+	}
+	for (int i = 0; i < 2; i++) {
+		struct stream *s = &t->s[i];
+		if (s->file >= 0)
+			close(s->file);
+		s->file = json_is_true(json_object_get(reply, key[i])) ? conn_take_fd(t->conn) : -1;
+		if (s->file >= 0)
+			s->moved = place(reply, "moved", i, 0);
+	}
+}
+
+/* Some of it has gone to a file since we got the descriptors. */
+static void get_descriptors(struct streams *t)
+{
+	json_t *ask = request("logs");
+	put(ask, "id", json_integer(t->id));
+	json_t *reply = conn_call(t->conn, ask, -1);
+	take_descriptors(t, reply);
+	for (int i = 0; i < 2; i++)
+		skip_to(&t->s[i], place(reply, "from", i, 0));
+	json_decref(reply);
+}
+
+enum verdict { CERTAIN, AGAIN, NOT_NOW };
+
+/* The piece at s->at was read: was it certainly the task's? What has been dropped meanwhile is skipped. */
+static enum verdict judge(struct streams *t, int which)
+{
+	struct stream *s = &t->s[which];
+	if (s->at < s->moved) /* nothing in a file changes */
+		return CERTAIN;
+	if (t->attached)
+		return connected(t) || now_ms() - t->connected_ms < PATIENCE_MS ? CERTAIN : NOT_NOW;
 	json_t *ask = request("read");
 	put(ask, "id", json_integer(t->id));
 	json_t *reply = conn_call(t->conn, ask, -1);
-	off_t at = place(reply, "dropped", which, 0);
+	off_t dropped = place(reply, "dropped", which, 0), moved = place(reply, "moved", which, 0);
 	json_decref(reply);
-	return at;
-}
-
-/* The piece of n bytes at s->at was read: how many of them, at its end, were certainly the task's. */
-static size_t certain(struct streams *t, int which, size_t n)
-{
-	off_t begin;
-	if (t->attached)
-		return connected(t) || now_ms() - t->connected_ms < PATIENCE_MS ? n : 0;
-	begin = ask_dropped(t, which);
-	skip_to(&t->s[which], begin);
-	return n;
+	if (moved > s->at && moved > dropped) { /* into a file */
+		get_descriptors(t);
+		return AGAIN;
+	}
+	skip_to(s, dropped);
+	return CERTAIN;
 }
 
 /* ---- copying ---- */
 
+/* How many bytes were read, to *from; 0: there are none now. */
 static size_t read_piece(struct streams *t, int which, char *buf, size_t room, char **from)
 {
 	struct stream *s = &t->s[which];
-	off_t at = s->at;
-	size_t want = s->end >= 0 && s->end - at < (off_t)room ? (size_t)(s->end - at) : room;
-	ssize_t n = want ? pread(s->from, buf, want, at) : 0;
-	if (n < 0 && errno != EINTR)
-		fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
-	if (n <= 0 || !certain(t, which, (size_t)n))
-		return 0;
-	if (s->at >= at + n) /* all of it was dropped meanwhile: what follows may be there */
-		return s->end >= 0 && s->at < s->end ? read_piece(t, which, buf, room, from) : 0;
-	*from = buf + (s->at - at);
-	n -= s->at - at;
-	s->at += n;
-	return (size_t)n;
+	for (;;) {
+		off_t at = s->at, end = at < s->moved ? s->moved : s->end;
+		size_t want = end >= 0 && end - at < (off_t)room ? (size_t)(end - at) : room;
+		ssize_t n = want ? pread(at < s->moved ? s->file : s->from, buf, want, at) : 0;
+		if (n < 0 && errno != EINTR)
+			fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
+		if (n <= 0)
+			return 0;
+		enum verdict v = judge(t, which);
+		if (v == NOT_NOW)
+			return 0;
+		if (v == AGAIN || s->at >= at + n) /* in another place now, or dropped: what follows may be there */
+			continue;
+		*from = buf + (s->at - at);
+		n -= s->at - at;
+		s->at += n;
+		return (size_t)n;
+	}
 }
 
 static bool copy_new(struct streams *t, int which)
@@ -188,8 +227,10 @@ void streams_rest(struct streams *t)
 void streams_begin(struct streams *t, struct conn *c, json_t *reply, int64_t id, bool attached)
 {
 	*t = (struct streams){.conn = c, .id = id, .attached = attached, .connected_ms = now_ms()};
+	for (int i = 0; i < 2; i++)
+		t->s[i] = (struct stream){.from = -1, .file = -1, .to = i + 1, .end = -1};
+	take_descriptors(t, reply);
 	for (int i = 0; i < 2; i++) {
-		t->s[i] = (struct stream){.from = conn_take_fd(c), .to = i + 1, .end = -1};
 		skip_to(&t->s[i], place(reply, "from", i, 0));
 		if (!attached)
 			t->s[i].end = place(reply, "to", i, 0);
@@ -212,8 +253,7 @@ bool streams_attach(struct streams *t)
 	if (!reply)
 		fail(failure_code(), "the supervisor's answer makes no sense");
 	reply_check(reply);
-	while (t->conn->nfds) /* we have them */
-		close(conn_take_fd(t->conn));
+	take_descriptors(t, reply);
 	for (int i = 0; i < 2; i++) {
 		skip_to(&t->s[i], place(reply, "from", i, 0));
 		t->s[i].said = t->s[i].at;

@@ -8,6 +8,8 @@
 
 struct stream {
 	int from, to;
+	int file; /* of --output-dir: what is before moved is there; -1 */
+	off_t moved;
 	off_t at;    /* the next byte to copy */
 	off_t said;  /* what the supervisor knows of at */
 	off_t end;   /* -1: until the task ends */

@@ -14,6 +14,9 @@
  *
  * An attached reader holds back the task: limit follows the slowest reader. Without readers a writer
  * gets more credit as soon as it asks, and pays for it with its oldest bytes when the budget is used up.
+ * With --output-dir bytes are copied to a file instead of being dropped, and the place up to which they are
+ * there (moved, in the ledger) takes the part of dropped above.
+ *
  * Of ended tasks the newest KEEP_TASKS are kept, and the oldest of those pay first.
  *
  * OWNER  this process. dropped and the place of the slowest reader are in the ledger
@@ -22,7 +25,9 @@
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/task/output.h"
+#include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
+#include "supervisor/daemon/task/spill.h"
 #include "supervisor/daemon/task/tasks.h"
 #include "supervisor/keeper/keeper.h"
 #include "supervisor/keeper/ledger.h"
@@ -33,6 +38,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,6 +49,7 @@
 #define CREDIT_MOST (4ul << 20)
 #define NOT_READ UINT64_MAX
 #define GLANCE_NS 1000000000ull
+#define SPILL_PIECE (8ul << 20)
 
 struct reader {
 	struct reader *next;	  /* of all */
@@ -57,6 +64,7 @@ static struct job *oldest, **newest = &oldest;
 static unsigned nkept, nreaders;
 static struct reader *readers;
 static uint64_t charged; /* the sum of all jobs */
+static uint64_t leaving; /* of these, what is being copied to files */
 
 static struct ledger_job *entry(const struct job *j)
 {
@@ -128,12 +136,34 @@ uint64_t sh_output_dropped(const struct job *j, int stream)
 	return entry(j)->dropped[stream];
 }
 
+uint64_t sh_output_moved(const struct job *j, int stream)
+{
+	return entry(j)->moved[stream];
+}
+
 uint64_t sh_output_size(const struct job *j, int stream)
 {
 	int fd = fd_of(j, stream);
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : entry(j)->dropped[stream];
+	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : entry(j)->moved[stream];
+}
+
+int sh_output_files(const struct job *j, json_t *reply, int fds[4])
+{
+	uint64_t moved[2];
+	int n = 2;
+
+	for (int s = 0; s < 2; s++) {
+		moved[s] = entry(j)->moved[s];
+		if (moved[s] > entry(j)->dropped[s]) {
+			fds[n] = sh_spill_reader(j->id, s);
+			json_object_set_new(reply, s ? "file_err" : "file_out", json_boolean(fds[n] >= 0));
+			n += fds[n] >= 0;
+		}
+	}
+	json_object_set_new(reply, "moved", json_pack("[I,I]", (json_int_t)moved[0], (json_int_t)moved[1]));
+	return n;
 }
 
 /* ---- readers ---- */
@@ -164,36 +194,74 @@ static void charge(struct job *j)
 
 		if (j->state != JOB_ENDED && fd_of(j, s) >= 0 && limit > end)
 			end = limit;
-		sum += page_up(end) - min(page_up(end), entry(j)->dropped[s]);
+		sum += page_up(end) - min(page_up(end), entry(j)->moved[s]);
 	}
 	charged += sum - j->charged;
 	j->charged = sum;
 }
 
-/* Bytes before `to` go, but none that a reader needs. */
-static void drop_before(struct job *j, int stream, uint64_t to)
+static void free_memory(struct job *j, int stream, uint64_t to)
 {
-	uint64_t size = sh_output_size(j, stream);
-	int fd = fd_of(j, stream);
+	entry(j)->moved[stream] = to;
+	if (fd_of(j, stream) >= 0)
+		kernel_fallocate(fd_of(j, stream), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
+}
+
+static void grant_waiting(void);
+
+/* The bytes are in the file, or there is no room for them: then they and those before them are dropped. */
+static void copied(uint64_t task, int stream, uint64_t from, uint64_t to, int err)
+{
+	struct job *j = sh_job_find(task);
+
+	leaving -= to - from;
+	if (!j) { /* its slot was taken meanwhile */
+		sh_spill_remove(task, stream);
+		return;
+	}
+	j->leaving[stream] = 0;
+	if (err) {
+		sh_log("task %lu: its output cannot be kept in a file: %s", (unsigned long)task, strerror(-err));
+		entry(j)->dropped[stream] = to;
+		sh_spill_remove(task, stream);
+	}
+	free_memory(j, stream, to);
+	charge(j);
+	grant_waiting();
+}
+
+/* Bytes before `to` leave memory, but none that a reader needs: to the file if there is one. How many go. */
+static uint64_t drop_before(struct job *j, int stream, uint64_t to)
+{
+	uint64_t size = sh_output_size(j, stream), from = entry(j)->moved[stream];
 
 	to = min(to, slowest(j, stream));
 	to = j->state == JOB_ENDED && to >= size ? size : min(to, size) & ~(PAGE - 1);
-	if (fd < 0 || to <= entry(j)->dropped[stream])
-		return;
-	entry(j)->dropped[stream] = to;
-	kernel_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
+	if (fd_of(j, stream) < 0 || to <= from || j->leaving[stream])
+		return 0;
+	if (sh_spill_on()) {
+		to = min(to, from + SPILL_PIECE);
+		if (!sh_spill_copy(j->id, stream, fd_of(j, stream), from, to, copied))
+			return 0;
+		j->leaving[stream] = to - from;
+		leaving += to - from;
+	} else {
+		entry(j)->dropped[stream] = to;
+		free_memory(j, stream, to);
+	}
+	return to - from;
 }
 
 /* About so many bytes, the longer stream first. */
 static void drop_some(struct job *j, uint64_t bytes)
 {
-	uint64_t had = j->charged;
+	uint64_t *moved = entry(j)->moved, gone = 0;
 
-	for (int i = 0; i < 2 && had - j->charged < bytes; i++) {
-		int longer = sh_output_size(j, 1) - entry(j)->dropped[1] > sh_output_size(j, 0) - entry(j)->dropped[0],
+	for (int i = 0; i < 2 && gone < bytes; i++) {
+		int longer = sh_output_size(j, 1) - moved[1] > sh_output_size(j, 0) - moved[0],
 		    s = i ? !longer : longer;
 
-		drop_before(j, s, entry(j)->dropped[s] + page_up(bytes - (had - j->charged)));
+		gone += drop_before(j, s, moved[s] + page_up(bytes - gone));
 		charge(j);
 	}
 }
@@ -203,21 +271,27 @@ static uint64_t budget(void)
 	return sh_options.output_memory;
 }
 
+/* By how much the budget will still be exceeded when what is being copied to files has gone. */
+static uint64_t excess(void)
+{
+	return charged > budget() + leaving ? charged - leaving - budget() : 0;
+}
+
 /* Until the budget is kept, or nothing can be dropped any more: the oldest ended tasks, this one, all others. */
 static void keep_budget(struct job *j)
 {
 	unsigned n = sh_jobs_live();
 
-	for (struct job *old = oldest; old && charged > budget(); old = old->newer)
-		drop_some(old, charged - budget());
-	if (charged > budget())
-		drop_some(j, charged - budget());
-	for (unsigned i = 0; i < n && charged > budget(); i++) {
+	for (struct job *old = oldest; old && excess(); old = old->newer)
+		drop_some(old, excess());
+	if (excess())
+		drop_some(j, excess());
+	for (unsigned i = 0; i < n && excess(); i++) {
 		struct job *other = sh_job_live(i);
 		uint64_t share = budget() / n;
 
 		if (other->charged > share)
-			drop_some(other, min(charged - budget(), other->charged - share));
+			drop_some(other, min(excess(), other->charged - share));
 	}
 }
 
@@ -250,10 +324,12 @@ static bool grant_stream(struct job *j, int s)
 		more = set_limit(r, slow + window(), ROOM_NEVER);
 		drop_before(j, s, size > most ? size - most : 0);
 	} else {
-		credit = within((size - entry(j)->dropped[s]) / 2, min(CREDIT_LEAST, page_up(budget() / 1024)),
+		credit = within((size - entry(j)->moved[s]) / 2, min(CREDIT_LEAST, page_up(budget() / 1024)),
 				min(CREDIT_MOST, budget() / 16));
-		more = set_limit(r, size + credit, size + credit / 2);
 		drop_before(j, s, size + credit > most ? size + credit - most : 0);
+		if (leaving && charged + credit > budget()) /* a file takes them: it asks again then */
+			return false;
+		more = set_limit(r, size + credit, size + credit / 2);
 	}
 	charge(j);
 	if (charged > budget())
@@ -278,7 +354,7 @@ void sh_output_begin(struct job *j)
 	struct stat st;
 
 	for (int s = 0; s < 2; s++) {
-		entry(j)->dropped[s] = entry(j)->read[s] = 0;
+		entry(j)->dropped[s] = entry(j)->moved[s] = entry(j)->read[s] = 0;
 		if (fstat(fd_of(j, s), &st) == 0) {
 			room(j, s)->device = st.st_dev;
 			room(j, s)->file = st.st_ino;
@@ -293,6 +369,15 @@ void sh_output_look(struct job *j)
 	if (atomic_load_explicit(&room(j, 0)->ask_at, memory_order_relaxed) == ROOM_ASKED ||
 	    atomic_load_explicit(&room(j, 1)->ask_at, memory_order_relaxed) == ROOM_ASKED)
 		grant(j);
+}
+
+/* Those for which there was no room until now. */
+static void grant_waiting(void)
+{
+	for (unsigned i = 0; i < sh_jobs_live(); i++)
+		sh_output_look(sh_job_live(i));
+	if (!sh_jobs_live() && oldest)
+		keep_budget(oldest);
 }
 
 /* ---- reading ---- */
@@ -406,6 +491,9 @@ void sh_output_patience_over(void)
 			entry(sh_job_live(i))->followed = 0;
 			reader_moved(sh_job_live(i));
 		}
+	for (struct job *j = oldest; j; j = j->newer)
+		if (entry(j)->followed == 2)
+			entry(j)->followed = j->readers != NULL;
 }
 
 /* ---- ended tasks ---- */
@@ -440,15 +528,25 @@ void sh_output_drop(struct job *j)
 {
 	while (j->readers)
 		free_reader(j->readers);
+	for (int s = 0; s < 2 && j->id; s++)
+		if (entry(j)->moved[s] > entry(j)->dropped[s])
+			sh_spill_remove(j->id, s);
 	unlist(j);
 	close_files(j);
 }
 
-/* Its record stays. All that it had is counted as dropped. */
+static bool in_memory(const struct job *j)
+{
+	return entry(j)->moved[0] < sh_output_size(j, 0) || entry(j)->moved[1] < sh_output_size(j, 1);
+}
+
+/* Its record stays, and what is in files. The rest is counted as dropped. */
 static void let_go(struct job *j)
 {
 	for (int s = 0; s < 2; s++)
 		drop_before(j, s, UINT64_MAX);
+	if (j->leaving[0] || j->leaving[1] || (sh_spill_on() && in_memory(j)))
+		return; /* later, when all of it is in files */
 	unlist(j);
 	close_files(j);
 }

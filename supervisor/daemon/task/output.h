@@ -4,6 +4,7 @@
 #ifndef SUPERVISOR_DAEMON_TASK_OUTPUT_H
 #define SUPERVISOR_DAEMON_TASK_OUTPUT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,10 +18,13 @@ void sh_output_drop(struct job *);  /* the job is being freed */
 void sh_output_adopt(struct job *); /* a live task of a predecessor */
 void sh_output_tick(void);	    /* called now and then */
 uint64_t sh_output_dropped(const struct job *, int stream);
+uint64_t sh_output_moved(const struct job *, int stream); /* up to here it is in a file, or dropped */
 uint64_t sh_output_size(const struct job *, int stream);
 /* A descriptor of stdout (0) or stderr (1) that only reads; -1. */
 int sh_output_reader(const struct job *, int stream);
 int sh_file_reader(int fd);
+/* Adds to a reply how much is in files ("moved"), and to two descriptors those of the files. How many there are then. */
+int sh_output_files(const struct job *, json_t *reply, int fds[4]);
 
 /*
  * A reader, known by its connection, has read all bytes before at[]. None behind that is dropped, and the task

@@ -369,7 +369,7 @@ void sh_job_answer(struct job *j, struct asker *asker)
 {
 	json_t *reply = json_pack("{s:b, s:I}", "ok", 1, "id", (json_int_t)j->id);
 	uint64_t from[2] = {0, 0};
-	int fds[2], n = 0;
+	int fds[4], n = 0;
 
 	if (j->run) {
 		j->owner = sh_ask_conn(asker);
@@ -380,12 +380,11 @@ void sh_job_answer(struct job *j, struct asker *asker)
 	if (n) {
 		sh_output_read(j, j->owner, from);
 		json_object_set_new(reply, "from", json_pack("[I,I]", (json_int_t)from[0], (json_int_t)from[1]));
+		n = sh_output_files(j, reply, fds);
 	}
 	sh_answer(asker, reply, fds, n);
-	if (j->run) {
-		close_fd(&fds[0]);
-		close_fd(&fds[1]);
-	}
+	for (int i = 0; j->run && i < (n > 2 ? n : 2); i++)
+		close_fd(&fds[i]);
 }
 
 /* false: it was refused, and is gone. */

@@ -54,6 +54,7 @@ struct job {
 	int argc, nenv;
 	int cancelled;		/* what task->cancel is to be */
 	uint64_t charged;	/* memory that its output takes, or may take: output.c */
+	uint64_t leaving[2];	/* bytes of stdout and stderr that are being copied to files */
 	struct reader *readers; /* attached to its output */
 	struct job *newer;	/* list of kept output, oldest first */
 };
