@@ -1,13 +1,13 @@
 /*
- * arena.c - lays out the arena; makes and releases heaps and caches. See heap_int.h.
+ * arena.c - makes the arena; makes and releases heaps and caches. See heap_int.h.
  *
  * OWNER  a heap belongs to its task, a cache to its (heap, cpu)
  * LOCK   arena->lock
- * DEATH  a heap is there when its state says LIVE, a cache when its heap's cache[cpu] names it;
- *        the lists of free ones are rebuilt from that. A release that was cut short is called
- *        again and goes on; one that was complete is not undone by being called again, because a
- *        heap rests among HEAPS_REST free ones before it is somebody else's: the runtime has one
- *        process that makes and releases the heaps of tasks
+ * ORDER  the contents, then the commit: state of a heap, cache[cpu] for a cache
+ * DEATH  a heap exists when its state says LIVE, a cache when cache[cpu] of its heap names it; the lists of
+ *        free ones are rebuilt from that. An incomplete release is called again and continues. A complete
+ *        one is not harmed by a second call, because a heap rests among HEAPS_REST free ones before it
+ *        is reused, and one process alone makes and releases the heaps of tasks
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -17,8 +17,8 @@
 
 #define MAGIC 0x70616568736c6873ul
 #define SLACK_BYTES (64ul << 20)
-#define RESERVE_PART 16 /* of the limit is the runtime's own */
-#define RELEASE_STEP 64 /* spans freed in one hold of the lock */
+#define RESERVE_PART 16 /* part of the limit that is reserved for the runtime */
+#define RELEASE_STEP 64 /* spans freed while the lock is held once */
 #define HEAPS_REST 64
 
 #define EIGHT(k, X) \
@@ -36,7 +36,7 @@ const uint32_t sh_class_recip[CLASSES] = {ALL_CLASSES(RECIP)};
 
 /* ---- the arena ---- */
 
-/* Pages for a span of the class, if it may have up to max: the most that wastes at most a 16th. */
+/* Pages of a span of the class: the most, up to max, that waste at most a 16th. */
 static uint8_t pick_pages(unsigned class, unsigned max)
 {
 	size_t size = class_bytes(class);
@@ -56,7 +56,7 @@ static size_t clamp(size_t n, size_t low, size_t high)
 	return n < low ? low : n > high ? high : n;
 }
 
-/* Cuts n elements off the range that starts at *at. */
+/* Cuts n elements off the range that begins at *at. */
 static void *carve(uintptr_t *at, size_t n, size_t bytes)
 {
 	void *p = (void *)*at;
@@ -240,8 +240,8 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 	unsigned n = 0;
 
 	sh_lock_take(&a->lock, seat);
-	if (atomic_load_explicit(&h->state, memory_order_relaxed) ==
-	    HEAP_FREE) { /* by who died before he could say so */
+	/* by a caller that died before it could record it */
+	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_FREE) {
 		sh_lock_drop(&a->lock, seat);
 		return;
 	}
@@ -282,7 +282,7 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 
 /* ---- flush ---- */
 
-/* Holds: arena, and the cpu. The span goes to the heap, or to nobody if it is empty. */
+/* Gives the span to its heap, or to the arena if it is empty. Holds: the lock and the cpu. */
 static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 {
 	uint64_t d = span_desc(a, p);
@@ -321,7 +321,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
 				continue;
 			if (mark == MARK_FULL && !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
-				continue; /* queued just now: stays the cpu's */
+				continue; /* it was queued just now: it stays with the cpu */
 			give_to_heap(a, h, p);
 		}
 		sh_cache_settled(k);

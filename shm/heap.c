@@ -1,16 +1,18 @@
 /*
- * heap.c - malloc for goroutines: blocks of size classes, caches, large blocks. See heap.h
- * for the contract and heap_int.h for the structures.
+ * heap.c - malloc for goroutines: blocks of size classes. heap.h has the contract, heap_int.h the structures.
  *
- * OWNER  a (heap, cpu) allocates from its cache without lock: from the current word of each slot,
- *        then the other words of the slot's CURRENT span, then its list, then what others queued
- *        on its remote stack, and only then, under the lock, from a partial or a new span. Who
- *        frees a block is its span's owner or not; the owner writes plainly, all others by one
- *        atomic xor. SH_HEAP_NOCPU is an owner too, one that holds the arena's lock
+ * An allocation looks for a free block in this order, and only the last step takes the lock:
+ *
+ *   avail of the slot's word -> other words of the CURRENT span -> the slot's list -> the remote stack
+ *   -> a partial span of the heap, or a new span
+ *
+ * OWNER  a (heap, cpu) allocates from its cache; SH_HEAP_NOCPU is one that holds the arena's lock. The owner
+ *        of a span frees by a plain store, all others by one atomic xor
  * LOCK   arena->lock, see span.c
- * DEATH  a block is allocated or free by its two bits, so every operation has one commit. What
- *        a death can spoil is the way to free blocks: a cache found busy is rebuilt by its next
- *        user, and each cache once after any death before it takes more pages
+ * ORDER  see heap_int.h
+ * DEATH  a block is live or free by its two bits, so every operation has one commit. A death can only spoil
+ *        the ways to free blocks: a cache that is found busy is rebuilt by its next user, and every cache
+ *        once after any death, before it takes more pages
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -18,21 +20,21 @@
 
 #include <string.h>
 
-#define LATE_MAX 4096 /* bytes of a block that may be free a little later */
+#define LATE_MAX 4096 /* only blocks up to this size are freed late */
 
-/* Two words are stored in this order, should the process end between them. */
+/* A compiler barrier: if the process ends, the store before it is in memory before the one after it. */
 #define in_order() atomic_signal_fence(memory_order_seq_cst)
 
-/* ---- where a pointer leads ---- */
+/* ---- from a pointer to its block ---- */
 
 struct place {
 	uint64_t desc;
-	uint32_t page; /* first of the span */
-	uint32_t word; /* of the block, in bits */
+	uint32_t page; /* first page of the span */
+	uint32_t word; /* index of the block's word in bits */
 	unsigned bit;
 };
 
-/* The line is about to be changed: fetched from another processor once, not first to read and then to write. */
+/* Fetch the line for writing: a read first would make it travel twice. */
 static inline void want_line(const void *line)
 {
 #if defined(__x86_64__)
@@ -42,7 +44,10 @@ static inline void want_line(const void *line)
 #endif
 }
 
-/* The place in a SMALL span where p is the start of a block, live or not; only desc and page if it leads elsewhere. */
+/*
+ * Finds the place of the block in a SMALL span, if p is the start of one, live or not; otherwise only desc
+ * and page.
+ */
 static inline __attribute__((always_inline)) bool locate_small(struct sh_arena *a, const void *p, struct place *at)
 {
 	size_t off = (uintptr_t)p - (uintptr_t)a, in;
@@ -72,7 +77,7 @@ static inline __attribute__((always_inline)) bool locate_small(struct sh_arena *
 	return true;
 }
 
-/* Whether a live block starts at p. change: its bits are about to be. */
+/* True if a live block starts at p. change: its bits are about to be written. */
 static inline __attribute__((always_inline)) bool locate(struct sh_arena *a, const void *p, struct place *at,
 							 bool change)
 {
@@ -152,7 +157,7 @@ static inline void clear_busy(struct sh_cache *k)
 	k->busy = 0;
 }
 
-/* Aims the slot at a word. Its avail is 0, and set last. */
+/* Points the slot at a word. avail is 0 before, and set last. */
 static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p, unsigned w, uint64_t avail)
 {
 	struct sh_slot *s = &k->slot[class];
@@ -168,7 +173,7 @@ static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, u
 	KILL_POINT("heap.aim.avail");
 }
 
-/* An empty span leaves its (heap, cpu). Takes the lock unless it is held already. */
+/* An empty span leaves its (heap, cpu). Takes the lock unless it is held. */
 static void give_back(struct sh_arena *a, struct sh_slot *s, unsigned seat, bool locked, uint32_t p)
 {
 	if (at_word(s->at) - p * PAGE_WORDS < span_words(&a->span[p])) {
@@ -185,7 +190,7 @@ static void give_back(struct sh_arena *a, struct sh_slot *s, unsigned seat, bool
 
 /* ---- refill ---- */
 
-/* Looks for a free block in the words [w, end) of the slot's CURRENT span. */
+/* Looks for a free block in the words [w, end) of the CURRENT span. */
 static bool scan(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned w, unsigned end)
 {
 	uint32_t p = k->slot[class].span;
@@ -210,11 +215,13 @@ static bool scan_current(struct sh_arena *a, struct sh_cache *k, unsigned class)
 
 	if (scan(a, k, class, from <= n ? from : 0, n))
 		return true;
-	/* From now on who frees here makes it known; what was freed before, this finds. Pairs with free_remote. */
+	/*
+	 * From now on a free in this span is made known; earlier ones are found here. Pairs with free_remote.
+	 */
 	atomic_exchange(&sp->mark, MARK_FULL);
 	KILL_POINT("heap.scan.full");
 	if (scan(a, k, class, 0, n)) {
-		/* Where a freer was faster, the span is queued as well: no harm. */
+		/* If a freer was faster, the span is queued as well, which does no harm. */
 		if (atomic_compare_exchange_strong(&sp->mark, &full, MARK_CURRENT))
 			return true;
 		s->span = 0;
@@ -225,7 +232,7 @@ static bool scan_current(struct sh_arena *a, struct sh_cache *k, unsigned class)
 	return false;
 }
 
-/* The first span of the list becomes CURRENT. */
+/* Makes the first span of the list CURRENT. */
 static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
 {
 	struct sh_slot *s = &k->slot[class];
@@ -243,7 +250,7 @@ static void pop_list(struct sh_arena *a, struct sh_cache *k, unsigned class)
 	KILL_POINT("heap.pop.current");
 }
 
-/* What others queued goes to the list; of empty spans the first is kept. */
+/* Moves queued spans to the list; keeps the first empty one and gives the others back. */
 static void heap_drain(struct sh_arena *a, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
 {
 	struct sh_slot *s = &k->slot[class];
@@ -263,7 +270,7 @@ static void heap_drain(struct sh_arena *a, struct sh_cache *k, unsigned class, u
 	}
 }
 
-/* Holds: arena. A span of the heap that has no owner. */
+/* Takes a span of the heap that has no owner. Holds: the lock. */
 static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class)
 {
 	uint32_t p = h->partial[class];
@@ -281,7 +288,7 @@ static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_ca
 	return p;
 }
 
-/* Holds: arena. A new span, as large as the slot has earned and the limits allow. */
+/* Makes a span, as large as the slot has earned and the limits allow. Holds: the lock. */
 static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
 {
 	for (unsigned step = k->step[class] + 1u; step-- > 0;) {
@@ -311,7 +318,7 @@ static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache 
 
 static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat);
 
-/* Empty spans of all classes go back, because a limit is reached. */
+/* A limit is reached: gives back the empty spans of all classes. */
 static bool reclaim(struct sh_arena *a, struct sh_cache *k, unsigned seat, bool locked)
 {
 	bool some = false;
@@ -342,7 +349,7 @@ static bool reclaim(struct sh_arena *a, struct sh_cache *k, unsigned seat, bool 
 	return some;
 }
 
-/* A span with free blocks comes on the slot's list, if the limits allow. */
+/* Puts a span with free blocks on the slot's list, if the limits allow it. */
 static bool grow(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
 {
 	struct sh_arena *a = h->arena;
@@ -351,7 +358,7 @@ static bool grow(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned
 
 	if (!locked)
 		sh_lock_take(&a->lock, seat);
-	if (k->deaths != deaths) { /* a dead seat may have left free blocks where nobody finds them */
+	if (k->deaths != deaths) { /* a dead worker may have lost free blocks: find them first */
 		sh_cache_rebuild(a, h, k->cpu);
 		if (k->slot[class].list) {
 			if (!locked)
@@ -375,13 +382,13 @@ static bool grow(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned
 	return true;
 }
 
-/* Sees to it that the slot has an available block. false: a limit is reached. */
+/* Makes a block available in the slot. False: a limit is reached. */
 static bool refill(struct sh_heap *h, struct sh_cache *k, unsigned class, unsigned seat, bool locked)
 {
 	struct sh_arena *a = h->arena;
 	struct sh_slot *s = &k->slot[class];
 
-	if (k->busy) { /* its last user died here */
+	if (k->busy) { /* its last user died in here */
 		if (!locked)
 			sh_lock_take(&a->lock, seat);
 		sh_cache_rebuild(a, h, k->cpu);
@@ -407,7 +414,7 @@ static bool refill(struct sh_heap *h, struct sh_cache *k, unsigned class, unsign
 
 /* ---- alloc ---- */
 
-/* The first available block of the slot. */
+/* Takes the first available block of the slot. */
 static inline void *take_block(struct sh_arena *a, struct sh_slot *s, unsigned class)
 {
 	uint64_t avail = s->avail, at = s->at;
@@ -436,7 +443,7 @@ static __attribute__((noinline)) void *alloc_small(struct sh_heap *h, unsigned s
 			k = &a->cache[h->cache[cpu]];
 		else
 			k = sh_cache_new(h, cpu);
-		if (!k && !locked) { /* no caches left: shares the one of those without a cpu */
+		if (!k && !locked) { /* no cache is left: use the one that is shared by callers without a cpu */
 			sh_lock_drop(&a->lock, seat);
 			return alloc_small(h, seat, SH_HEAP_NOCPU, class);
 		}
@@ -450,7 +457,7 @@ static __attribute__((noinline)) void *alloc_small(struct sh_heap *h, unsigned s
 	return p;
 }
 
-/* The smallest class of at least size whose blocks all have the alignment, which is at most a page. */
+/* The smallest class of at least size whose blocks all have the alignment, at most a page. */
 static unsigned aligned_class(size_t size, size_t align)
 {
 	unsigned class = class_of(size < align ? align : size);
@@ -496,7 +503,7 @@ void *sh_heap_alloc(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
 
 /* ---- free ---- */
 
-/* A block of the caller's own span p is free; finds the way for later allocations to it. */
+/* A block of the caller's own span is free: makes it findable for later allocations. */
 static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
 					     unsigned seat)
 {
@@ -505,7 +512,7 @@ static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache
 	uint32_t full = MARK_FULL;
 
 	if (k->busy)
-		return; /* the next refill rebuilds all */
+		return; /* the next refill rebuilds everything */
 	if (atomic_load_explicit(&sp->mark, memory_order_relaxed) == MARK_FULL) {
 		set_busy(k);
 		if (atomic_compare_exchange_strong(&sp->mark, &full, MARK_LISTED))
@@ -525,7 +532,7 @@ static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache
 	sh_arena_purge(a, seat, 0);
 }
 
-/* Puts a QUEUED span on its owner's remote stack. */
+/* Pushes a QUEUED span on its owner's remote stack. */
 static void push_remote(struct sh_arena *a, uint32_t p)
 {
 	uint64_t d = span_desc(a, p); /* does not change while the span is QUEUED */
@@ -541,7 +548,7 @@ static void push_remote(struct sh_arena *a, uint32_t p)
 	KILL_POINT("heap.queue.pushed");
 }
 
-/* A block of a FULL span was freed: makes it known to the owner, unless another does. */
+/* A block of a FULL span was freed: makes that known to the owner, unless another process does. */
 static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p, unsigned seat)
 {
 	uint32_t full = MARK_FULL;
@@ -558,13 +565,13 @@ static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p,
 
 static void free_remote(struct sh_arena *a, const struct place *at, unsigned seat)
 {
-	/* Before the xor: after it the owner may allocate the block again. */
+	/* Read before the xor: after it the owner may allocate the block again. */
 	uint64_t allocated = atomic_load_explicit(&a->bits[at->word].a, memory_order_relaxed) >> at->bit & 1;
 	uint64_t was = atomic_fetch_xor(&a->bits[at->word].r, 1ul << at->bit) & 1ul << at->bit;
 
 	KILL_POINT("heap.free.remote");
-	sh_check((was != 0) != allocated); /* two free one block at once: the second finds it free */
-	/* Pairs with scan_current: either we see FULL or it sees our bit. */
+	sh_check((was != 0) != allocated); /* two processes free the same block: the second finds it free */
+	/* Pairs with scan: either we see FULL, or the owner sees our bit. */
 	if (atomic_load(&a->span[at->page].mark) == MARK_FULL)
 		queue_span(a, at->page, seat);
 }
@@ -578,7 +585,9 @@ static inline struct place late_place(struct sh_arena *a, uint32_t late)
 			      .page = atomic_load_explicit(&a->map[word / PAGE_WORDS], memory_order_relaxed)};
 }
 
-/* A live block of another's span: free from here on, though not yet by its bits. false: it was free. */
+/*
+ * Frees a live block of another's span: free from here on, though its bits change later. False: it was free.
+ */
 static inline bool free_late(struct sh_arena *a, struct sh_cache *k, const struct place *at, unsigned seat)
 {
 	uint32_t this = at->word << 6 | at->bit, i = k->late_at % LATE, old = k->late[i];
@@ -599,7 +608,7 @@ static inline bool free_late(struct sh_arena *a, struct sh_cache *k, const struc
 	return true;
 }
 
-/* All that are late are freed in their spans. */
+/* Frees all late blocks in their spans. */
 static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 {
 	for (unsigned i = 0; i < LATE; i++) {
@@ -614,10 +623,9 @@ static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 }
 
 /*
- * Frees a block of the word that the cpu last allocated from, without a look at the page map: the
- * path from one allocation to the next is then short. false: it is no such block, or not live.
- * at before id: a slot that has the cpu's id now had it all the while, because only the user of
- * the cpu, we, can make it the cpu's.
+ * Frees a block of the word from which the cpu last allocated, without the page map. This makes the usual pair of free and
+ * allocate short. False: it is not such a block, or not live. Reads at before id: a slot that has the id of the cpu
+ * now had it all the time, because only the user of the cpu can change that.
  */
 static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 {
@@ -648,7 +656,7 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	return true;
 }
 
-/* Of another's span, or large, or of no cpu. */
+/* A block of another's span, a large block, or a caller without a cpu. */
 static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigned seat, unsigned cpu, const void *p)
 {
 	struct place at = {0};
@@ -667,7 +675,7 @@ static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigne
 	return true;
 }
 
-/* The slot has nothing at hand: it goes on at the block just freed, the hottest place. */
+/* The slot has no block available: continue at the block just freed, whose line is hot. */
 static __attribute__((noinline)) void aim_here(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
 					       uint32_t word)
 {

@@ -1,30 +1,38 @@
 /*
- * heap_int.h - what arena.c, heap.c, large.c, span.c and heap_repair.c know in common. Nobody else includes it.
+ * heap_int.h - the structures of the heap, for arena.c, heap.c, large.c, span.c and heap_repair.c only.
  *
- * The arena is cut into pages of 8 KiB, numbered from its start (so page 0 is metadata, and 0
- * means "none" in every link). Pages [first, top) are covered without a gap by runs; page top and
- * all above were never used. A run is described by the struct sh_span of its first page; its desc
- * word is the truth, all else about runs is derived from it:
+ * The arena is cut into pages of 8 KiB, numbered from its start. Page 0 is metadata, so 0 means "none" in every
+ * link. Runs cover the pages [first, top) without a gap; page top and all behind it were never used. A run is
+ * described by the struct sh_span of its first page. Its desc word is the truth:
  *
- *   FREE   nobody's, in a bin
- *   SMALL  blocks of one size class, belongs to a heap; owner is the cpu that allocates from it,
- *          or OWNER_NONE: on the heap's partial list
+ *   63                                  33 32     26 25            10 9       3 2     0
+ *   +-------------------------------------+---------+----------------+---------+-------+
+ *   |                pages                |  owner  |      heap      |  class  | state |
+ *   +-------------------------------------+---------+----------------+---------+-------+
+ *
+ *   FREE   no owner; in a bin
+ *   SMALL  blocks of one class, belongs to a heap; owner is the cpu that allocates from it, or OWNER_NONE if
+ *          the span is on the partial list of its heap
  *   LARGE  one block of whole pages
- *   PURGE  its memory is being given back to the system by a seat
+ *   PURGE  a seat is returning its memory to the system
  *
- * A block is live when its bit in a and its bit in r differ (struct sh_bits). Allocating it, and
- * freeing it by the owner, flips the bit in a with a plain store (one writer); freeing it by anybody
- * else flips the bit in r atomically. So there is one commit each, and nothing to harvest. Bits past
- * the last block are set in a, and so live for ever. The two words lie side by side: who frees
- * another's block fetches one line from him.
+ * A block is live if its bit in a and its bit in r differ (struct sh_bits):
  *
- * mark says who looks at a SMALL span's free blocks next:
- *   FULL     nobody: who frees a block must make it known (owner: ->LISTED, others: ->QUEUED)
- *   QUEUED   on the slot's remote stack, or being put there by the seat whose note names it
- *   LISTED   on the owner's list (or on the heap's partial list)
- *   CURRENT  the span the slot allocates from
- * marks and lists are hints that make free blocks findable; that a block is free is said by its
- * bits alone. So losing a hint in a death costs memory until the cache is rebuilt, never more.
+ *   word a (owner of the span, plain store)    0 1 1 0 1     allocate: flip a
+ *   word r (all others, atomic xor)            0 0 1 0 0     free: owner flips a, others flip r
+ *                                              ---------
+ *   live                                       0 1 0 0 1
+ *
+ * So each operation commits by one bit, and nothing has to be collected. Bits behind the last block are set in a
+ * for ever. The two words are neighbours: another process fetches one cache line to free a block.
+ *
+ * mark says how free blocks of a SMALL span are found again:
+ *   FULL     not at all: whoever frees a block must make it known (owner: -> LISTED, others: -> QUEUED)
+ *   QUEUED   it is on the slot's remote stack, or is being pushed by the seat whose note names it
+ *   LISTED   it is on the owner's list, or on the partial list of the heap
+ *   CURRENT  the slot allocates from it
+ * Marks and lists are hints; only the bits say whether a block is free. So a hint that a death loses costs memory
+ * until the cache is rebuilt, and nothing else.
  */
 #ifndef SHM_HEAP_INT_H
 #define SHM_HEAP_INT_H
@@ -38,7 +46,7 @@
 #define PAGE_BYTES (1ul << PAGE_SHIFT)
 #define CLASSES 72
 #define SMALL_MAX 32768ul
-#define STEPS 4		  /* span sizes of a class, from the first span to the largest */
+#define STEPS 4		  /* sizes of the spans of a class, from the first to the largest */
 #define SPAN_PAGES_MAX 16 /* offsets in a span stay below 2^17: see block_index */
 #define PAGE_WORDS 8	  /* struct sh_bits for a page: 512 blocks of 16 bytes */
 #define BINS 136
@@ -50,97 +58,125 @@ enum run_state { RUN_FREE, RUN_SMALL, RUN_LARGE, RUN_PURGE };
 enum span_mark { MARK_LISTED, MARK_CURRENT, MARK_FULL, MARK_QUEUED };
 enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_RETIRED };
 
-/* 64 blocks of a SMALL span. OWNER a: the span's owner; r: anybody else, atomically */
+/*
+ * 64 blocks of a SMALL span.
+ * OWNER  a: the owner of the span; r: all others, atomically
+ * LOCK   none
+ * ORDER  flipped with release, read with acquire
+ * DEATH  one flip commits an allocation or a free
+ */
 struct sh_bits {
 	_Atomic uint64_t a, r;
 };
 
 /*
  * The run that starts at a page.
- * OWNER  desc: who holds the arena's lock. lnext, lprev: the owner cpu; of a span of
- *        OWNER_NONE, the lock. rnext: who moved mark to QUEUED, until the span is taken off
- * LOCK   arena->lock for next, prev, back
- * DEATH  desc changes by one store, so the chain of runs is whole at any time; all else is
- *        rebuilt
+ * OWNER  desc: the holder of the arena's lock. lnext, lprev: the owner cpu, or for OWNER_NONE the lock.
+ *        rnext: the process that moved mark to QUEUED, until the span is popped
+ * LOCK   arena->lock guards next, prev, back
+ * ORDER  desc is stored with release and loaded with acquire; mark changes by atomic exchange
+ * DEATH  desc changes by one store, so the chain of runs is always whole; all else is rebuilt from it
  */
 struct sh_span {
 	_Atomic uint64_t desc;
 	_Atomic uint32_t mark;
-	_Atomic uint32_t rnext; /* remote stack */
-	uint32_t lnext, lprev;	/* slot's list, heap's partial list */
-	uint32_t next, prev;	/* the heap's spans; of a free run: its bin */
-	uint32_t back;		/* of the last page of a free run: its length */
+	_Atomic uint32_t rnext; /* link of the remote stack */
+	uint32_t lnext, lprev;	/* links of the slot's list or the heap's partial list */
+	uint32_t next, prev;	/* links of the heap's spans; of a free run: of its bin */
+	uint32_t back;		/* in the last page of a free run: its length */
 	uint32_t blocks;
 	uint32_t pad[4];
 } __attribute__((aligned(64)));
 
 /*
- * What a (heap, cpu) allocates one class from.
- * OWNER  who uses the cpu; for SH_HEAP_NOCPU who holds the arena's lock. remote: anybody pushes
- * DEATH  avail is always a subset of the free blocks of the word in at: a block leaves avail
- *        before its bit is flipped, and comes to it after. at is one store
+ * From this a (heap, cpu) allocates blocks of one class. The word `at`:
+ *
+ *   63                          32 31     26 25                     0
+ *   +-----------------------------+---------+------------------------+
+ *   | block 0, in 16 bytes from   | last    |  index in arena->bits  |
+ *   | the start of the arena      | block   |                        |
+ *   +-----------------------------+---------+------------------------+
+ *
+ * OWNER  the user of the cpu; for SH_HEAP_NOCPU the holder of the arena's lock. remote: any process pushes
+ * LOCK   none
+ * ORDER  avail is set after at. remote: pushed by compare-and-swap with release, taken by exchange
+ * DEATH  avail is always a subset of the free blocks of the word: a block leaves avail before its bit is
+ *        flipped, and enters it afterwards. at changes by one store
  */
 struct sh_slot {
-	uint64_t avail; /* free blocks of the current word */
-	uint64_t at; /* the word: index in bits, 26 bits; its last block, 6; its block 0, 16 bytes from the arena, 32 */
-	uint32_t span;		 /* CURRENT, or 0 */
+	uint64_t avail;		 /* free blocks of the current word */
+	uint64_t at;		 /* the current word: see above */
+	uint32_t span;		 /* the CURRENT span, or 0 */
 	uint32_t list;		 /* LISTED spans */
-	_Atomic uint32_t remote; /* QUEUED spans */
-	uint32_t id;		 /* class, and cpu + 1 above 8 bits; set before at */
+	_Atomic uint32_t remote; /* QUEUED spans; pairs with heap_drain */
+	uint32_t id;		 /* class, and cpu + 1 above the low 8 bits; set before at */
 };
 
 /*
- * OWNER  as its slots; heap and cpu are set while nobody has it
- * DEATH  busy is set around every change of a list: who finds it set rebuilds the cache. A block
- *        in late is freed by the store that puts it there; taken out and not yet free in its span
- *        it is lost to the task's end
+ * The cache of a (heap, cpu).
+ * OWNER  as its slots; heap and cpu are set while no process uses it
+ * LOCK   none
+ * ORDER  busy is set before and cleared after every change of a list
+ * DEATH  a user that finds busy set rebuilds the cache. A block in late is freed by the store that puts it
+ *        there; taken out and not yet free in its span, it is lost until the task ends
  *
- * late: blocks of other cpus' spans. Their bits are flipped LATE such frees later, when the line
- * that holds them, asked for at once, has come: nobody waits for it.
+ * late: blocks of spans of other cpus. Their bits are flipped LATE such frees later, when the cache line that was
+ * prefetched has arrived, so nothing waits for it.
  */
 struct sh_cache {
 	struct sh_slot slot[CLASSES];
-	uint8_t step[CLASSES];	/* size of the class's next span */
+	uint8_t step[CLASSES];	/* size of the next span of the class */
 	uint8_t spare[CLASSES]; /* an empty span is on the list */
 	uint32_t heap, cpu;
 	uint32_t busy;
-	uint32_t deaths; /* of the arena, when last rebuilt */
-	uint32_t next;	 /* free caches */
+	uint32_t deaths; /* arena->deaths when the cache was last rebuilt */
+	uint32_t next;	 /* next free cache */
 	uint32_t late_at;
-	uint32_t late[LATE]; /* index in bits, and the bit in the low 6 */
+	uint32_t late[LATE]; /* index in bits, and the bit in the low 6 bits */
 	uint32_t pad[14];
 } __attribute__((aligned(64)));
 
 /*
+ * A heap: the memory of a task.
  * OWNER  its task
- * LOCK   arena->lock for all but seats, and cache[cpu] being read by who uses the cpu
- * DEATH  state and cache[cpu] are commits; spans, partial and used are rebuilt. A bit too many in
- *        seats keeps the blocks longer; it is set before the seat runs the task
+ * LOCK   arena->lock guards all but seats; the user of a cpu reads cache[cpu] without it
+ * ORDER  cache[cpu] is stored with release when the cache is complete
+ * DEATH  state and cache[cpu] are commits; spans, partial and used are rebuilt. A bit too many in seats keeps
+ *        blocks longer; it is set before the seat runs the task
  */
 struct sh_heap {
 	struct sh_arena *arena;
-	uint64_t limit;		/* pages */
-	_Atomic uint64_t used;	/* pages */
-	_Atomic uint64_t seats; /* whose process may remember blocks */
+	uint64_t limit;		/* in pages */
+	_Atomic uint64_t used;	/* in pages */
+	_Atomic uint64_t seats; /* seats whose processes may have pointers to blocks */
 	_Atomic uint32_t state;
 	_Atomic uint32_t privileged;
 	uint32_t index;
 	uint32_t spans;			  /* all its runs */
-	uint32_t next;			  /* free heaps */
-	uint32_t cache[SH_HEAP_CPUS + 1]; /* index, or 0 */
+	uint32_t next;			  /* next free heap */
+	uint32_t cache[SH_HEAP_CPUS + 1]; /* index of a cache, or 0 */
 	uint32_t partial[CLASSES];
 } __attribute__((aligned(64)));
 
-/* What a seat has in hand. OWNER the seat's process, after its death the medic. */
+/*
+ * What a seat has in hand.
+ * OWNER  the process in the seat; after its death the medic
+ * LOCK   none
+ * ORDER  set before the commit that it announces, cleared after it
+ * DEATH  sh_heap_repair completes what it names
+ */
 struct sh_heap_note {
-	_Atomic uint32_t queue; /* span it is about to push on a remote stack */
-	_Atomic uint32_t purge; /* run it gives back to the system */
+	_Atomic uint32_t queue; /* span that is about to be pushed on a remote stack */
+	_Atomic uint32_t purge; /* run whose memory is being returned to the system */
 	uint32_t pad[14];
 } __attribute__((aligned(64)));
 
 /*
- * The slot that a cpu last allocated from. OWNER who uses the cpu; a hint, to be checked: the
- * slot may have become another's with its heap's release.
+ * The slot from which a cpu last allocated.
+ * OWNER  the user of the cpu
+ * LOCK   none
+ * ORDER  none: one process
+ * DEATH  a hint, checked at each use: with the release of its heap the slot may have become another's
  */
 struct sh_recent {
 	struct sh_slot *slot;
@@ -148,22 +184,26 @@ struct sh_recent {
 } __attribute__((aligned(64)));
 
 /*
- * OWNER  the first block of fields is written once, by sh_arena_init
- * LOCK   lock for the rest; the atomic counters are read by anybody
- * DEATH  with the lock held: sh_heap_repair rebuilds all of it from the runs, heaps and caches
+ * The arena.
+ * OWNER  the first fields are written once, by sh_arena_init
+ * LOCK   lock guards the rest; the atomic counters are read by any process
+ * ORDER  desc of a run, then all that follows from it
+ * DEATH  with the lock held: sh_heap_repair rebuilds all of it from runs, heaps and caches
  */
 struct sh_arena {
 	uint64_t magic;
 	size_t size;
 	uint32_t first, end; /* pages for blocks */
 	uint32_t heaps, caches;
-	uint32_t rest;			/* a freed heap is used again only when so many are free */
-	uint64_t limit, slack, reserve; /* pages */
+	uint32_t rest;			/* a freed heap is reused only when this many are free */
+	uint64_t limit, slack, reserve; /* in pages */
 	struct sh_heap *heap;
 	struct sh_cache *cache;
-	_Atomic uint64_t *head;	 /* a bit for each page: a run starts here */
-	_Atomic uint64_t *dirty; /* of a free page: holds memory, not zero. Of a used one: did when it was taken */
-	_Atomic uint32_t *map;	 /* first page of the span a page belongs to: believed only if that span says so too */
+	_Atomic uint64_t *head; /* one bit for each page: a run starts here */
+	/* of a free page: it holds memory that is not zero. Of a used page: it did when it was taken */
+	_Atomic uint64_t *dirty;
+	/* first page of the span to which a page belongs; trusted only if that span agrees */
+	_Atomic uint32_t *map;
 	struct sh_span *span;
 	struct sh_bits *bits;
 	uint8_t pages[CLASSES][STEPS];
@@ -171,7 +211,8 @@ struct sh_arena {
 	struct sh_lock lock __attribute__((aligned(64)));
 	_Atomic uint32_t top;
 	_Atomic uint32_t deaths;
-	_Atomic uint64_t used, retired, kept; /* pages of heaps in use, of those left; free pages that hold memory */
+	/* pages of live heaps, pages of retired heaps, free pages that hold memory */
+	_Atomic uint64_t used, retired, kept;
 	uint64_t changes;
 	_Atomic uint32_t heap_top, cache_top;
 	uint32_t heap_first, heap_last, heap_nfree;
@@ -220,7 +261,7 @@ static inline uint64_t span_desc(struct sh_arena *a, uint32_t p)
 	return atomic_load_explicit(&a->span[p].desc, memory_order_acquire);
 }
 
-/* One writer, the holder of the lock; readers want no lock. */
+/* Only the holder of the lock writes; readers need no lock. */
 static inline void sh_count(_Atomic uint64_t *sum, uint64_t n)
 {
 	atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + n, memory_order_relaxed);
@@ -248,7 +289,7 @@ static inline unsigned at_last(uint64_t at)
 	return at >> 26 & 63;
 }
 
-/* What a^r of word w of the span is when all its blocks are free. */
+/* What a ^ r of word w is if all blocks are free. */
 static inline uint64_t word_empty(const struct sh_span *s, unsigned w)
 {
 	unsigned n = s->blocks - w * 64;
@@ -270,70 +311,77 @@ static inline bool span_empty(struct sh_arena *a, uint32_t p)
 	return true;
 }
 
-extern const uint16_t sh_class_units[CLASSES]; /* block size in 16 bytes */
-extern const uint32_t sh_class_recip[CLASSES]; /* 2^32 / block size, rounded up */
+extern const uint16_t sh_class_units[CLASSES]; /* size of a block in units of 16 bytes */
+extern const uint32_t sh_class_recip[CLASSES]; /* 2^32 / size of a block, rounded up */
 
 static inline size_t class_bytes(unsigned class)
 {
 	return (size_t)sh_class_units[class] * 16;
 }
 
-/* 16 to 128 in steps of 16, then eight classes to each doubling. */
+/* 16 to 128 in steps of 16, then eight classes for each doubling. */
 static inline unsigned class_of(size_t size)
 {
 	size_t s = size - 1;
-	unsigned k = 56 - (unsigned)__builtin_clzl(s | 128); /* 0 up to 255; no branch: sizes are anybody's guess */
+	/* 0 for up to 255; computed without a branch, because sizes are unpredictable */
+	unsigned k = 56 - (unsigned)__builtin_clzl(s | 128);
 
 	return k * 8 + (unsigned)(s >> (k + 4));
 }
 
-/* ---- span.c: all hold arena->lock unless said ---- */
+/* ---- span.c: callers hold arena->lock unless it says otherwise ---- */
 
-/* A free run of n pages, its address a multiple of align, taken out of its bin; it is still FREE. 0: none. */
+/* Takes a free run of n pages out of its bin, aligned; it stays FREE. 0: none. */
 uint32_t sh_run_take(struct sh_arena *, uint32_t n, size_t align);
-/* Makes a free run from sh_run_take a span: the commit, and all that follows from it. */
+/* Makes a span of a run from sh_run_take: the commit, and all that follows from it. */
 void sh_span_commit(struct sh_arena *, uint32_t p, uint64_t desc);
-/* The span's pages are free again. */
+/* Frees the pages of a span. */
 void sh_span_free(struct sh_arena *, uint32_t p);
-/* LARGE only: n pages from now on. false: what follows is not free. */
+/* LARGE only: the span has n pages from now on. False: the pages behind it are not free. */
 bool sh_span_resize(struct sh_arena *, uint32_t p, uint32_t n);
-/* Whether heap and arena may have n pages more. */
+/* True if heap and arena may have n pages more. */
 bool sh_span_allowed(const struct sh_heap *, uint32_t n);
-/* How many of the pages hold memory already; any caller for its own run. */
+/* How many of the pages hold memory already. Needs no lock for the caller's own run. */
 uint32_t sh_pages_dirty(struct sh_arena *, uint32_t p, uint32_t n);
 bool sh_page_dirty(struct sh_arena *, uint32_t p);
-/* Holds nothing. Faults pages in at once, if this process has not done so before. */
+/* Needs no lock. Faults the pages in at once, unless this process did so before. */
 void sh_span_populate(struct sh_arena *, uint32_t p, uint32_t n, uint32_t dirty);
-/* Holds nothing; takes the lock. Gives memory back while more than the slack is kept; about `pages` of it. */
+/* Takes the lock. Returns about `pages` of memory to the system while more than the slack is kept. */
 void sh_arena_purge(struct sh_arena *, unsigned seat, uint64_t pages);
 /*
- * Holds nothing. Ends a purge that a dead seat had in hand. false: the lock is not to be had; it may
- * be another dead seat's, for whose repair the medic must not wait. Then the note stays.
+ * Needs no lock. Completes the purge of a dead seat. False: the lock is taken, perhaps by another dead seat, for
+ * whose repair the medic must not wait; the note stays.
  */
 bool sh_purge_finish(struct sh_arena *, unsigned dead, unsigned by);
-/* The first page of the run that p lies in. */
+/* The first page of the run in which p lies. */
 uint32_t sh_run_head(struct sh_arena *, uint32_t p);
-/* Builds all that is derived anew from the descs. */
+/* Rebuilds all that follows from the descs. */
 void sh_runs_rebuild(struct sh_arena *);
 
 /* ---- heap_repair.c ---- */
 
-/* Finds all free blocks of a (heap, cpu) again; leaves it busy. Holds the lock, and the cpu is the caller's. */
+/*
+ * Finds all free blocks of a (heap, cpu) again and leaves the cache busy. Holds: the lock; the cpu is the
+ * caller's.
+ */
 void sh_cache_rebuild(struct sh_arena *, struct sh_heap *, unsigned cpu);
 
 /* ---- heap.c ---- */
 void sh_cache_list(struct sh_arena *, struct sh_slot *, uint32_t p); /* puts a span on the owner's list */
-/* Hold the lock, and the cpu. A rebuilt cache: late and queued blocks are free, no list leads anywhere; then whole again. */
+/*
+ * After a rebuild: frees late and queued blocks, empties the lists; then the cache is whole. Holds: the lock
+ * and the cpu.
+ */
 void sh_cache_settle(struct sh_arena *, struct sh_cache *, unsigned seat);
 void sh_cache_settled(struct sh_cache *);
 
 /* ---- large.c ---- */
 void *sh_large_alloc(struct sh_heap *, unsigned seat, size_t size, size_t align, bool zero);
 void sh_large_free(struct sh_arena *, uint32_t p, unsigned seat);
-bool sh_large_resize(struct sh_arena *, uint32_t p, unsigned seat, size_t size); /* in place, or false */
+bool sh_large_resize(struct sh_arena *, uint32_t p, unsigned seat, size_t size); /* in place; false: not possible */
 
 /* ---- arena.c: hold arena->lock ---- */
-struct sh_cache *sh_cache_new(struct sh_heap *, unsigned cpu); /* NULL: there are no more */
+struct sh_cache *sh_cache_new(struct sh_heap *, unsigned cpu); /* NULL: no cache is left */
 void sh_cache_free(struct sh_arena *, uint32_t c);
 
 #endif

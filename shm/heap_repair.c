@@ -1,12 +1,12 @@
 /*
- * heap_repair.c - after a death: caches and arena made whole; and the audit, that they are.
+ * heap_repair.c - makes caches and arena whole after a death; and the audit.
  *
- * OWNER  sh_heap_repair works for a seat whose process runs no more. If that seat holds the
- *        arena's lock, so does the repair, in its name
- * DEATH  nothing here is believed but descs, block bits, marks, heap states and cache[cpu], all
- *        of which change by one store; so a repair that is killed is simply done again. The dead
- *        seat's lock is dropped after the rebuild, its notes are cleared after what they say is
- *        done
+ * OWNER  sh_heap_repair works for a seat whose process is gone. If that seat holds the arena's lock, the
+ *        repair holds it, in its name
+ * LOCK   arena->lock
+ * ORDER  the dead seat's lock is freed after the rebuild, its notes are cleared after what they say is done
+ * DEATH  nothing is trusted but descs, block bits, marks, heap states and cache[cpu], each of which changes by
+ *        one store; so a repair that was killed is simply repeated
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -16,11 +16,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PIECE 256 /* runs looked at in one hold of the lock */
+#define PIECE 256 /* runs checked while the lock is held once */
 
 /* ---- a cache ---- */
 
-/* Whether a seat is about to push the span; asked before is_stacked. */
+/* True if a seat is about to push the span; ask this before is_stacked. */
 static bool is_noted(struct sh_arena *a, uint32_t p)
 {
 	for (unsigned i = 0; i < HEAP_SEATS; i++)
@@ -72,7 +72,7 @@ void sh_cache_rebuild(struct sh_arena *a, struct sh_heap *h, unsigned cpu)
 		    (!has_free(a, p) || !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED)))
 			continue;
 		if (mark == MARK_QUEUED) {
-			if (is_noted(a, p)) { /* comes, or its seat is dead and the medic will say so */
+			if (is_noted(a, p)) { /* it will be pushed; or its seat is dead and the medic pushes it */
 				whole = false;
 				continue;
 			}
@@ -112,7 +112,7 @@ static void rebuild_heaps(struct sh_arena *a)
 	}
 }
 
-/* A seat that died between noting the lock and taking it, or between freeing it and saying so. */
+/* A seat that died between listing the lock and taking it, or between freeing and unlisting it. */
 static void forget_lock(struct sh_arena *a, unsigned seat)
 {
 	struct sh_held *held = sh_seat_held(seat);
@@ -137,12 +137,12 @@ void sh_heap_repair(struct sh_arena *a, unsigned seat, unsigned medic)
 	sh_purge_finish(a, seat, medic);
 	atomic_store(&a->note[seat].queue, 0);
 	KILL_POINT("heap.repair.notes");
-	atomic_fetch_add(&a->deaths, 1); /* each cache looks for what was lost before it takes more pages */
+	atomic_fetch_add(&a->deaths, 1); /* each cache looks for lost blocks before it takes more pages */
 }
 
 /* ---- figures ---- */
 
-/* Holds: arena. The bytes in live blocks of a run. */
+/* Bytes in live blocks of a run. Holds: the lock. */
 static size_t run_live(struct sh_arena *a, uint32_t p, uint64_t d)
 {
 	size_t n = 0;
@@ -182,7 +182,7 @@ static size_t pages_of(const _Atomic uint64_t *sum)
 	return (size_t)atomic_load_explicit((_Atomic uint64_t *)sum, memory_order_relaxed) << PAGE_SHIFT;
 }
 
-/* Each counter by itself is right; between them a span may be on its way. */
+/* Each counter is right by itself; a span may be moving between two of them. */
 void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 {
 	uint32_t top = atomic_load_explicit(&((struct sh_arena *)a)->top, memory_order_relaxed);
@@ -279,7 +279,7 @@ static int audit_used(struct audit *au, uint32_t p, uint64_t d)
 	return desc_state(d) == RUN_SMALL ? audit_small(au, p, d) : 0;
 }
 
-/* Holds: arena. One run. */
+/* Checks one run. Holds: the lock. */
 static int audit_run(struct audit *au, uint32_t p)
 {
 	struct sh_arena *a = au->a;
@@ -309,7 +309,7 @@ static int audit_run(struct audit *au, uint32_t p)
 	return 0;
 }
 
-/* Holds: arena. The heaps: their caches are theirs, and their sums are the arena's. */
+/* Checks that the caches belong to their heaps, and the sums. Holds: the lock. */
 static int audit_heaps(struct audit *au)
 {
 	struct sh_arena *a = au->a;
@@ -361,13 +361,13 @@ int sh_heap_audit(struct sh_arena *a, unsigned seat, char *msg, size_t n)
 		sh_lock_drop(&a->lock, seat);
 		sh_lock_take(&a->lock, seat);
 		if (p < a->top && sh_run_head(a, p) != p) {
-			p = sh_run_head(a, p); /* joined with what was before it */
+			p = sh_run_head(a, p); /* it was joined with the run before it */
 			au.last_free = false;
 		}
 		if (a->changes != changes)
 			au.last_free = false;
 	}
-	/* Sums hold only over what did not change under way. */
+	/* The sums hold only if nothing changed meanwhile. */
 	if (!err && a->changes == changes) {
 		if (au.used != a->used + a->retired)
 			err = wrong(&au, "%lu pages in use, counted %lu", (unsigned long)(a->used + a->retired),

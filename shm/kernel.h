@@ -183,7 +183,7 @@ static inline pid_t kernel_waitpid(pid_t pid, int *status, int options)
 }
 static inline int kernel_sigprocmask(int how, const sigset_t *set, sigset_t *old)
 {
-	return (int)syscall(SYS_rt_sigprocmask, how, set, old, 8); /* bytes of the kernel's set */
+	return (int)syscall(SYS_rt_sigprocmask, how, set, old, 8); /* size of the kernel's signal set */
 }
 static inline int kernel_setrlimit(int resource, const struct rlimit *limit)
 {

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int seated; /* only who sits in a seat is killed: the supervisor and the zygote are another matter */
+static int seated; /* only processes in a seat are killed, not the supervisor or the zygote */
 
 void sh_kill_seated(void)
 {
@@ -35,7 +35,7 @@ _Bool sh_kill_passed(unsigned i)
 	return atomic_exchange(&sh_root->kill_passed[i], 0);
 }
 
-/* Its number + 1. */
+/* Index of the point, plus 1; 0: none. */
 static unsigned kill_number(const char *name)
 {
 	for (unsigned i = 0; name && i < sh_kill_points(); i++)
@@ -77,8 +77,8 @@ void sh_kill_hit(const struct sh_kill_point *here)
 	atomic_store(&sh_root->kill_countdown, atomic_load(&sh_root->kill_next_countdown));
 	atomic_store(&sh_root->kill_armed, atomic_exchange(&sh_root->kill_next, 0));
 	atomic_fetch_add(&sh_root->kill_done, 1);
-	for (;;) /* not libc's calls: on a goroutine those are its task's */
+	for (;;) /* the kernel's calls: on a goroutine libc's belong to the task */
 		syscall(SYS_kill, (int)syscall(SYS_getpid), SIGKILL);
 }
 #endif
-extern int sh_kill_unit; /* the file is never empty */
+extern int sh_kill_unit; /* keeps the file from being empty */

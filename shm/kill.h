@@ -1,13 +1,14 @@
 /*
- * kill.h - points at which a process may be killed, for tests.
+ * kill.h - points at which a test kills a process.
  *
- * KILL_POINT("folder.operation.step") stands after a store to shared state wherever a death right there
- * leaves something else than a death at the point before. The stores without a point are
- * listed one by one in tests/lint/kill_points.txt, each with its reason.
- * In a release build it is nothing. With -DSHOAL_KILL_POINTS each point is a load, a compare and a
- * mark that it was passed; the driver (tests/kill) arms a point by its name and a hit count, and
- * the process that comes by for the nth time sends itself SIGKILL. In the simulation the same macro
- * is the place where another worker may be scheduled or this one dies (-DSHOAL_SIM).
+ * KILL_POINT("folder.operation.step") stands after a store to shared state wherever a death right there leaves
+ * a different state than a death at the point before. The stores without a point are listed one by one in
+ * tests/lint/kill_points.txt, each with its reason.
+ *
+ * In a release build a point is empty. With -DSHOAL_KILL_POINTS it is a load, a compare and a mark that it was
+ * passed; the driver (tests/kill) arms a point by name and hit count, and the process that passes it for the nth
+ * time sends itself SIGKILL. In the simulation (-DSHOAL_SIM) the same macro is where another worker may run or
+ * this one dies.
  */
 #ifndef SHM_KILL_H
 #define SHM_KILL_H
@@ -16,8 +17,8 @@
 #include <stdint.h>
 
 /*
- * What stands before it is in memory before what stands after it, if the process dies in between: for plain
- * stores, which the compiler may put in another order. A note, then what it is about; that, then the end of the note.
+ * A compiler barrier: if the process dies, stores before it are in memory before stores after it. It stands between
+ * a note and the change that the note announces, and between that change and the end of the note.
  */
 #define sh_noted() atomic_signal_fence(memory_order_seq_cst)
 
@@ -29,7 +30,10 @@ struct sh_kill_point {
 void sh_sim_point(const char *name);
 #define KILL_POINT(n) sh_sim_point(n)
 #elif defined(SHOAL_KILL_POINTS)
-/* Every point of the program, gathered by the linker in one section; one of an inline function several times. */
+/*
+ * All points of the program, collected by the linker in one section; a point in an inline function is there
+ * several times.
+ */
 extern const struct sh_kill_point __start_shoal_kill[], __stop_shoal_kill[];
 void sh_kill_hit(const struct sh_kill_point *);
 void sh_kill_seated(void);
@@ -41,13 +45,13 @@ void sh_kill_seated(void);
 	} while (0)
 
 /*
- * From the supervisor: kills at the hit-th pass of the point from now on, and after that at the
- * then_hit-th of another (NULL: none); name NULL: at none. False: no such point.
+ * For the supervisor: kills at the hit-th pass of the point, then at the then_hit-th pass of another (NULL: none). name
+ * NULL: disarms. False: no such point.
  */
 _Bool sh_kill_arm(const char *name, int hit, const char *then, int then_hit);
 unsigned sh_kill_points(void);
 const char *sh_kill_name(unsigned i);
-/* Whether a process in a seat has passed it since the last such question. */
+/* True if a process in a seat has passed it since the last call. */
 _Bool sh_kill_passed(unsigned i);
 #else
 #define KILL_POINT(n) ((void)0)

@@ -1,9 +1,10 @@
 /*
  * large.c - blocks of whole pages. See heap_int.h.
  *
- * OWNER  the memory: who has the block
- * LOCK   arena->lock, for the time of a call
- * DEATH  a block is there when its run's desc says LARGE; see span.c
+ * OWNER  the memory: the user of the block
+ * LOCK   arena->lock, during each call
+ * ORDER  as in span.c
+ * DEATH  a block exists when the desc of its run says LARGE; see span.c
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -12,7 +13,7 @@
 
 #define POPULATE_MAX (1ul << 20 >> PAGE_SHIFT) /* larger blocks may be meant to stay sparse */
 
-/* Pages that held something before are cleared, the others are zero. */
+/* Clears the pages that held something before; the others are zero. */
 static void large_clear(struct sh_arena *a, uint32_t p, uint32_t n)
 {
 	for (uint32_t q = p; q < p + n; q++)
@@ -52,7 +53,7 @@ void sh_large_free(struct sh_arena *a, uint32_t p, unsigned seat)
 
 	sh_lock_take(&a->lock, seat);
 	n = desc_pages(span_desc(a, p));
-	sh_check(desc_state(span_desc(a, p)) == RUN_LARGE); /* not freed by another in the meantime */
+	sh_check(desc_state(span_desc(a, p)) == RUN_LARGE); /* no other process has freed it meanwhile */
 	sh_span_free(a, p);
 	sh_lock_drop(&a->lock, seat);
 	sh_arena_purge(a, seat, n);
@@ -70,7 +71,7 @@ bool sh_large_resize(struct sh_arena *a, uint32_t p, unsigned seat, size_t size)
 	if (n == old)
 		return true;
 	if (n < old && size <= SMALL_MAX / 2)
-		return false; /* belongs in a class */
+		return false; /* its size belongs to a class */
 	sh_lock_take(&a->lock, seat);
 	done = sh_span_resize(a, p, n);
 	sh_lock_drop(&a->lock, seat);

@@ -1,8 +1,8 @@
 /*
  * lock.c - locks that know their owner. See lock.h.
  *
- * DEATH  between noting the lock in the seat and taking it: the word names somebody else or
- *        nobody, the note means nothing. Between freeing and un-noting: the same.
+ * DEATH  between listing the lock in the seat and taking it, or between freeing and unlisting it: the word
+ *        does not name the seat, so the list entry means nothing
  */
 #include "shm/lock.h"
 #include "shm/check.h"
@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 /*
- * Each wait is twice as long as the one before, up to a few microseconds: meanwhile the others have the
- * lock and what it guards in one cache, for a hundred turns. Eight that send and eight that receive on
- * two Ps: 140 ns a value with waits of one pause, 55 with 64, 39 with 256 (Go 1.19: 59).
+ * Each wait is twice as long as the one before, up to some microseconds. Meanwhile the others have the lock and what it
+ * guards in one cache, for a hundred turns. Eight senders and eight receivers on two Ps: 140 ns a value with waits
+ * of one pause, 55 with 64, 39 with 256 (Go 1.19: 59).
  */
 #define SPINS 16
 #define SPIN_DOUBLE 8
@@ -34,7 +34,7 @@ static inline bool grab(struct sh_lock *l, unsigned seat)
 						       memory_order_relaxed);
 }
 
-/* A nap that a signal ends sets errno, which belongs to the goroutine: keep it. */
+/* A signal that ends a nap sets errno, which belongs to the goroutine: keep it. */
 static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat)
 {
 	int err = errno;
@@ -46,18 +46,19 @@ static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat
 		}
 		if (sh_lock_wait_hook)
 			sh_lock_wait_hook(l, seat);
-		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1); /* would wait for itself */
+		/* it would wait for itself */
+		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1);
 		if (n < SPINS)
 			sh_pause(n < SPIN_DOUBLE ? 1u << n : 1u << SPIN_DOUBLE);
 		else if (n < SPINS + YIELDS)
-			syscall(SYS_sched_yield); /* not the libc calls: on a goroutine those park */
+			syscall(SYS_sched_yield); /* the kernel's call: on a goroutine libc's would park */
 		else
 			syscall(SYS_nanosleep, &(struct timespec){0, NAP_NS}, NULL);
 		KILL_POINT("lock.wait");
 	}
 }
 
-/* The seat's first entry is taken: the next free one. */
+/* The first entry of the seat is in use: takes the next free one. */
 static __attribute__((noinline)) unsigned note_next(struct sh_held *h, struct sh_lock *l)
 {
 	unsigned i = 1;
@@ -80,7 +81,7 @@ static __attribute__((noinline)) void unnote(struct sh_held *h, const struct sh_
 	sh_check(!"lock dropped that its seat does not list");
 }
 
-/* Both are short, so that they come to lie in their callers: most hold one lock. */
+/* Both are short so that they can be inlined: most callers hold one lock. */
 void sh_lock_take(struct sh_lock *l, unsigned seat)
 {
 	struct sh_held *h = sh_seat_held(seat);
@@ -102,7 +103,7 @@ void sh_lock_drop(struct sh_lock *l, unsigned seat)
 
 	sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) == seat + 1);
 	atomic_store_explicit(&l->owner, 0, memory_order_release);
-	sh_noted(); /* and is there until after it */
+	sh_noted(); /* stays listed until after the word is cleared */
 	KILL_POINT("lock.drop.freed");
 	if (__builtin_expect(h->lock[0] == l, 1))
 		h->lock[0] = NULL;

@@ -1,6 +1,4 @@
-/*
- * segment.c - makes and maps the segment, and takes seats in it. See segment.h.
- */
+/* segment.c - makes and maps the segment, and takes seats in it. See segment.h. */
 #include "shm/kernel.h"
 #include "shm/segment.h"
 #include "shm/check.h"
@@ -22,7 +20,7 @@
 #include <unistd.h>
 
 #define PROMPT_NS 100000u
-#define FD_RESERVE 512u /* or a quarter of what is allowed, if that is less */
+#define FD_RESERVE 512u /* or a quarter of the limit, if that is less */
 
 void (*sh_check_hook)(const char *, int, const char *);
 
@@ -32,7 +30,7 @@ void sh_check_failed(const char *file, int line, const char *what)
 	int n = snprintf(text, sizeof text, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line,
 			 what);
 
-	/* Not the libc calls: on a goroutine they belong to its task, and may park it. */
+	/* Calls the kernel itself: on a goroutine libc's names belong to the task and may park. */
 	if (n > 0)
 		syscall(SYS_write, 2, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
 	if (sh_check_hook)
@@ -155,15 +153,18 @@ struct sh_held *sh_seat_held(unsigned seat)
 }
 
 /*
- * The robust list of a process: one entry, for a seat its liveness word. The entry must not lie in
- * memory that is used for anything else later; it is private to the process and static.
+ * The robust list of a process: one entry, for a seat its liveness word. The entry is private to the process and
+ * static, because its memory must not be reused for anything else.
  */
 static struct {
 	struct robust_list_head head;
 	struct robust_list entry;
 } robust;
 
-/* From now on the kernel marks the word if it names us when we die. With FUTEX_WAITERS set it wakes one who waits. */
+/*
+ * From now on the kernel marks the word when we die, if it contains our tid. FUTEX_WAITERS makes it wake a
+ * waiter.
+ */
 static uint32_t robust_on(_Atomic uint32_t *word)
 {
 	robust.head.list.next = &robust.entry;
@@ -190,7 +191,7 @@ uint32_t sh_seat_reserve(unsigned seat)
 	uint32_t ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
 
 	atomic_store(&s->claim, (uint64_t)ask << 32);
-	/* The medic waits on the words of the seats it knows: rung, it learns of this one. */
+	/* The medic waits on the words of the seats that it knows: the bell makes it learn of this one. */
 	atomic_store(&s->liveness, 0);
 	atomic_store(&s->state, SEAT_STARTING);
 	sh_bell();
@@ -223,7 +224,8 @@ void sh_seat_take(unsigned seat)
 	KILL_POINT("seat.take.unheld");
 	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");
-	if (atomic_load(&sh_root->over)) /* after the word: who ends all kills whom he finds by it */
+	/* after the word: the process that ends the runtime kills all that it finds by their words */
+	if (atomic_load(&sh_root->over))
 		_exit(0);
 }
 
@@ -239,7 +241,7 @@ void sh_seat_wake(unsigned seat)
 
 	if (fd >= 0)
 		while (syscall(SYS_write, fd, &one, sizeof one) < 0 && errno == EINTR)
-			; /* not write(): on a goroutine that parks */
+			; /* not write(): on a goroutine that would park */
 }
 
 void sh_bell(void)
@@ -249,7 +251,10 @@ void sh_bell(void)
 	syscall(SYS_futex, &sh_root->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-/* A short slice, not a higher priority: who works little is let in early and no more than before. Linux 6.12. */
+/*
+ * A short time slice, not a higher priority: a process that works little runs early, and no more than before.
+ * Linux 6.12.
+ */
 void sh_prompt(int32_t pid, bool yes)
 {
 	struct {
@@ -299,6 +304,6 @@ void sh_populate(void *at, size_t n)
 #endif
 	uintptr_t from = (uintptr_t)at & ~4095ul, to = ((uintptr_t)at + n + 4095) & ~4095ul;
 
-	kernel_madvise((void *)from, to - from,
-		       MADV_POPULATE_WRITE); /* only an optimisation: a failure shows at the store */
+	/* only an optimization: a failure shows at the store */
+	kernel_madvise((void *)from, to - from, MADV_POPULATE_WRITE);
 }

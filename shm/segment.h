@@ -1,11 +1,11 @@
 /*
  * segment.h - the shared memory and the seats in it.
  *
- * One memfd, mapped MAP_SHARED at SH_BASE in every process of a runtime; pointers into it are
- * plain pointers. The file is sparse: a range costs nothing until it is touched.
+ * One memfd, mapped MAP_SHARED at SH_BASE in every process of a runtime; pointers into it are plain pointers. The file
+ * is sparse: a range costs nothing until it is touched.
  *
- * Sealed SHRINK|GROW|SEAL. Not FUTURE_WRITE: under it the kernel refuses MADV_REMOVE (EPERM,
- * measured on 6.18), and memory once touched could never go back to the system.
+ * It is sealed with SHRINK|GROW|SEAL. With FUTURE_WRITE the kernel would refuse MADV_REMOVE (EPERM, measured on 6.18), and
+ * memory once touched could never go back to the system.
  */
 #ifndef SHM_SEGMENT_H
 #define SHM_SEGMENT_H
@@ -18,23 +18,23 @@
 #define SH_GiB (1ul << 30)
 #define SH_BASE 0x200000000000ul
 /*
- * Windows: the same addresses in every worker, one each SH_WIN_STRIDE. Between two windows nothing is ever
- * mapped, so that a frame larger than a whole stack faults instead of reaching the next window.
+ * Windows: at the same addresses in every worker, one each SH_WIN_STRIDE. Nothing is ever mapped between two windows, so
+ * a frame larger than a whole stack faults and cannot reach the next window.
  */
 #define SH_WIN_BASE 0x300000000000ul
 #define SH_WIN_STRIDE (64ul << 20)
 #define SH_WIN_SPAN (80 * SH_GiB)
 
 /* Ranges, as offsets from SH_BASE. */
-#define SH_OFF_ROOT 0ul		   /* struct sh_segment, core's root: sched, Ps, Ms, tasks */
+#define SH_OFF_ROOT 0ul		   /* struct sh_segment, then the core's root: schedt, Ps, Ms, tasks */
 #define SH_OFF_GTASK (1 * SH_GiB)  /* task slot of each G, for scans */
-#define SH_OFF_GS (2 * SH_GiB)	   /* Gs */
+#define SH_OFF_GS (2 * SH_GiB)	   /* the Gs */
 #define SH_OFF_RUNQ (8 * SH_GiB)   /* the global run queue */
-#define SH_OFF_TIMERS (9 * SH_GiB) /* timer heaps of the Ps */
-#define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by descriptor number */
+#define SH_OFF_TIMERS (9 * SH_GiB) /* the timer heaps of the Ps */
+#define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by number */
 #define SH_OFF_CHILD (17 * SH_GiB) /* programs that tasks have started */
-#define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB a slot */
-#define SH_OFF_LIFE (48 * SH_GiB)  /* what happened to goroutines: a ring a seat */
+#define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB for each slot */
+#define SH_OFF_LIFE (48 * SH_GiB)  /* events in the life of goroutines, a ring for each seat */
 #define SH_LIFE_SIZE (1ul << 20)
 #define SH_OFF_HEAP (64 * SH_GiB) /* the arena */
 #define SH_HEAP_SIZE (64 * SH_GiB)
@@ -45,87 +45,116 @@
 
 #define SH_DATA_MAX 4096
 #define SH_KILL_MAX 1024
-#define SH_SEAT_MEDIC 0 /* the medic sits here; workers from 1 */
+#define SH_SEAT_MEDIC 0 /* the seat of the medic; workers have seats from 1 on */
 #define SH_MAGIC 0x4c414f4853ul
 #define SH_VERSION 1
 
 enum sh_seat_state {
-	SEAT_EMPTY,    /* nobody, nothing to do */
-	SEAT_STARTING, /* cloned, not yet in its loop */
+	SEAT_EMPTY,    /* never used */
+	SEAT_STARTING, /* a process is being cloned, or is not in its loop yet */
 	SEAT_LIVE,
 	SEAT_DEAD,  /* its process is gone, repair has begun */
-	SEAT_VACANT /* repaired (or left in good order): a new process may be cloned into it */
+	SEAT_VACANT /* repaired, or left in good order: a process may be cloned into it */
 };
 
 #define SH_OWN_FDS 8
 
 /*
  * A worker's slot. It outlives the process.
- * OWNER  the process in it; state is moved EMPTY/VACANT->STARTING by the supervisor or, while there
- *        is none, the zygote, ->LIVE by the worker, ->DEAD->VACANT by the medic
- * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process goes. One that
- *        dies before it has stored that word is named by claim; who gives up waiting for one that
- *        has not even claimed the seat takes the number back first, for it may only be slow
+ *
+ *    EMPTY ---------+ sh_seat_reserve           worker is ready
+ *                   +----------------> STARTING ---------------> LIVE
+ *    VACANT --------+ (supervisor, zygote)                         |
+ *      ^                                                           | death: the medic sees it
+ *      +----------------------- DEAD <-----------------------------+
+ *            medic has repaired
+ *
+ * Seat claim. A process that starts slowly must not sit down in a seat that was given to another meanwhile:
+ *
+ *      keeper of the seats (supervisor)          the new process
+ *   a  sh_seat_reserve: claim = number << 32
+ *   b  asks the zygote for a clone            d  sh_seat_claim(number): claim = number << 32 | pid
+ *   c  waits too long: sh_seat_unreserve:        by compare-and-swap; fails: it exits
+ *      claim = (number + 1) << 32             e  sh_seat_take: robust list, liveness = tid
+ *
+ * c and d are compare-and-swaps of the same word, so exactly one succeeds. A process that dies between d and e is named
+ * by claim; after e the kernel marks liveness.
+ *
+ * OWNER  the process in it; state: as in the picture
+ * LOCK   none
+ * ORDER  claim, then liveness, then state LIVE. The medic stores DEAD before it repairs, VACANT after it
+ * DEATH  liveness is a robust futex: the kernel sets FUTEX_OWNER_DIED when the process ends
  */
 struct sh_seat {
-	_Atomic uint32_t liveness; /* tid | FUTEX_WAITERS while alive */
+	/* tid | FUTEX_WAITERS while alive; pairs with the kernel, and with sh_seat_dead */
+	_Atomic uint32_t liveness;
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
-	uint32_t generation;	       /* processes that sat here so far */
-	uint64_t load_gen;	       /* modules it was cloned with: see sh_root.load_gen */
-	_Atomic uint32_t exited_clean; /* it went in good order (renewal, stop): 1 */
+	uint32_t generation;	       /* how many processes have been in the seat */
+	uint64_t load_gen;	       /* modules with which it was cloned: see sh_segment.load_gen */
+	_Atomic uint32_t exited_clean; /* 1: it ended in good order (renewal, stop) */
 	/*
-	 * eventfd, in the workers' descriptor table; -1: nobody has sat here yet. It stays with the seat: were
-	 * it closed with its process, who wakes that one this moment might write into another file.
+	 * eventfd in the workers' descriptor table; -1: the seat was never used. It stays with the seat: if it were closed
+	 * with the process, a waker might write into another file.
 	 */
 	_Atomic int32_t wake_fd;
-	int32_t own_fds[SH_OWN_FDS]; /* descriptors of its loop, to be closed after its death; -1 */
-	int32_t dead_fds
-		[SH_OWN_FDS]; /* of the one that was here before: the medic is closing them. In one list at least */
-	uint64_t started_ns, live_ns; /* it sat down; it was ready to run goroutines */
-	int64_t dead_ns, repaired_ns; /* the medic saw the last death; it was repaired */
-	_Atomic uint32_t restarts;    /* deaths so far; renewals do not count */
-	_Atomic uint32_t prompt;      /* it sleeps, and is run soon after it wakes: sh_prompt */
-	_Atomic uint32_t stopped;     /* the supervisor has heard that it was stopped: the medic looks */
-	_Atomic uint32_t leave;	      /* asked to go at its next safe point; another takes the seat */
-	_Atomic uint64_t
-		claim; /* number of the last ask for a process, above the pid of the one that came, 0: none yet */
+	int32_t own_fds[SH_OWN_FDS];  /* descriptors of its loop, to be closed after its death; -1: none */
+	int32_t dead_fds[SH_OWN_FDS]; /* the same of the dead process, until the medic has closed them */
+	uint64_t started_ns, live_ns; /* when it took the seat; when it was ready to run goroutines */
+	int64_t dead_ns, repaired_ns; /* when the medic saw the last death; when the repair was complete */
+	_Atomic uint32_t restarts;    /* deaths so far, without renewals */
+	_Atomic uint32_t prompt;      /* it sleeps, and runs soon after a wake-up: sh_prompt */
+	_Atomic uint32_t stopped;     /* the supervisor has heard that it was stopped: the medic checks */
+	_Atomic uint32_t leave;	      /* asked to leave at its next safe point; another process takes the seat */
+	/*
+	 * number of the last reservation in the high half, pid of the process that claimed it in the low
+	 * half; 0: none
+	 */
+	_Atomic uint64_t claim;
 	struct sh_held held;
 } __attribute__((aligned(128)));
 
 struct sh_segment {
 	uint64_t magic, version;
 	_Atomic int32_t supervisor, zygote, standby; /* pids */
-	_Atomic uint32_t zygote_word;		     /* robust futex: the zygote lives */
-	_Atomic uint32_t over;			     /* the runtime is being ended: nobody takes anybody's place */
+	_Atomic uint32_t zygote_word;		     /* robust futex: the zygote is alive */
+	_Atomic uint32_t over;			     /* the runtime is ending: no process is replaced */
 	uint64_t memory_limit;
-	uint64_t started_ns;	     /* monotonic */
-	_Atomic uint64_t load_gen;   /* raised by the zygote after each load: workers cloned later have it */
-	_Atomic uint32_t bell;	     /* futex: rung for the medic */
-	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point + 1 */
+	uint64_t started_ns; /* monotonic time */
+	/* raised by the zygote after each load; workers that are cloned later have the module */
+	_Atomic uint64_t load_gen;
+	_Atomic uint32_t bell;	     /* futex: rung for the medic; pairs with sh_bell */
+	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point, plus 1 */
 	_Atomic int32_t kill_countdown;
-	_Atomic uint32_t kill_next; /* armed after that kill, and its countdown */
+	_Atomic uint32_t kill_next; /* armed after that kill, with its countdown */
 	_Atomic int32_t kill_next_countdown;
-	_Atomic uint64_t kill_done;		  /* kills made */
-	int32_t poll_fd;			  /* epoll set of all workers, in their descriptor table */
-	int32_t closed_fd;			  /* O_PATH: a number that leads there answers EBADF to each call */
-	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by point */
+	_Atomic uint64_t kill_done; /* kills so far */
+	int32_t poll_fd;	    /* the epoll set of all workers, in their descriptor table */
+	int32_t closed_fd;	    /* by index of the point */
+	/*
+	 * Variables of modules: shared by all processes that were cloned after the load. Written by the
+	 * zygote.
+	 */
+	_Atomic uint8_t kill_passed[SH_KILL_MAX];
 	struct sh_arena *arena;
-	/* Variables of modules: shared by all processes cloned since they were loaded. Written by the zygote. */
+	/* 0: the entry is free. Stored last */
 	struct sh_data {
-		_Atomic uintptr_t start; /* 0: free. Stored last */
+		_Atomic uintptr_t start; /* entries ever used */
 		size_t size;
 	} data[SH_DATA_MAX];
-	_Atomic uint32_t ndata; /* entries ever used */
+	/* Creates, maps and seals the segment. memory_limit in bytes. The descriptor, or -errno. */
+	_Atomic uint32_t ndata;
 	struct sh_seat seat[SH_SEATS];
 };
 
 #define sh_root ((struct sh_segment *)SH_BASE)
 #define sh_at(off) ((void *)(SH_BASE + (off)))
 
-/* Creates, maps and seals the segment; memory_limit in bytes. Returns the descriptor, or -errno. */
-int sh_segment_create(size_t memory_limit);
 /* Maps a segment that another process made. 0 or -errno. */
+int sh_segment_create(size_t memory_limit);
+/*
+ * True if p is the same memory in every process that runs tasks: in the segment or in a module's variables.
+ */
 int sh_segment_attach(int fd);
 void sh_segment_detach(void);
 static inline int sh_in_segment(const void *p)
@@ -133,41 +162,53 @@ static inline int sh_in_segment(const void *p)
 	return (uintptr_t)p - SH_BASE < SH_SIZE;
 }
 
-/* p is the same memory in every process that runs tasks: it lies in the segment or in a module's variables. */
+/* For the zygote: [start, start + size) becomes such memory, or is no longer. -1: the table is full. */
 int sh_shared(const void *p);
-/* Zygote: [start, start + size) is such memory from now on, or is no longer. -1: the table is full. */
+/*
+ * Reserves the seat for a process that is to be cloned; returns the number with which that process claims it. Only for the
+ * process that keeps the seats. The seat is STARTING from here on, without a mark of the last death: both
+ * together would look like a death.
+ */
 int sh_data_add(uintptr_t start, size_t size);
 void sh_data_remove(uintptr_t start);
 
-/*
- * A process for the seat is asked for: the number with which it may claim it. By who keeps the seats, alone. The seat
- * is STARTING from here on, and no mark of the last death is left in it: together they would be a death.
- */
+/* for the process itself; false: it has come too late */
 uint32_t sh_seat_reserve(unsigned seat);
-bool sh_seat_claim(unsigned seat, uint32_t ask); /* by the process itself. False: it has come too late */
-bool sh_seat_unreserve(unsigned seat);		 /* nobody may claim it any more. False: somebody has */
-/* Of who has claimed it, 0: nobody yet. */
+bool sh_seat_claim(unsigned seat, uint32_t ask); /* no process may claim it any more; false: one has */
+bool sh_seat_unreserve(unsigned seat);		 /* The pid that has claimed the seat; 0: none yet. */
+/* for the process that has claimed it: puts liveness into its robust list */
 static inline int32_t sh_seat_claimed(struct sh_seat *s)
 {
 	return (int32_t)(uint32_t)atomic_load(&s->claim);
 }
 
-void sh_seat_take(unsigned seat); /* by who has claimed it: its robust list gets the seat's liveness word */
-/* The caller's death is marked in the word from now on (FUTEX_OWNER_DIED), and one waiter woken. One word a process. */
+/*
+ * From now on the kernel marks the word when the caller dies (FUTEX_OWNER_DIED) and wakes one waiter. One
+ * word for each process.
+ */
+void sh_seat_take(unsigned seat);
+/* the same if the word is still `was`; else false */
 void sh_robust_hold(_Atomic uint32_t *word);
-bool sh_robust_take(_Atomic uint32_t *word, uint32_t was); /* the same if the word is still as it was; else false */
-/* Whether the process in the seat is known dead (kernel has marked the word). */
+/* True if the kernel has marked the word of the seat's process. */
+bool sh_robust_take(_Atomic uint32_t *word, uint32_t was);
+/* Wakes a worker that sleeps in its loop. Only from processes with the workers' descriptor table. */
 int sh_seat_dead(unsigned seat);
-/* Wakes a worker that sleeps in its loop. From a process of the workers' descriptor table. */
-void sh_seat_wake(unsigned seat);
 /* Rings the medic. From any process. */
+void sh_seat_wake(unsigned seat);
+/*
+ * The process (0: the caller) runs soon after each wake-up, even if all processors are busy; or like all
+ * others again.
+ */
 void sh_bell(void);
 
-/* The process (0: the caller) is run soon after it wakes, also when all processors are busy; or like everybody again. */
+/*
+ * Descriptors from this number on are reserved for the runtime: otherwise tasks could keep workers from
+ * starting.
+ */
 void sh_prompt(int32_t pid, bool yes);
-/* Descriptors from this number on are the runtime's: tasks that took them all would let no worker start again. */
+/* monotonic time in ns */
 unsigned sh_fd_ceiling(void);
-uint64_t sh_now(void);		      /* monotonic ns */
+uint64_t sh_now(void);		      /* faults the pages in at once: a sixth of the cost of one by one */
 void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the price of one by one */
 const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

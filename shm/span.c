@@ -1,15 +1,13 @@
 /*
- * span.c - the arena's pages: runs, bins, and memory taken from and given back to the system.
- * See heap_int.h for what a run is.
+ * span.c - the pages of the arena: runs, bins, and memory of the system. heap_int.h says what a run is.
  *
- * OWNER  everything here belongs to who holds arena->lock, apart from the memory of runs that
- *        are in use or in PURGE
- * LOCK   arena->lock. System calls are made outside it
- * DEATH  runs are split and joined by one store of a desc each, after the desc of the part that
- *        comes to be was written where nobody looks yet. Bins, head bits, back lengths and
- *        counters follow from the descs; the lock was held, and sh_runs_rebuild makes them anew.
- *        A seat that dies in a purge has the run in its note; the medic purges it again, or, if
- *        the lock is not to be had, the seat's next process
+ * OWNER  the holder of arena->lock, except the memory of runs in use or in PURGE
+ * LOCK   arena->lock. System calls are made outside of it
+ * ORDER  the desc of a new part is written first, where nobody looks yet; then the one store that splits or
+ *        joins runs
+ * DEATH  bins, head bits, back lengths and counters follow from the descs; if the lock was held,
+ *        sh_runs_rebuild computes them again. A seat that dies in a purge has the run in its note: the
+ *        medic purges it again, or, if the lock is taken, the next process in the seat
  */
 #include "shm/kernel.h"
 #include "shm/check.h"
@@ -24,7 +22,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages given back in one go: half a millisecond */
+#define PURGE_STEP (4ul << 20 >> PAGE_SHIFT) /* pages returned in one call: half a millisecond */
 #define TRIM_STEP (2 * PURGE_STEP)
 #define BIN_TRIES 16
 #define FINISH_TRIES 200
@@ -50,7 +48,7 @@ static inline bool is_head(struct sh_arena *a, uint32_t p)
 	return atomic_load_explicit(&a->head[p / 64], memory_order_relaxed) >> p % 64 & 1;
 }
 
-/* The bits of [p, p+n) that lie in the word of p. */
+/* The bits of [p, p+n) that are in the word of p. */
 static inline uint64_t range_mask(uint32_t p, uint32_t n)
 {
 	uint32_t left = 64 - p % 64;
@@ -97,7 +95,7 @@ uint32_t sh_run_head(struct sh_arena *a, uint32_t p)
 
 /* ---- bins of free runs ---- */
 
-/* One bin for each length up to 64, then four to each doubling. */
+/* One bin for each length up to 64, then four for each doubling. */
 static unsigned bin_of(uint32_t n)
 {
 	unsigned k;
@@ -139,7 +137,7 @@ static void bin_drop(struct sh_arena *a, uint32_t p, uint32_t n)
 	}
 }
 
-/* Room in a free run at p for n pages with that alignment: the page where they start, or 0. */
+/* The page at which n aligned pages fit into a free run, or 0. */
 static uint32_t fit(struct sh_arena *a, uint32_t p, uint32_t len, uint32_t n, size_t align)
 {
 	uintptr_t at = ((uintptr_t)page_at(a, p) + align - 1) & ~(align - 1);
@@ -148,7 +146,7 @@ static uint32_t fit(struct sh_arena *a, uint32_t p, uint32_t len, uint32_t n, si
 	return from + n <= (uint64_t)p + len ? (uint32_t)from : 0;
 }
 
-/* The smallest free run that will do, or nearly. */
+/* The smallest free run that is large enough, or nearly the smallest. */
 static uint32_t find_run(struct sh_arena *a, uint32_t n, size_t align)
 {
 	unsigned b = bin_of(n);
@@ -182,7 +180,7 @@ static inline uint64_t free_desc(uint32_t n)
 	return desc_make(RUN_FREE, 0, 0, 0, n);
 }
 
-/* The free run that ends at page p, or 0. back is stale unless there is one: the run it leads to decides. */
+/* The free run that ends at page p, or 0. back may be stale: the run to which it leads decides. */
 static uint32_t free_before(struct sh_arena *a, uint32_t p)
 {
 	uint32_t back = a->span[p - 1].back;
@@ -194,12 +192,12 @@ static uint32_t free_before(struct sh_arena *a, uint32_t p)
 	return desc_state(d) == RUN_FREE && desc_pages(d) == back ? p - back : 0;
 }
 
-/* Never used pages come to the last free run, so that n fit in it: that run, or 0. */
+/* Appends unused pages to the last free run until n fit into it. That run, or 0. */
 static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
 {
 	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top, p = fit(a, q, a->end - q, n, align);
 
-	if (!p || p + n <= top) /* it has room, but was far back in its bin */
+	if (!p || p + n <= top) /* it is large enough, but was far back in its bin */
 		return p ? q : 0;
 	if (last)
 		bin_drop(a, last, top - last);
@@ -227,13 +225,13 @@ uint32_t sh_run_take(struct sh_arena *a, uint32_t n, size_t align)
 	p = fit(a, q, len, n, align);
 	bin_drop(a, q, len);
 	KILL_POINT("heap.take.unbinned");
-	if (q + len > p + n) { /* the rest behind */
+	if (q + len > p + n) { /* the rest behind it */
 		set_desc(a, p + n, free_desc(q + len - p - n));
 		set_head(a, p + n);
 		KILL_POINT("heap.take.rest");
 		bin_put(a, p + n, q + len - p - n);
 	}
-	if (p > q) { /* the rest before */
+	if (p > q) { /* the rest before it */
 		set_desc(a, p, free_desc(n));
 		set_head(a, p);
 		KILL_POINT("heap.take.middle");
@@ -299,7 +297,7 @@ void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
 	sh_count(&a->kept, -(uint64_t)sh_pages_dirty(a, p, desc_pages(d)));
 }
 
-/* A run is FREE: joins it with its neighbours and puts it in a bin. */
+/* A run is FREE: joins it with its neighbours and puts it into a bin. */
 static void join(struct sh_arena *a, uint32_t p, uint32_t n)
 {
 	uint32_t next = p + n, last = free_before(a, p);
@@ -333,7 +331,7 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	unlink_span(a, h, p);
 	add_used(a, h, -(uint64_t)n);
 	sh_count(&a->kept, n);
-	set_dirty(a, p, n, true); /* before it is free, or zeros would be promised */
+	set_dirty(a, p, n, true); /* before it is free: otherwise zeros would be promised */
 	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 	KILL_POINT("heap.span.dirty");
 	set_desc(a, p, free_desc(n));
@@ -405,8 +403,8 @@ bool sh_span_resize(struct sh_arena *a, uint32_t p, uint32_t n)
 /* ---- memory of the system ---- */
 
 /*
- * Which pages this process has in its page tables. Private to the process, and only a hint: a
- * page that another process has touched costs a fault of a microsecond here, each.
+ * Which pages are in the page tables of this process. Private, and a hint: a page that another process has touched costs
+ * a fault of a microsecond here.
  */
 static struct {
 	const void *arena;
@@ -429,12 +427,12 @@ void sh_span_populate(struct sh_arena *a, uint32_t p, uint32_t n, uint32_t dirty
 				atomic_store_explicit(&mapped.has[q / 64], has | mask, memory_order_relaxed);
 			}
 		}
+	/* a failure shows at the store */
 	if (!known)
-		kernel_madvise(page_at(a, p), (size_t)n << PAGE_SHIFT,
-			       MADV_POPULATE_WRITE); /* fails: a fault shows it later */
+		kernel_madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_POPULATE_WRITE);
 }
 
-/* Holds: arena. The purged run is free, its memory gone. */
+/* The purged run is free and its memory gone. Holds: the lock. */
 static void end_purge(struct sh_arena *a, uint32_t p)
 {
 	uint32_t n = desc_pages(span_desc(a, p));
@@ -447,7 +445,7 @@ static void end_purge(struct sh_arena *a, uint32_t p)
 	a->changes++;
 }
 
-/* Holds: arena. The longest free run with memory in it, cut to about `want` pages; 0: none. */
+/* The longest free run with memory, cut to about `want` pages; 0: none. Holds: the lock. */
 static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 {
 	for (unsigned w = 3; w-- > 0;)
@@ -462,7 +460,7 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 				if (!dirty)
 					continue;
 				bin_drop(a, p, n);
-				while (!sh_page_dirty(a, from)) /* what comes before the first memory stays */
+				while (!sh_page_dirty(a, from)) /* skip what comes before the first memory */
 					from++;
 				if (from > p) {
 					set_desc(a, from, free_desc(p + n - from));
@@ -497,13 +495,13 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	if (!p)
 		return true;
 	d = span_desc(a, p);
-	/* The seat is dead, or ours: nobody else changes a run that it purges. */
+	/* The seat is dead, or ours: no other process changes a run that it purges. */
 	if (desc_state(d) == RUN_PURGE && desc_heap(d) == dead) {
 		kernel_madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
 		for (unsigned n = 0; !sh_lock_try(&a->lock, by); n++) {
 			if (n == FINISH_TRIES)
 				return false;
-			syscall(SYS_sched_yield); /* not libc's call: on a goroutine that gives way, here with the lock held */
+			syscall(SYS_sched_yield); /* the kernel's call: on a goroutine libc's would give way, with the lock held */
 		}
 		end_purge(a, p);
 		sh_lock_drop(&a->lock, by);
@@ -513,7 +511,7 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	return true;
 }
 
-/* Free pages may keep their memory up to the slack, and as long as all is within the limit. */
+/* Free pages may keep their memory up to the slack, and while all is within the limit. */
 static bool too_much_kept(const struct sh_arena *a)
 {
 	uint64_t kept = atomic_load_explicit(&a->kept, memory_order_relaxed);
@@ -528,7 +526,7 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 	while (pages > 0 && too_much_kept(a)) { /* read without the lock: a hint */
 		uint32_t p, n;
 
-		if (!sh_purge_finish(a, seat, seat)) /* left by who sat here before */
+		if (!sh_purge_finish(a, seat, seat)) /* left by the process before us in this seat */
 			return;
 		sh_lock_take(&a->lock, seat);
 		p = too_much_kept(a) ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
@@ -554,7 +552,7 @@ bool sh_arena_trim(struct sh_arena *a, unsigned seat)
 
 /* ---- repair ---- */
 
-/* Sums of a rebuild: stored at its end, so that nobody reads half of them. */
+/* Sums of a rebuild, stored at its end, so that no reader sees half of them. */
 struct sums {
 	_Atomic uint64_t used, retired, kept;
 };
@@ -606,7 +604,7 @@ void sh_runs_rebuild(struct sh_arena *a)
 		atomic_store_explicit(&a->head[w], 0, memory_order_relaxed);
 	KILL_POINT("heap.repair.cleared");
 	if (a->top < a->end)
-		set_desc(a, a->top, 0); /* was written, but top not moved */
+		set_desc(a, a->top, 0); /* it was written before top was moved */
 	for (p = a->first; p < a->top; p += n) {
 		d = span_desc(a, p);
 		n = desc_pages(d);
