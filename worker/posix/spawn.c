@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -175,11 +176,8 @@ static void *spawn_thread(void *arg)
 	if (s->attr)
 		attr = *s->attr;
 	posix_spawnattr_getflags(&attr, &flags);
-	if (!(flags & POSIX_SPAWN_SETSIGDEF))
-		sigemptyset(&defaults);
-	else
-		posix_spawnattr_getsigdefault(&attr, &defaults);
-	sigaddset(&defaults, SIGPIPE); /* we ignore it, a program does not expect that */
+	/* What the worker ignores for itself, a program must not: all are at their defaults, libc's own 32 and 33 too. */
+	memset(&defaults, 0xff, sizeof defaults);
 	posix_spawnattr_setsigdefault(&attr, &defaults);
 	posix_spawnattr_setflags(&attr, (short)(flags | POSIX_SPAWN_SETSIGDEF));
 	s->child->seat = getm->seat;
