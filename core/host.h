@@ -91,9 +91,10 @@ enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
  * stopped, or is gone; *cpu_ns: its processor time.
  */
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
-void host_task_start(struct task *);  /* medic: what the worker keeps for a task, as in a fresh process */
-void host_switch_task(struct task *); /* makes this process the task's: environment, working directory, streams */
-void host_before_run(struct g *);     /* loads what POSIX keeps per process and Shoal per task */
+void host_task_start(struct task *);   /* medic: what the worker keeps for a task, as in a fresh process */
+void host_task_changed(struct task *); /* medic: workers turn to it anew */
+void host_switch_task(struct task *);  /* makes this process the task's: environment, working directory, streams */
+void host_before_run(struct g *);      /* loads what POSIX keeps per process and Shoal per task */
 void host_off_cpu(struct
 		  /*
 	 * its frames are complete and it is about to leave this worker: saves a root's share of libc's

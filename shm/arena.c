@@ -181,12 +181,26 @@ void sh_cache_free(struct sh_arena *a, uint32_t c)
 	a->cache_first = c;
 }
 
+static void set_mapped(struct sh_arena *a, struct sh_heap *h, uint64_t bytes)
+{
+	uint64_t others = atomic_load_explicit(&a->mapped, memory_order_relaxed) -
+			  atomic_load_explicit(&h->mapped, memory_order_relaxed);
+
+	atomic_store_explicit(&h->mapped, bytes, memory_order_relaxed);
+	KILL_POINT("heap.mapped.heap");
+	atomic_store_explicit(&a->mapped, others + bytes, memory_order_relaxed);
+	KILL_POINT("heap.mapped.arena");
+	a->changes++;
+}
+
 bool sh_heap_retire(struct sh_heap *h, unsigned seat)
 {
 	struct sh_arena *a = h->arena;
 	bool empty;
 
 	sh_lock_take(&a->lock, seat);
+	if (sh_heap_mapped(h))
+		set_mapped(a, h, 0);
 	empty = h->spans == 0;
 	if (!empty && atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_LIVE) {
 		atomic_store_explicit(&h->state, HEAP_RETIRED, memory_order_release);
@@ -207,6 +221,42 @@ void sh_heap_touch(struct sh_heap *h, unsigned seat)
 	sh_check(seat < 64);
 	atomic_fetch_or(&h->seats, 1ul << seat);
 	KILL_POINT("heap.touch");
+}
+
+bool sh_heap_map(struct sh_heap *h, unsigned seat, size_t bytes)
+{
+	struct sh_arena *a = h->arena;
+	bool allowed;
+
+	sh_lock_take(&a->lock, seat);
+	allowed = bytes >> PAGE_SHIFT <= UINT32_MAX && sh_span_allowed(h, (uint32_t)(bytes >> PAGE_SHIFT));
+	if (allowed)
+		set_mapped(a, h, atomic_load_explicit(&h->mapped, memory_order_relaxed) + bytes);
+	sh_lock_drop(&a->lock, seat);
+	return allowed;
+}
+
+void sh_heap_set_mapped(struct sh_heap *h, unsigned seat, size_t bytes)
+{
+	struct sh_arena *a = h->arena;
+
+	sh_lock_take(&a->lock, seat);
+	set_mapped(a, h, bytes);
+	sh_lock_drop(&a->lock, seat);
+}
+
+void sh_heap_unmap(struct sh_heap *h, unsigned seat, size_t bytes)
+{
+	struct sh_arena *a = h->arena;
+
+	sh_lock_take(&a->lock, seat);
+	set_mapped(a, h, atomic_load_explicit(&h->mapped, memory_order_relaxed) - bytes);
+	sh_lock_drop(&a->lock, seat);
+}
+
+size_t sh_heap_mapped(const struct sh_heap *h)
+{
+	return atomic_load_explicit(&((struct sh_heap *)h)->mapped, memory_order_relaxed);
 }
 
 void sh_heap_renewed(struct sh_heap *h, unsigned seat)
@@ -249,6 +299,8 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 		sh_count(&a->retired, -atomic_load_explicit(&h->used, memory_order_relaxed));
 		sh_count(&a->used, atomic_load_explicit(&h->used, memory_order_relaxed));
 	}
+	if (sh_heap_mapped(h))
+		set_mapped(a, h, 0);
 	atomic_store_explicit(&h->state, HEAP_RELEASING, memory_order_relaxed);
 	KILL_POINT("heap.release.begun");
 	while (h->spans) {

@@ -110,7 +110,7 @@ void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
 void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
 
 struct sh_heap_stats {
-	size_t used;	  /* bytes of the spans that live heaps have */
+	size_t used;	  /* bytes of the spans that live heaps have, and of what their tasks have mapped */
 	size_t retired;	  /* bytes of the spans of retired heaps */
 	size_t committed; /* bytes of pages that hold memory */
 	size_t limit;
@@ -118,7 +118,7 @@ struct sh_heap_stats {
 void sh_arena_stats(const struct sh_arena *, struct sh_heap_stats *); /* takes no lock, callable by any process */
 /* Returns some MiB of free memory to the system, if more is kept than necessary. True: there is more. */
 bool sh_arena_trim(struct sh_arena *, unsigned seat);
-size_t sh_heap_used(const struct sh_heap *); /* bytes of the spans of this heap */
+size_t sh_heap_used(const struct sh_heap *); /* bytes of the spans of this heap, and of what its task has mapped */
 /* The same for a pointer that may be damaged: 0 if it is not a heap. */
 size_t sh_heap_used_at(const struct sh_arena *, const void *maybe_heap);
 size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in live blocks; counts them under the lock */
@@ -128,5 +128,14 @@ size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in live blocks;
  * wrong in msg.
  */
 int sh_heap_audit(struct sh_arena *, unsigned seat, char *msg, size_t n);
+
+/*
+ * What the heap's task has mapped outside of the arena counts as its memory: from now on this number of bytes more.
+ * False: a limit would be passed, and nothing is changed. sh_heap_set_mapped sets the sum.
+ */
+bool sh_heap_map(struct sh_heap *, unsigned seat, size_t bytes);
+void sh_heap_unmap(struct sh_heap *, unsigned seat, size_t bytes);
+void sh_heap_set_mapped(struct sh_heap *, unsigned seat, size_t bytes);
+size_t sh_heap_mapped(const struct sh_heap *);
 
 #endif

@@ -146,9 +146,10 @@ struct sh_cache {
  */
 struct sh_heap {
 	struct sh_arena *arena;
-	uint64_t limit;		/* in pages */
-	_Atomic uint64_t used;	/* in pages */
-	_Atomic uint64_t seats; /* seats whose processes may have pointers to blocks */
+	uint64_t limit;		 /* in pages */
+	_Atomic uint64_t used;	 /* in pages */
+	_Atomic uint64_t mapped; /* bytes that the task has mapped outside of the arena */
+	_Atomic uint64_t seats;	 /* seats whose processes may have pointers to blocks */
 	_Atomic uint32_t state;
 	_Atomic uint32_t privileged;
 	uint32_t index;
@@ -213,6 +214,7 @@ struct sh_arena {
 	_Atomic uint32_t deaths;
 	/* pages of live heaps, pages of retired heaps, free pages that hold memory */
 	_Atomic uint64_t used, retired, kept;
+	_Atomic uint64_t mapped; /* sum of the heaps' */
 	uint64_t changes;
 	_Atomic uint32_t heap_top, cache_top;
 	uint32_t heap_first, heap_last, heap_nfree;

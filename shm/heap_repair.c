@@ -89,10 +89,13 @@ void sh_cache_rebuild(struct sh_arena *a, struct sh_heap *h, unsigned cpu)
 
 static void rebuild_heaps(struct sh_arena *a)
 {
+	uint64_t mapped = 0;
+
 	a->heap_first = a->heap_last = a->heap_nfree = 0;
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 
+		mapped += sh_heap_mapped(h);
 		if (atomic_load(&h->state) != HEAP_FREE)
 			continue;
 		h->next = 0;
@@ -102,6 +105,8 @@ static void rebuild_heaps(struct sh_arena *a)
 			a->heap[a->heap_last - 1].next = i + 1;
 		a->heap_last = i + 1;
 	}
+	atomic_store(&a->mapped, mapped);
+	KILL_POINT("heap.repair.mapped");
 	a->cache_first = 0;
 	for (uint32_t c = 1; c < a->cache_top; c++) {
 		struct sh_cache *k = &a->cache[c];
@@ -188,7 +193,7 @@ void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 	uint32_t top = atomic_load_explicit(&((struct sh_arena *)a)->top, memory_order_relaxed);
 
 	st->limit = (size_t)a->limit << PAGE_SHIFT;
-	st->used = pages_of(&a->used);
+	st->used = pages_of(&a->used) + atomic_load_explicit(&((struct sh_arena *)a)->mapped, memory_order_relaxed);
 	st->retired = pages_of(&a->retired);
 	st->committed =
 		st->used + st->retired + pages_of(&a->kept) +
@@ -200,7 +205,7 @@ void sh_arena_stats(const struct sh_arena *a, struct sh_heap_stats *st)
 
 size_t sh_heap_used(const struct sh_heap *h)
 {
-	return pages_of(&h->used);
+	return pages_of(&h->used) + sh_heap_mapped(h);
 }
 
 size_t sh_heap_used_at(const struct sh_arena *a, const void *maybe_heap)
@@ -313,13 +318,14 @@ static int audit_run(struct audit *au, uint32_t p)
 static int audit_heaps(struct audit *au)
 {
 	struct sh_arena *a = au->a;
-	uint64_t used = 0, retired = 0, bins = 0;
+	uint64_t used = 0, retired = 0, mapped = 0, bins = 0;
 
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 
 		*(atomic_load(&h->state) == HEAP_RETIRED ? &retired : &used) += h->used;
-		if (atomic_load(&h->state) == HEAP_FREE && (h->spans || h->used))
+		mapped += sh_heap_mapped(h);
+		if (atomic_load(&h->state) == HEAP_FREE && (h->spans || h->used || h->mapped))
 			return wrong(au, "heap %u: free, but has %lu pages", i, (unsigned long)h->used);
 		for (unsigned cpu = 0; cpu <= SH_HEAP_CPUS; cpu++) {
 			uint32_t c = h->cache[cpu];
@@ -331,6 +337,9 @@ static int audit_heaps(struct audit *au)
 	if (used != a->used || retired != a->retired)
 		return wrong(au, "heaps have %lu + %lu pages, the arena %lu + %lu", (unsigned long)used,
 			     (unsigned long)retired, (unsigned long)a->used, (unsigned long)a->retired);
+	if (mapped != a->mapped)
+		return wrong(au, "heaps have %lu bytes mapped, the arena %lu", (unsigned long)mapped,
+			     (unsigned long)a->mapped);
 	for (unsigned b = 0; b < BINS; b++) {
 		if (!a->bin[b] != !(a->binmap[b / 64] >> b % 64 & 1))
 			return wrong(au, "bin %u: its bit is wrong", b);

@@ -166,6 +166,18 @@ static inline int kernel_munmap(void *at, size_t n)
 {
 	return (int)syscall(SYS_munmap, at, n);
 }
+static inline int kernel_mprotect(void *at, size_t n, int protection)
+{
+	return (int)syscall(SYS_mprotect, at, n, protection);
+}
+static inline void *kernel_mremap(void *at, size_t had, size_t n, int flags, void *to)
+{
+	return (void *)syscall(SYS_mremap, at, had, n, flags, to);
+}
+static inline int kernel_mincore(void *at, size_t n, unsigned char *in)
+{
+	return (int)syscall(SYS_mincore, at, n, in);
+}
 static inline int kernel_madvise(void *at, size_t n, int advice)
 {
 	return (int)syscall(SYS_madvise, at, n, advice);

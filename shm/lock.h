@@ -34,6 +34,7 @@ enum sh_lock_kind {
 	SH_LOCK_JOIN,	/* the joiners of a G */
 	SH_LOCK_TIMERS, /* the timer heap of a P */
 	SH_LOCK_SCHED,	/* global queue, global list of free Gs */
+	SH_LOCK_MAPS,	/* the mappings of a task */
 	SH_LOCK_HEAP,	/* the arena */
 	SH_LOCK_OUTPUT, /* a stream of a task; the only lock that is held across a system call: a write to a file */
 	SH_LOCK_KINDS

@@ -1,6 +1,7 @@
 /* segment.c - makes and maps the segment, and takes seats in it. See segment.h. */
 #include "shm/kernel.h"
 #include "shm/segment.h"
+#include "shm/area.h"
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
@@ -50,7 +51,7 @@ static int map_at(int fd)
 		return -EEXIST;
 	}
 	kernel_madvise(at, SH_SIZE, MADV_DONTDUMP);
-	return 0;
+	return sh_area_map(fd);
 }
 
 int sh_segment_create(size_t memory_limit)
@@ -60,7 +61,7 @@ int sh_segment_create(size_t memory_limit)
 
 	if (fd < 0)
 		return -errno;
-	if (kernel_ftruncate(fd, SH_SIZE) < 0 ||
+	if (kernel_ftruncate(fd, SH_AREA_FILE + SH_AREA_SIZE) < 0 ||
 	    kernel_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
 		kernel_close(fd);
@@ -107,13 +108,14 @@ int sh_segment_attach(int fd)
 void sh_segment_detach(void)
 {
 	kernel_munmap((void *)SH_BASE, SH_SIZE);
+	sh_area_unmap();
 }
 
 int sh_shared(const void *p)
 {
 	uint32_t n = atomic_load(&sh_root->ndata);
 
-	if (sh_in_segment(p))
+	if (sh_in_segment(p) || sh_in_area((uintptr_t)p))
 		return 1;
 	for (uint32_t i = 0; i < n && i < SH_DATA_MAX; i++) {
 		uintptr_t start = atomic_load(&sh_root->data[i].start);

@@ -33,6 +33,7 @@
 #define SH_OFF_TIMERS (9 * SH_GiB) /* the timer heaps of the Ps */
 #define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by number */
 #define SH_OFF_CHILD (17 * SH_GiB) /* programs that tasks have started */
+#define SH_OFF_CHUNK (18 * SH_GiB) /* owners of the chunks of the area: shm/area.h */
 #define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB for each slot */
 #define SH_OFF_LIFE (48 * SH_GiB)  /* events in the life of goroutines, a ring for each seat */
 #define SH_LIFE_SIZE (1ul << 20)

@@ -276,13 +276,18 @@ static inline void add_used(struct sh_arena *a, struct sh_heap *h, uint64_t n)
 	a->changes++;
 }
 
+static uint64_t mapped_pages(const _Atomic uint64_t *bytes)
+{
+	return atomic_load_explicit((_Atomic uint64_t *)bytes, memory_order_relaxed) >> PAGE_SHIFT;
+}
+
 bool sh_span_allowed(const struct sh_heap *h, uint32_t n)
 {
 	const struct sh_arena *a = h->arena;
 	uint64_t limit = a->limit - (atomic_load_explicit(&h->privileged, memory_order_relaxed) ? 0 : a->reserve);
 
-	return atomic_load_explicit(&a->used, memory_order_relaxed) + n <= limit &&
-	       atomic_load_explicit(&h->used, memory_order_relaxed) + n <= h->limit;
+	return atomic_load_explicit(&a->used, memory_order_relaxed) + mapped_pages(&a->mapped) + n <= limit &&
+	       atomic_load_explicit(&h->used, memory_order_relaxed) + mapped_pages(&h->mapped) + n <= h->limit;
 }
 
 void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)

@@ -18,6 +18,7 @@
  *        barrier, and looks at status (g_cancel_wake): one of them sees the other
  */
 #include "worker/posix/posix.h"
+#include "worker/view.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -148,6 +149,8 @@ __attribute__((noinline)) long blocking_once(struct blocking *k)
 	if (k->makes_fd && r >= 0)
 		fd_adopt((int)r);
 	exitsyscall();
+	if (__builtin_expect(r == -EFAULT, 0) && sh_view_refresh()) /* the memory was not mapped here yet */
+		return blocking_once(k);
 	if (r == -EINTR && (posix_enter(), g_cancelled(getg())))
 		r = -ECANCELED;
 	else if (r == -EINTR && is_closed(k))

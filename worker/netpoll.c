@@ -461,7 +461,7 @@ void fd_closing(int fd)
 {
 	if ((unsigned)fd >= POLL_FDS)
 		return;
-	filelock_closing(fd);
+	sh_filelock_closing(fd);
 	atomic_fetch_or(&poll_owner[fd], POLL_CLOSING); /* until it is done: a death leaves it to the task's end */
 	KILL_POINT("fd.close.marked");
 	sh_fd_replacing(fd);

@@ -13,6 +13,7 @@
 #include "core/task/objects.h"
 #include "worker/flags.h"
 #include "worker/stacks.h"
+#include "worker/view.h"
 #include "worker/worker.h"
 
 #include <cpuid.h>
@@ -69,6 +70,9 @@ void preempt_signal(int sig, siginfo_t *si, void *ucp)
 	flags_clean();
 	(void)sig;
 	(void)si;
+	if (on_worker_thread())
+		sh_view_signal();
+	errno = err;
 	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed) || !on_worker_thread())
 		return;
 	preempt_ask(g);

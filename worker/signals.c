@@ -10,6 +10,7 @@
 #include "worker/flags.h"
 #include "worker/preempt.h"
 #include "worker/stacks.h"
+#include "worker/view.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -209,7 +210,7 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 		keep_record(c);
 		die();
 	}
-	if (sig == SIGSEGV && window_fault(at)) {
+	if (sig == SIGSEGV && (window_fault(at) || sh_view_fault(si, ucp))) {
 		recording = 0;
 		return;
 	}
@@ -322,8 +323,10 @@ void signals_start(void)
 	/* A crash is to be told at once, not after page faults. */
 	sh_populate((char *)alt.ss_sp + ALT_STACK - 16384, 16384);
 	sh_populate(&getm->crash, sizeof getm->crash);
+	sigaddset(&a.sa_mask, SIGURG); /* a fault that maps memory and the signal that unmaps it exclude each other */
 	for (unsigned i = 0; i < sizeof crashes / sizeof *crashes; i++)
 		sigaction(crashes[i], &a, NULL);
+	sigemptyset(&a.sa_mask);
 	preempt_start();
 	a.sa_sigaction = preempt_signal;
 	a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;

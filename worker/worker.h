@@ -67,8 +67,9 @@ void process_state_input(struct task *); /* stdin is the task's */
 /* Around a change: the goroutine's task, locked; NULL off a goroutine. */
 struct task *process_state_begin(void);
 void process_state_end(struct task *, bool changed);
-void environ_left(struct g *); /* posix/environ.c: the task may have assigned another list to environ */
-int streams_flush(struct g *); /* what its task's streams hold goes to the files */
+void process_state_mapped(struct task *); /* the same after a change of its mappings */
+void environ_left(struct g *);		  /* posix/environ.c: the task may have assigned another list to environ */
+int streams_flush(struct g *);		  /* what its task's streams hold goes to the files */
 
 /*
  * The goroutine whose code is running; NULL on g0, in a thread that a library has made, in the zygote and the

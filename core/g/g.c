@@ -557,7 +557,7 @@ void g_restart(struct g *g)
 		mutexes_abandon(g);
 	if (g->rwheld)
 		rw_abandon(g);
-	filelock_restart(g);
+	sh_filelock_restart(g);
 	stack_free(g);
 	if (g->part)
 		host_part_end(g);

@@ -22,6 +22,7 @@
 #include "core/sync/select.h"
 #include "core/sync/waitq.h"
 #include "core/task/filelock.h"
+#include "core/task/maps.h"
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/lock.h"
@@ -265,8 +266,10 @@ int audit(char *msg, size_t n)
 	for (unsigned i = 1; i < SH_SEATS; i++)
 		AUDIT(&r, host_seat_fault(i), i);
 	for (unsigned i = 0; i < TASK_SLOTS && r.faults < 10; i++)
-		if (task_at(i)->file_locks)
-			AUDIT(&r, filelock_fault(task_at(i)), task_at(i)->id);
+		if (task_at(i)->file_locks || atomic_load(&task_at(i)->maps)) {
+			AUDIT(&r, sh_filelock_fault(task_at(i)), task_at(i)->id);
+			AUDIT(&r, sh_maps_fault(task_at(i)), task_at(i)->id);
+		}
 	audit_free_list(&r);
 	audit_timers(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)

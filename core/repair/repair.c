@@ -42,6 +42,7 @@
 #include "core/sync/semtable.h"
 #include "core/sync/waitq.h"
 #include "core/sync/wg.h"
+#include "core/task/maps.h"
 #include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -345,6 +346,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 	case SH_LOCK_WAITQ: waitq_repair(l, &m->note); break;
 	case SH_LOCK_SCHED: sched_repair(m); break;
 	case SH_LOCK_OUTPUT: host_output_repair(l); break;
+	case SH_LOCK_MAPS: sh_maps_repair(l); break;
 	case SH_LOCK_HEAP: /* sh_heap_repair frees it */
 	case SH_LOCK_TIMERS: /* repaired with its P */ return;
 	default: /* whole after each store */ break;
@@ -578,6 +580,7 @@ void repair_seat(unsigned seat)
 	atomic_compare_exchange_strong(&sched.poller, &mine, NOSEAT);
 	KILL_POINT("repair.masks");
 	atomic_store(&m->p, -1);
+	atomic_store(&m->maps, NULL);
 	atomic_store(&m->curg, NULL);
 	atomic_store(&m->oncpu, 0);
 	m->parking = 0;

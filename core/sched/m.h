@@ -17,6 +17,7 @@
 #define M_OUTPUT_SIZE 8224u /* worker/output.h lays it out */
 
 struct g;
+struct map_space;
 struct sh_lock;
 
 /*
@@ -63,6 +64,8 @@ struct m {
 	/* the G whose frames were last put into each window; valid if that G agrees (g->res, g->win) */
 	struct g *occ[WIN_ALL];
 	struct net_event events[POLL_BATCH]; /* taken from the epoll set and not yet delivered; 0 in events: none */
+	_Atomic(struct map_space *) maps;    /* mappings of this task are in its process: worker/view.c */
+	_Atomic uint64_t map_gen;	     /* the last change of them that it has applied; pairs with lags */
 	struct crash crash;
 	_Alignas(16) char output[M_OUTPUT_SIZE]; /* what curg has written and the file does not have yet */
 } __attribute__((aligned(128)));

@@ -26,7 +26,7 @@ static bool in_table(int fd)
 	return fd >= 0 && (unsigned)fd < POLL_FDS;
 }
 
-int filelock_find(struct task *t, uint64_t dev, uint64_t ino)
+int sh_filelock_find(struct task *t, uint64_t dev, uint64_t ino)
 {
 	unsigned n = 0;
 
@@ -36,7 +36,7 @@ int filelock_find(struct task *t, uint64_t dev, uint64_t ino)
 	return -1;
 }
 
-void filelock_link(struct task *t, int fd)
+void sh_filelock_link(struct task *t, int fd)
 {
 	fd_lock(fd)->next = t->file_locks;
 	KILL_POINT("filelock.link.ready");
@@ -44,7 +44,7 @@ void filelock_link(struct task *t, int fd)
 	KILL_POINT("filelock.link.done");
 }
 
-bool filelock_unlink(struct task *t, int fd)
+bool sh_filelock_unlink(struct task *t, int fd)
 {
 	uint32_t *at = &t->file_locks;
 	unsigned n = 0;
@@ -57,7 +57,7 @@ bool filelock_unlink(struct task *t, int fd)
 	return true;
 }
 
-void filelock_restart(struct g *g)
+void sh_filelock_restart(struct g *g)
 {
 	struct task *t = g->task;
 	unsigned seat = (unsigned)getm->seat, n = 0;
@@ -74,7 +74,7 @@ void filelock_restart(struct g *g)
 	sh_lock_drop(&t->lock, seat);
 }
 
-const char *filelock_fault(struct task *t)
+const char *sh_filelock_fault(struct task *t)
 {
 	unsigned n = 0;
 

@@ -48,14 +48,14 @@ _Static_assert(sizeof(struct fd_lock) <= 64, "an entry is one cache line");
 #define fd_lock(fd) (&((struct fd_lock *)(SH_BASE + SH_OFF_POLL + (3ul << 27)))[fd])
 
 /* The lock file of the task for that file, or -1. Holds: task->lock. */
-int filelock_find(struct task *, uint64_t dev, uint64_t ino);
+int sh_filelock_find(struct task *, uint64_t dev, uint64_t ino);
 /* Links the entry of fd, which the caller has filled in but for next. Holds: task->lock. */
-void filelock_link(struct task *, int fd);
+void sh_filelock_link(struct task *, int fd);
 /* Unlinks it. False: it was not in the list. Holds: task->lock. */
-bool filelock_unlink(struct task *, int fd);
+bool sh_filelock_unlink(struct task *, int fd);
 /* The goroutine is about to run again from its entry: the locks that it alone has made are released. By the medic. */
-void filelock_restart(struct g *);
+void sh_filelock_restart(struct g *);
 /* What is wrong with the list, or NULL. By the medic. */
-const char *filelock_fault(struct task *);
+const char *sh_filelock_fault(struct task *);
 
 #endif

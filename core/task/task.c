@@ -5,6 +5,7 @@
  *        first nothing of the task runs, then its Gs are ended one by one, then its heap is given up
  */
 #include "core/task/task.h"
+#include "core/task/maps.h"
 #include "core/g/g.h"
 #include "core/host.h"
 #include "core/repair/old_heaps.h"
@@ -342,6 +343,7 @@ static bool programs_ended(struct task *t)
 static bool task_reap(struct task *t)
 {
 	uint32_t left = 0, done = 0;
+	size_t used;
 	struct g *g;
 
 	if (still_runs(t))
@@ -367,7 +369,10 @@ static bool task_reap(struct task *t)
 	}
 	if (left || !programs_ended(t))
 		return false;
-	t->memory_used = t->heap ? sh_heap_used(t->heap) : 0;
+	used = t->heap ? sh_heap_used(t->heap) : 0;
+	if (!sh_maps_release(t))
+		return false;
+	t->memory_used = used;
 	t->gs = 0;
 	for (unsigned i = 0; i < P_MAX; i++)
 		t->gs += t->per_p[i].created;

@@ -27,6 +27,7 @@
 #include <time.h>
 
 struct g;
+struct map_space;
 struct waits;
 
 #define TASK_SLOTS 16384
@@ -90,6 +91,7 @@ struct task {
 	char name[64], module[256], entry_name[64];
 	char message[256]; /* one line: why it failed; or empty */
 
+	_Atomic(struct map_space *) maps; /* its mappings; NULL: it has made none */
 	struct sh_heap *heap;
 	_Atomic(struct sh_heap *) reserve; /* used for stacks and tombstones when heap has met the limit */
 	char **argv, **envp;		   /* in the heap */

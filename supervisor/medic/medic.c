@@ -26,6 +26,7 @@
 #include "core/sched/sysmon.h"
 #include "core/task/checkdead.h"
 #include "core/task/task.h"
+#include "shm/area.h"
 #include "shm/kill.h"
 #include "shm/offspring.h"
 #include "shm/segment.h"
@@ -407,6 +408,7 @@ static void begin(void)
 {
 	sh_seat_take(SH_SEAT_MEDIC);
 	getm = allm(SH_SEAT_MEDIC);
+	sh_area_open(); /* locks of tasks may lie in memory that they have mapped */
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
 	signal(MEDIC_ALONE, on_supervisor_death);

@@ -221,7 +221,7 @@ static void clear_pages(char *at, size_t size)
 		size_t from = 0, to;
 
 		n = size < sizeof here * PAGE ? size : sizeof here * PAGE;
-		if (mincore(at, n, here) < 0)
+		if (kernel_mincore(at, n, here) < 0)
 			memset(here, 1, sizeof here);
 		for (; from < n / PAGE; from = to) {
 			bool there = here[from] & 1;

@@ -33,10 +33,15 @@ void make_dir(void)
 	setenv("SHOAL_SOCKET", socket, 1);
 }
 
-void start(void)
+void start_options(const char *options)
 {
 	make_dir();
-	cr_assert_eq(sh("build/shoal start --procs 2 2>&1"), 0, "%s", text);
+	cr_assert_eq(sh("build/shoal start %s 2>&1", options), 0, "%s", text);
+}
+
+void start(void)
+{
+	start_options("--procs 2");
 }
 
 void start_nodelay(void)

@@ -20,8 +20,9 @@ extern char text[1u << 20]; /* what the last command printed */
 
 /* Runs a shell command; what it prints is in text. Returns its exit code. */
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void make_dir(void);	  /* dir, and SHOAL_SOCKET in it, without a supervisor */
-void start(void);	  /* a supervisor with two Ps */
+void make_dir(void); /* dir, and SHOAL_SOCKET in it, without a supervisor */
+void start(void);    /* a supervisor with two Ps */
+void start_options(const char *options);
 void start_nodelay(void); /* which replaces a worker at once, however many have died */
 void stop(void);	  /* after an audit */
 

@@ -56,7 +56,8 @@ void environ_left(struct g *g)
 		return;
 	sh_lock_take(&t->lock, (unsigned)getm->seat);
 	adopt_environ(t);
-	task_own(t)->state = posix_new_state();
+	task_own(t)->settings = posix_new_state();
+	task_own(t)->state = task_own(t)->settings;
 	KILL_POINT("environ.left");
 	sh_lock_drop(&t->lock, (unsigned)getm->seat);
 }

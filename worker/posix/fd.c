@@ -270,7 +270,7 @@ int dup3(int fd, int to, int flags)
 		errno = EBADF;
 		return -1;
 	}
-	filelock_closing(to);
+	sh_filelock_closing(to);
 	is_open = to >= 0 && (unsigned)to < POLL_FDS && atomic_load(&poll_owner[to]);
 	if (is_open)
 		sh_fd_replacing(to);
@@ -298,9 +298,9 @@ int fcntl(int fd, int op, ...)
 	va_end(ap);
 	if (posix_enter()) {
 		if (op == F_SETLK || op == F_SETLKW || op == F_GETLK)
-			return filelock_record(output_fd(fd), op, arg);
+			return sh_filelock_record(output_fd(fd), op, arg);
 		if (op == F_OFD_SETLK || op == F_OFD_SETLKW)
-			filelock_whole(fd);
+			sh_filelock_whole(fd);
 		if (op == F_OFD_SETLKW) {
 			struct pollwait w = netpoll_begin(fd, POLL_READ);
 
@@ -374,7 +374,6 @@ AS_SYSCALL(syncfs, (int fd), SYS_syncfs, fd)
 AS_SYSCALL(ftruncate, (int fd, off_t n), SYS_ftruncate, fd, n)
 AS_SYSCALL(truncate, (const char *path, off_t n), SYS_truncate, path, n)
 AS_SYSCALL(fallocate, (int fd, int mode, off_t at, off_t n), SYS_fallocate, fd, mode, at, n)
-AS_SYSCALL(msync, (void *p, size_t n, int flags), SYS_msync, p, n, flags)
 AS_SYSCALL(sync_file_range, (int fd, off_t at, off_t n, unsigned flags), SYS_sync_file_range, fd, at, n, flags)
 AS_SYSCALL(unlink, (const char *path), SYS_unlinkat, AT_FDCWD, path, 0)
 AS_SYSCALL(rename, (const char *from, const char *to), SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0)
@@ -387,7 +386,7 @@ int flock(int fd, int op)
 
 	if (!posix_enter())
 		return (int)syscall(SYS_flock, fd, op);
-	filelock_whole(fd);
+	sh_filelock_whole(fd);
 	if (op & LOCK_NB)
 		return (int)syscall(SYS_flock, fd, op);
 	w = netpoll_begin(fd, POLL_READ);

@@ -88,7 +88,7 @@ static bool writable(int fd)
 static void forget_file(struct task *t, int fd)
 {
 	host_file_unlock(fd, false);
-	filelock_unlink(t, fd);
+	sh_filelock_unlink(t, fd);
 }
 
 /* Makes the task's lock file for the file behind fd. Another goroutine may close it at any time. 0, or -1 and errno. */
@@ -103,7 +103,7 @@ static int make_lock_file(struct g *g, int fd, const struct stat *st, bool write
 	*fd_lock(made) = (struct fd_lock){
 		.kind = LOCKED_RECORDS, .dev = st->st_dev, .ino = st->st_ino, .gid = g->gid, .pid = getpid()};
 	t = lock_task(g);
-	found = filelock_find(t, st->st_dev, st->st_ino);
+	found = sh_filelock_find(t, st->st_dev, st->st_ino);
 	if (found >= 0 && (!write || writable(found))) { /* another goroutine was faster */
 		unlock_task(t);
 		host_file_close(made);
@@ -111,14 +111,14 @@ static int make_lock_file(struct g *g, int fd, const struct stat *st, bool write
 	}
 	if (found >= 0)
 		forget_file(t, found);
-	filelock_link(t, made);
+	sh_filelock_link(t, made);
 	unlock_task(t);
 	if (found >= 0)
 		host_file_close(found);
 	return 0;
 }
 
-void filelock_closing(int fd)
+void sh_filelock_closing(int fd)
 {
 	struct g *g = on_g();
 	struct task *t;
@@ -129,8 +129,8 @@ void filelock_closing(int fd)
 		return;
 	t = lock_task(g);
 	if (fd_lock(fd)->kind == LOCKED_WHOLE)
-		filelock_unlink(t, fd);
-	found = filelock_find(t, st.st_dev, st.st_ino);
+		sh_filelock_unlink(t, fd);
+	found = sh_filelock_find(t, st.st_dev, st.st_ino);
 	if (found >= 0)
 		forget_file(t, found);
 	unlock_task(t);
@@ -138,7 +138,7 @@ void filelock_closing(int fd)
 		host_file_close(found);
 }
 
-void filelock_whole(int fd)
+void sh_filelock_whole(int fd)
 {
 	struct g *g = on_g();
 	struct task *t;
@@ -146,9 +146,9 @@ void filelock_whole(int fd)
 	if (!g || (g->attempts <= 1 && !g->task->file_locks) || (unsigned)fd >= POLL_FDS)
 		return;
 	t = lock_task(g);
-	filelock_unlink(t, fd);
+	sh_filelock_unlink(t, fd);
 	*fd_lock(fd) = (struct fd_lock){.kind = LOCKED_WHOLE, .gid = g->gid};
-	filelock_link(t, fd);
+	sh_filelock_link(t, fd);
 	unlock_task(t);
 }
 
@@ -299,7 +299,7 @@ static int32_t pid_of_holder(const struct stat *st, const struct flock *found, u
 static int get_lock(struct g *g, int fd, const struct stat *st, const struct flock *want, struct flock *l)
 {
 	struct task *t = lock_task(g);
-	int file = filelock_find(t, st->st_dev, st->st_ino);
+	int file = sh_filelock_find(t, st->st_dev, st->st_ino);
 	struct flock found = *want;
 
 	unlock_task(t);
@@ -327,7 +327,7 @@ static int try_lock(struct g *g, const struct stat *st, const struct flock *want
 	struct task *t = lock_task(g);
 	int err = ENOENT;
 
-	*file = filelock_find(t, st->st_dev, st->st_ino);
+	*file = sh_filelock_find(t, st->st_dev, st->st_ino);
 	if (*file >= 0 && (want->l_type != F_WRLCK || writable(*file))) {
 		if (want->l_type != F_UNLCK && fd_lock(*file)->gid != g->gid)
 			fd_lock(*file)->gid = 0;
@@ -366,7 +366,7 @@ static int set_lock(struct g *g, int fd, const struct stat *st, struct flock *wa
 	}
 }
 
-int filelock_record(int fd, int op, struct flock *l)
+int sh_filelock_record(int fd, int op, struct flock *l)
 {
 	struct g *g = getg();
 	long flags = syscall(SYS_fcntl, fd, F_GETFL);

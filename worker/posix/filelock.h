@@ -9,11 +9,11 @@
 #include <fcntl.h>
 
 /* F_GETLK, F_SETLK, F_SETLKW on a goroutine. F_SETLKW parks. */
-int filelock_record(int fd, int op, struct flock *);
+int sh_filelock_record(int fd, int op, struct flock *);
 /* After flock or F_OFD_SETLK on fd: a goroutine that may run again holds a lock through it. */
-void filelock_whole(int fd);
+void sh_filelock_whole(int fd);
 /* Before fd is closed or means another file: the record locks of its task on that file are released. */
-void filelock_closing(int fd);
+void sh_filelock_closing(int fd);
 /* Moves fd, which the runtime holds for the task, to a number where the task does not expect its own. Takes fd over. -1 and errno. */
 int fd_inner(int fd);
 

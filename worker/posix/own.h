@@ -21,8 +21,9 @@
  * LOCK   the task's
  */
 struct task_own {
-	uint64_t state; /* another number after each change of it, or of envp */
-	int32_t fd_cwd; /* where chdir went; -1: where it began */
+	uint64_t state;	   /* another number after each change of it, of envp, or of the mappings */
+	uint64_t settings; /* the same but for the mappings. Stored before state */
+	int32_t fd_cwd;	   /* where chdir went; -1: where it began */
 	uint32_t umask, has_umask;
 	uint32_t environ_room;		      /* of the list at envp; 0: the first one, which has none to spare */
 	uint32_t timezone;		      /* the task has called tzset or a function that does: tzname is set */

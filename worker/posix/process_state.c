@@ -14,6 +14,7 @@
 #include "shm/kill.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
+#include "worker/view.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -23,7 +24,7 @@
 #include <time.h>
 
 static struct task *current;
-static uint64_t current_state;
+static uint64_t current_state, current_settings;
 static mode_t first_umask;
 static FILE *first_stdin;
 static char current_locale[TASK_LOCALE] = "C";
@@ -90,16 +91,24 @@ static void turn_timezone(struct task *t)
 static __attribute__((noinline)) void turn_to(struct task *t)
 {
 	int dir = task_own(t)->fd_cwd >= 0 ? task_own(t)->fd_cwd : t->fd_cwd;
+	uint64_t state = *(volatile uint64_t *)&task_own(t)->state; /* before settings, which are stored before it */
 
+	if (t == current && *(volatile uint64_t *)&task_own(t)->settings == current_settings) {
+		current_state = state; /* only its mappings have changed */
+		sh_view_turn_to(t);
+		return;
+	}
 	if (!(sh_heap_seats(t->heap) >> getm->seat & 1))
 		sh_heap_touch(t->heap,
 			      (unsigned)getm->seat); /* before anything of it runs here: see core/repair/old_heaps.c */
 	current = t;
-	current_state = task_own(t)->state;
+	current_state = state;
+	current_settings = task_own(t)->settings;
 	environ = t->envp;
 	program_is(t->argv && t->argc > 0 && t->argv[0] ? t->argv[0] : t->module);
 	process_state_input(t);
 	variables_turn_to(t);
+	sh_view_turn_to(t);
 	syscall(SYS_umask, task_own(t)->has_umask ? task_own(t)->umask : first_umask);
 	if (strcmp(current_locale, task_own(t)->locale[0] ? task_own(t)->locale : "C") != 0) {
 		sh_format(current_locale, sizeof current_locale, "%s",
@@ -119,7 +128,7 @@ void host_task_start(struct task *t)
 	own->fd_cwd = -1;
 	own->optind = own->opterr = 1;
 	own->optopt = '?';
-	own->state = posix_new_state();
+	own->state = own->settings = posix_new_state();
 }
 
 uint64_t posix_new_state(void)
@@ -133,6 +142,12 @@ void host_switch_task(struct task *t)
 		turn_to(t);
 }
 
+void host_task_changed(struct task *t)
+{
+	task_own(t)->state = posix_new_state();
+	KILL_POINT("process.state.renewed");
+}
+
 struct task *process_state_begin(void)
 {
 	struct g *g = on_g();
@@ -144,15 +159,36 @@ struct task *process_state_begin(void)
 	return g->task;
 }
 
+/* This worker has made the change; whether it has followed all changes before is not known. */
+static void raise_state(struct task *t, bool of_mappings)
+{
+	uint64_t was = task_own(t)->state, now = posix_new_state();
+
+	if (!of_mappings)
+		task_own(t)->settings = now;
+	KILL_POINT("process.settings.raised");
+	task_own(t)->state = now;
+	KILL_POINT("process.state.raised");
+	if (was == current_state) {
+		current_state = now;
+		if (!of_mappings)
+			current_settings = now;
+	}
+}
+
 void process_state_end(struct task *t, bool changed)
 {
 	if (!t)
 		return;
-	if (changed) {
-		current_state = posix_new_state();
-		task_own(t)->state = current_state;
-		KILL_POINT("process.state.raised");
-	}
+	if (changed)
+		raise_state(t, false);
+	sh_lock_drop(&t->lock, (unsigned)getm->seat);
+	releasem();
+}
+
+void process_state_mapped(struct task *t)
+{
+	raise_state(t, true);
 	sh_lock_drop(&t->lock, (unsigned)getm->seat);
 	releasem();
 }

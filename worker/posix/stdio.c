@@ -353,7 +353,7 @@ FILE *freopen(const char *path, const char *mode, FILE *f)
 	if (s && s->parks)
 		return reopen_parking(path, mode, f);
 	s = closing(f);
-	filelock_closing(fd);
+	sh_filelock_closing(fd);
 	if (fd >= 0)
 		fd_forget(fd); /* libc opens the new file under the same number */
 	r = libc_freopen(path, mode, f);
