@@ -37,7 +37,8 @@
 #define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB for each slot */
 #define SH_OFF_LIFE (48 * SH_GiB)  /* events in the life of goroutines, a ring for each seat */
 #define SH_LIFE_SIZE (1ul << 20)
-#define SH_OFF_HEAP (64 * SH_GiB) /* the arena */
+#define SH_OFF_LIBRARY (56 * SH_GiB) /* requests for libraries, 32 KiB a task */
+#define SH_OFF_HEAP (64 * SH_GiB)    /* the arena */
 #define SH_HEAP_SIZE (64 * SH_GiB)
 #define SH_OFF_WINDOWS (128 * SH_GiB) /* region i: the memory behind the windows of seat i */
 #define SH_REGION (2 * SH_GiB)

@@ -26,6 +26,7 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_SIGNAL] = "signal",
 	[WAIT_WORKER] = "syscall turn",
 	[WAIT_OUTPUT] = "output wait",
+	[WAIT_LIBRARY] = "dlopen",
 };
 
 const char *g_status_name(unsigned status)

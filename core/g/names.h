@@ -27,6 +27,7 @@ enum waitreason {
 	WAIT_SIGNAL,
 	WAIT_WORKER,
 	WAIT_OUTPUT,
+	WAIT_LIBRARY,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];

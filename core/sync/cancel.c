@@ -26,7 +26,7 @@
 bool wait_cancellable(unsigned why)
 {
 	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
-	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK;
+	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY;
 }
 
 bool wait_finished(struct g *g, uint32_t seq)

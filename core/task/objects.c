@@ -5,6 +5,8 @@
 #include "shm/check.h"
 #include "shm/kernel.h"
 
+#include <string.h>
+
 /* Reserved for so many instances; pages that are not touched cost nothing. core has no allocator of its own. */
 #define TABLE_MAX (1u << 20)
 
@@ -83,4 +85,57 @@ void sh_object_destroy(const struct object *o)
 			o->fini_array[i]();
 	if (o->fini)
 		o->fini();
+}
+
+/* ---- reset ---- */
+
+#define PAGE 4096ul
+#define REMOVE_PAGES 16 /* so many pages in a row are given back, fewer are cleared */
+
+/* Zeros again. Only pages that a task has touched have memory. */
+static void clear_pages(char *at, size_t size)
+{
+	unsigned char here[256];
+
+	for (size_t n; size; at += n, size -= n) {
+		size_t from = 0, to;
+
+		n = size < sizeof here * PAGE ? size : sizeof here * PAGE;
+		if (kernel_mincore(at, n, here) < 0)
+			memset(here, 1, sizeof here);
+		for (; from < n / PAGE; from = to) {
+			bool there = here[from] & 1;
+
+			for (to = from + 1; to < n / PAGE && (here[to] & 1) == there; to++)
+				;
+			if (there && (to - from < REMOVE_PAGES ||
+				      kernel_madvise(at + from * PAGE, (to - from) * PAGE, MADV_REMOVE) < 0))
+				memset(at + from * PAGE, 0, (to - from) * PAGE);
+		}
+	}
+}
+
+static void reset_range(const struct object_range *r)
+{
+	char *to = (char *)r->start;
+	size_t at = 0, zero;
+
+	while (at < r->size) {
+		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
+			;
+		if (zero > at)
+			clear_pages(to + at, zero - at);
+		at = zero;
+		if (at < r->size) {
+			if (memcmp(to + at, r->pristine + at, PAGE) != 0)
+				memcpy(to + at, r->pristine + at, PAGE);
+			at += PAGE;
+		}
+	}
+}
+
+void sh_object_reset(const struct object *o)
+{
+	for (unsigned i = 0; i < o->nranges; i++)
+		reset_range(&o->range[i]);
 }

@@ -6,6 +6,7 @@
  */
 #include "core/task/task.h"
 #include "core/task/maps.h"
+#include "core/task/library.h"
 #include "core/g/g.h"
 #include "core/host.h"
 #include "core/repair/old_heaps.h"
@@ -190,6 +191,7 @@ static void task_start(struct task *t)
 	atomic_store(&t->again, 0);
 	t->message[0] = 0;
 	t->root = NULL;
+	sh_library_begin(t);
 	KILL_POINT("task.start.ready");
 	atomic_store(&t->state, TASK_RUNNING);
 	KILL_POINT("task.start.running");
@@ -457,6 +459,7 @@ bool task_step(struct task *t, bool *news)
 	case TASK_RUNNING:
 		find_or_start_root(t);
 		task_wake_writers(t);
+		sh_library_wake(t);
 		if (atomic_load(&t->verdict))
 			task_settle(t);
 		else if (asked)

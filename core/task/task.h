@@ -125,6 +125,7 @@ struct task {
  */
 struct task_table {
 	_Atomic uint64_t queued[TASK_SLOTS / 64];
+	_Atomic uint64_t library[TASK_SLOTS / 64]; /* a bit for each slot that asks for one: core/task/library.h */
 	struct task slot[TASK_SLOTS];
 };
 

@@ -203,7 +203,9 @@ static bool step_task(struct task *t)
 {
 	bool news = false, more;
 
-	if (atomic_load(&t->state) == TASK_QUEUED && t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
+	uint32_t state = atomic_load(&t->state);
+
+	if ((state == TASK_QUEUED || state == TASK_RUNNING) && t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
 		renew_myself();
 	more = task_step(t, &news);
 	if (news)

@@ -7,9 +7,12 @@
  */
 #include "supervisor/zygote/closure.h"
 #include "supervisor/zygote/elf.h"
+#include "supervisor/zygote/stub.h"
+#include "core/task/library.h"
 #include "shm/kernel.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <link.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -245,7 +248,7 @@ static int add_line(char *text, size_t *len, char *line, const char *name, char 
 	struct library l;
 	struct stat st;
 
-	if (!parse_line(line, &l.name, &l.path) || sh_elf_libc_family(last_part(l.name)) || l.path[0] != '/')
+	if (!parse_line(line, &l.name, &l.path) || sh_library_is_libcs(last_part(l.name)) || l.path[0] != '/')
 		return 0; /* linux-vdso.so.1 has no file */
 	if (stat(l.path, &st) < 0 || strchr(l.path, '\t') || strchr(l.name, '\t')) {
 		snprintf(message, n, "%s: its library %s cannot be read: %s", name, l.path, strerror(errno));
@@ -296,10 +299,45 @@ static bool needs_none(int so_fd)
 	return none;
 }
 
+/* What the loader says of the file, to be freed. NULL: it could not be asked. by_number: the same file as a descriptor. */
+static char *ask_for_module(const struct closure *c, const char *by_number)
+{
+	char *said = ask_loader(c->module[0] ? c->module : by_number, c->search), *again;
+
+	if (!said || !c->module[0] || said[0] == '\t')
+		return said;
+	again = ask_loader(by_number, c->search); /* the file may lie in a folder from which nothing is executed */
+	if (!again || again[0] != '\t') {
+		free(again);
+		return said;
+	}
+	free(said);
+	return again;
+}
+
+/* Puts the libraries that the loader found, all that it says, into the list from `at` on. Frees what it said. */
+static int take_answer(int fd, off_t at, char *said, const char *name, char *message, size_t n)
+{
+	int code;
+
+	if (!said) {
+		snprintf(message, n, "%s: cannot look for its libraries: %s", name, strerror(errno));
+		return CODE_SHOAL;
+	}
+	if (said[0] != '\t' || strstr(said, " => not found")) {
+		complain(name, said, message, n);
+		code = CODE_NOT_LOADABLE;
+	} else {
+		code = list_libraries(fd, at, said, name, message, n);
+	}
+	free(said);
+	return code;
+}
+
 int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n)
 {
 	struct closure c;
-	char by_number[40], *said, *again;
+	char by_number[40];
 	int code;
 
 	if (needs_none(so_fd))
@@ -309,25 +347,108 @@ int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n
 		return CODE_SHOAL;
 	}
 	snprintf(by_number, sizeof by_number, "/proc/%d/fd/%d", (int)getpid(), so_fd);
-	said = ask_loader(c.module[0] ? c.module : by_number, c.search);
-	if (said && c.module[0] && said[0] != '\t') {
-		again = ask_loader(by_number,
-				   c.search); /* the file may lie in a folder from which nothing is executed */
-		if (again && again[0] == '\t') {
-			free(said);
-			said = again;
-		}
+	code = take_answer(fd, (off_t)(strlen(c.module) + strlen(c.search) + 2), ask_for_module(&c, by_number), name,
+			   message, n);
+	sh_closure_free(&c);
+	return code;
+}
+
+/* ---- files that are opened ---- */
+
+/* The search path of the object in that file, with its folder for $ORIGIN. To be freed; NULL: it has none. */
+static char *search_path_of(const char *file, int64_t tag)
+{
+	int fd = kernel_open(file, O_RDONLY | O_CLOEXEC, 0), folder = (int)(last_part(file) - file);
+	struct stat st;
+	struct elf e;
+	char *map = MAP_FAILED, *path = NULL, *origin;
+	uint64_t at;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		map = kernel_mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (fd >= 0)
+		kernel_close(fd);
+	if (map == MAP_FAILED)
+		return NULL;
+	if (!sh_elf_open(&e, map, (size_t)st.st_size) && sh_elf_has(&e, tag, &at))
+		path = strdup(sh_elf_string(&e, at));
+	kernel_munmap(map, (size_t)st.st_size);
+	while (path && ((origin = strstr(path, "${ORIGIN}")) || (origin = strstr(path, "$ORIGIN")))) {
+		size_t skip = origin[1] == '{' ? 9 : 7;
+		char *more = NULL;
+
+		if (asprintf(&more, "%.*s%.*s%s", (int)(origin - path), path, folder > 1 ? folder - 1 : folder, file,
+			     origin + skip) < 0)
+			more = NULL;
+		free(path);
+		path = more;
 	}
-	if (!said) {
-		snprintf(message, n, "%s: cannot look for its libraries: %s", name, strerror(errno));
+	return path;
+}
+
+/* The path of the library that an object in the file `caller` would get under this name. */
+static int look_up(const char *name, const char *caller, const char *search, char *path, char *message, size_t n)
+{
+	char *rpath = search_path_of(caller, DT_RPATH), *runpath = search_path_of(caller, DT_RUNPATH);
+	int stub = sh_stub_make(&name, 1, rpath, runpath), code = CODE_NOT_LOADABLE;
+	char by_number[40], *said, *save = NULL, *found, *at;
+
+	snprintf(by_number, sizeof by_number, "/proc/%d/fd/%d", (int)getpid(), stub);
+	said = stub >= 0 ? ask_loader(by_number, search) : NULL;
+	if (said && said[0] != '\t')
+		complain(name, said, message, n);
+	else
+		snprintf(message, n, "%s: cannot open shared object file: No such file or directory", name);
+	for (char *line = said ? strtok_r(said, "\n", &save) : NULL; line && code; line = strtok_r(NULL, "\n", &save))
+		if (parse_line(line, &found, &at) && strcmp(found, name) == 0 && realpath(at, path))
+			code = 0;
+	free(said);
+	free(rpath);
+	free(runpath);
+	if (stub >= 0)
+		kernel_close(stub);
+	return code;
+}
+
+int sh_closure_find_file(int fd, const char *name, const char *caller, char *message, size_t n)
+{
+	struct library l = {.name = (char *)name};
+	struct closure c;
+	char path[PATH_MAX], text[2 * PATH_MAX + MARKS_ROOM];
+	struct stat st;
+	size_t len;
+	off_t at;
+	int code = 0, file;
+
+	if (!sh_closure_read(&c, fd)) {
+		snprintf(message, n, "%s: no memory for the list of its libraries", name);
 		return CODE_SHOAL;
 	}
-	if (said[0] != '\t' || strstr(said, " => not found")) {
-		complain(name, said, message, n);
-		return CODE_NOT_LOADABLE;
+	at = (off_t)(strlen(c.module) + strlen(c.search) + 2);
+	if (!strchr(name, '/'))
+		code = look_up(name, caller, c.search, path, message, n);
+	if (!code && strchr(name, '/') && !realpath(name, path)) {
+		snprintf(message, n, "%s: cannot open shared object file: %s", name, strerror(errno));
+		code = CODE_NOT_LOADABLE;
 	}
-	code = list_libraries(fd, (off_t)(strlen(c.module) + strlen(c.search) + 2), said, name, message, n);
-	free(said);
+	file = code ? -1 : kernel_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (!code && (file < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode) || strpbrk(path, "\t\n") ||
+		      strpbrk(name, "\t\n"))) {
+		snprintf(message, n, "%s: cannot open shared object file: %s", name,
+			 strerror(file < 0 ? errno : EINVAL));
+		code = CODE_NOT_LOADABLE;
+	}
+	if (!code) {
+		l.path = path;
+		sh_mark_of(&l.mark, &st);
+		len = print_library(text, sizeof text, &l);
+		if (kernel_pwrite(fd, text, len, at) != (ssize_t)len)
+			code = CODE_SHOAL;
+		else if (!needs_none(file))
+			code = take_answer(fd, at + (off_t)len, ask_loader(path, c.search), name, message, n);
+	}
+	if (file >= 0)
+		kernel_close(file);
 	sh_closure_free(&c);
 	return code;
 }

@@ -51,6 +51,11 @@ void sh_closure_free(struct closure *);
  * writes them into the memfd. Returns 0, or an exit code with a message.
  */
 int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n);
+/*
+ * The same for a file that a goroutine opens by this name, relative to the current folder or to be looked
+ * for as the object at the path `caller` would; the file itself comes first in the list.
+ */
+int sh_closure_find_file(int fd, const char *name, const char *caller, char *message, size_t n);
 bool sh_closure_unchanged(const struct closure *); /* each file is still the one that was found */
 
 #endif

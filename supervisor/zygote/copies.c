@@ -2,6 +2,7 @@
  * copies.c - copies a module and its libraries into memfds and rewrites them. See copies.h.
  */
 #include "supervisor/zygote/copies.h"
+#include "core/task/library.h"
 #include "shm/kernel.h"
 
 #include <dlfcn.h>
@@ -28,7 +29,7 @@ static const char *last_part(const char *path)
  * A path to the descriptor that no file had before in this process: the loader compares paths. The
  * serial number is spelt in "/." (1) and "//." (0).
  */
-static void make_unique_path(char *path, size_t n, int fd)
+void sh_unique_path(char *path, size_t n, int fd)
 {
 	static uint32_t serial;
 	size_t len = (size_t)snprintf(path, n, "/proc/self/fd");
@@ -67,7 +68,7 @@ static int copy_file(struct copy *c, int from, char *message, size_t n)
 		return out_of(c->name, "cannot be copied", st.st_size ? errno : ENOEXEC, message, n);
 	c->elf.map = map;
 	c->elf.size = (size_t)st.st_size;
-	make_unique_path(c->load, sizeof c->load, c->fd);
+	sh_unique_path(c->load, sizeof c->load, c->fd);
 	return 0;
 }
 
@@ -80,20 +81,45 @@ static int read_elf(struct copy *c, char *message, size_t n)
 		snprintf(message, n, "%s %s", c->name, fault);
 		return CODE_NOT_LOADABLE;
 	}
-	if (sh_elf_has(&c->elf, DT_SONAME, &at))
-		snprintf(c->soname, sizeof c->soname, "%s", sh_elf_string(&c->elf, at));
+	if (sh_elf_has(&c->elf, DT_SONAME, &at) && !(c->soname = strdup(sh_elf_string(&c->elf, at))))
+		return out_of(c->name, "cannot be copied", ENOMEM, message, n);
 	return 0;
 }
 
-static int copy_library(struct copy *c, const struct library *l, char *message, size_t n)
+/* A new copy, still empty. NULL: no memory. */
+static struct copy *new_copy(struct copies *all, const char *name, const char *path)
 {
+	struct copy *more = realloc(all->copy, (all->n + 1) * sizeof *more), *c;
+
+	if (!more)
+		return NULL;
+	all->copy = more;
+	c = &more[all->n++];
+	memset(c, 0, sizeof *c);
+	c->fd = -1;
+	c->name = strdup(name);
+	c->path = strdup(path);
+	return c->name && c->path ? c : NULL;
+}
+
+int sh_copies_add_module(struct copies *all, int fd, const char *name, const char *path, char *message, size_t n)
+{
+	struct copy *c = new_copy(all, name, path[0] ? path : name);
+	int code = c ? copy_file(c, fd, message, n) : out_of(name, "cannot be copied", ENOMEM, message, n);
+
+	return code ? code : read_elf(c, message, n);
+}
+
+static int add_library(struct copies *all, const struct library *l, char *message, size_t n)
+{
+	struct copy *c = new_copy(all, last_part(l->path), l->path);
 	struct file_mark now;
 	struct stat st;
 	int fd, code;
 
-	c->name = last_part(l->path);
-	c->needed = l->name;
-	c->path = l->path;
+	if (!c)
+		return out_of(l->path, "cannot be copied", ENOMEM, message, n);
+	c->mark = l->mark;
 	fd = kernel_open(l->path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return out_of(l->path, "cannot be read", errno, message, n);
@@ -108,21 +134,111 @@ static int copy_library(struct copy *c, const struct library *l, char *message, 
 	return code ? code : read_elf(c, message, n);
 }
 
+unsigned sh_copies_find(const struct copies *all, const struct file_mark *mark)
+{
+	unsigned i = 0;
+
+	while (i < all->n && !sh_mark_same(&all->copy[i].mark, mark))
+		i++;
+	return i;
+}
+
+static bool note_name(struct copies *all, const char *needed, unsigned index)
+{
+	struct copy_name *more = realloc(all->needed, (all->nneeded + 1) * sizeof *more);
+
+	if (!more)
+		return false;
+	all->needed = more;
+	more[all->nneeded] = (struct copy_name){strdup(needed), index};
+	return more[all->nneeded++].needed != NULL;
+}
+
+int sh_copies_add_file(struct copies *all, const struct library *l, char *message, size_t n)
+{
+	unsigned at = all->n;
+	int code = add_library(all, l, message, n);
+
+	if (!code && !note_name(all, l->name, at))
+		code = out_of(l->name, "cannot be copied", ENOMEM, message, n);
+	return code;
+}
+
+static struct copy *find_copy(const struct copies *, const char *needed);
+
+int sh_copies_add_libraries(struct copies *all, const struct closure *c, char *message, size_t n)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct library *l = &c->library[i];
+		unsigned at = sh_copies_find(all, &l->mark);
+		int code;
+
+		if (find_copy(all, l->name))
+			continue; /* as in ld.so: what has been loaded under that name serves */
+		code = at == all->n ? add_library(all, l, message, n) : 0;
+		if (code)
+			return code;
+		if (!note_name(all, l->name, at))
+			return out_of(l->name, "cannot be copied", ENOMEM, message, n);
+	}
+	return 0;
+}
+
+static void close_copy(struct copy *c)
+{
+	if (c->elf.map)
+		kernel_munmap(c->elf.map, c->elf.size);
+	c->elf.map = NULL;
+	if (c->fd >= 0)
+		kernel_close(c->fd);
+	c->fd = -1;
+	free(c->tail.bytes);
+	c->tail.bytes = NULL;
+}
+
+void sh_copies_loaded(struct copies *all, unsigned from)
+{
+	for (unsigned i = from; i < all->n; i++)
+		close_copy(&all->copy[i]);
+}
+
+void sh_copies_drop(struct copies *all, unsigned from)
+{
+	while (all->nneeded > 0 && all->needed[all->nneeded - 1].copy >= from)
+		free(all->needed[--all->nneeded].needed);
+	while (all->n > from) {
+		struct copy *c = &all->copy[--all->n];
+
+		close_copy(c);
+		free(c->name);
+		free(c->path);
+		free(c->soname);
+		free(c->needs);
+	}
+	if (from)
+		return;
+	free(all->copy);
+	free(all->needed);
+	memset(all, 0, sizeof *all);
+}
+
 /* ---- names ---- */
 
 struct renaming {
 	struct copies *all;
 	struct copy *of;
+	const char *missing;
 };
 
 /* NULL: it is not among the copies. */
 static struct copy *find_copy(const struct copies *all, const char *needed)
 {
-	for (unsigned i = 1; i < all->n; i++)
-		if (strcmp(all->copy[i].needed, needed) == 0)
-			return &all->copy[i];
+	for (unsigned i = 0; i < all->nneeded; i++)
+		if (strcmp(all->needed[i].needed, needed) == 0)
+			return &all->copy[all->needed[i].copy];
 	for (unsigned i = 0; i < all->n; i++)
-		if (strcmp(all->copy[i].soname, needed) == 0 || strcmp(all->copy[i].name, needed) == 0)
+		if ((all->copy[i].soname && strcmp(all->copy[i].soname, needed) == 0) ||
+		    strcmp(all->copy[i].name, needed) == 0)
 			return &all->copy[i];
 	return NULL;
 }
@@ -146,13 +262,13 @@ static const char *rename_needed(void *arg, const char *needed)
 	struct renaming *r = arg;
 	struct copy *c;
 
-	if (sh_elf_libc_family(needed)) {
+	if (sh_library_is_libcs(needed)) {
 		dlopen(needed, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* all symbols are looked for in it, last */
 		return NULL;
 	}
 	c = find_copy(r->all, needed);
 	if (!c) {
-		r->all->missing = needed;
+		r->missing = needed;
 		return needed;
 	}
 	note_need(r->of, (unsigned)(c - r->all->copy));
@@ -161,15 +277,15 @@ static const char *rename_needed(void *arg, const char *needed)
 
 static int rewrite(struct copies *all, struct copy *c, char *message, size_t n)
 {
-	struct renaming r = {all, c};
+	struct renaming r = {all, c, NULL};
 	const char *why = sh_elf_rewrite(&c->elf, rename_needed, &r, &c->calls, &c->tail);
 
 	if (why) {
 		snprintf(message, n, "%s %s", c->name, why);
 		return CODE_NOT_LOADABLE;
 	}
-	if (all->missing) {
-		snprintf(message, n, "%s: it needs %s, which is not found", c->name, all->missing);
+	if (r.missing) {
+		snprintf(message, n, "%s: it needs %s, which is not found", c->name, r.missing);
 		return CODE_NOT_LOADABLE;
 	}
 	if (kernel_pwrite(c->fd, c->tail.bytes, c->tail.size, (off_t)c->tail.at) != (ssize_t)c->tail.size)
@@ -177,44 +293,13 @@ static int rewrite(struct copies *all, struct copy *c, char *message, size_t n)
 	return 0;
 }
 
-int sh_copies_make(struct copies *all, int so_fd, const char *name, const struct closure *libraries, char *message,
-		   size_t n)
+int sh_copies_rewrite(struct copies *all, unsigned from, char *message, size_t n)
 {
-	int code;
+	int code = 0;
 
-	memset(all, 0, sizeof *all);
-	all->copy = calloc(libraries->n + 1, sizeof *all->copy);
-	if (!all->copy)
-		return out_of(name, "cannot be copied", ENOMEM, message, n);
-	all->n = libraries->n + 1;
-	for (unsigned i = 0; i < all->n; i++)
-		all->copy[i].fd = -1;
-	all->copy[0].name = name;
-	all->copy[0].path = libraries->module[0] ? libraries->module : name;
-	code = copy_file(&all->copy[0], so_fd, message, n);
-	if (!code)
-		code = read_elf(&all->copy[0], message, n);
-	for (unsigned i = 1; i < all->n && !code; i++)
-		code = copy_library(&all->copy[i], &libraries->library[i - 1], message, n);
-	for (unsigned i = 0; i < all->n && !code; i++)
+	for (unsigned i = from; i < all->n && !code; i++)
 		code = rewrite(all, &all->copy[i], message, n);
 	return code;
-}
-
-void sh_copies_free(struct copies *all)
-{
-	for (unsigned i = 0; i < all->n; i++) {
-		struct copy *c = &all->copy[i];
-
-		if (c->elf.map)
-			kernel_munmap(c->elf.map, c->elf.size);
-		if (c->fd >= 0)
-			kernel_close(c->fd);
-		free(c->tail.bytes);
-		free(c->needs);
-	}
-	free(all->copy);
-	memset(all, 0, sizeof *all);
 }
 
 /* ---- order ---- */
@@ -238,31 +323,38 @@ static void visit(struct walk *w, unsigned i)
 }
 
 /* Of two libraries that do not need each other the one that was loaded later comes first. */
-void sh_copies_order(const struct copies *all, unsigned *order)
+bool sh_copies_order(const struct copies *all, unsigned *order)
 {
 	struct walk w = {.all = all, .seen = calloc(all->n, sizeof(bool)), .order = order};
 
 	if (!w.seen)
-		abort();
+		return false;
 	for (unsigned i = all->n; i-- > 0;)
 		visit(&w, i);
 	free(w.seen);
+	return true;
 }
 
 /* ---- messages ---- */
 
+/* The copy at whose path the text begins. */
+static const struct copy *starts_with(const struct copies *all, const char *text)
+{
+	for (unsigned i = 0; i < all->n; i++)
+		if (strncmp(text, all->copy[i].load, strlen(all->copy[i].load)) == 0)
+			return &all->copy[i];
+	return NULL;
+}
+
 void sh_copies_explain(const struct copies *all, const char *complaint, char *message, size_t n)
 {
+	const struct copy *c = starts_with(all, complaint);
 	size_t len = 0;
 
-	if (strncmp(complaint, all->copy[0].load, strlen(all->copy[0].load)) != 0)
+	if (c != &all->copy[0])
 		len = (size_t)snprintf(message, n, "%s: ", all->copy[0].name);
 	while (*complaint && len + 1 < n) {
-		const struct copy *c = NULL;
-
-		for (unsigned i = 0; i < all->n && !c; i++)
-			if (strncmp(complaint, all->copy[i].load, strlen(all->copy[i].load)) == 0)
-				c = &all->copy[i];
+		c = starts_with(all, complaint);
 		if (!c) {
 			message[len++] = *complaint++;
 			continue;

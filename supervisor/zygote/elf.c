@@ -2,6 +2,7 @@
  * elf.c - reads the image of an ELF shared object. See elf.h; elf_rewrite.c changes one.
  */
 #include "supervisor/zygote/elf.h"
+#include "core/task/library.h"
 
 #include <string.h>
 
@@ -122,25 +123,11 @@ const char *sh_elf_string(const struct elf *e, uint64_t offset)
 	return offset < e->strsize ? e->strtab + offset : "";
 }
 
-bool sh_elf_libc_family(const char *soname)
-{
-	static const char *const family[] = {
-		"libc.so.6",   "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "ld-linux-riscv64-lp64d.so.1",
-		"libm.so.6",   "libmvec.so.1",	       "libgcc_s.so.1",		"libpthread.so.0",
-		"libdl.so.2",  "librt.so.1",	       "libresolv.so.2",	"libutil.so.1",
-		"libanl.so.1", "libnsl.so.1",	       "libBrokenLocale.so.1",	"libthread_db.so.1"};
-
-	for (unsigned i = 0; i < sizeof family / sizeof *family; i++)
-		if (strcmp(soname, family[i]) == 0)
-			return true;
-	return false;
-}
-
 bool sh_elf_needs_libraries(const struct elf *e)
 {
 	for (size_t i = 0; i < e->ndyn; i++)
 		if ((e->dyn[i].d_tag == DT_NEEDED || e->dyn[i].d_tag == DT_FILTER || e->dyn[i].d_tag == DT_AUXILIARY) &&
-		    !sh_elf_libc_family(sh_elf_string(e, e->dyn[i].d_un.d_val)))
+		    !sh_library_is_libcs(sh_elf_string(e, e->dyn[i].d_un.d_val)))
 			return true;
 	return false;
 }

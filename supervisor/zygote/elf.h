@@ -35,9 +35,7 @@ char *sh_elf_at(const struct elf *, uint64_t address, uint64_t n);
 /* The value of the first entry of the dynamic section with this tag. */
 bool sh_elf_has(const struct elf *, int64_t tag, uint64_t *value);
 
-/* A library of the C library itself: one for the process, never copied. */
-bool sh_elf_libc_family(const char *soname);
-bool sh_elf_needs_libraries(const struct elf *); /* others than these */
+bool sh_elf_needs_libraries(const struct elf *); /* others than those of libc's family */
 
 /* What the loader would have run, as addresses in the image (0: none). */
 struct elf_calls {
@@ -62,6 +60,7 @@ struct elf_tail {
  *  - each library that it needs, also in its version needs, is called what `rename` says;
  *  - the loader finds no constructor, destructor, soname or search path in it: `calls` has the former;
  *  - nothing in it keeps it from being unloaded, or makes a symbol unique in the whole process;
+ *  - what it calls of the loader (dlopen, dlsym, ...) are the stand-ins of worker/posix/dl.c;
  *  - it does not define functions of which a process has only one (malloc and its kin).
  * The new names lie in a new string table in the tail, in a segment of its own, so they may be longer
  * than the old ones. NULL, or why the library cannot have an instance of its own.

@@ -9,6 +9,7 @@
  * for that name.
  */
 #include "supervisor/zygote/elf.h"
+#include "core/task/library.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,26 +89,6 @@ static bool defines(const struct elf *e, const char *name)
 	return false;
 }
 
-static void rewrite_symbols(struct elf *e)
-{
-	bool cxx_library = defines(e, "__cxa_get_globals");
-
-	for (size_t i = 1; i < e->nsym; i++) {
-		Elf64_Sym *s = &e->sym[i];
-		const char *name = sh_elf_string(e, s->st_name);
-
-		if (ELF64_ST_BIND(s->st_info) == STB_GNU_UNIQUE)
-			s->st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(s->st_info));
-		if (s->st_shndx == SHN_UNDEF || ELF64_ST_BIND(s->st_info) == STB_LOCAL ||
-		    !(is_malloc(name) || (cxx_library && is_cxx(name))))
-			continue;
-		s->st_shndx = SHN_UNDEF;
-		s->st_value = s->st_size = 0;
-		s->st_info = ELF64_ST_INFO(ELF64_ST_BIND(s->st_info), STT_NOTYPE);
-		s->st_other = STV_DEFAULT;
-	}
-}
-
 /* ---- names ---- */
 
 struct rewrite {
@@ -137,6 +118,48 @@ static uint64_t append(struct rewrite *r, const char *name)
 	memcpy(r->strings + at, name, n);
 	r->size += n;
 	return at;
+}
+
+/* Calls of the loader: those of an instance are answered for its task (worker/posix/dl.c). */
+static const char *stand_in(const char *name)
+{
+	static const char *const names[] = {LIBRARY_CALLS};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(names[i] + 3, name) == 0)
+			return names[i];
+	return NULL;
+}
+
+static void rewrite_undefined(struct rewrite *r, Elf64_Sym *s)
+{
+	const char *to = stand_in(sh_elf_string(r->e, s->st_name));
+
+	if (to)
+		s->st_name = (uint32_t)append(r, to);
+}
+
+static void rewrite_symbols(struct rewrite *r)
+{
+	const struct elf *e = r->e;
+	bool cxx_library = defines(e, "__cxa_get_globals");
+
+	for (size_t i = 1; i < e->nsym; i++) {
+		Elf64_Sym *s = &e->sym[i];
+		const char *name = sh_elf_string(e, s->st_name);
+
+		if (ELF64_ST_BIND(s->st_info) == STB_GNU_UNIQUE)
+			s->st_info = ELF64_ST_INFO(STB_WEAK, ELF64_ST_TYPE(s->st_info));
+		if (s->st_shndx == SHN_UNDEF)
+			rewrite_undefined(r, s);
+		if (s->st_shndx == SHN_UNDEF || ELF64_ST_BIND(s->st_info) == STB_LOCAL ||
+		    !(is_malloc(name) || (cxx_library && is_cxx(name))))
+			continue;
+		s->st_shndx = SHN_UNDEF;
+		s->st_value = s->st_size = 0;
+		s->st_info = ELF64_ST_INFO(ELF64_ST_BIND(s->st_info), STT_NOTYPE);
+		s->st_other = STV_DEFAULT;
+	}
 }
 
 static void rewrite_dynamic(struct rewrite *r, struct elf_calls *c)
@@ -269,7 +292,7 @@ const char *sh_elf_rewrite(struct elf *e, elf_rename *rename, void *arg, struct 
 	if (!r.strings)
 		return "cannot be copied: no memory";
 	memcpy(r.strings, e->strtab, e->strsize);
-	rewrite_symbols(e);
+	rewrite_symbols(&r);
 	rewrite_dynamic(&r, calls);
 	rewrite_version_needs(&r);
 	if (r.failed || !make_tail(&r, tail))

@@ -10,11 +10,15 @@
  *     text, constants   private       private, the same in all processes cloned from now on
  *     relocated, then   private       private, the same ...
  *       read only (RELRO)
- *     variables         private       shared: one memfd for the instance, mapped over them
+ *     variables         private       shared: one memfd for each load, mapped over them (variables.c)
  *
- * The variables are kept a second time, as they are before any constructor has run. Constructors run on
- * the root goroutine of each task (worker/posix/constructors.c), so what they allocate, register and
- * open belongs to the task, and a reset needs to restore nothing but the variables.
+ * Constructors run on the root goroutine of each task (worker/posix/constructors.c), so what they
+ * allocate, register and open belongs to the task, and a reset needs to restore nothing but the variables.
+ *
+ * What a task opens (sh_instance_open) is added to its instance and stays in it: the next task of the
+ * instance that opens the same file finds it there, with fresh variables. A stub (stub.c) that needs first
+ * the module and its libraries, then what was opened for all (RTLD_GLOBAL), then the new file, is what the
+ * loader is given: symbols are looked for in that order, as in a program.
  *
  * OWNER  the zygote. A clone inherits `struct instance` and only a standby ever uses it
  * DEATH  of the zygote: the standby was cloned after the last load and has the same mappings
@@ -22,9 +26,11 @@
 #include "supervisor/zygote/instance.h"
 #include "core/process.h"
 #include "shm/check.h"
-#include "shm/segment.h"
-#include "supervisor/zygote/copies.h"
 #include "shm/kernel.h"
+#include "supervisor/zygote/copies.h"
+#include "supervisor/zygote/reserve.h"
+#include "supervisor/zygote/stub.h"
+#include "supervisor/zygote/variables.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -32,64 +38,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#define OPENED_MOST 64 /* objects that tasks have opened: an instance with more serves no further task */
 #define PAGE 4096ul
 #define PAGE_DOWN(a) ((uintptr_t)(a) & ~(PAGE - 1))
 #define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + PAGE - 1)
-#define REMOVE_PAGES 16 /* so many pages in a row are given back, fewer are cleared */
-
-/* Variables that are shared: whole pages. */
-struct range {
-	uintptr_t start;
-	size_t size;
-	int prot;
-	char *pristine;	     /* their content before the first constructor; private to zygote and standby */
-	unsigned char *zero; /* a byte a page: there are only zeros in it */
-};
 
 struct instance {
 	uint64_t number;
 	struct objects objects;
-	unsigned nranges;
-	struct range *range;
-	char *pristine; /* of all ranges */
-	unsigned char *zero;
-	size_t size;
+	struct copies copies; /* by the same indices as objects */
+	struct variables *variables;
+	void **handles; /* of all that was loaded, the module's first */
+	unsigned nhandles;
 };
 
 /* ---- what the loader has made ---- */
 
-static bool add_range(struct instance *in, uintptr_t start, uintptr_t end, int prot)
+static bool add_range(struct object *o, uintptr_t start, uintptr_t end, int prot)
 {
-	struct range *more;
+	struct object_range *more;
 
 	if (start >= end)
 		return true;
-	more = realloc(in->range, (in->nranges + 1) * sizeof *more);
+	more = realloc(o->range, (o->nranges + 1) * sizeof *more);
 	if (!more)
 		return false;
-	in->range = more;
-	more[in->nranges++] = (struct range){.start = start, .size = end - start, .prot = prot};
-	in->size += end - start;
+	o->range = more;
+	more[o->nranges++] = (struct object_range){.start = start, .size = end - start, .prot = prot};
 	return true;
 }
 
 /* A writable segment, without the pages that the loader has made read-only. */
-static bool add_segment(struct instance *in, uintptr_t base, const ElfW(Phdr) * p, const ElfW(Phdr) * relro)
+static bool add_segment(struct object *o, const ElfW(Phdr) * p, const ElfW(Phdr) * relro)
 {
-	uintptr_t start = PAGE_DOWN(base + p->p_vaddr), end = PAGE_UP(base + p->p_vaddr + p->p_memsz);
-	uintptr_t from = relro ? PAGE_DOWN(base + relro->p_vaddr) : 0;
-	uintptr_t to = relro ? PAGE_DOWN(base + relro->p_vaddr + relro->p_memsz) : 0;
+	uintptr_t start = PAGE_DOWN(o->base + p->p_vaddr), end = PAGE_UP(o->base + p->p_vaddr + p->p_memsz);
+	uintptr_t from = relro ? PAGE_DOWN(o->base + relro->p_vaddr) : 0;
+	uintptr_t to = relro ? PAGE_DOWN(o->base + relro->p_vaddr + relro->p_memsz) : 0;
 	int prot = PROT_READ | PROT_WRITE | (p->p_flags & PF_X ? PROT_EXEC : 0);
 
 	if (from < to && from < end && to > start)
-		return add_range(in, start, from, prot) && add_range(in, to, end, prot);
-	return add_range(in, start, end, prot);
+		return add_range(o, start, from, prot) && add_range(o, to, end, prot);
+	return add_range(o, start, end, prot);
 }
 
-static bool find_segments(struct instance *in, struct object *o, const struct elf_tail *tail)
+static bool find_segments(struct object *o, const struct elf_tail *tail)
 {
 	const ElfW(Phdr) *p = (const ElfW(Phdr) *)(o->base + tail->address), *relro = NULL;
 
@@ -102,11 +95,13 @@ static bool find_segments(struct instance *in, struct object *o, const struct el
 
 		if (p[i].p_type != PT_LOAD)
 			continue;
+		if (end > o->end)
+			o->end = end;
 		if (p[i].p_flags & PF_X && (!o->text || start < o->text))
 			o->text = start;
 		if (p[i].p_flags & PF_X && end > o->text_end)
 			o->text_end = end;
-		if (p[i].p_flags & PF_W && !add_segment(in, o->base, &p[i], relro))
+		if (p[i].p_flags & PF_W && !add_segment(o, &p[i], relro))
 			return false;
 	}
 	return true;
@@ -133,197 +128,143 @@ static void rename_object(struct link_map *map, const char *path)
 	map->l_name = name;
 }
 
-/* All that was loaded follows the module in the loader's list. */
-static bool find_objects(struct instance *in, const struct copies *all)
+static bool fill_object(struct object *o, struct link_map *map, const struct copy *c)
+{
+	o->map = map;
+	o->base = map->l_addr;
+	o->path = c->path;
+	o->soname = c->soname;
+	o->needs = c->needs;
+	o->nneeds = c->nneeds;
+	o->device = c->mark.dev;
+	o->file = c->mark.ino;
+	o->changed_ns = c->mark.ctime.tv_sec * 1000000000l + c->mark.ctime.tv_nsec;
+	dlinfo(map, RTLD_DI_TLS_MODID, &o->tls_module);
+	find_calls(o, &c->calls);
+	rename_object(map, c->path);
+	return find_segments(o, &c->tail);
+}
+
+/* The objects from this one on. What one call loads stands in the loader's list behind what was given to it. */
+static bool find_objects(struct instance *in, void *handle, unsigned from)
 {
 	struct link_map *map;
-	unsigned found = 0;
+	unsigned found = from;
 
-	if (dlinfo(in->objects.handle, RTLD_DI_LINKMAP, &map) != 0)
+	if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0)
 		return false;
 	for (; map; map = map->l_next)
-		for (unsigned i = 0; i < all->n; i++) {
-			struct object *o = &in->objects.object[i];
-
-			if (strcmp(map->l_name, all->copy[i].load) != 0)
+		for (unsigned i = from; i < in->copies.n; i++) {
+			if (strcmp(map->l_name, in->copies.copy[i].load) != 0)
 				continue;
-			o->map = map;
-			o->base = map->l_addr;
-			o->path = strdup(all->copy[i].path);
-			dlinfo(map, RTLD_DI_TLS_MODID, &o->tls_module);
-			find_calls(o, &all->copy[i].calls);
-			rename_object(map, all->copy[i].path);
-			if (!o->path || !find_segments(in, o, &all->copy[i].tail))
+			if (!fill_object(&in->objects.object[i], map, &in->copies.copy[i]))
 				return false;
 			found++;
 			break;
 		}
-	return found == all->n;
-}
-
-/* ---- variables ---- */
-
-static bool is_zero(const char *page)
-{
-	return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
-}
-
-/* Maps the range over itself from `at` in the file, with the same content; pages of zeros are not touched. */
-static bool share_range(struct range *r, int fd, off_t at)
-{
-	char *from = (char *)r->start;
-
-	for (size_t i = 0; i < r->size; i += PAGE) {
-		r->zero[i / PAGE] = is_zero(from + i);
-		if (r->zero[i / PAGE])
-			continue;
-		memcpy(r->pristine + i, from + i, PAGE);
-		if (kernel_pwrite(fd, from + i, PAGE, at + (off_t)i) != (ssize_t)PAGE)
-			return false;
-	}
-	if (kernel_mmap(from, r->size, r->prot, MAP_SHARED | MAP_FIXED, fd, at) == MAP_FAILED)
-		return false;
-	if (sh_data_add(r->start, r->size) == 0)
-		return true;
-	errno = ENOMEM;
-	return false;
-}
-
-static bool share_variables(struct instance *in)
-{
-	int fd = kernel_memfd_create("shoal-data", MFD_CLOEXEC);
-	size_t at = 0;
-	bool done = fd >= 0 && kernel_ftruncate(fd, (off_t)in->size) == 0;
-
-	in->pristine = kernel_mmap(NULL, in->size + 1, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	in->zero = malloc(in->size / PAGE + 1);
-	done = done && in->pristine != MAP_FAILED && in->zero;
-	for (unsigned i = 0; i < in->nranges && done; i++) {
-		struct range *r = &in->range[i];
-
-		r->pristine = in->pristine + at;
-		r->zero = in->zero + at / PAGE;
-		done = share_range(r, fd, (off_t)at);
-		at += r->size;
-	}
-	if (fd >= 0)
-		kernel_close(fd); /* the mappings keep it */
-	return done;
-}
-
-/* Zeros again. Of these pages only those have memory that some task has touched. */
-static void clear_pages(char *at, size_t size)
-{
-	unsigned char here[256];
-
-	for (size_t n; size; at += n, size -= n) {
-		size_t from = 0, to;
-
-		n = size < sizeof here * PAGE ? size : sizeof here * PAGE;
-		if (kernel_mincore(at, n, here) < 0)
-			memset(here, 1, sizeof here);
-		for (; from < n / PAGE; from = to) {
-			bool there = here[from] & 1;
-
-			for (to = from + 1; to < n / PAGE && (here[to] & 1) == there; to++)
-				;
-			if (!there)
-				continue;
-			if (to - from < REMOVE_PAGES ||
-			    kernel_madvise(at + from * PAGE, (to - from) * PAGE, MADV_REMOVE) < 0)
-				memset(at + from * PAGE, 0, (to - from) * PAGE);
-		}
-	}
-}
-
-static void reset_range(const struct range *r)
-{
-	char *to = (char *)r->start;
-	size_t at = 0, zero;
-
-	while (at < r->size) {
-		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
-			;
-		if (zero > at)
-			clear_pages(to + at, zero - at);
-		at = zero;
-		if (at < r->size) {
-			if (memcmp(to + at, r->pristine + at, PAGE) != 0)
-				memcpy(to + at, r->pristine + at, PAGE);
-			at += PAGE;
-		}
-	}
-}
-
-void sh_instance_reset(struct instance *in)
-{
-	for (unsigned i = 0; i < in->nranges; i++)
-		reset_range(&in->range[i]);
+	return found == in->copies.n;
 }
 
 /* ---- loading ---- */
 
-static bool make_tables(struct instance *in, const struct copies *all)
+static bool make_room(struct instance *in)
 {
 	struct objects *s = &in->objects;
+	unsigned n = in->copies.n;
+	struct object *object = realloc(s->object, n * sizeof *object);
+	unsigned *by_text = realloc(s->by_text, n * sizeof *by_text);
+	void **handles = realloc(in->handles, (in->nhandles + 1) * sizeof *handles);
 
-	s->n = all->n;
-	s->object = calloc(all->n, sizeof *s->object);
-	s->order = calloc(all->n, sizeof *s->order);
-	s->by_text = calloc(all->n, sizeof *s->by_text);
-	if (!s->object || !s->order || !s->by_text)
+	if (object)
+		s->object = object;
+	if (by_text)
+		s->by_text = by_text;
+	if (handles)
+		in->handles = handles;
+	if (!object || !by_text || !handles)
 		return false;
-	sh_copies_order(all, s->order);
+	memset(object + s->n, 0, (n - s->n) * sizeof *object);
 	return true;
 }
 
-static int load_copies(struct instance *in, const struct copies *all, char *message, size_t n)
+/* Objects from this one on go again, with what was loaded last. */
+static void drop_objects(struct instance *in, unsigned from, void *handle)
 {
-	const char *complaint;
-
-	in->objects.handle = dlopen(all->copy[0].load, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
-	if (!in->objects.handle) {
-		complaint = dlerror();
-		sh_copies_explain(all, complaint ? complaint : "cannot be loaded", message, n);
-		return 126;
+	for (unsigned i = from; i < in->copies.n && in->objects.object; i++) {
+		free(in->objects.object[i].range);
+		in->objects.object[i].range = NULL;
 	}
-	if (!make_tables(in, all)) {
-		snprintf(message, n, "%s: out of memory", all->copy[0].name);
+	if (handle)
+		dlclose(handle);
+	sh_copies_drop(&in->copies, from);
+	in->objects.n = from;
+}
+
+/* Loads the copies from this one on by way of the file at that path. */
+static int load_copies(struct instance *in, const char *path, int mode, unsigned from, const struct load *l,
+		       char *message, size_t n)
+{
+	void *handle;
+	const char *complaint;
+	struct variables *v = NULL;
+
+	if (!make_room(in)) {
+		snprintf(message, n, "%s: out of memory", l->name);
 		return 125;
 	}
-	if (!find_objects(in, all) || !in->objects.object[0].text_end) {
-		snprintf(message, n, "%s: what the loader made of it is not understood", all->copy[0].name);
+	handle = dlopen(path, mode | RTLD_LOCAL | RTLD_DEEPBIND);
+	if (!handle) {
+		complaint = dlerror();
+		sh_copies_explain(&in->copies, complaint ? complaint : "cannot be loaded", message, n);
 		return 126;
 	}
+	if (!find_objects(in, handle, from)) {
+		snprintf(message, n, "%s: what the loader made of it is not understood", l->name);
+		drop_objects(in, from, handle);
+		return 125;
+	}
+	sh_variables_touch();
+	if (!l->trial && !(v = sh_variables_share(&in->objects.object[from], in->copies.n - from))) {
+		snprintf(message, n, "%s: no memory for its variables: %s", l->name, strerror(errno));
+		drop_objects(in, from, handle);
+		return 125;
+	}
+	if (v) {
+		v->next = in->variables;
+		in->variables = v;
+	}
+	in->handles[in->nhandles++] = handle;
+	in->objects.n = in->copies.n;
 	return 0;
 }
 
-static int load(struct instance *in, const struct load *l, char *message, size_t n)
+static int load_linked(struct instance *in, const struct load *l, const struct closure *c, char *message, size_t n)
 {
-	struct copies all;
-	struct closure libraries;
-	int code;
+	struct objects *s = &in->objects;
+	int code = sh_copies_add_module(&in->copies, l->module, l->name, c->module, message, n);
 
-	if (!sh_closure_read(&libraries, l->libraries)) {
-		snprintf(message, n, "%s: no memory for the list of its libraries", l->name);
-		return 125;
-	}
-	code = sh_copies_make(&all, l->module, l->name, &libraries, message, n);
 	if (!code)
-		code = load_copies(in, &all, message, n);
-	sh_copies_free(&all);
-	sh_closure_free(&libraries);
+		code = sh_copies_add_libraries(&in->copies, c, message, n);
+	if (!code)
+		code = sh_copies_rewrite(&in->copies, 0, message, n);
+	if (!code)
+		code = load_copies(in, in->copies.copy[0].load, RTLD_NOW, 0, l, message, n);
 	if (code)
 		return code;
-	sh_variables_touch();
+	s->handle = in->handles[0];
+	s->nlinked = s->n;
+	s->order = calloc(s->n, sizeof *s->order);
+	if (!s->order || !sh_copies_order(&in->copies, s->order)) {
+		snprintf(message, n, "%s: out of memory", l->name);
+		return 125;
+	}
+	if (!s->object[0].text_end) {
+		snprintf(message, n, "%s has no code", l->name);
+		return 126;
+	}
 	if (l->entry && !sh_instance_entry(in, l->entry)) {
 		snprintf(message, n, "%s has no function '%s'", l->name, l->entry);
 		return 127;
-	}
-	if (!l->trial && !share_variables(in)) {
-		snprintf(message, n, "%s: no memory for its variables: %s", l->name, strerror(errno));
-		return 125;
 	}
 	return 0;
 }
@@ -331,43 +272,159 @@ static int load(struct instance *in, const struct load *l, char *message, size_t
 struct instance *sh_instance_load(const struct load *l, int *code, char *message, size_t n)
 {
 	struct instance *in = calloc(1, sizeof *in);
+	struct closure libraries;
 
-	if (!in) {
+	if (!in || !sh_closure_read(&libraries, l->libraries)) {
 		*code = 125;
-		snprintf(message, n, "out of memory");
+		snprintf(message, n, "%s: no memory for the list of its libraries", l->name);
+		free(in);
 		return NULL;
 	}
 	in->number = l->number;
-	*code = load(in, l, message, n);
+	*code = load_linked(in, l, &libraries, message, n);
+	sh_closure_free(&libraries);
+	sh_copies_loaded(&in->copies, 0);
 	if (*code == 0)
 		return in;
 	sh_instance_unload(in);
 	return NULL;
 }
 
+/* ---- what a task opens ---- */
+
+/* The path of a stub by way of which the file is loaded in its scope. -1: no memory. */
+static int make_scope(const struct instance *in, const struct opening *o, unsigned file)
+{
+	const char **needed = malloc((in->objects.nlinked + o->nglobals + 1) * sizeof *needed);
+	unsigned n = 0;
+	int fd;
+
+	if (!needed)
+		return -1;
+	if (o->first)
+		needed[n++] = in->copies.copy[file].load;
+	for (unsigned i = 0; i < in->objects.nlinked; i++)
+		needed[n++] = in->copies.copy[i].load;
+	for (unsigned i = 0; i < o->nglobals; i++)
+		if (o->global[i] < in->objects.n)
+			needed[n++] = in->copies.copy[o->global[i]].load;
+	if (!o->first)
+		needed[n++] = in->copies.copy[file].load;
+	fd = sh_stub_make(needed, n, NULL, NULL);
+	free(needed);
+	return fd;
+}
+
+static int load_opened(struct instance *in, const struct load *l, const struct opening *o, unsigned file, unsigned from,
+		       char *message, size_t n)
+{
+	int fd = make_scope(in, o, file), code;
+	char path[COPY_PATH];
+
+	if (fd < 0) {
+		snprintf(message, n, "%s: %s", l->name, strerror(errno));
+		return 125;
+	}
+	sh_unique_path(path, sizeof path, fd);
+	code = load_copies(in, path, RTLD_NOW, from, l, message, n);
+	if (code == 126 && o->lazy) {
+		code = load_copies(in, path, RTLD_LAZY, from, l, message, n);
+		for (unsigned i = from; i < in->objects.n; i++)
+			in->objects.object[i].lazy = true;
+	}
+	kernel_close(fd);
+	return code;
+}
+
+/* An object of the file that was opened before, in the same scope. The number of objects: there is none. */
+static unsigned find_opened(const struct instance *in, const struct library *file, const struct opening *o)
+{
+	for (unsigned i = 0; i < in->objects.n; i++)
+		if (sh_mark_same(&in->copies.copy[i].mark, &file->mark) &&
+		    (i < in->objects.nlinked ||
+		     (in->objects.object[i].scope == o->scope && (o->lazy || !in->objects.object[i].lazy))))
+			return i;
+	return in->objects.n;
+}
+
+int sh_instance_open(struct instance *in, const struct load *l, const struct opening *o, unsigned *index, char *message,
+		     size_t n)
+{
+	unsigned from = in->objects.n, file;
+	struct closure c;
+	int code = 0;
+
+	if (!sh_closure_read(&c, l->libraries) || c.n == 0) {
+		snprintf(message, n, "%s: no memory for the list of its libraries", l->name);
+		return 125;
+	}
+	file = find_opened(in, &c.library[0], o);
+	if (file == from) {
+		code = sh_copies_add_file(&in->copies, &c.library[0], message, n);
+		if (!code)
+			code = sh_copies_add_libraries(&in->copies, &c, message, n);
+		if (!code)
+			code = sh_copies_rewrite(&in->copies, from, message, n);
+		if (!code)
+			code = load_opened(in, l, o, file, from, message, n);
+		sh_copies_loaded(&in->copies, from);
+		if (code)
+			drop_objects(in, from, NULL);
+	}
+	for (unsigned i = from; i < in->objects.n; i++)
+		in->objects.object[i].scope = o->scope;
+	sh_closure_free(&c);
+	*index = file;
+	return code;
+}
+
+/* ---- the end ---- */
+
+/* Tasks that open ever new files would make it larger without end. */
+bool sh_instance_is_worn(const struct instance *in)
+{
+	return in->objects.n > in->objects.nlinked + OPENED_MOST;
+}
+
+void sh_instance_reset(struct instance *in)
+{
+	for (unsigned i = 0; i < in->objects.n; i++)
+		sh_object_reset(&in->objects.object[i]);
+}
+
 void sh_instance_unload(struct instance *in)
 {
-	for (unsigned i = 0; i < in->nranges; i++)
-		if (in->range[i].pristine)
-			sh_data_remove(in->range[i].start);
-	for (unsigned i = 0; in->objects.object && i < in->objects.n; i++)
-		free((char *)in->objects.object[i].path);
-	if (in->objects.handle)
-		dlclose(in->objects.handle);
-	if (in->pristine && in->pristine != MAP_FAILED)
-		kernel_munmap(in->pristine, in->size + 1);
-	free(in->zero);
-	free(in->range);
-	free(in->objects.object);
+	unsigned n = in->objects.n;
+	struct object *o = in->objects.object;
+	bool shared = in->variables != NULL; /* not in a trial: the zygote may have loaded something else there */
+
+	for (struct variables *v; (v = in->variables) != NULL;) {
+		in->variables = v->next;
+		sh_variables_free(v);
+	}
+	for (unsigned i = 0; i < n && shared; i++)
+		for (unsigned k = 0; k < o[i].nranges; k++)
+			sh_data_remove(o[i].range[k].start);
+	while (in->nhandles > 0)
+		dlclose(in->handles[--in->nhandles]);
+	for (unsigned i = 0; i < n; i++) {
+		sh_reserve(o[i].base, o[i].end - o[i].base);
+		free(o[i].range);
+	}
+	sh_copies_drop(&in->copies, 0);
+	free(in->handles);
+	free(o);
 	free(in->objects.order);
 	free(in->objects.by_text);
 	free(in);
 }
 
+/* ---- questions ---- */
+
 uintptr_t sh_instance_entry(const struct instance *in, const char *entry)
 {
 	const struct object *module = &in->objects.object[0];
-	uintptr_t at = (uintptr_t)dlsym(in->objects.handle, entry);
+	uintptr_t at = (uintptr_t)dlsym(in->handles[0], entry);
 
 	/* dlsym also looks in the libraries, and finds variables. */
 	return at >= module->text && at < module->text_end ? at : 0;
@@ -387,6 +444,6 @@ void sh_instance_construct(const struct instance *in)
 {
 	static char *argv[] = {"shoald", NULL};
 
-	for (unsigned i = 0; i < in->objects.n; i++)
+	for (unsigned i = 0; i < in->objects.nlinked; i++)
 		sh_object_construct(&in->objects.object[in->objects.order[i]], 1, argv, environ);
 }

@@ -13,6 +13,9 @@
 #include "core/process.h"
 #include "supervisor/zygote/instance.h"
 #include "supervisor/zygote/closure.h"
+#include "supervisor/zygote/openings.h"
+#include "supervisor/zygote/reserve.h"
+#include "supervisor/zygote/zygote_int.h"
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -46,6 +49,7 @@
 #define SUPERVISOR_SEAT (SH_SEATS - 2)
 #define TRIAL_SECONDS 10
 #define CARE_MS 20
+#define TRIALS 16		   /* of libraries, that are looked at in one round */
 #define CARE_CLONE_NS 100000000ull /* between two clones into one seat */
 
 int sh_medic_fd = -1;
@@ -89,6 +93,7 @@ static void fail(struct zrep *rep, int code, const char *what)
 	snprintf(rep->message, sizeof rep->message, "%s: %s", what, strerror(errno));
 }
 
+static uint64_t clone_number[SH_SEATS];
 static uint32_t cloned_with[SH_SEATS]; /* the last ask of each seat that has been answered */
 
 static pid_t clone_seat(unsigned seat, uint32_t ask)
@@ -100,6 +105,7 @@ static pid_t clone_seat(unsigned seat, uint32_t ask)
 	s->load_gen = load_gen;
 	cloned_ns[seat] = sh_now();
 	cloned_with[seat] = ask;
+	clone_number[seat] = sh_reserve_clone();
 	pid = spawn(0x00000400 /* CLONE_FILES */);
 	if (pid)
 		return pid;
@@ -256,6 +262,20 @@ static void remember(const struct zreq *req, struct instance *in)
 	atomic_store(&l->state, INSTANCE_LOADED);
 }
 
+/* Addresses of what was unloaded may be used again if no process has it any more. */
+static void release_addresses(void)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
+		uint32_t state = atomic_load(&sh_root->seat[seat].state);
+
+		if (state != SEAT_EMPTY && state != SEAT_VACANT && clone_number[seat] < oldest)
+			oldest = clone_number[seat];
+	}
+	sh_reserve_release(oldest);
+}
+
 static struct instance **instance_place(uint32_t number)
 {
 	sh_check(number < LEDGER_INSTANCES);
@@ -268,6 +288,28 @@ static struct instance **instance_place(uint32_t number)
 		ninstances = n;
 	}
 	return &instances[number];
+}
+
+struct instance *sh_zygote_instance(uint32_t number)
+{
+	return number < ninstances ? instances[number] : NULL;
+}
+
+pid_t sh_zygote_fork(void)
+{
+	return (pid_t)syscall(SYS_clone, 0x01000000 /* CLONE_CHILD_SETTID */ | SIGCHLD, 0, 0, tid_address, tid_address);
+}
+
+uint64_t sh_zygote_loaded(void)
+{
+	renew_standby(++load_gen);
+	return load_gen;
+}
+
+void sh_zygote_publish(uint32_t number)
+{
+	sh_objects_set(number, sh_instance_objects(instances[number]));
+	sh_ledger_objects_put(number, sh_instance_objects(instances[number]));
 }
 
 static void unload(uint32_t number)
@@ -294,6 +336,7 @@ static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 	int code = 0, open[STRAYS];
 	unsigned nopen = sh_strays(open, STRAYS);
 
+	release_addresses();
 	if (in && sh_instance_number(in) != req->load) {
 		unload(req->instance); /* a standby took over that did not see the unload */
 		in = NULL;
@@ -356,15 +399,17 @@ static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 	return 1;
 }
 
-static void do_end(const struct zreq *req)
+static void do_end(const struct zreq *req, struct zrep *rep)
 {
 	struct ledger_instance *l;
 
 	sh_check(req->instance < LEDGER_INSTANCES);
 	l = &sh_ledger->instance[req->instance];
 	close_own(l);
-	if (atomic_load(&l->state) == INSTANCE_LOADED && atomic_load(&l->begun))
+	if (atomic_load(&l->state) == INSTANCE_LOADED && atomic_load(&l->begun)) {
 		sh_instance_reset(instance_of(req));
+		rep->count = sh_instance_is_worn(instance_of(req));
+	}
 	atomic_store(&l->begun, 0);
 }
 
@@ -409,7 +454,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 	case Z_LOAD: do_load(req, rep, fds); break;
 	case Z_UNLOAD: do_unload(req); break;
 	case Z_BEGIN: keep = do_begin(req, rep, fds); break;
-	case Z_END: do_end(req); break;
+	case Z_END: do_end(req, rep); break;
 	case Z_WAKE:
 		sh_check(req->seat < SH_SEATS);
 		sh_seat_wake(req->seat);
@@ -447,7 +492,8 @@ static void share_loop_pipe(void)
 
 /*
  * Only what the zygote needs stays open, under numbers that are the same each time: 0 /dev/null,
- * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds.
+ * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds,
+ * 7 the eventfd of goroutines that want a library.
  */
 static void keep_descriptors(void)
 {
@@ -459,7 +505,8 @@ static void keep_descriptors(void)
 	sh_check(kernel_dup3(medic, ZFD_MEDIC, O_CLOEXEC) >= 0 && kernel_dup3(s, ZFD_SUPERVISOR, O_CLOEXEC) >= 0);
 	kernel_dup3(0, ZFD_WATCH, O_CLOEXEC);
 	kernel_dup3(0, ZFD_STANDBY, O_CLOEXEC);
-	kernel_close_range(ZFD_FIRST_FREE, ~0u, 0);
+	kernel_close_range(ZFD_LIBRARY, ~0u, 0);
+	sh_openings_start();
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
 	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
@@ -535,14 +582,21 @@ static _Noreturn void end_all(void)
 static void await_request(void)
 {
 	for (;;) {
-		struct pollfd p[3] = {{sock, POLLIN, 0},
-				      {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
-				      {standby_watched ? ZFD_STANDBY : -1, POLLIN, 0}};
+		struct pollfd p[4 + TRIALS] = {{sock, POLLIN, 0},
+					       {caretaker ? -1 : ZFD_WATCH, POLLIN, 0},
+					       {standby_watched ? ZFD_STANDBY : -1, POLLIN, 0},
+					       {ZFD_LIBRARY, POLLIN, 0}};
+		unsigned n = sh_openings_poll(p + 4, TRIALS);
 
-		if (kernel_poll(p, 3, caretaker ? CARE_MS : -1) < 0)
+		if (kernel_poll(p, 4 + n, caretaker ? CARE_MS : -1) < 0)
 			continue;
 		if (p[2].revents && !atomic_load(&sh_root->over))
 			renew_standby(load_gen);
+		if (p[3].revents)
+			sh_openings_look();
+		for (unsigned i = 0; i < n; i++)
+			if (p[4 + i].revents)
+				sh_openings_ready(p[4 + i].fd);
 		if (p[0].revents)
 			return;
 		if (p[1].revents) {
@@ -587,6 +641,8 @@ static _Noreturn void serve_all(bool took_over)
 		kernel_send(sock, &rep, sizeof rep, MSG_NOSIGNAL | MSG_DONTWAIT);
 	atomic_store(&sh_root->standby, 0);
 	renew_standby(load_gen);
+	if (took_over)
+		sh_openings_all();
 	for (;;) {
 		await_request();
 		nfds = receive(&req, fds);

@@ -17,6 +17,8 @@
 #ifndef SUPERVISOR_ZYGOTE_ZYGOTE_H
 #define SUPERVISOR_ZYGOTE_ZYGOTE_H
 
+#include "core/task/library.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,7 +34,7 @@ enum zygote_op {
 	Z_LOAD,	  /* descriptors: module, list of libraries; instance, name -> its entry in the ledger, load_gen */
 	Z_UNLOAD, /* instance: no task has it, and none will */
 	Z_BEGIN,  /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
-	Z_END,	  /* instance: its task is over */
+	Z_END,	  /* instance: its task is over -> count: 1 if it should serve no further task */
 	Z_WAKE,	  /* seat: wakes a worker that sleeps in its loop */
 	Z_SWEEP,  /* instance: enum sweep -> count: number of stray descriptors, held ones, or closed ones */
 	Z_HELLO	  /* pid: of the new supervisor; 0: unchanged */
@@ -75,8 +77,9 @@ enum {
 	ZFD_MEDIC = 3,
 	ZFD_SUPERVISOR = 4,
 	ZFD_WATCH = 5,
-	ZFD_STANDBY = 6, /* pidfds of supervisor and standby */
-	ZFD_FIRST_FREE = 7
+	ZFD_STANDBY = 6,	  /* pidfds of supervisor and standby */
+	ZFD_LIBRARY = LIBRARY_FD, /* eventfd: a goroutine asks for a library */
+	ZFD_FIRST_FREE = 8
 };
 
 _Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */

@@ -12,6 +12,7 @@
 #include "core/task/objects.h"
 #include "shm/kill.h"
 #include "worker/posix/constructors.h"
+#include "worker/posix/dl.h"
 #include "worker/posix/own.h"
 
 #include <unistd.h>
@@ -21,7 +22,7 @@ void host_task_begin(struct g *g)
 	const struct objects *s = sh_objects_of(g->task);
 	struct task *t = g->task;
 
-	for (unsigned i = 0; s && i < s->n; i++) {
+	for (unsigned i = 0; s && i < s->nlinked; i++) {
 		/* Before the call: natively the destructors of an object run although a constructor calls exit. */
 		atomic_store(&task_own(t)->constructed, i + 1);
 		KILL_POINT("constructors.counted");
@@ -31,12 +32,14 @@ void host_task_begin(struct g *g)
 
 void constructors_undo(struct task *t)
 {
-	const struct objects *s = sh_objects_of(t);
+	const struct objects *s;
 	unsigned n =
 		atomic_exchange(&task_own(t)->constructed, 0); /* a destructor that calls exit does not begin again */
 
 	KILL_POINT("constructors.taken");
+	dl_end(getg());
+	s = sh_objects_of(t);
 	for (unsigned i = n; s && i-- > 0;)
-		if (i < s->n)
+		if (i < s->nlinked)
 			sh_object_destroy(&s->object[s->order[i]]);
 }

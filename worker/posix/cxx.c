@@ -7,21 +7,23 @@
  * DEATH  a static whose initializer died is begun anew by another
  */
 #include "core/sync/semtable.h"
+#include "worker/posix/dl_symbol.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 
-#include <dlfcn.h>
 #include <sched.h>
 
 /* ---- new and delete: malloc looks at where it stands ---- */
 
+/* The C++ library that throws is the task's, or the process has none. */
 static _Noreturn void no_memory(void)
 {
-	void *lib = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+	struct g *g = on_g();
+	const struct objects *s = g ? sh_objects_of(g->task) : NULL;
 	void (*throw)(void) = NULL;
 
-	if (lib)
-		*(void **)&throw = dlsym(lib, "_ZSt17__throw_bad_allocv");
+	for (unsigned i = 0; s && i < s->n && !throw; i++)
+		dl_symbol(&s->object[i], "_ZSt17__throw_bad_allocv", NULL, (void **)&throw);
 	if (throw)
 		throw();
 	abort();

@@ -94,31 +94,3 @@ int sched_yield(void)
 	}
 	return (int)syscall(SYS_sched_yield);
 }
-
-/*
- * It would be mapped in this worker alone, and the goroutine goes on in another. What is loaded
- * already may be asked for; for all else dlerror() says this.
- */
-void *dlopen(const char *name, int flags)
-{
-	static void *(*real)(const char *, int);
-	char why[512];
-	void *lib;
-
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "dlopen");
-	if (!on_g() || !name)
-		return real(name, flags);
-	lib = real(name, flags | RTLD_NOLOAD);
-	if (lib)
-		return lib;
-	if (strchr(name, '/') && access(name, R_OK) < 0)
-		return real(name, flags); /* libc says what is wrong */
-	if (strrchr(name, '/'))
-		name = strrchr(name, '/') + 1;
-	snprintf(
-		why, sizeof why,
-		"%.200s: a goroutine cannot load a library, the other workers would not have it; link the module with it",
-		name);
-	return real(why, RTLD_NOW | RTLD_NOLOAD);
-}

@@ -425,11 +425,11 @@ static void pump(struct module *m)
 		try_load(m);
 }
 
-void sh_module_give_back(struct modinstance *in)
+void sh_module_give_back(struct modinstance *in, bool worn)
 {
 	struct module *m = in->module;
 
-	if (is_outdated(in))
+	if (worn || is_outdated(in))
 		unload(in);
 	else
 		put_free(in);

@@ -23,9 +23,9 @@ struct modinstance { /* the supervisor's half of an instance */
 void sh_module_enqueue(struct module *, struct job *);
 void sh_module_enqueue_later(struct module *, struct job *); /* after a pause, because a resource is short */
 void sh_module_dequeue(struct module *, struct job *);
-void sh_module_give_back(struct modinstance *); /* its task is over and it has been reset */
-void sh_pool_outdated(struct module *);		/* its files have changed: old instances go once they are free */
-void sh_pool_adopt(void);			/* the instances of the ledger; all count as free */
+void sh_module_give_back(struct modinstance *, bool worn); /* its task is over; worn: it serves no other */
+void sh_pool_outdated(struct module *); /* its files have changed: old instances go once they are free */
+void sh_pool_adopt(void);		/* the instances of the ledger; all count as free */
 /* Takes a free instance out of its list. NULL: it is not free. */
 struct modinstance *sh_instance_adopt(uint32_t id);
 

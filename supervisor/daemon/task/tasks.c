@@ -100,8 +100,7 @@ static void free_job(struct job *j)
 
 static void given_back(void *arg, const struct zrep *rep)
 {
-	(void)rep;
-	sh_module_give_back(arg);
+	sh_module_give_back(arg, rep->count != 0);
 }
 
 static void hold_instance(struct job *j, struct modinstance *in)
@@ -180,8 +179,7 @@ static void cleared(void *arg, const struct zrep *rep)
 		end_unbegun(j, (unsigned)j->cancelled);
 	else
 		sh_module_enqueue(j->module, j);
-	(void)rep;
-	sh_module_give_back(in);
+	sh_module_give_back(in, rep->count != 0);
 }
 
 /* Its root died and has attempts left: once more, from a fresh instance. */

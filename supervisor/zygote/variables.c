@@ -1,0 +1,95 @@
+/*
+ * variables.c - makes the variables of what was loaded shared, and keeps them as they were.
+ *
+ * The pristine content is private memory of the zygote; each clone inherits it, so a worker can reset
+ * an object that its task closes. Pages of zeros are neither copied nor kept.
+ */
+#include "supervisor/zygote/variables.h"
+#include "shm/kernel.h"
+#include "shm/segment.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE 4096ul
+
+static bool is_zero(const char *page)
+{
+	return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
+}
+
+static bool share_range(struct object_range *r, int fd, off_t at)
+{
+	char *from = (char *)r->start;
+
+	for (size_t i = 0; i < r->size; i += PAGE) {
+		r->zero[i / PAGE] = is_zero(from + i);
+		if (r->zero[i / PAGE])
+			continue;
+		memcpy(r->pristine + i, from + i, PAGE);
+		if (kernel_pwrite(fd, from + i, PAGE, at + (off_t)i) != (ssize_t)PAGE)
+			return false;
+	}
+	if (kernel_mmap(from, r->size, r->prot, MAP_SHARED | MAP_FIXED, fd, at) == MAP_FAILED)
+		return false;
+	if (sh_data_add(r->start, r->size) == 0)
+		return true;
+	errno = ENOMEM;
+	return false;
+}
+
+static bool share_all(const struct variables *v, struct object *object, unsigned n, int fd)
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = 0; k < object[i].nranges; k++) {
+			struct object_range *r = &object[i].range[k];
+
+			r->pristine = v->pristine + at;
+			r->zero = v->zero + at / PAGE;
+			if (!share_range(r, fd, (off_t)at))
+				return false;
+			at += r->size;
+		}
+	return true;
+}
+
+struct variables *sh_variables_share(struct object *object, unsigned n)
+{
+	struct variables *v = calloc(1, sizeof *v);
+	int fd = kernel_memfd_create("shoal-data", MFD_CLOEXEC), err;
+	bool done;
+
+	for (unsigned i = 0; v && i < n; i++)
+		for (unsigned k = 0; k < object[i].nranges; k++)
+			v->size += object[i].range[k].size;
+	done = v && fd >= 0 && kernel_ftruncate(fd, (off_t)v->size) == 0;
+	if (done) {
+		v->zero = malloc(v->size / PAGE + 1);
+		v->pristine = kernel_mmap(NULL, v->size + 1, PROT_READ | PROT_WRITE,
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		done = v->zero && v->pristine != MAP_FAILED && share_all(v, object, n, fd);
+	}
+	err = errno;
+	if (fd >= 0)
+		kernel_close(fd); /* the mappings keep it */
+	if (!done && v) {
+		for (unsigned i = 0; i < n; i++)
+			for (unsigned k = 0; k < object[i].nranges; k++)
+				sh_data_remove(object[i].range[k].start);
+		sh_variables_free(v);
+		v = NULL;
+	}
+	errno = err;
+	return v;
+}
+
+void sh_variables_free(struct variables *v)
+{
+	if (v->pristine && v->pristine != MAP_FAILED)
+		kernel_munmap(v->pristine, v->size + 1);
+	free(v->zero);
+	free(v);
+}
