@@ -176,7 +176,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
-$(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
+$(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(addprefix $(O)/supervisor/zygote/,elf.o elf_rewrite.o stub.o) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -ljansson -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all

@@ -111,42 +111,28 @@ void sh_segment_detach(void)
 	sh_area_unmap();
 }
 
+/* 47 bits of address, 12 of them within a page. */
+#define DATA_TOP (1ul << 47)
+#define DATA_WORD(p) (((_Atomic uint64_t *)sh_at(SH_OFF_DATA)) + ((uintptr_t)(p) >> 18))
+#define DATA_BIT(p) (1ul << ((uintptr_t)(p) >> 12) % 64)
+
 int sh_shared(const void *p)
 {
-	uint32_t n = atomic_load(&sh_root->ndata);
-
 	if (sh_in_segment(p) || sh_in_area((uintptr_t)p))
 		return 1;
-	for (uint32_t i = 0; i < n && i < SH_DATA_MAX; i++) {
-		uintptr_t start = atomic_load(&sh_root->data[i].start);
-
-		if (start && (uintptr_t)p - start < sh_root->data[i].size)
-			return 1;
-	}
-	return 0;
+	return (uintptr_t)p < DATA_TOP && (atomic_load_explicit(DATA_WORD(p), memory_order_relaxed) & DATA_BIT(p)) != 0;
 }
 
-int sh_data_add(uintptr_t start, size_t size)
+void sh_data_add(uintptr_t start, size_t size)
 {
-	uint32_t n = atomic_load(&sh_root->ndata);
-
-	for (uint32_t i = 0; i < SH_DATA_MAX; i++) {
-		if (atomic_load(&sh_root->data[i].start))
-			continue;
-		sh_root->data[i].size = size;
-		atomic_store(&sh_root->data[i].start, start);
-		if (i >= n)
-			atomic_store(&sh_root->ndata, i + 1);
-		return 0;
-	}
-	return -1;
+	for (uintptr_t p = start & ~4095ul; p < start + size; p += 4096)
+		atomic_fetch_or(DATA_WORD(p), DATA_BIT(p));
 }
 
-void sh_data_remove(uintptr_t start)
+void sh_data_remove(uintptr_t start, size_t size)
 {
-	for (uint32_t i = 0; i < atomic_load(&sh_root->ndata); i++)
-		if (atomic_load(&sh_root->data[i].start) == start)
-			atomic_store(&sh_root->data[i].start, 0);
+	for (uintptr_t p = start & ~4095ul; p < start + size; p += 4096)
+		atomic_fetch_and(DATA_WORD(p), ~DATA_BIT(p));
 }
 
 struct sh_held *sh_seat_held(unsigned seat)

@@ -34,6 +34,7 @@
 #define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by number */
 #define SH_OFF_CHILD (17 * SH_GiB) /* programs that tasks have started */
 #define SH_OFF_CHUNK (18 * SH_GiB) /* owners of the chunks of the area: shm/area.h */
+#define SH_OFF_DATA (24 * SH_GiB)  /* a bit for each page of a process: it holds variables of a task */
 #define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB for each slot */
 #define SH_OFF_LIFE (48 * SH_GiB)  /* events in the life of goroutines, a ring for each seat */
 #define SH_LIFE_SIZE (1ul << 20)
@@ -45,7 +46,6 @@
 #define SH_SEATS 96
 #define SH_SIZE (SH_OFF_WINDOWS + SH_SEATS * SH_REGION)
 
-#define SH_DATA_MAX 4096
 #define SH_KILL_MAX 1024
 #define SH_SEAT_MEDIC 0 /* the seat of the medic; workers have seats from 1 on */
 #define SH_MAGIC 0x4c414f4853ul
@@ -130,33 +130,20 @@ struct sh_segment {
 	_Atomic int32_t kill_countdown;
 	_Atomic uint32_t kill_next; /* armed after that kill, with its countdown */
 	_Atomic int32_t kill_next_countdown;
-	_Atomic uint64_t kill_done; /* kills so far */
-	int32_t poll_fd;	    /* the epoll set of all workers, in their descriptor table */
-	int32_t closed_fd;	    /* by index of the point */
-	/*
-	 * Variables of modules: shared by all processes that were cloned after the load. Written by the
-	 * zygote.
-	 */
-	_Atomic uint8_t kill_passed[SH_KILL_MAX];
+	_Atomic uint64_t kill_done;		  /* kills so far */
+	int32_t poll_fd;			  /* the epoll set of all workers, in their descriptor table */
+	int32_t closed_fd;			  /* O_PATH: a number that leads there answers EBADF to each call */
+	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by index of the point */
 	struct sh_arena *arena;
-	/* 0: the entry is free. Stored last */
-	struct sh_data {
-		_Atomic uintptr_t start; /* entries ever used */
-		size_t size;
-	} data[SH_DATA_MAX];
-	/* Creates, maps and seals the segment. memory_limit in bytes. The descriptor, or -errno. */
-	_Atomic uint32_t ndata;
 	struct sh_seat seat[SH_SEATS];
 };
 
 #define sh_root ((struct sh_segment *)SH_BASE)
 #define sh_at(off) ((void *)(SH_BASE + (off)))
 
-/* Maps a segment that another process made. 0 or -errno. */
+/* Creates, maps and seals the segment. memory_limit in bytes. The descriptor, or -errno. */
 int sh_segment_create(size_t memory_limit);
-/*
- * True if p is the same memory in every process that runs tasks: in the segment or in a module's variables.
- */
+/* Maps a segment that another process made. 0 or -errno. */
 int sh_segment_attach(int fd);
 void sh_segment_detach(void);
 static inline int sh_in_segment(const void *p)
@@ -164,54 +151,47 @@ static inline int sh_in_segment(const void *p)
 	return (uintptr_t)p - SH_BASE < SH_SIZE;
 }
 
-/* For the zygote: [start, start + size) becomes such memory, or is no longer. -1: the table is full. */
+/* True if p is the same memory in every process that runs tasks: in the segment or in variables of an instance. */
 int sh_shared(const void *p);
 /*
- * Reserves the seat for a process that is to be cloned; returns the number with which that process claims it. Only for the
- * process that keeps the seats. The seat is STARTING from here on, without a mark of the last death: both
- * together would look like a death.
+ * For the zygote: the pages of [start, start + size) become such memory, or are no longer.
+ * LOCK   none: a bit for each page, changed by the zygote alone
+ * DEATH  of the zygote in between: some bits are set for pages that no process has mapped; no pointer leads there
  */
-int sh_data_add(uintptr_t start, size_t size);
-void sh_data_remove(uintptr_t start);
+void sh_data_add(uintptr_t start, size_t size);
+void sh_data_remove(uintptr_t start, size_t size);
 
-/* for the process itself; false: it has come too late */
+/*
+ * Reserves the seat for a process that is to be cloned; returns the number with which that process claims it.
+ * Only for the process that keeps the seats. The seat is STARTING from here on, without a mark of the last
+ * death: both together would look like a death.
+ */
 uint32_t sh_seat_reserve(unsigned seat);
-bool sh_seat_claim(unsigned seat, uint32_t ask); /* no process may claim it any more; false: one has */
-bool sh_seat_unreserve(unsigned seat);		 /* The pid that has claimed the seat; 0: none yet. */
-/* for the process that has claimed it: puts liveness into its robust list */
+bool sh_seat_claim(unsigned seat, uint32_t ask); /* for the process itself; false: it has come too late */
+bool sh_seat_unreserve(unsigned seat);		 /* no process may claim it any more; false: one has */
+/* The pid that has claimed the seat; 0: none yet. */
 static inline int32_t sh_seat_claimed(struct sh_seat *s)
 {
 	return (int32_t)(uint32_t)atomic_load(&s->claim);
 }
 
-/*
- * From now on the kernel marks the word when the caller dies (FUTEX_OWNER_DIED) and wakes one waiter. One
- * word for each process.
- */
-void sh_seat_take(unsigned seat);
-/* the same if the word is still `was`; else false */
+void sh_seat_take(unsigned seat); /* for the process that has claimed it: puts liveness into its robust list */
+/* From now on the kernel marks the word when the caller dies (FUTEX_OWNER_DIED) and wakes one waiter. One word a process. */
 void sh_robust_hold(_Atomic uint32_t *word);
+bool sh_robust_take(_Atomic uint32_t *word, uint32_t was); /* the same if the word is still `was`; else false */
 /* True if the kernel has marked the word of the seat's process. */
-bool sh_robust_take(_Atomic uint32_t *word, uint32_t was);
-/* Wakes a worker that sleeps in its loop. Only from processes with the workers' descriptor table. */
 int sh_seat_dead(unsigned seat);
-/* Rings the medic. From any process. */
+/* Wakes a worker that sleeps in its loop. Only from processes with the workers' descriptor table. */
 void sh_seat_wake(unsigned seat);
-/*
- * The process (0: the caller) runs soon after each wake-up, even if all processors are busy; or like all
- * others again.
- */
+/* Rings the medic. From any process. */
 void sh_bell(void);
 
-/*
- * Descriptors from this number on are reserved for the runtime: otherwise tasks could keep workers from
- * starting.
- */
+/* The process (0: the caller) runs soon after each wake-up, even if all processors are busy; or like all others again. */
 void sh_prompt(int32_t pid, bool yes);
-/* monotonic time in ns */
+/* Descriptors from this number on are reserved for the runtime: otherwise tasks could keep workers from starting. */
 unsigned sh_fd_ceiling(void);
-uint64_t sh_now(void);		      /* faults the pages in at once: a sixth of the cost of one by one */
-void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the price of one by one */
+uint64_t sh_now(void);		      /* monotonic time in ns */
+void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the cost of one by one */
 const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -404,7 +404,7 @@ void sh_instance_unload(struct instance *in)
 	}
 	for (unsigned i = 0; i < n && shared; i++)
 		for (unsigned k = 0; k < o[i].nranges; k++)
-			sh_data_remove(o[i].range[k].start);
+			sh_data_remove(o[i].range[k].start, o[i].range[k].size);
 	while (in->nhandles > 0)
 		dlclose(in->handles[--in->nhandles]);
 	for (unsigned i = 0; i < n; i++) {

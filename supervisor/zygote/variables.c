@@ -33,10 +33,8 @@ static bool share_range(struct object_range *r, int fd, off_t at)
 	}
 	if (kernel_mmap(from, r->size, r->prot, MAP_SHARED | MAP_FIXED, fd, at) == MAP_FAILED)
 		return false;
-	if (sh_data_add(r->start, r->size) == 0)
-		return true;
-	errno = ENOMEM;
-	return false;
+	sh_data_add(r->start, r->size);
+	return true;
 }
 
 static bool share_all(const struct variables *v, struct object *object, unsigned n, int fd)
@@ -78,7 +76,7 @@ struct variables *sh_variables_share(struct object *object, unsigned n)
 	if (!done && v) {
 		for (unsigned i = 0; i < n; i++)
 			for (unsigned k = 0; k < object[i].nranges; k++)
-				sh_data_remove(object[i].range[k].start);
+				sh_data_remove(object[i].range[k].start, object[i].range[k].size);
 		sh_variables_free(v);
 		v = NULL;
 	}
