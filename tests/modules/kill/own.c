@@ -2,6 +2,7 @@
  * kill/own.c - what is per process in POSIX and a task's own here: changed by goroutines that may be
  * killed at any point of the change. For the kill driver, as kill/work.c.
  */
+#define _GNU_SOURCE
 #include <shoal.h>
 
 #include <getopt.h>
