@@ -1,10 +1,11 @@
 /*
  * blocking.c - system calls in which a goroutine may block in the kernel, and how it is got out.
  *
- * Signals restart what they interrupt (SA_RESTART), so no program sees that a worker gets them. When the
- * goroutine is cancelled, or its task ends, the same signal ends the call instead: the handler finds
- * that the call has been under way and lets it return EINTR, which becomes ECANCELED. A call that
- * does not block is made to its end, cancelled or not.
+ * Signals restart what they interrupt (SA_RESTART), so no program sees that a worker gets them. When the goroutine
+ * is cancelled, its task ends, or a signal of the task waits for it, the same signal ends the call instead: its
+ * handler finds that the call has been under way and lets it return EINTR. That becomes ECANCELED; or the task's
+ * handlers run, and the call ends with EINTR or begins again, as they were installed. A call that does not block is
+ * made to its end.
  *
  * Two more reasons end a call. The file that it works on is closed: netpoll_closed signals the workers
  * whose m->call_fd names it, and the call fails with EBADF. Or netpoll can do the waiting (comes_out:
@@ -17,8 +18,10 @@
  * ORDER  status says syscall, then the mark is looked at; the canceller sets the mark, has all pass a
  *        barrier, and looks at status (g_cancel_wake): one of them sees the other
  */
+#include "worker/arrivals.h"
 #include "worker/posix/posix.h"
 #include "worker/view.h"
+#include "worker/posix/signal.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -55,6 +58,19 @@ static void tick(bool on)
 	syscall(SYS_timer_settime, ticker, 0, &every, NULL);
 }
 
+/* Until the call is over, or what has arrived is passed on: the signal that was to tell the goroutine may have come too early. */
+static void stop_ticks(void)
+{
+	if (ticks && !arrivals_wait())
+		tick(false);
+}
+
+void blocking_tick(void)
+{
+	if (!ticks)
+		tick(true);
+}
+
 /* ---- the call under way ---- */
 
 static const struct blocking *call;
@@ -71,7 +87,8 @@ static bool is_closed(const struct blocking *k)
 static bool unwanted(struct g *g)
 {
 	return g_cancelled(g) || atomic_load(&g->task->state) != TASK_RUNNING ||
-	       (call->comes_out && atomic_load(&getm->p) == -1) || is_closed(call);
+	       (atomic_load(&g->preempt) & PREEMPT_SIGNAL) || (call->comes_out && atomic_load(&getm->p) == -1) ||
+	       is_closed(call);
 }
 
 static void call_begin(struct m *m, const struct blocking *k)
@@ -97,8 +114,7 @@ void blocking_signal(struct g *g, void *ucp)
 	greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
 
 	if (!under_way || !unwanted(g)) {
-		if (ticks)
-			tick(false);
+		stop_ticks();
 	} else if (r[REG_RIP] == (greg_t)sh_blocking_call && r[REG_RCX] == (greg_t)sh_blocking_done) {
 		r[REG_RIP] = (greg_t)sh_blocking_done;
 		r[REG_RAX] = -EINTR;
@@ -129,9 +145,16 @@ static bool waits_for_others(long nr)
 	return nr == SYS_flock || nr == SYS_fcntl || nr == SYS_semtimedop || nr == SYS_msgsnd || nr == SYS_msgrcv;
 }
 
+/* A handler that was installed with SA_RESTART lets it go on: see signal(7). */
+static bool restarts(long nr)
+{
+	return nr != SYS_semtimedop && nr != SYS_msgsnd && nr != SYS_msgrcv && nr != SYS_ppoll && nr != SYS_pselect6;
+}
+
 __attribute__((noinline)) long blocking_once(struct blocking *k)
 {
 	long r;
+	int ran;
 
 	if (syscall_backoff(waits_for_others(k->nr) ? call_at_once : NULL, k))
 		return k->r;
@@ -143,15 +166,19 @@ __attribute__((noinline)) long blocking_once(struct blocking *k)
 		tick(true);
 	r = sh_blocking(k->nr, k->a, k->b, k->c, k->d, k->e, k->f);
 	under_way = 0;
-	if (ticks)
-		tick(false);
+	stop_ticks();
 	call_end(getm, k);
 	if (k->makes_fd && r >= 0)
 		fd_adopt((int)r);
 	exitsyscall();
 	if (__builtin_expect(r == -EFAULT, 0) && sh_view_refresh()) /* the memory was not mapped here yet */
 		return blocking_once(k);
-	if (r == -EINTR && (posix_enter(), g_cancelled(getg())))
+	if (r == -EINTR) {
+		ran = wait_signals(getg());
+		posix_enter();
+		k->interrupted = signal_ends_call(ran, restarts(k->nr));
+	}
+	if (r == -EINTR && g_cancelled(getg()))
 		r = -ECANCELED;
 	else if (r == -EINTR && is_closed(k))
 		r = -EBADF;
@@ -167,6 +194,6 @@ long blocking(struct blocking *k)
 
 	do
 		r = blocking_once(k);
-	while (r < 0 && errno == EINTR);
+	while (r < 0 && errno == EINTR && !k->interrupted);
 	return r;
 }

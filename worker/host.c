@@ -7,6 +7,7 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/procstat.h"
+#include "worker/posix/signal.h"
 #include "worker/stacks.h"
 #include "worker/output.h"
 #include "worker/posix/own.h"
@@ -255,6 +256,10 @@ void host_g_end(struct g *g)
 {
 	struct m *m;
 
+	if (__builtin_expect(atomic_load_explicit(&g->signals, memory_order_relaxed) |
+				     (atomic_load_explicit(&g->preempt, memory_order_relaxed) & PREEMPT_SIGNAL),
+			     0))
+		signal_own_end(g);
 	if (__builtin_expect(g->flags & (GF_OWN | GF_ONCE), 0)) {
 		if (g->flags & GF_OWN)
 			thread_end(g);

@@ -16,6 +16,7 @@
 #include "worker/posix/clock.h"
 #include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
+#include "worker/arrivals.h"
 #include "worker/worker.h"
 
 #include <errno.h>
@@ -166,14 +167,18 @@ void host_idle(int64_t until)
 	struct pollfd p = {.fd = wake_fd, .events = POLLIN};
 	long n;
 
+	if (arrivals_wait())
+		arrivals_pass_on();
 	if (atomic_load(&sched.poller) == getm->seat) {
-		sleep_in_loop(until);
+		sleep_in_loop(until); /* a signal wakes it by its descriptor, and host_poll passes it on */
 		return;
 	}
 	while ((n = syscall(SYS_ppoll, &p, 1, &(struct timespec){ALONE_NS / 1000000000, 0}, NULL, 0)) == 0)
 		look_for_others();
 	if (n > 0)
 		drain_wake_fd();
+	if (arrivals_wait())
+		arrivals_pass_on();
 }
 
 void host_nap(int64_t ns)
@@ -212,6 +217,8 @@ unsigned host_poll(void)
 	struct m *m = getm;
 	long n;
 
+	if (arrivals_wait())
+		arrivals_pass_on();
 	if (!atomic_load_explicit(&sched.netpolled, memory_order_relaxed))
 		return 0;
 	n = syscall(SYS_epoll_pwait, sh_root->poll_fd, m->events, POLL_BATCH, 0, NULL, 0);
@@ -339,13 +346,14 @@ int fd_wait(struct pollwait *w, unsigned n, int64_t when)
 		w[i].edges = atomic_load_explicit(&polldesc(w[i].fd)->edges[w[i].mode], memory_order_acquire);
 	if (r == 0)
 		return 0;
-	errno = r == -ETIMEDOUT ? EAGAIN : -r;
+	errno = r == -ETIMEDOUT ? EAGAIN : r == -ERESTART ? EINTR : -r;
 	return -1;
 }
 
 int fd_block(struct pollwait *w, int64_t *when)
 {
 	long flags = syscall(SYS_fcntl, w->fd, F_GETFL);
+	int r;
 
 	if (flags < 0)
 		return -1;
@@ -361,7 +369,11 @@ int fd_block(struct pollwait *w, int64_t *when)
 		if (timeo)
 			*when = deadline_after(timeo);
 	}
-	return fd_wait(w, 1, *when);
+	r = netpoll_wait(w, 1, *when);
+	if (r == 0 || (r == -ERESTART && !*when)) /* with a timeout a call does not begin again: see signal(7) */
+		return 0;
+	errno = r == -ETIMEDOUT ? EAGAIN : r == -ERESTART ? EINTR : -r;
+	return -1;
 }
 
 /* ---- whose it is ---- */

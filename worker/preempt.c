@@ -11,6 +11,7 @@
  */
 #include "worker/preempt.h"
 #include "core/task/objects.h"
+#include "worker/arrivals.h"
 #include "worker/flags.h"
 #include "worker/stacks.h"
 #include "worker/view.h"
@@ -76,6 +77,8 @@ void preempt_signal(int sig, siginfo_t *si, void *ucp)
 	if (!g || !atomic_load_explicit(&m->oncpu, memory_order_relaxed) || !on_worker_thread())
 		return;
 	preempt_ask(g);
+	if (arrivals_wait())
+		atomic_fetch_or(&g->preempt, PREEMPT_SIGNAL);
 	blocking_signal(g, ucp);
 	errno = err;
 	if (m->locks || !sh_objects_text(g->task, pc))

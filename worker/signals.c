@@ -5,9 +5,11 @@
  * All handlers run on the worker's alternate stack, which is no goroutine's.
  */
 #include "core/sync/waitq.h"
-#include "core/task/objects.h"
 #include "shm/check.h"
+#include "shm/signame.h"
+#include "worker/arrivals.h"
 #include "worker/flags.h"
+#include "worker/posix/signal.h"
 #include "worker/preempt.h"
 #include "worker/stacks.h"
 #include "worker/view.h"
@@ -37,20 +39,6 @@ static _Noreturn void die(void)
 {
 	for (;;)
 		syscall(SYS_kill, getpid(), SIGKILL);
-}
-
-static const char *name_of(int sig)
-{
-	static char other[32];
-
-	switch (sig) {
-	case SIGSEGV: return "SIGSEGV";
-	case SIGBUS: return "SIGBUS";
-	case SIGFPE: return "SIGFPE";
-	case SIGILL: return "SIGILL";
-	case SIGABRT: return "SIGABRT";
-	default: sh_format(other, sizeof other, "SIG%s", sigabbrev_np(sig) ? sigabbrev_np(sig) : "?"); return other;
-	}
 }
 
 /* In the guard of its stack or in the gap below its window: a frame can be so large that it skips the guard. */
@@ -162,38 +150,10 @@ void host_raised(int sig)
 	struct crash *c = &getm->crash;
 
 	begin_record(c, CRASH_SIGNAL, sig);
-	sh_format(c->message, sizeof c->message, "%s", name_of(sig));
+	sh_format(c->message, sizeof c->message, "%s", sh_signal_name(sig));
 	from_call(c, __builtin_frame_address(0));
 	keep_record(c);
 	die();
-}
-
-/* A fault of module code that its task has a handler for goes on there, on the goroutine's stack. */
-static bool divert(struct g *g, int sig, siginfo_t *si, ucontext_t *uc)
-{
-	greg_t *r = uc->uc_mcontext.gregs;
-	uintptr_t pc = (uintptr_t)r[REG_RIP], at;
-	struct at_fault {
-		siginfo_t si;
-		ucontext_t uc;
-	} * copy;
-
-	if (!g || !atomic_load(&getm->oncpu) || getm->locks || !sh_objects_text(g->task, pc) ||
-	    !signal_fault_handler(g, sig))
-		return false;
-	at = ((uintptr_t)r[REG_RSP] - 128 - sizeof *copy) & ~63ul;
-	if (at < stack_bottom(g) + 8192 || at >= (uintptr_t)stack_top(g->win))
-		return false;
-	copy = (struct at_fault *)at;
-	copy->si = *si;
-	copy->uc = *uc;
-	r[REG_RIP] = (greg_t)signal_fault;
-	r[REG_RSP] = (greg_t)at - 8;
-	*(uintptr_t *)(at - 8) = 0;
-	r[REG_RDI] = sig;
-	r[REG_RSI] = (greg_t)&copy->si;
-	r[REG_RDX] = (greg_t)&copy->uc;
-	return true;
 }
 
 static volatile sig_atomic_t recording;
@@ -216,7 +176,8 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	}
 	if (c->kind == CRASH_MISUSE && sig == SIGABRT) /* host_misuse has written it */
 		die();
-	if (divert(g, sig, si, ucp)) {
+	if (g && atomic_load(&getm->oncpu) && !getm->locks && on_worker_thread() &&
+	    signal_fault_divert(g, sig, si, ucp)) {
 		recording = 0;
 		return;
 	}
@@ -225,7 +186,7 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	c->address = sig == SIGABRT ? NULL : si->si_addr;
 	for (int i = 0; i < 23; i++)
 		c->regs[i] = (uint64_t)r[i];
-	sh_format(c->message, sizeof c->message, "%s at address %p", name_of(sig), c->address);
+	sh_format(c->message, sizeof c->message, "%s at address %p", sh_signal_name(sig), c->address);
 	if (c->gid && atomic_load(&getm->oncpu)) {
 		if ((sig == SIGSEGV || sig == SIGBUS) && (below_stack(g, at) || below_stack(g, (uintptr_t)r[REG_RSP])))
 			overflow(c, g);
@@ -247,7 +208,7 @@ static void rehearse(void)
 	struct crash *c = &getm->crash;
 
 	begin_record(c, 0, SIGSEGV);
-	sh_format(c->message, sizeof c->message, "%s at address %p", name_of(SIGSEGV), (void *)c);
+	sh_format(c->message, sizeof c->message, "%s at address %p", sh_signal_name(SIGSEGV), (void *)c);
 	c->when = wall_clock();
 }
 
@@ -312,7 +273,7 @@ static void on_check(const char *file, int line, const char *what)
 
 void signals_start(void)
 {
-	static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 	stack_t alt = {.ss_size = ALT_STACK};
 	struct sigaction a = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	sigset_t none;
@@ -331,7 +292,7 @@ void signals_start(void)
 	a.sa_sigaction = preempt_signal;
 	a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
 	sigaction(SIGURG, &a, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	arrivals_start();
 	blocking_start();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -43,14 +43,11 @@ void windows_map(unsigned seat);
 void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
 void sh_timer_slack(bool usual); /* how late a timer may be: as it was, for a program that is started; or not at all */
 void signals_start(void);
-/* posix/signal.c: what the task has for a fault, and the call of it, on the goroutine's stack. */
-void *signal_fault_handler(struct g *, int sig);
-void signal_fault(int sig, siginfo_t *, void *ucontext);
-int signal_send(struct g *, int sig, int code, union sigval); /* to the goroutine's task. 0, or -1 and errno */
 void thread_end(struct g *); /* posix/thread.c: destructors of the values of keys. On its stack. May park */
 void variables_turn_to(const struct task *); /* _Thread_local ones of its module are those of this task from now on */
 void thread_once(struct g *);		     /* what std::call_once has left for the function of pthread_once */
 void blocking_start(void);		     /* blocking.c */
+void blocking_tick(void); /* SIGURG each millisecond, until arrivals are passed on and no call is under way */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);			  /* programs that this worker has started and that have not ended */
 /*

@@ -68,14 +68,31 @@ void shoal_exit(void)
 	goexit();
 }
 
+int sleep_until(int64_t when, enum waitreason why)
+{
+	struct g *g = getg();
+	bool signalled;
+	int r;
+
+	gopark(NULL, why, when);
+	signalled = (atomic_load_explicit(&g->preempt, memory_order_relaxed) & PREEMPT_SIGNAL) != 0;
+	r = g_cancelled(g) ? -ECANCELED : wait_signals(g);
+	return r == 0 && signalled && (!when || host_now() < when) ? -EAGAIN : r;
+}
+
 int shoal_sleep(int64_t ns)
 {
-	struct g *g = api_enter("shoal_sleep");
+	int64_t when;
+	int r;
 
+	api_enter("shoal_sleep");
 	if (ns == 0)
 		return 0;
-	gopark(NULL, WAIT_SLEEP, deadline(ns));
-	return g_cancelled(g) ? -ECANCELED : 0;
+	when = deadline(ns);
+	do
+		r = sleep_until(when, WAIT_SLEEP);
+	while (r == -EAGAIN || ((r == -EINTR || r == -ERESTART) && (!when || host_now() < when)));
+	return r == -ECANCELED ? r : 0;
 }
 
 int64_t shoal_now(void)

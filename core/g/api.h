@@ -3,6 +3,7 @@
 #define CORE_G_API_H
 
 #include "core/g/g.h"
+#include "core/g/names.h"
 #include "core/host.h"
 #include "core/root.h"
 #include "core/sched/preempt.h"
@@ -66,5 +67,11 @@ static inline void g_free(struct g *g, void *b)
 	(void)g;
 	sh_heap_free(sh_root->arena, (unsigned)getm->seat, p ? p->id : SH_HEAP_NOCPU, b);
 }
+
+/*
+ * One park until then, 0: for ever. Parks. 0: it is that time. -EAGAIN: not yet. -ECANCELED; -EINTR, -ERESTART as
+ * wait_signals says.
+ */
+int sleep_until(int64_t when, enum waitreason why);
 
 #endif

@@ -82,7 +82,8 @@ struct sudog {
 	char slot[SLOT_INLINE];
 };
 
-enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP }; /* YIELD: give way. STOP: stop for suspendG */
+/* Bits of g->preempt. YIELD: give way. STOP: stop for suspendG. SIGNAL: look for signals (host_signals) */
+enum preempt { PREEMPT_YIELD = 1, PREEMPT_STOP = 2, PREEMPT_SIGNAL = 4 };
 /*
  * Written only by the worker that runs the goroutine, or by the medic.
  * GF_ONCE  it has run, or runs, a function that others wait for (pthread_once, a C++ static)
@@ -118,10 +119,11 @@ struct g {
 	char *image; /* block of the task's heap for the frames when they are displaced */
 	uint32_t image_cap;
 	uint8_t waitreason, flags;
-	_Atomic uint8_t preempt; /* enum preempt: asked to give way; pairs with gopreempt, suspend_withdraw */
-	uint8_t locked;		 /* how many times it is pinned */
-	uint16_t life_order;	 /* number of status changes so far, modulo 1024: see life.h */
-	uint16_t life_stack;	 /* size of its block, in the form of life.h */
+	_Atomic uint8_t
+		preempt; /* enum preempt: asked to give way, or to look for signals; pairs with gopreempt, suspend_withdraw */
+	uint8_t locked;	     /* how many times it is pinned */
+	uint16_t life_order; /* number of status changes so far, modulo 1024: see life.h */
+	uint16_t life_stack; /* size of its block, in the form of life.h */
 	uint32_t stack_max;
 	uint64_t gid;
 	struct task *task;
@@ -133,6 +135,7 @@ struct g {
 	uint32_t arg_size;
 	_Atomic uint16_t joined; /* a joiner may be in joiners; pairs with the gid: see g_end and shoal_join */
 	uint8_t lockedm;	 /* seat of the worker it is pinned to; 0: not pinned */
+	_Atomic uint8_t signals; /* it may have a mask or a signal of its own: worker/posix/signal.h */
 	struct shoal_wg *wg;	 /* the wait group that counts it, or NULL */
 	void *mutexes;		 /* the mutexes it holds, a list or the only one: mutex.c */
 	uintptr_t rwheld;	 /* the rwmutexes it holds or waits for: rwmutex.c */

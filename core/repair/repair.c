@@ -204,13 +204,13 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		return;
 	}
 	if (state == G_PREEMPTED) {
-		if (atomic_load(&g->preempt) != PREEMPT_STOP)
+		if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
 			unpreempt(g);
 		return;
 	}
 	if (state == G_WAITING && !m->parking && g->waitreason == WAIT_PREEMPTED) {
 		/* the worker died in unpreempt; otherwise the suspender resumes it */
-		if (atomic_load(&g->preempt) != PREEMPT_STOP)
+		if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
 			goready(g, G_SEQ(s));
 		return;
 	}
@@ -463,6 +463,8 @@ static void repair_notes(struct m *m, struct p *p)
 	struct note *n = &m->note;
 
 	add_hint(n->ready);
+	if (valid_g(n->ready))
+		g_signal_wake(n->ready);
 	if (valid_g(n->ready)) /* it may have been cancelled and not woken. Last: in the medic's own seat this clears the note */
 		g_cancel_wake(n->ready);
 	add_hint(n->kicked);

@@ -6,6 +6,7 @@
 #include "core/root.h"
 #include "core/sched/idle.h"
 #include "core/sched/m.h"
+#include "core/sched/preempt.h"
 #include "core/sched/proc.h"
 #include "core/task/task.h"
 #include "shm/kill.h"
@@ -260,7 +261,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 	for (unsigned i = 0; i < n; i++)
 		if (atomic_load(&polldesc(w[i].fd)->gen) != w[i].gen)
 			return -EBADF;
-	return g_cancelled(g) ? -ECANCELED : 0;
+	return g_cancelled(g) ? -ECANCELED : wait_signals(g);
 }
 
 /* ---- a task's descriptors ---- */

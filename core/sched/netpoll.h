@@ -121,7 +121,7 @@ static inline struct pollwait netpoll_begin(int fd, enum poll_mode mode)
 
 /*
  * Waits for any of n, or, with n = 0, for the time alone. Parks. 0: try again; -ETIMEDOUT at the time `when`
- * (0: none), -ECANCELED, -EBADF: one was closed.
+ * (0: none), -ECANCELED, -EBADF: one was closed. -EINTR, -ERESTART: as wait_signals.
  */
 int netpoll_wait(struct pollwait *, unsigned n, int64_t when);
 /* Delivers the first n of m->events, our own or a dead worker's; returns how many goroutines it woke. */

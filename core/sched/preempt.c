@@ -40,6 +40,7 @@
 #include "shm/kill.h"
 #include "shm/segment.h"
 
+#include <errno.h>
 #include <time.h>
 
 #define KICK_NS 1000000
@@ -65,7 +66,7 @@ static struct g *preempt_park_m(struct g *g)
 	getp()->preemptions++;
 	casgstatus(g, G_RUNNING, G_PREEMPTED);
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&g->preempt) != PREEMPT_STOP) /* pairs with suspend_withdraw */
+	if (!(atomic_load(&g->preempt) & PREEMPT_STOP)) /* pairs with suspend_withdraw */
 		unpreempt(g);
 	dropg(m);
 	return schedule();
@@ -73,17 +74,33 @@ static struct g *preempt_park_m(struct g *g)
 
 void gopreempt(void)
 {
-	if (atomic_load_explicit(&getg()->preempt, memory_order_relaxed) == PREEMPT_STOP)
+	struct g *g = getg();
+	uint8_t asked = atomic_load_explicit(&g->preempt, memory_order_relaxed);
+
+	if (__builtin_expect((asked & PREEMPT_SIGNAL) != 0, 0)) {
+		host_signals(g);
+		asked = atomic_load_explicit(&g->preempt, memory_order_relaxed);
+	}
+	if (asked & PREEMPT_STOP)
 		host_mcall(preempt_park_m);
-	else
+	else if (asked & PREEMPT_YIELD)
 		goyield();
 }
 
 void preempt_ask(struct g *g)
 {
-	uint8_t none = 0;
+	if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
+		atomic_fetch_or(&g->preempt, PREEMPT_YIELD);
+}
 
-	atomic_compare_exchange_strong(&g->preempt, &none, PREEMPT_YIELD);
+int wait_signals(struct g *g)
+{
+	enum signals_ran ran;
+
+	if (__builtin_expect(!(atomic_load_explicit(&g->preempt, memory_order_relaxed) & PREEMPT_SIGNAL), 1))
+		return 0;
+	ran = host_signals(g);
+	return ran == SIGNALS_NONE ? 0 : ran == SIGNALS_RESTART ? -ERESTART : -EINTR;
 }
 
 /* ---- the process that suspends ---- */
@@ -98,9 +115,7 @@ static void suspend_nap(void)
 
 void suspend_withdraw(struct g *g)
 {
-	uint8_t stop = PREEMPT_STOP;
-
-	atomic_compare_exchange_strong(&g->preempt, &stop, 0);
+	atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_STOP);
 	KILL_POINT("g.suspend.withdrawn");
 	if (g_state(g) == G_PREEMPTED)
 		unpreempt(g);
@@ -146,7 +161,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 		if (state == G_RUNNING && now - kicked >= KICK_NS) {
 			kicked = now;
 			asked = true;
-			atomic_store(&g->preempt, PREEMPT_STOP);
+			atomic_fetch_or(&g->preempt, PREEMPT_STOP);
 			KILL_POINT("g.suspend.asked");
 			if (G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
 				host_kick((unsigned)G_OWNER_SEAT(s));
@@ -156,7 +171,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 	if (asked && (how == SUSPEND_GONE || how == SUSPEND_NOT || how == SUSPEND_SYSCALL))
 		suspend_withdraw(g);
 	else if (asked)
-		atomic_store(&g->preempt, 0);
+		atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_STOP);
 	KILL_POINT("g.suspend.settled");
 	return how;
 }

@@ -9,6 +9,11 @@ struct g;
 
 void gopreempt(void);	      /* on a G that was asked: gives way, or stops for suspendG. Parks. */
 void preempt_ask(struct g *); /* asks a G to give way; a pending request to stop stays */
+/*
+ * After a park that may have ended because of a signal (wait_interruptible): runs the handlers that are due. 0: none
+ * has run. -ERESTART: all that ran want the call to go on (SA_RESTART). -EINTR: the call ends with it. May park.
+ */
+int wait_signals(struct g *);
 enum suspended { SUSPEND_GONE, SUSPEND_HELD, SUSPEND_STOPPED, SUSPEND_SYSCALL, SUSPEND_NOT };
 /*
  * Makes the stack of a goroutine hold still. HELD: we have its scan bit. STOPPED: it also stopped for us.

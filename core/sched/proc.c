@@ -190,9 +190,8 @@ static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
 {
 	struct p *p = allp(atomic_load_explicit(&m->p, memory_order_relaxed));
 	struct g *next = atomic_load_explicit(&p->runnext, memory_order_relaxed);
-	uint8_t yield = PREEMPT_YIELD;
 
-	atomic_compare_exchange_strong(&g->preempt, &yield, 0);
+	atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_YIELD);
 	p->preemptions++;
 	if (!next)
 		return;
@@ -204,10 +203,24 @@ static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
 	KILL_POINT("g.slice.kicked");
 }
 
+static bool asked_to_yield(const struct g *g)
+{
+	uint8_t asked = atomic_load_explicit(&((struct g *)g)->preempt, memory_order_relaxed);
+
+	return (asked & (PREEMPT_YIELD | PREEMPT_STOP)) == PREEMPT_YIELD;
+}
+
+/* What a waker without a lock in common does before it looks whether the G waits: mark it as cancelled, or as signalled. */
+static inline bool marked(struct g *g)
+{
+	return (atomic_load_explicit(&g->cancelled, memory_order_relaxed) |
+		(atomic_load_explicit(&g->preempt, memory_order_relaxed) & PREEMPT_SIGNAL)) != 0;
+}
+
 static struct g *park_m(struct g *g)
 {
 	struct m *m = getm;
-	bool again, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
+	bool again, asked = asked_to_yield(g);
 
 	off_cpu(m, g);
 	host_before_park(g);
@@ -227,8 +240,7 @@ static struct g *park_m(struct g *g)
 	sh_lock_none((unsigned)m->seat);
 	again = m->park_unlockf && !m->park_unlockf(g, m->park_arg);
 	/* Another worker may run it already; the park sequence says whether it is still this wait. */
-	again |= (!m->park_lock || __builtin_expect(atomic_load_explicit(&g->cancelled, memory_order_relaxed), 0)) &&
-		 wait_finished(g, m->park_seq);
+	again |= (!m->park_lock || __builtin_expect(marked(g), 0)) && wait_finished(g, m->park_seq);
 	if (again)
 		goready(g, m->park_seq);
 	m->parking = 0;
@@ -289,8 +301,8 @@ static struct g *goyield_m(struct g *g)
 	sh_lock_none((unsigned)m->seat);
 	off_cpu(m, g);
 	g->waitreason = WAIT_ZERO;
-	if (atomic_load_explicit(&g->preempt, memory_order_relaxed)) {
-		atomic_store_explicit(&g->preempt, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&g->preempt, memory_order_relaxed) & (PREEMPT_YIELD | PREEMPT_STOP)) {
+		atomic_fetch_and(&g->preempt, PREEMPT_SIGNAL);
 		g->waitreason = WAIT_PREEMPTED;
 		getp()->preemptions++;
 	}
@@ -324,7 +336,7 @@ static struct g *goexit0(struct g *g)
 {
 	struct m *m = getm;
 	int how = g_cancelled(g) ? SHOAL_CANCELLED : SHOAL_DONE;
-	bool pinned = g->locked != 0, asked = atomic_load_explicit(&g->preempt, memory_order_relaxed) == PREEMPT_YIELD;
+	bool pinned = g->locked != 0, asked = asked_to_yield(g);
 
 	/*
 	 * Write the note first: a death after off_cpu would otherwise find the G whole and let it run past
@@ -450,6 +462,9 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 		g->arg = g->arg_inline;
 	}
 	set_options(g, t, o);
+	atomic_store_explicit(&g->signals, 0, memory_order_relaxed);
+	if (__builtin_expect(self && atomic_load_explicit(&self->signals, memory_order_relaxed), 0))
+		host_g_inherit(self, g);
 	g->fn = fn;
 	g->parent = self ? self->gid : 0;
 	g->gopc = m->gopc;

@@ -113,7 +113,7 @@ static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t 
 		return true;
 	if (p && (atomic_load(&sched.gcwaiting) || !atomic_load(&allm(seat)->oncpu) || others_wait((struct p *)p, now)))
 		return true;
-	return g && (atomic_load(&g->preempt) == PREEMPT_STOP || atomic_load(&g->task->state) != TASK_RUNNING ||
+	return g && ((atomic_load(&g->preempt) & PREEMPT_STOP) || atomic_load(&g->task->state) != TASK_RUNNING ||
 		     atomic_load(&g->task->cancel));
 }
 

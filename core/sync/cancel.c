@@ -29,10 +29,18 @@ bool wait_cancellable(unsigned why)
 	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY;
 }
 
+bool wait_interruptible(unsigned why)
+{
+	return why == WAIT_IO || why == WAIT_SLEEP || why == WAIT_SIGNAL || why == WAIT_PTHREAD_LOCK ||
+	       why == WAIT_PTHREAD_COND || why == WAIT_PTHREAD_SEM;
+}
+
 bool wait_finished(struct g *g, uint32_t seq)
 {
 	uint32_t how = atomic_load(&g->sudog.state);
 
+	if ((atomic_load(&g->preempt) & PREEMPT_SIGNAL) && wait_interruptible(g->waitreason))
+		return true;
 	if (g_cancelled(g) && wait_cancellable(g->waitreason))
 		return true;
 	return g->sudog.seq == seq && (how == SG_DELIVERED || how == SG_CLOSED);
@@ -55,6 +63,19 @@ void g_cancel_wake(struct g *g)
 	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
 		host_kick((unsigned)G_OWNER_SEAT(s)); /* interrupts its system call: worker/blocking.c */
 	getm->note.ready = NULL;
+}
+
+void g_signal_wake(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+	unsigned state = s & G_STATE;
+
+	if (!(atomic_load(&g->preempt) & PREEMPT_SIGNAL))
+		return;
+	if (state == G_WAITING && wait_interruptible(g->waitreason))
+		goready(g, G_SEQ(s));
+	else if ((state == G_RUNNING || state == G_SYSCALL) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)
+		host_kick((unsigned)G_OWNER_SEAT(s));
 }
 
 int shoal_cancel(shoal_gid gid)

@@ -19,6 +19,7 @@
 #include "core/g/names.h"
 #include "core/host.h"
 #include "core/sched/m.h"
+#include "core/sched/preempt.h"
 #include "core/sched/proc.h"
 #include "core/shoal.h"
 #include "core/sync/cancel.h"
@@ -95,6 +96,9 @@ static int semtable_result(struct shoal_waitq_ *q, struct g *g, enum waitreason 
 		return r;
 	if (g_cancelled(g) && wait_cancellable(why))
 		return -ECANCELED;
+	r = wait_signals(g);
+	if (r && (why == WAIT_SIGNAL || (why == WAIT_PTHREAD_SEM && (r == -EINTR || when))))
+		return -EINTR;
 	return when && host_now() >= when ? -ETIMEDOUT : -EAGAIN;
 }
 

@@ -9,7 +9,8 @@ struct shoal_waitq_ *semtable_lock(struct g *, const void *at);
 void semtable_unlock(struct shoal_waitq_ *);
 /*
  * Waits for `at` until the time `when` (0: no limit). Holds: the queue's lock; drops it. Parks. 0: its wait was
- * finished; -EAGAIN: check again; -ETIMEDOUT; -ECANCELED if a wait for this reason can be cancelled.
+ * finished; -EAGAIN: check again; -ETIMEDOUT; -ECANCELED if a wait for this reason can be cancelled. -EINTR: a handler has run that
+ * ends this wait.
  */
 int semtable_wait(struct shoal_waitq_ *, struct g *, const void *at, enum waitreason why, int64_t when);
 /* The same in two steps: enqueue (the caller drops the lock), then park. */

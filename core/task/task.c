@@ -15,6 +15,7 @@
 #include "core/sched/m.h"
 #include "core/sched/netpoll.h"
 #include "core/sched/p.h"
+#include "core/sched/preempt.h"
 #include "core/sched/proc.h"
 #include "core/shoal.h"
 #include "core/sync/cancel.h"
@@ -297,7 +298,7 @@ static bool still_runs(struct task *t)
 		if (seat <= 0 || seat >= SH_SEATS)
 			continue;
 		some = true;
-		atomic_store(&g->preempt, 1);
+		preempt_ask(g);
 		host_kick((unsigned)seat);
 		if (t->kicks > KICKS_BEFORE_KILL)
 			host_kill((unsigned)seat);

@@ -27,6 +27,7 @@
 #include "core/root.h"
 #include "core/sched/m.h"
 #include "shm/segment.h"
+#include "shm/signame.h"
 
 #include <errno.h>
 #include <linux/futex.h>

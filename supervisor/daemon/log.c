@@ -37,22 +37,6 @@ void sh_log(const char *fmt, ...)
 	errno = saved;
 }
 
-const char *sh_signal_name(int sig)
-{
-	static char text[72][16];
-	const char *abbrev = sigabbrev_np(sig);
-
-	if (sig < 0 || sig >= 72)
-		return "?";
-	if (!text[sig][0]) {
-		if (abbrev)
-			snprintf(text[sig], sizeof text[sig], "SIG%s", abbrev);
-		else
-			snprintf(text[sig], sizeof text[sig], "signal %d", sig);
-	}
-	return text[sig];
-}
-
 long sh_debug_number(const char *key, long none)
 {
 	const char *env = getenv("SHOAL_DEBUG"), *at = env ? strstr(env, key) : NULL;

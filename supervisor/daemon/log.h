@@ -7,9 +7,6 @@
 /* Writes "time pid text\n" to descriptor 2 with one write. Allocates nothing; keeps errno. */
 void sh_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* "SIGSEGV" for 11; a number as text for those without a name. Static. */
-const char *sh_signal_name(int sig);
-
 /* The number behind a key such as "hung=" in SHOAL_DEBUG; none if the key is not there. */
 long sh_debug_number(const char *key, long none);
 

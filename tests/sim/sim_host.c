@@ -704,6 +704,18 @@ void host_stack_damaged(struct g *g)
 	abort();
 }
 
+enum signals_ran host_signals(struct g *g)
+{
+	atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_SIGNAL);
+	return SIGNALS_NONE;
+}
+
+void host_g_inherit(struct g *parent, struct g *child)
+{
+	(void)parent;
+	(void)child;
+}
+
 void host_misuse(const char *what)
 {
 	sim_fail("misuse: %s", what);

@@ -77,6 +77,7 @@ mqd_t mq_open(const char *name, int flags, ...)
 
 int mq_close(mqd_t q)
 {
+	mq_notify_forget(q);
 	return close(q);
 }
 
@@ -145,17 +146,6 @@ int mq_send(mqd_t q, const char *msg, size_t n, unsigned prio)
 ssize_t mq_receive(mqd_t q, char *msg, size_t n, unsigned *prio)
 {
 	return receive_until(q, msg, n, prio, NULL);
-}
-
-REAL(int, mq_notify, (mqd_t q, const struct sigevent *e), q, e)
-
-/* The kernel would signal the worker, which has nothing to do with it. */
-int mq_notify(mqd_t q, const struct sigevent *e)
-{
-	if (!on_g() || !e)
-		return real_mq_notify(q, e);
-	errno = ENOTSUP;
-	return -1;
 }
 
 /* ---- the rest: libc makes these of calls of its own ---- */

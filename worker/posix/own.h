@@ -41,7 +41,8 @@ struct task_own {
 	void *quick_handlers;		      /* and at_quick_exit's */
 	_Atomic(void *) keys;		      /* of pthread_key_create */
 	_Atomic(void *) signals;	      /* handlers, mask, what is pending */
-	_Atomic(void *) alarm;		      /* the timer of setitimer */
+	_Atomic(void *) aio;		      /* requests that are under way: aio.c */
+	void *mq_notices;		      /* of mq_notify: mqnotify.c */
 	_Atomic uint32_t threads;	      /* it has made some: they may hold such locks, and tell nobody */
 	void *in;			      /* what freopen made of stdin; NULL: the null device */
 	_Atomic uint32_t constructed;	      /* how many objects of the instance have had their constructors called */

@@ -5,7 +5,7 @@
  */
 #include "core/sync/waitq.h"
 #include "worker/posix/clock.h"
-#include "worker/worker.h"
+#include "worker/posix/posix.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -56,20 +56,29 @@ int dprintf(int fd, const char *fmt, ...)
 
 int nanosleep(const struct timespec *want, struct timespec *left)
 {
+	int64_t when;
 	int r;
 
-	if (!on_g())
+	if (!posix_enter())
 		return (int)syscall(SYS_nanosleep, want, left);
 	if (!is_timespec(want)) {
 		errno = EINVAL;
 		return -1;
 	}
-	r = shoal_sleep(ns_of_timespec(want));
-	if (r < 0) {
-		errno = -r;
-		return -1;
+	if (want->tv_sec == 0 && want->tv_nsec == 0)
+		return 0;
+	when = deadline(ns_of_timespec(want));
+	while ((r = sleep_until(when, WAIT_SLEEP)) == -EAGAIN)
+		;
+	if (r == 0)
+		return 0;
+	if (left) {
+		int64_t ns = when - host_now();
+
+		*left = (struct timespec){ns > 0 ? ns / 1000000000 : 0, ns > 0 ? ns % 1000000000 : 0};
 	}
-	return 0;
+	errno = r == -ERESTART ? EINTR : -r;
+	return -1;
 }
 
 int usleep(useconds_t us)
@@ -79,11 +88,11 @@ int usleep(useconds_t us)
 
 unsigned sleep(unsigned s)
 {
-	int64_t begun = host_now();
+	struct timespec left = {0, 0};
 
-	if (nanosleep(&(struct timespec){s, 0}, NULL) == 0)
+	if (nanosleep(&(struct timespec){s, 0}, &left) == 0)
 		return 0;
-	return s - (unsigned)((host_now() - begun) / 1000000000); /* cancelled */
+	return (unsigned)left.tv_sec + (left.tv_nsec >= 500000000); /* a signal, or cancelled */
 }
 
 int sched_yield(void)

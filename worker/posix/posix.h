@@ -46,11 +46,12 @@ struct blocking {
 	long nr, a, b, c, d, e, f, r;
 	const struct pollwait *w;
 	unsigned n;
-	bool comes_out; /* EINTR rather than waiting for long: the caller waits by netpoll */
-	bool makes_fd;	/* its result is a descriptor of the task's */
+	bool comes_out;	  /* EINTR rather than waiting for long: the caller waits by netpoll */
+	bool interrupted; /* a handler has run that ends the call with EINTR */
+	bool makes_fd;	  /* its result is a descriptor of the task's */
 };
 /* Parks. -1 and errno as in libc: ECANCELED if the goroutine is, EBADF if a file of w was closed. */
-long blocking(struct blocking *);      /* never EINTR */
+long blocking(struct blocking *);      /* EINTR: interrupted */
 long blocking_once(struct blocking *); /* a caller with a time-out, or comes_out: begins anew after EINTR */
 #define BLOCKING(...) blocking(&(struct blocking){SYSTEM_CALL(__VA_ARGS__)})
 #define BLOCKING_ONCE(...) blocking_once(&(struct blocking){SYSTEM_CALL(__VA_ARGS__)})
@@ -181,6 +182,7 @@ int fd_close(int fd);
 void fd_closing(int fd);      /* libc is about to close it */
 void fd_emptied(int fd);      /* the file is closed, its waiters wake, and the number, nobody's, may be freed */
 void sh_fd_replacing(int fd); /* before a dup2 onto it; after it fd_made */
+void mq_notify_forget(int q); /* mqnotify.c: this queue is being closed */
 void outcall(void (*fn)(void *), void *arg); /* outcall.c: a call of libc's that blocks. Parks. */
 
 #endif

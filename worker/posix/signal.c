@@ -1,128 +1,446 @@
 /*
- * posix/signal.c - signals, as a task sees them.
+ * posix/signal.c - signals between goroutines of a task: who gets one, and how its handler runs.
  *
- * The kernel's signals are the worker's: they tell crashes and preempt. What a goroutine says of
- * signals is its task's and stays in the task's record: handlers, the mask, what is pending. A signal
- * that a goroutine sends to its process, whichever worker that is, is delivered then and there, on its
- * stack; those of timers on that of the timer's goroutine. One that is blocked, or that another waits
- * for (sigwait), is pending. A signal without a handler that ends a process ends the task as a crash. A handler for SIGSEGV and its like is called for a fault in module code; it may
- * leave by siglongjmp or exit, and if it returns the fault is a crash as ever.
+ * A signal to a goroutine, or to the task, is put into a queue in the task's memory. Its receiver is marked
+ * (PREEMPT_SIGNAL), and woken if it waits for something that a signal may interrupt. The receiver runs the
+ * handler itself, on its stack, at the next place where it looks at its mark: a call of the runtime, the end of
+ * a wait, or the preemption signal.
  *
- * DEATH  each word by itself is whole; a handler that was being run is not run again
+ *	sender					receiver
+ *	a. entry into the queue			d. status says waiting
+ *	b. mark g->preempt			e. looks at its mark
+ *	c. barrier; looks at status		f. takes entries out of the queue
+ *
+ * Either c sees d and wakes the receiver, or e sees b. Taking entries is under the task's lock.
+ *
+ * A signal to the task goes to the root goroutine if that can take it at once, as the kernel prefers the main
+ * thread; else to the sender, else to any other that does not block it. If all of those wait for something that
+ * a signal does not interrupt (a channel, a wait group), a new goroutine runs the handler.
  */
-#include "core/sync/semtable.h"
-#include "shm/heap.h"
-#include "worker/posix/clock.h"
-#include "worker/posix/own.h"
-#include "worker/posix/posix.h"
+#include "worker/posix/signal.h"
+#include "worker/posix/timer.h"
+#include "worker/arrivals.h"
+#include "worker/flags.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <signal.h>
 
-#define BIT(sig) (1ull << ((sig)-1))
+static const uint64_t ignored_by_default = SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT) |
+					   SIG_BIT(SIGTSTP) | SIG_BIT(SIGTTIN) | SIG_BIT(SIGTTOU) | SIG_BIT(SIGPIPE) |
+					   SIG_BIT(SIGSTOP);
 
-struct signals {
-	struct sigaction act[_NSIG];
-	sigset_t blocked;
-	_Atomic uint64_t pending;	 /* a bit each */
-	_Atomic uint32_t handled;	 /* for pause */
-	_Atomic uint32_t awaited[_NSIG]; /* so many wait for it in sigwait */
-	siginfo_t info[_NSIG];		 /* of what is pending */
+bool signal_ignored(const struct signals *s, int sig)
+{
+	sighandler_t h = s ? s->act[sig].sa_handler : SIG_DFL;
+
+	return h == SIG_IGN || (h == SIG_DFL && (ignored_by_default & SIG_BIT(sig)));
+}
+
+uint64_t signals_ignored(const struct task *t)
+{
+	const struct signals *s = signals_there(t);
+	uint64_t set = 0;
+
+	for (int sig = 1; s && sig < _NSIG; sig++)
+		set |= s->act[sig].sa_handler == SIG_IGN ? SIG_BIT(sig) : 0;
+	return set;
+}
+
+static bool fatal(const struct signals *s, int sig)
+{
+	return sig == SIGKILL || (!signal_ignored(s, sig) && (!s || s->act[sig].sa_handler == SIG_DFL));
+}
+
+/* ---- running a handler ---- */
+
+struct call {
+	struct sigaction act;
+	siginfo_t *info;
+	ucontext_t *context;
 };
 
-REAL(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old), sig, act, old)
-REAL(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), how, set, old)
-REAL(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), how, set, old)
-REAL(int, raise, (int sig), sig)
-REAL(int, pause, (void), )
-REAL(int, sigsuspend, (const sigset_t *set), set)
-REAL(int, pthread_kill, (pthread_t t, int sig), t, sig)
-
-static struct signals *signals(struct g *g)
+static void call_handler(void *arg)
 {
-	struct task *t = g->task;
+	struct call *c = arg;
+	int sig = c->info->si_signo;
 
-	if (!task_own(t)->signals) {
-		struct signals *s = g_alloc(g, sizeof *s);
-		void *none = NULL;
-
-		if (!s)
-			return NULL;
-		memset(s, 0, sizeof *s);
-		if (!atomic_compare_exchange_strong(&task_own(t)->signals, &none, s))
-			g_free(g, s);
-	}
-	return task_own(t)->signals;
-}
-
-static bool valid(int sig)
-{
-	if (sig > 0 && sig < _NSIG)
-		return true;
-	errno = EINVAL;
-	return false;
-}
-
-/* ---- delivery ---- */
-
-static bool ignored(int sig, const struct sigaction *a)
-{
-	return a->sa_handler == SIG_IGN ||
-	       (a->sa_handler == SIG_DFL && (sig == SIGCHLD || sig == SIGURG || sig == SIGWINCH || sig == SIGCONT ||
-					     sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU || sig == SIGPIPE));
-}
-
-static void deliver(struct g *g, struct signals *s, int sig, siginfo_t si)
-{
-	struct sigaction a = s->act[sig];
-
-	if ((sigismember(&s->blocked, sig) || atomic_load(&s->awaited[sig])) && sig != SIGKILL && sig != SIGSTOP) {
-		s->info[sig] = si;
-		atomic_fetch_or(&s->pending, BIT(sig));
-		semtable_wake(g, &s->pending, true);
-		return;
-	}
-	if (ignored(sig, &a) || sig == SIGSTOP)
-		return;
-	if (a.sa_handler == SIG_DFL)
-		host_raised(sig);
-	if (a.sa_flags & (int)SA_RESETHAND)
-		s->act[sig].sa_handler = SIG_DFL;
-	if (a.sa_flags & SA_SIGINFO)
-		a.sa_sigaction(sig, &si, NULL);
+	flags_clean();
+	if (c->act.sa_flags & SA_SIGINFO)
+		c->act.sa_sigaction(sig, c->info, c->context);
 	else
-		a.sa_handler(sig);
-	atomic_fetch_add(&s->handled, 1);
-	semtable_wake(g, &s->handled, true);
+		c->act.sa_handler(sig);
+}
+
+static bool stands_on_alternate(const stack_t *alt)
+{
+	return (uintptr_t)__builtin_frame_address(0) - (uintptr_t)alt->ss_sp < alt->ss_size;
+}
+
+/* The mask is another one while the handler runs, and the former one afterwards unless the handler has changed it. */
+static void run_handler(struct g *g, struct sig_thread *t, struct call *c)
+{
+	uint64_t had = atomic_load(&t->blocked), add;
+	bool alternate =
+		(c->act.sa_flags & SA_ONSTACK) && !(t->alt.ss_flags & SS_DISABLE) && !stands_on_alternate(&t->alt);
+
+	memcpy(&add, &c->act.sa_mask, sizeof add);
+	add |= c->act.sa_flags & SA_NODEFER ? 0 : SIG_BIT(c->info->si_signo);
+	memset(&c->context->uc_sigmask, 0, sizeof c->context->uc_sigmask);
+	memcpy(&c->context->uc_sigmask, &had, sizeof had);
+	c->context->uc_stack = t->alt;
+	atomic_store(&t->blocked, (had | add) & ~SIG_UNBLOCKABLE);
+	KILL_POINT("signal.handler.masked");
+	t->handled++;
+	if (alternate)
+		sh_call_on((char *)(((uintptr_t)t->alt.ss_sp + t->alt.ss_size) & ~15ul), call_handler, c);
+	else
+		call_handler(c);
+	memcpy(&had, &c->context->uc_sigmask, sizeof had);
+	signal_set_mask(g, had);
+}
+
+/* What is to be done, and with SA_RESETHAND only this once. */
+static struct sigaction action_of(struct g *g, struct signals *s, int sig)
+{
+	struct sigaction act;
+
+	signals_lock(g->task);
+	act = s->act[sig];
+	if ((act.sa_flags & (int)SA_RESETHAND) && act.sa_handler != SIG_IGN) {
+		s->act[sig].sa_handler = SIG_DFL;
+		KILL_POINT("signal.action.reset");
+	}
+	signals_unlock(g->task);
+	return act;
+}
+
+bool signal_call(struct g *g, int sig, siginfo_t *info, ucontext_t *context)
+{
+	struct signals *s = signals_there(g->task);
+	struct sig_thread *t = sig_thread_of(g);
+	struct call c = {.info = info, .context = context};
+
+	if (!s || !t)
+		return false;
+	c.act = action_of(g, s, sig);
+	if (c.act.sa_handler == SIG_DFL || c.act.sa_handler == SIG_IGN)
+		return false;
+	run_handler(g, t, &c);
+	return true;
+}
+
+/* The next signal that the goroutine is to take, off its queue. NULL: none. */
+static struct sig_entry *next_signal(struct g *g, struct signals *s)
+{
+	struct sig_thread *t;
+	struct sig_entry *e = NULL;
+	uint64_t open;
+
+	signals_lock(g->task);
+	t = sig_thread_find(s, g->gid);
+	open = ~(t ? atomic_load(&t->blocked) : 0);
+	if (t)
+		e = sig_queue_take(&t->pending, open);
+	if (!e)
+		e = sig_queue_take(&s->pending, open);
+	if (e && e->info.si_code == SI_TIMER)
+		timer_taken(s, &e->info);
+	signals_unlock(g->task);
+	return e;
+}
+
+static enum signals_ran take(struct g *g, struct signals *s, siginfo_t *info)
+{
+	int sig = info->si_signo;
+	ucontext_t context;
+	struct call c = {.info = info, .context = &context};
+	struct sig_thread *t;
+
+	c.act = action_of(g, s, sig);
+	if (c.act.sa_handler == SIG_DFL && !(ignored_by_default & SIG_BIT(sig)))
+		host_raised(sig);
+	if (c.act.sa_handler == SIG_IGN || c.act.sa_handler == SIG_DFL)
+		return SIGNALS_NONE;
+	if (!(t = sig_thread_of(g))) {
+		output_append(1, "shoal: no memory to call a signal handler\n", 42);
+		return SIGNALS_NONE;
+	}
+	getcontext(&context);
+	run_handler(g, t, &c);
+	return c.act.sa_flags & SA_RESTART ? SIGNALS_RESTART : SIGNALS_INTERRUPT;
+}
+
+enum signals_ran host_signals(struct g *g)
+{
+	enum signals_ran ran = SIGNALS_NONE;
+	struct signals *s;
+	struct sig_entry *e;
+	int err = errno;
+
+	atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_SIGNAL);
+	KILL_POINT("signal.looks");
+	if (arrivals_wait())
+		arrivals_pass_on();
+	s = signals_there(g->task);
+	while (s && (e = next_signal(g, s))) {
+		siginfo_t info = e->info;
+		enum signals_ran one;
+
+		g_free(g, e);
+		errno = err;
+		one = take(g, s, &info);
+		err = errno;
+		ran = one > ran ? one : ran;
+	}
+	errno = err;
+	return ran;
+}
+
+/* ---- who gets it ---- */
+
+struct choice {
+	struct g *g;
+	uint64_t gid;
+	unsigned rank; /* the higher the better */
+};
+
+enum { RANK_NONE, RANK_WAITS, RANK_CAN, RANK_SELF, RANK_ROOT };
+
+/* How well this goroutine can take the signal. Holds: the task's lock. */
+static unsigned rank_of(struct g *g, struct signals *s, int sig, const struct g *self)
+{
+	struct sig_thread *t = sig_thread_find(s, g->gid);
+	uint64_t status = atomic_load(&g->status);
+	unsigned state = status & G_STATE;
+
+	if (state == G_DEAD || state == G_IDLE || (t && (atomic_load(&t->blocked) & SIG_BIT(sig))))
+		return RANK_NONE;
+	if (g == self)
+		return fatal(s, sig) || (g->flags & GF_ROOT) ? RANK_ROOT + 1 : RANK_SELF;
+	if (state == G_WAITING && !wait_interruptible(g->waitreason))
+		return RANK_WAITS;
+	return g->flags & GF_ROOT ? RANK_ROOT : RANK_CAN;
+}
+
+/* Holds: the task's lock. */
+static struct choice choose(struct task *task, struct signals *s, int sig, struct g *self)
+{
+	struct g *root = task->root;
+	struct choice c = {self, self ? self->gid : 0, self ? rank_of(self, s, sig, self) : RANK_NONE};
+	uint64_t n = atomic_load(&sched.ngs);
+	unsigned rank;
+
+	if (root && root != self && root->task == task && (rank = rank_of(root, s, sig, self)) > c.rank)
+		c = (struct choice){root, root->gid, rank};
+	for (uint64_t i = 1; i < n && c.rank < RANK_CAN; i++) {
+		struct g *g = allg(i);
+
+		if (atomic_load_explicit(&gtask_slot[i], memory_order_relaxed) == task->slot + 1 && g->task == task &&
+		    (rank = rank_of(g, s, sig, self)) > c.rank)
+			c = (struct choice){g, g->gid, rank};
+	}
+	return c;
+}
+
+/* One that waits for the signal in sigwait. Holds: the task's lock. */
+static struct sig_thread *awaits(struct signals *s, int sig)
+{
+	for (unsigned i = 0; i < SIG_BUCKETS; i++)
+		for (struct sig_thread *t = s->bucket[i]; t; t = t->next)
+			if (atomic_load(&t->awaited) & SIG_BIT(sig))
+				return t;
+	return NULL;
+}
+
+static void mark_and_wake(struct g *g, const struct g *self)
+{
+	getm->note.ready = g; /* dead before it is woken: the medic does that */
+	KILL_POINT("signal.noted");
+	atomic_fetch_or(&g->preempt, PREEMPT_SIGNAL);
+	KILL_POINT("signal.marked");
+	if (g != self) {
+		host_barrier(); /* pairs with park_m: it has seen the mark, or we see that it waits */
+		g_signal_wake(g);
+	}
+	getm->note.ready = NULL;
+}
+
+static void run_for_others(void *unused)
+{
+	(void)unused;
+	signal_set_mask(getg(), 0); /* it begins with that of the sender */
+	host_signals(getg());
+}
+
+/* All who could take it wait for something else: a goroutine of its own runs the handler. False: it cannot be made. */
+static bool start_receiver(struct task *task)
+{
+	struct shoal_go_opts o = {.name = "signal", .attempts = 1};
+	int err;
+
+	return newproc(task, &o, run_for_others, NULL, 0, NULL, &err) != NULL;
+}
+
+/* The signal is in the task's queue: somebody is to take it. */
+static void find_receiver(struct task *task, struct signals *s, int sig, struct g *self)
+{
+	struct choice c = {NULL, 0, RANK_NONE};
+	struct sig_thread *t;
+	bool ended;
+
+	signals_lock(task);
+	t = awaits(s, sig);
+	if (!t)
+		c = choose(task, s, sig, self);
+	else if ((c.g = g_find(t->gid, &ended)) && !ended)
+		c.rank = RANK_CAN;
+	signals_unlock(task);
+	if (c.rank == RANK_NONE || (c.rank == RANK_WAITS && start_receiver(task)))
+		return;
+	mark_and_wake(c.g, self);
+}
+
+/* ---- sending ---- */
+
+/* A signal that is ignored, and that nobody waits for, is gone at once. */
+static bool discarded(struct signals *s, int sig)
+{
+	return signal_ignored(s, sig) && !awaits(s, sig);
+}
+
+/*
+ * Into the queue, unless one of this number is there already: only those from SIGRTMIN on are queued. A timer has one
+ * entry, which counts. Holds: the task's lock. True: e is in the list.
+ */
+static bool enqueue(struct sig_queue *q, struct sig_entry *e)
+{
+	for (struct sig_entry *o = q->first; o; o = o->next) {
+		if (o->info.si_signo != e->info.si_signo)
+			continue;
+		if (e->info.si_code == SI_TIMER && o->info.si_code == SI_TIMER &&
+		    o->info.si_timerid == e->info.si_timerid) {
+			o->info.si_overrun += e->info.si_overrun + 1;
+			KILL_POINT("signal.overrun");
+			return false;
+		}
+		if (e->info.si_signo < SIGRTMIN)
+			return false;
+	}
+	sig_queue_put(q, e);
+	return true;
+}
+
+static struct sig_entry *make_entry(struct task *task, const siginfo_t *info)
+{
+	struct p *p = getp();
+	struct sig_entry *e =
+		sh_heap_alloc(task->heap, (unsigned)getm->seat, p ? p->id : SH_HEAP_NOCPU, sizeof *e, 0, false);
+
+	if (e)
+		e->info = *info;
+	return e;
+}
+
+static void free_entry(struct sig_entry *e)
+{
+	struct p *p = getp();
+
+	sh_heap_free(sh_root->arena, (unsigned)getm->seat, p ? p->id : SH_HEAP_NOCPU, e);
+}
+
+int signal_send_task(struct task *task, struct g *self, const siginfo_t *info)
+{
+	struct signals *s = signals_there(task);
+	int sig = info->si_signo;
+	struct sig_entry *e;
+	bool listed = false, gone;
+
+	if (!s && self && self->task == task)
+		s = signals_of(self);
+	if (!s)
+		return signal_ignored(NULL, sig) ? 0 : ENOMEM;
+	if (!(e = make_entry(task, info)))
+		return sig < SIGRTMIN ? ENOMEM : EAGAIN;
+	signals_lock(task);
+	gone = discarded(s, sig);
+	if (!gone)
+		listed = enqueue(&s->pending, e);
+	signals_unlock(task);
+	if (!listed)
+		free_entry(e);
+	if (!gone)
+		find_receiver(task, s, sig, self);
+	return 0;
 }
 
 int signal_send(struct g *g, int sig, int code, union sigval value)
 {
-	struct signals *s = signals(g);
-	siginfo_t si = {.si_signo = sig, .si_code = code};
+	siginfo_t info = {.si_signo = sig, .si_code = code};
+	int err;
 
 	if (sig == 0)
 		return 0;
-	if (!valid(sig))
+	if (!signal_valid(sig))
 		return -1;
-	if (!s) {
-		errno = ENOMEM;
-		return -1;
-	}
-	si.si_pid = getpid();
-	si.si_uid = getuid();
-	si.si_value = value;
-	deliver(g, s, sig, si);
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value = value;
+	err = signal_send_task(g->task, g, &info);
+	errno = err ? err : errno;
+	return err ? -1 : 0;
+}
+
+/* To goroutine gid, which may be g, of the task of self. */
+static int send_one(struct g *self, struct g *g, uint64_t gid, const siginfo_t *info)
+{
+	int sig = info->si_signo;
+	struct signals *s;
+	struct sig_thread *t;
+	struct sig_entry *e;
+	bool listed = false, gone;
+
+	if (!(s = signals_of(self)) || !(t = sig_thread_make(self, gid)) || !(e = make_entry(self->task, info)))
+		return EAGAIN;
+	signals_lock(self->task);
+	t = sig_thread_find(s, gid); /* it may have ended meanwhile */
+	gone = !t || (signal_ignored(s, sig) && !(atomic_load(&t->awaited) & SIG_BIT(sig)));
+	if (!gone)
+		listed = enqueue(&t->pending, e);
+	signals_unlock(self->task);
+	if (!listed)
+		free_entry(e);
+	if (!gone)
+		mark_and_wake(g, self);
 	return 0;
 }
 
-static int send_self(struct g *g, int sig)
+int signal_send_here(struct g *g, const siginfo_t *info)
 {
-	return signal_send(g, sig, SI_USER, (union sigval){0});
+	return send_one(g, g, g->gid, info);
 }
 
-/* Its own process, or what it took for that before it went to another; the supervisor and all is no task's to signal. */
+int signal_send_goroutine(uint64_t gid, int sig, int code, union sigval value)
+{
+	struct g *self = on_g(), *g;
+	siginfo_t info = {.si_signo = sig, .si_code = code};
+	bool ended;
+
+	if (sig < 0 || sig >= _NSIG)
+		return EINVAL;
+	g = g_find(gid, &ended);
+	if (!g || ended || g->task != self->task)
+		return ESRCH;
+	if (sig == 0)
+		return 0;
+	info.si_pid = getpid();
+	info.si_uid = getuid();
+	info.si_value = value;
+	return send_one(self, g, gid, &info);
+}
+
+/* ---- from inside the task ---- */
+
+/* Its own process, or what it took for that before it went to another. The supervisor's processes are no task's. */
 static bool is_self(pid_t pid)
 {
 	if (pid == 0 || pid == getpid() || pid == -1 || -pid == getpgrp())
@@ -133,18 +451,42 @@ static bool is_self(pid_t pid)
 	return false;
 }
 
+/* What is due for the sender itself is delivered before the call returns. */
+static int sent(struct g *g, int r)
+{
+	if (r == 0 && (atomic_load(&g->preempt) & PREEMPT_SIGNAL))
+		host_signals(g);
+	return r;
+}
+
+REAL(int, raise, (int sig), sig)
+
 int raise(int sig)
 {
 	struct g *g = posix_enter();
+	int err;
 
-	return g ? send_self(g, sig) : real_raise(sig);
+	if (!g)
+		return real_raise(sig);
+	if (sig != 0 && !signal_valid(sig))
+		return -1;
+	err = signal_send_goroutine(g->gid, sig, SI_TKILL, (union sigval){0});
+	errno = err ? err : errno;
+	return err ? -1 : sent(g, 0);
+}
+
+int gsignal(int sig)
+{
+	return raise(sig);
 }
 
 int kill(pid_t pid, int sig)
 {
 	struct g *g = posix_enter();
 
-	return g && is_self(pid) ? send_self(g, sig) : (int)syscall(SYS_kill, pid, sig);
+	if (!g || !is_self(pid))
+		return (int)syscall(SYS_kill, pid, sig);
+	return sent(g, signal_send(g, sig, SI_USER, (union sigval){0}));
 }
 
 int killpg(pid_t group, int sig)
@@ -158,307 +500,56 @@ int sigqueue(pid_t pid, int sig, const union sigval value)
 {
 	struct g *g = posix_enter();
 
-	return g && is_self(pid) ? signal_send(g, sig, SI_QUEUE, value) : real_sigqueue(pid, sig, value);
+	if (!g || !is_self(pid))
+		return real_sigqueue(pid, sig, value);
+	return sent(g, signal_send(g, sig, SI_QUEUE, value));
 }
+
+REAL(int, pthread_kill, (pthread_t t, int sig), t, sig)
 
 int pthread_kill(pthread_t t, int sig)
 {
-	struct g *g = on_g();
-
-	if (g && pthread_equal(t, pthread_self()))
-		return send_self(g, sig) < 0 ? errno : 0;
-	return real_pthread_kill(t, sig);
-}
-
-/* In the crash handler: what the task wants called for a fault of its own code; NULL: nothing. */
-void *signal_fault_handler(struct g *g, int sig)
-{
-	struct signals *s = task_own(g->task)->signals;
-
-	return s && s->act[sig].sa_handler != SIG_DFL && s->act[sig].sa_handler != SIG_IGN ? &s->act[sig] : NULL;
-}
-
-/* On the goroutine's stack, as if the fault had called it. */
-void signal_fault(int sig, siginfo_t *si, void *ucp)
-{
-	struct sigaction *a = signal_fault_handler(getg(), sig), h;
-
-	if (a) {
-		h = *a;
-		if (h.sa_flags & (int)SA_RESETHAND)
-			a->sa_handler = SIG_DFL;
-		if (h.sa_flags & SA_SIGINFO)
-			h.sa_sigaction(sig, si, ucp);
-		else
-			h.sa_handler(sig);
-	}
-	host_raised(sig);
-}
-
-/* ---- what is to be done ---- */
-
-int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
-{
-	struct g *g = on_g();
-	struct signals *s;
-
-	if (!g)
-		return real_sigaction(sig, act, old);
-	if (!valid(sig))
-		return -1;
-	if (act && (sig == SIGKILL || sig == SIGSTOP)) {
-		errno = EINVAL;
-		return -1;
-	}
-	if (!(s = signals(g))) {
-		errno = ENOMEM;
-		return -1;
-	}
-	if (old)
-		*old = s->act[sig];
-	if (act)
-		s->act[sig] = *act;
-	return 0;
-}
-
-sighandler_t signal(int sig, sighandler_t handler)
-{
-	struct sigaction act = {.sa_handler = handler, .sa_flags = SA_RESTART}, old;
-
-	return sigaction(sig, &act, &old) < 0 ? SIG_ERR : old.sa_handler;
-}
-
-static int mask(struct g *g, int how, const sigset_t *set, sigset_t *old)
-{
-	struct signals *s = signals(g);
-
-	if (!s)
-		return ENOMEM;
-	if (old)
-		*old = s->blocked;
-	if (!set)
-		return 0;
-	if (how != SIG_BLOCK && how != SIG_UNBLOCK && how != SIG_SETMASK)
-		return EINVAL;
-	for (int sig = 1; sig < _NSIG; sig++) {
-		bool in = sigismember(set, sig) == 1;
-
-		if (how != SIG_UNBLOCK && in)
-			sigaddset(&s->blocked, sig);
-		else if (how == SIG_SETMASK || (how == SIG_UNBLOCK && in))
-			sigdelset(&s->blocked, sig);
-		if (!sigismember(&s->blocked, sig) && !atomic_load(&s->awaited[sig]) &&
-		    (atomic_fetch_and(&s->pending, ~BIT(sig)) & BIT(sig)))
-			deliver(g, s, sig, s->info[sig]);
-	}
-	return 0;
-}
-
-int sigprocmask(int how, const sigset_t *set, sigset_t *old)
-{
-	struct g *g = on_g();
-	int r;
-
-	if (!g)
-		return real_sigprocmask(how, set, old);
-	r = mask(g, how, set, old);
-	errno = r ? r : errno;
-	return r ? -1 : 0;
-}
-
-int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
-{
-	struct g *g = on_g();
-
-	return g ? mask(g, how, set, old) : real_pthread_sigmask(how, set, old);
-}
-
-int sigpending(sigset_t *set)
-{
-	struct g *g = on_g();
-	struct signals *s = g ? signals(g) : NULL;
-
-	if (!g)
-		return (int)syscall(SYS_rt_sigpending, set, _NSIG / 8);
-	sigemptyset(set);
-	for (int sig = 1; s && sig < _NSIG; sig++)
-		if (atomic_load(&s->pending) & BIT(sig))
-			sigaddset(set, sig);
-	return 0;
-}
-
-/* The runtime's own stack for crashes stays; a handler of the task's runs on the goroutine's. */
-int sigaltstack(const stack_t *restrict new, stack_t *restrict old)
-{
-	if (!on_g())
-		return (int)syscall(SYS_sigaltstack, new, old);
-	if (old)
-		*old = (stack_t){.ss_flags = SS_DISABLE};
-	return 0;
-}
-
-/* ---- waiting for one: a handler has been run by whatever goroutine of the task ---- */
-
-/* Until more of them than before have been run. Parks. */
-static int await_handler(struct g *g, struct signals *s, uint32_t before)
-{
-	struct shoal_waitq_ *q;
-	int r = 0;
-
-	while (r != -ECANCELED && (!s || atomic_load(&s->handled) == before)) {
-		if (!s || !(q = semtable_lock(g, &s->handled))) {
-			r = shoal_sleep(2000000);
-		} else if (atomic_load(&s->handled) != before) {
-			semtable_unlock(q);
-		} else {
-			r = semtable_wait(q, g, &s->handled, WAIT_SIGNAL, 0);
-		}
-	}
-	errno = r == -ECANCELED ? ECANCELED : EINTR;
-	return -1;
-}
-
-int pause(void)
-{
 	struct g *g = posix_enter();
-	struct signals *s = g ? signals(g) : NULL;
-
-	return g ? await_handler(g, s, s ? atomic_load(&s->handled) : 0) : real_pause();
-}
-
-int sigsuspend(const sigset_t *set)
-{
-	struct g *g = posix_enter();
-	struct signals *s = g ? signals(g) : NULL;
-	uint32_t before = s ? atomic_load(&s->handled) : 0; /* what is pending is delivered by the change of the mask */
-	sigset_t old;
 	int err;
 
-	if (!g)
-		return real_sigsuspend(set);
-	sigprocmask(SIG_SETMASK, set, &old);
-	await_handler(g, s, before);
-	err = errno;
-	sigprocmask(SIG_SETMASK, &old, NULL);
-	errno = err;
-	return -1;
+	if (!g || !pthread_equal(t, pthread_self()))
+		return real_pthread_kill(t, sig);
+	err = signal_send_goroutine(g->gid, sig, SI_TKILL, (union sigval){0});
+	sent(g, err);
+	return err;
 }
 
-/* ---- a mask for the time of one wait, as ppoll has it ---- */
+/* ---- a goroutine begins and ends ---- */
 
-bool signal_masked_begin(struct signal_masked *m, const sigset_t *mask)
+void host_g_inherit(struct g *parent, struct g *child)
 {
-	struct signals *s = signals(getg());
+	uint64_t blocked = sig_blocked(parent);
+	struct sig_thread *t;
 
-	if (!s) {
-		errno = ENOMEM;
-		return false;
-	}
-	m->before = atomic_load(&s->handled);
-	sigprocmask(SIG_SETMASK, mask, &m->old);
-	return true;
+	if (!blocked || !(t = sig_thread_make(parent, child->gid)))
+		return;
+	atomic_store(&child->signals, 1);
+	atomic_store(&t->blocked, blocked);
+	KILL_POINT("signal.mask.inherited");
 }
 
-bool signal_masked_ran(const struct signal_masked *m)
+void signal_own_end(struct g *g)
 {
-	return atomic_load(&signals(getg())->handled) != m->before;
-}
-
-void signal_masked_end(const struct signal_masked *m)
-{
-	int err = errno;
-
-	sigprocmask(SIG_SETMASK, &m->old, NULL);
-	errno = err;
-}
-
-/* One of the set that is pending is taken. 0: none is. */
-static int take_pending(struct signals *s, const sigset_t *set, siginfo_t *info)
-{
-	for (int sig = 1; sig < _NSIG; sig++)
-		if (sigismember(set, sig) == 1 && (atomic_load(&s->pending) & BIT(sig)) &&
-		    (atomic_fetch_and(&s->pending, ~BIT(sig)) & BIT(sig))) {
-			if (info)
-				*info = s->info[sig];
-			return sig;
-		}
-	return 0;
-}
-
-/* Parks. The signal, or -errno. */
-static int await(struct g *g, struct signals *s, const sigset_t *set, siginfo_t *info, int64_t when)
-{
-	struct shoal_waitq_ *q;
-	int sig, r = 0;
-
-	while (!(sig = take_pending(s, set, info))) {
-		if (r == -ECANCELED || r == -ETIMEDOUT)
-			return r;
-		if (!(q = semtable_lock(g, &s->pending))) {
-			r = shoal_sleep(2000000);
-			continue;
-		}
-		sig = take_pending(s, set, info);
-		if (sig) {
-			semtable_unlock(q);
-			break;
-		}
-		r = semtable_wait(q, g, &s->pending, WAIT_SIGNAL, when);
-	}
-	return sig;
-}
-
-/* when: 0 for ever, -1 not at all. */
-static int wait_for(struct g *g, const sigset_t *set, siginfo_t *info, int64_t when)
-{
-	struct signals *s = signals(g);
-	int sig;
+	struct signals *s = signals_there(g->task);
+	struct sig_thread *t;
+	uint64_t rest;
 
 	if (!s)
-		return -ENOMEM;
-	for (sig = 1; sig < _NSIG; sig++)
-		if (sigismember(set, sig) == 1)
-			atomic_fetch_add(&s->awaited[sig], 1);
-	sig = when < 0 ? take_pending(s, set, info) : await(g, s, set, info, when);
-	for (int i = 1; i < _NSIG; i++)
-		if (sigismember(set, i) == 1)
-			atomic_fetch_sub(&s->awaited[i], 1);
-	return sig == 0 || sig == -ETIMEDOUT ? -EAGAIN : sig;
-}
-
-REAL(int, sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *t), set, info, t)
-
-int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info, const struct timespec *restrict t)
-{
-	struct g *g = posix_enter();
-	int64_t ns;
-	int sig;
-
-	if (!g)
-		return real_sigtimedwait(set, info, t);
-	if (t && !is_timespec(t)) {
-		errno = EINVAL;
-		return -1;
+		return;
+	signals_lock(g->task);
+	t = sig_thread_unlist(s, g->gid);
+	signals_unlock(g->task);
+	if (t) {
+		sig_queue_drop(g, &t->pending, ~0ull);
+		g_free(g, t);
 	}
-	ns = t ? ns_of_timespec(t) : 0;
-	sig = wait_for(g, set, info, !t ? 0 : ns ? deadline_after(ns) : -1);
-	if (sig > 0)
-		return sig;
-	errno = -sig;
-	return -1;
-}
-
-int sigwaitinfo(const sigset_t *restrict set, siginfo_t *restrict info)
-{
-	return sigtimedwait(set, info, NULL);
-}
-
-int sigwait(const sigset_t *restrict set, int *restrict sig)
-{
-	int r = sigtimedwait(set, NULL, NULL);
-
-	if (r < 0)
-		return errno;
-	*sig = r;
-	return 0;
+	if (!(atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_SIGNAL) & PREEMPT_SIGNAL))
+		return;
+	for (rest = atomic_load(&s->pending.set); rest; rest &= rest - 1)
+		find_receiver(g->task, s, __builtin_ctzll(rest) + 1, NULL);
 }

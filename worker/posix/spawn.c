@@ -17,6 +17,9 @@
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 #include "shm/offspring.h"
+#include "worker/arrivals.h"
+#include "worker/flags.h"
+#include "worker/posix/signal.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -41,7 +44,8 @@ struct child {
 	int32_t seat;
 	uint32_t generation;
 	int32_t status;
-	FILE *file; /* of popen */
+	FILE *file;	       /* of popen */
+	_Atomic uint32_t told; /* its task was sent SIGCHLD */
 	struct rusage usage;
 };
 #define children ((struct child *)(SH_BASE + SH_OFF_CHILD))
@@ -52,6 +56,7 @@ static void reap_ours(void)
 {
 	unsigned generation = sh_root->seat[getm->seat].generation;
 	int err = errno;
+	bool some = false;
 
 	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++) {
 		int status;
@@ -64,14 +69,74 @@ static void reap_ours(void)
 		c->status = status;
 		atomic_store(&c->state, CHILD_ENDED);
 		KILL_POINT("child.reaped");
+		some = true;
 	}
+	if (some)
+		arrivals_child();
 	errno = err;
 }
 
 static void on_child(int sig)
 {
 	(void)sig;
+	flags_clean();
 	reap_ours();
+}
+
+/* ---- SIGCHLD, and signals that children send ---- */
+
+static void info_of(const struct child *c, siginfo_t *info)
+{
+	int killed = WIFSIGNALED(c->status);
+
+	*info = (siginfo_t){.si_signo = SIGCHLD};
+	info->si_pid = atomic_load(&((struct child *)c)->pid);
+	info->si_uid = getuid();
+	info->si_code = !killed ? CLD_EXITED : WCOREDUMP(c->status) ? CLD_DUMPED : CLD_KILLED;
+	info->si_status = killed ? WTERMSIG(c->status) : WEXITSTATUS(c->status);
+}
+
+void children_tell(void)
+{
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++) {
+		uint64_t id = atomic_load(&c->task);
+		struct task *t = task_at(id % TASK_SLOTS);
+		uint32_t none = 0;
+		siginfo_t info;
+
+		if (!id || atomic_load(&c->state) != CHILD_ENDED || t->id != id ||
+		    !atomic_compare_exchange_strong(&c->told, &none, 1))
+			continue;
+		KILL_POINT("child.told");
+		info_of(c, &info);
+		if (atomic_load(&t->state) == TASK_RUNNING)
+			signal_send_task(t, NULL, &info);
+	}
+}
+
+uint64_t children_task_of(int32_t pid)
+{
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++)
+		if (atomic_load(&c->task) && atomic_load(&c->pid) == pid && atomic_load(&c->state) == CHILD_MADE)
+			return atomic_load(&c->task);
+	return 0;
+}
+
+uint64_t children_only_task(void)
+{
+	uint64_t only = 0;
+
+	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++) {
+		uint64_t id = atomic_load(&c->task);
+
+		if (!id || c->seat != getm->seat || atomic_load(&c->state) != CHILD_MADE ||
+		    c->generation != sh_root->seat[getm->seat].generation)
+			continue;
+		if (only && only != id)
+			return 0;
+		only = id;
+	}
+	return only;
 }
 
 static bool lives(const struct child *c)
@@ -116,6 +181,7 @@ static struct child *new_child(struct g *g)
 		if (!is_free(c, &was) || !atomic_compare_exchange_strong(&c->task, &was, g->task->id))
 			continue;
 		c->file = NULL;
+		atomic_store(&c->told, 0);
 		atomic_store(&c->pid, 0);
 		atomic_store(&c->state, CHILD_FREE);
 		KILL_POINT("child.taken");
@@ -139,6 +205,7 @@ struct spawn {
 	char *const *argv, *const *env;
 	struct task *task;
 	struct child *child;
+	uint64_t blocked, ignored; /* what the goroutine and its task have set: the program begins with it */
 	int r;
 };
 
@@ -154,6 +221,29 @@ static void own_descriptors(const struct task *t)
 		if (owner && owner != t->slot + 1)
 			syscall(SYS_close, fd);
 	}
+}
+
+/*
+ * A program inherits which signals are ignored from the process that makes it: for that moment the worker ignores
+ * them too. A signal that comes to the worker then is lost. Not SIGCHLD: the kernel would not tell how children end.
+ */
+static void ignore(uint64_t set, bool on)
+{
+	static struct sigaction had[_NSIG];
+	struct sigaction a = {.sa_handler = SIG_IGN};
+
+	for (set &= ~(SIG_UNBLOCKABLE | SIG_BIT(SIGCHLD)); set; set &= set - 1) {
+		int sig = __builtin_ctzll(set) + 1;
+
+		sigaction(sig, on ? &a : &had[sig], on ? &had[sig] : NULL);
+	}
+}
+
+static bool asked_default(const posix_spawnattr_t *attr, int sig)
+{
+	sigset_t asked;
+
+	return posix_spawnattr_getsigdefault(attr, &asked) == 0 && sigismember(&asked, sig);
 }
 
 static void *spawn_thread(void *arg)
@@ -176,13 +266,22 @@ static void *spawn_thread(void *arg)
 	if (s->attr)
 		attr = *s->attr;
 	posix_spawnattr_getflags(&attr, &flags);
-	/* What the worker ignores for itself, a program must not: all are at their defaults, libc's own 32 and 33 too. */
+	/*
+	 * What the worker ignores for itself, a program must not: every signal is at its default, libc's own 32 and
+	 * 33 too, but for those that the task ignores and that the caller did not ask to reset.
+	 */
 	memset(&defaults, 0xff, sizeof defaults);
+	for (int sig = 1; sig < 32; sig++)
+		if ((s->ignored & SIG_BIT(sig)) && !((flags & POSIX_SPAWN_SETSIGDEF) && asked_default(&attr, sig)))
+			sigdelset(&defaults, sig);
 	posix_spawnattr_setsigdefault(&attr, &defaults);
 	posix_spawnattr_setflags(&attr, (short)(flags | POSIX_SPAWN_SETSIGDEF));
 	s->child->seat = getm->seat;
 	s->child->generation = sh_root->seat[getm->seat].generation;
+	ignore(s->ignored, true);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &s->blocked, NULL, _NSIG / 8);
 	s->r = real(&pid, s->name, s->actions, &attr, s->argv, s->env);
+	ignore(s->ignored, false);
 	if (s->r == 0) {
 		atomic_store(&s->child->state, CHILD_MADE);
 		atomic_store(&s->child->pid, pid);
@@ -195,14 +294,17 @@ static void spawn_out(void *arg)
 {
 	struct spawn *s = arg;
 	struct sigaction sa = {.sa_handler = on_child, .sa_flags = SA_RESTART | SA_NOCLDSTOP | SA_ONSTACK}, old;
-	uint64_t mark;
+	uint64_t all = ~0ull, none, mark;
 	pthread_t thread;
 	int r;
 
 	if (sigaction(SIGCHLD, NULL, &old) == 0 && old.sa_handler != on_child)
 		sigaction(SIGCHLD, &sa, NULL);
 	mark = sh_offspring_mark(s->task->id);
+	/* The thread takes no signal of the worker's. */
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &none, _NSIG / 8);
 	r = pthread_create(&thread, NULL, spawn_thread, s);
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, _NSIG / 8);
 	if (r)
 		s->r = r;
 	else
@@ -220,6 +322,8 @@ static int spawn(pid_t *pid, struct spawn s)
 		return errno;
 	s.task = g->task;
 	s.child = c;
+	s.blocked = sig_blocked(g);
+	s.ignored = signals_ignored(g->task);
 	atomic_store(&g->task->programs, 1);
 	KILL_POINT("child.announced");
 	outcall(spawn_out, &s);
@@ -285,6 +389,14 @@ static struct child *find_child(uint64_t task, pid_t pid)
 	return some;
 }
 
+/* 0, -ECANCELED, or -EINTR if a handler ends the wait. */
+static int nap_for(int64_t ns)
+{
+	int r = sleep_until(host_now() + ns, WAIT_SLEEP);
+
+	return r == -ECANCELED || r == -EINTR ? r : 0;
+}
+
 /* Parks until the child has ended. 0, or -errno. */
 static int await_end(struct child *c)
 {
@@ -300,9 +412,9 @@ static int await_end(struct child *c)
 		} else if (fd >= 0 && (fd_kind(fd), w = netpoll_begin(fd, POLL_READ), fd_watch(&w)) &&
 			   syscall(SYS_ppoll, &p, 1, &(struct timespec){0, 0}, NULL, 0) == 0) {
 			r = netpoll_wait(&w, 1, host_now() + 1000000000); /* its worker may die: a look now and then */
-			r = r == -ETIMEDOUT ? 0 : r;
+			r = r == -ETIMEDOUT || r == -ERESTART ? 0 : r;
 		} else { /* ended: its worker is about to note how */
-			r = shoal_sleep(nap);
+			r = nap_for(nap);
 			nap = nap < 10000000 ? nap * 2 : nap;
 		}
 	}
@@ -330,8 +442,8 @@ static struct child *await_child(struct g *g, pid_t pid, int options, int *r)
 		}
 		if (options & WNOHANG)
 			return NULL;
-		*r = pid > 0 ? await_end(c) : shoal_sleep(2000000);
-		if (*r == -ECANCELED)
+		*r = pid > 0 ? await_end(c) : nap_for(2000000);
+		if (*r == -ECANCELED || *r == -EINTR)
 			return NULL;
 	}
 }
@@ -379,15 +491,8 @@ int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 		errno = r ? -r : errno;
 		return r ? -1 : 0;
 	}
-	if (info) {
-		int killed = WIFSIGNALED(c->status);
-
-		*info = (siginfo_t){.si_signo = SIGCHLD};
-		info->si_pid = atomic_load(&c->pid);
-		info->si_uid = getuid();
-		info->si_code = !killed ? CLD_EXITED : WCOREDUMP(c->status) ? CLD_DUMPED : CLD_KILLED;
-		info->si_status = killed ? WTERMSIG(c->status) : WEXITSTATUS(c->status);
-	}
+	if (info)
+		info_of(c, info);
 	if (!(options & WNOWAIT))
 		atomic_store(&c->task, 0);
 	return 0;

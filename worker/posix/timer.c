@@ -1,30 +1,39 @@
 /*
  * posix/timer.c - alarm, setitimer and timers of POSIX: a goroutine each while they are set.
  *
- * It waits for the time, or to be told that the timer was set anew, and does what is to be done there:
- * handlers of signals and the functions of SIGEV_THREAD run on its stack. A process's processor time,
- * which other timers count, no task has: ENOTSUP.
+ * It waits for the time, or until the timer is set anew, and sends the signal or starts the goroutine that
+ * SIGEV_THREAD asks for. It takes no signals itself.
  *
- * OWNER  the task; refs counts the goroutines at work and one for the timer itself
+ * A timer that counts processor time has a goroutine too, which looks now and then how much the task has had
+ * (cputime.c).
+ *
+ * OWNER  the task: its list of timers, by which an id is checked. refs counts the goroutines at work and one for
+ *        the list
+ * LOCK   the task's: the list
  * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
  */
-#include "core/sync/semtable.h"
-#include "worker/posix/clock.h"
-#include "worker/posix/own.h"
-#include "worker/posix/posix.h"
+#include "worker/posix/cputime.h"
+#include "worker/posix/signal.h"
+#include "worker/posix/timer.h"
 
 #include <dlfcn.h>
-#include <signal.h>
+#include <limits.h>
 #include <sys/time.h>
 #include <time.h>
+
+#define LOOK_MAX 10000000 /* ns between two looks at the processor time */
+#define LOOK_MIN 1000000
 
 struct timer {
 	_Atomic uint64_t set; /* number of the setting that holds; 0: none */
 	_Atomic uint64_t settings;
 	_Atomic int refs;
-	_Atomic int overruns;
+	_Atomic int overruns; /* of the signal that was taken last */
+	struct timer *next;
+	int id;
 	clockid_t clock;
-	int64_t when, every;
+	bool cpu;	     /* when and every are processor time of the task */
+	int64_t when, every; /* ns, on the clock that it counts by */
 	struct sigevent event;
 };
 
@@ -39,22 +48,76 @@ static void let_go(struct g *g, struct timer *t)
 		g_free(g, t);
 }
 
+static int64_t now_of(const struct g *g, const struct timer *t)
+{
+	return t->cpu ? cputime_of(g->task) : host_now();
+}
+
+/* When to look again, on the monotonic clock. */
+static int64_t next_look(const struct timer *t, int64_t now)
+{
+	int64_t left = t->when - now;
+
+	if (!t->cpu)
+		return t->when;
+	return host_now() + (left < LOOK_MIN ? LOOK_MIN : left < LOOK_MAX ? left : LOOK_MAX);
+}
+
 /* Parks. False: the setting holds no more. */
 static bool wait_time(struct g *g, struct timer *t, uint64_t number)
 {
 	struct shoal_waitq_ *q;
+	int64_t now;
 
-	while (atomic_load(&t->set) == number && host_now() < t->when) {
+	while (atomic_load(&t->set) == number && (now = now_of(g, t)) < t->when) {
 		if (!(q = semtable_lock(g, t))) {
 			if (shoal_sleep(1000000) < 0)
 				return false;
 		} else if (atomic_load(&t->set) != number) {
 			semtable_unlock(q);
-		} else if (semtable_wait(q, g, t, WAIT_SLEEP, t->when) == -ECANCELED) {
+		} else if (semtable_wait(q, g, t, WAIT_SLEEP, next_look(t, now)) == -ECANCELED) {
 			return false;
 		}
 	}
 	return atomic_load(&t->set) == number;
+}
+
+struct notice {
+	void (*fn)(union sigval);
+	union sigval value;
+};
+
+static void call_notice(void *arg)
+{
+	struct notice n = *(struct notice *)arg;
+
+	n.fn(n.value);
+}
+
+void timer_call(void (*fn)(union sigval), union sigval value)
+{
+	struct shoal_go_opts o = {.name = "notify", .attempts = 1};
+	struct notice n = {fn, value};
+
+	if (!shoal_go_with(&o, call_notice, &n, sizeof n))
+		fn(value); /* no memory for a goroutine of its own */
+}
+
+static void expire(struct g *g, struct timer *t, int64_t missed)
+{
+	siginfo_t info = {.si_signo = t->event.sigev_signo, .si_code = SI_TIMER};
+
+	if (t->event.sigev_notify == SIGEV_THREAD) {
+		atomic_store(&t->overruns, missed < INT_MAX ? (int)missed : INT_MAX);
+		timer_call(t->event.sigev_notify_function, t->event.sigev_value);
+	} else if (t->event.sigev_notify == SIGEV_SIGNAL || t->event.sigev_notify == SIGEV_THREAD_ID) {
+		info.si_timerid = t->id;
+		info.si_overrun = missed < INT_MAX ? (int)missed : INT_MAX;
+		info.si_value = t->event.sigev_value;
+		if (t->id < 0) /* setitimer's: the kernel says SI_KERNEL */
+			info = (siginfo_t){.si_signo = t->event.sigev_signo, .si_code = SI_KERNEL};
+		signal_send_task(g->task, NULL, &info);
+	}
 }
 
 static void timer_main(void *arg)
@@ -63,33 +126,24 @@ static void timer_main(void *arg)
 	struct timer *t = s.timer;
 	struct g *g = getg();
 
+	signal_set_mask(g, ~0ull);
+	if (t->cpu)
+		cputime_watch(g->task, true);
 	while (wait_time(g, t, s.number)) {
-		int64_t now = host_now(), missed = t->every ? (now - t->when) / t->every : 0;
+		int64_t missed = t->every ? (now_of(g, t) - t->when) / t->every : 0;
 
-		atomic_store(&t->overruns, (int)missed);
 		if (__builtin_add_overflow(t->when, (missed + 1) * t->every, &t->when))
 			t->when = INT64_MAX;
 		if (!t->every)
 			atomic_store(&t->set, 0);
-		if (t->event.sigev_notify == SIGEV_THREAD)
-			t->event.sigev_notify_function(t->event.sigev_value);
-		else if (t->event.sigev_notify == SIGEV_SIGNAL)
-			signal_send(g, t->event.sigev_signo, SI_TIMER, t->event.sigev_value);
+		expire(g, t, missed);
 	}
+	if (t->cpu)
+		cputime_watch(g->task, false);
 	let_go(g, t);
 }
 
-static struct timer *make(struct g *g, clockid_t clock, const struct sigevent *event)
-{
-	struct timer *t = g_alloc(g, sizeof *t);
-
-	if (!t)
-		return NULL;
-	*t = (struct timer){.refs = 1, .clock = clock, .event = *event};
-	return t;
-}
-
-/* when: on our clock; 0: off. */
+/* when: on the clock that it counts by; 0: off. */
 static int set(struct g *g, struct timer *t, int64_t when, int64_t every)
 {
 	struct shoal_go_opts o = {.name = "timer", .attempts = 1};
@@ -108,21 +162,85 @@ static int set(struct g *g, struct timer *t, int64_t when, int64_t every)
 		return 0;
 	atomic_store(&t->set, 0);
 	atomic_fetch_sub(&t->refs, 1);
+	errno = EAGAIN;
 	return -1;
 }
 
-static int64_t left_of(const struct timer *t)
+static int64_t left_of(const struct g *g, const struct timer *t)
 {
-	int64_t left = t && atomic_load(&((struct timer *)t)->set) ? t->when - host_now() : 0;
+	int64_t left;
 
-	return t && atomic_load(&((struct timer *)t)->set) && left < 1000 ? 1000 : left;
+	if (!t || !atomic_load(&((struct timer *)t)->set))
+		return 0;
+	left = t->when - now_of(g, t);
+	return left < 1000 ? 1000 : left;
+}
+
+/* ---- the list ---- */
+
+static struct timer *make(struct g *g, clockid_t clock, const struct sigevent *event, int id)
+{
+	struct timer *t = g_alloc(g, sizeof *t);
+	struct signals *s = signals_of(g);
+
+	if (!t || !s) {
+		if (t)
+			g_free(g, t);
+		errno = EAGAIN;
+		return NULL;
+	}
+	*t = (struct timer){.refs = 1, .clock = clock, .event = *event, .id = id};
+	t->cpu = clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
+	signals_lock(g->task);
+	if (id >= 0)
+		t->id = s->timer_ids++;
+	t->next = s->timers;
+	s->timers = t;
+	KILL_POINT("timer.listed");
+	signals_unlock(g->task);
+	return t;
+}
+
+/* Holds: the task's lock. */
+static struct timer **find(struct signals *s, int id)
+{
+	struct timer **at = &s->timers;
+
+	while (*at && (*at)->id != id)
+		at = &(*at)->next;
+	return at;
+}
+
+/* The timer with one reference more, or NULL and EINVAL. */
+static struct timer *get(struct g *g, timer_t id)
+{
+	struct signals *s = g ? signals_there(g->task) : NULL;
+	struct timer *t = NULL;
+
+	if (s && (intptr_t)id > 0 && (intptr_t)id <= INT_MAX) {
+		signals_lock(g->task);
+		t = *find(s, (int)(intptr_t)id - 1);
+		if (t)
+			atomic_fetch_add(&t->refs, 1);
+		signals_unlock(g->task);
+	}
+	errno = t ? errno : EINVAL;
+	return t;
+}
+
+void timer_taken(struct signals *s, const siginfo_t *info)
+{
+	struct timer *t = *find(s, info->si_timerid);
+
+	if (t)
+		atomic_store(&t->overruns, info->si_overrun);
 }
 
 /* ---- timer_create ---- */
 
 static int64_t ns_of(const struct timespec *t)
 {
-	return ns_of_timespec(t);
+	return t->tv_sec > INT64_MAX / 2000000000 ? INT64_MAX / 2 : t->tv_sec * 1000000000l + t->tv_nsec;
 }
 
 static struct timespec timespec_of(int64_t ns)
@@ -135,6 +253,17 @@ static bool good(const struct timespec *t)
 	return t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1000000000;
 }
 
+static bool good_event(const struct sigevent *e)
+{
+	switch (e->sigev_notify) {
+	case SIGEV_NONE: return true;
+	case SIGEV_THREAD: return e->sigev_notify_function != NULL;
+	case SIGEV_SIGNAL:
+	case SIGEV_THREAD_ID: return e->sigev_signo > 0 && e->sigev_signo < _NSIG;
+	default: return false;
+	}
+}
+
 int timer_create(clockid_t clock, struct sigevent *restrict event, timer_t *restrict id)
 {
 	struct sigevent alarm = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
@@ -142,79 +271,141 @@ int timer_create(clockid_t clock, struct sigevent *restrict event, timer_t *rest
 	struct timespec now;
 	struct timer *t;
 
-	if (!g || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID || clock < 0) {
+	if (!g) {
 		errno = ENOTSUP;
 		return -1;
 	}
-	if (clock_gettime(clock, &now) < 0)
-		return -1;
-	if (event && event->sigev_notify != SIGEV_SIGNAL && event->sigev_notify != SIGEV_THREAD &&
-	    event->sigev_notify != SIGEV_NONE) {
+	if (clock < 0 && clock_gettime(clock, &now) == 0) /* of a thread or a process: the task's */
+		clock = CLOCK_PROCESS_CPUTIME_ID;
+	if (clock < 0 || clock_gettime(clock, &now) < 0 || (event && !good_event(event))) {
 		errno = EINVAL;
 		return -1;
 	}
-	t = make(g, clock, event ? event : &alarm);
-	if (!t) {
-		errno = EAGAIN;
+	t = make(g, clock, event ? event : &alarm, 0);
+	if (!t)
 		return -1;
-	}
 	if (!event)
-		t->event.sigev_value.sival_ptr = t;
-	*id = t;
+		t->event.sigev_value.sival_int = t->id;
+	*id = (timer_t)(intptr_t)(t->id + 1);
 	return 0;
+}
+
+static void read_timer(struct g *g, const struct timer *t, struct itimerspec *now)
+{
+	bool on = atomic_load(&((struct timer *)t)->set) != 0;
+
+	*now = (struct itimerspec){timespec_of(on ? t->every : 0), timespec_of(left_of(g, t))};
 }
 
 int timer_gettime(timer_t id, struct itimerspec *now)
 {
-	struct timer *t = id;
+	struct g *g = posix_enter();
+	struct timer *t = get(g, id);
 
-	*now = (struct itimerspec){timespec_of(atomic_load(&t->set) ? t->every : 0), timespec_of(left_of(t))};
+	if (!t)
+		return -1;
+	read_timer(g, t, now);
+	let_go(g, t);
 	return 0;
 }
 
 int timer_settime(timer_t id, int flags, const struct itimerspec *restrict new, struct itimerspec *restrict old)
 {
-	struct timer *t = id;
+	struct g *g = posix_enter();
+	struct timer *t = get(g, id);
 	struct timespec now;
 	int64_t when;
+	int r;
 
-	posix_enter();
+	if (!t)
+		return -1;
 	if (!good(&new->it_value) || !good(&new->it_interval)) {
+		let_go(g, t);
 		errno = EINVAL;
 		return -1;
 	}
 	if (old)
-		timer_gettime(id, old);
+		read_timer(g, t, old);
 	when = ns_of(&new->it_value);
-	if (when && (flags & TIMER_ABSTIME) && clock_gettime(t->clock, &now) == 0) {
-		when = ns_between(&now, &new->it_value);
-		when = when > 0 ? when : 1;
-	}
-	return set(getg(), t, when ? deadline_after(when) : 0, ns_of(&new->it_interval));
+	if (when && (flags & TIMER_ABSTIME) && !t->cpu && clock_gettime(t->clock, &now) == 0)
+		when = when > ns_of(&now) ? when - ns_of(&now) : 1;
+	if (when && !(t->cpu && (flags & TIMER_ABSTIME)))
+		when = now_of(g, t) > INT64_MAX - when ? INT64_MAX : now_of(g, t) + when;
+	r = set(g, t, when, ns_of(&new->it_interval));
+	let_go(g, t);
+	return r;
 }
 
 int timer_getoverrun(timer_t id)
 {
-	return atomic_load(&((struct timer *)id)->overruns);
+	struct g *g = posix_enter();
+	struct timer *t = get(g, id);
+	int n;
+
+	if (!t)
+		return -1;
+	n = atomic_load(&t->overruns);
+	let_go(g, t);
+	return n;
 }
 
 int timer_delete(timer_t id)
 {
 	struct g *g = posix_enter();
+	struct timer *t = get(g, id), **at;
 
-	set(g, id, 0, 0);
-	let_go(g, id);
+	if (!t)
+		return -1;
+	signals_lock(g->task);
+	at = find(signals_there(g->task), t->id);
+	if (*at == t) {
+		*at = t->next;
+		KILL_POINT("timer.unlisted");
+		atomic_fetch_sub(&t->refs, 1);
+	}
+	signals_unlock(g->task);
+	set(g, t, 0, 0);
+	let_go(g, t);
 	return 0;
 }
 
-/* ---- setitimer, alarm: one of a task ---- */
+/* ---- setitimer, alarm: one of each kind in a task. Their ids are negative ---- */
 
 REAL(int, setitimer, (__itimer_which_t which, const struct itimerval *new, struct itimerval *old), which, new, old)
 REAL(int, getitimer, (__itimer_which_t which, struct itimerval *now), which, now)
 
+static const int itimer_signal[] = {[ITIMER_REAL] = SIGALRM, [ITIMER_VIRTUAL] = SIGVTALRM, [ITIMER_PROF] = SIGPROF};
+
 static struct timeval timeval_of(int64_t ns)
 {
 	return (struct timeval){ns / 1000000000, ns % 1000000000 / 1000};
+}
+
+static int64_t ns_of_timeval(const struct timeval *t)
+{
+	return t->tv_sec > INT64_MAX / 2000000000 ? INT64_MAX / 2 : t->tv_sec * 1000000000l + t->tv_usec * 1000;
+}
+
+/* NULL: it was never set. */
+static struct timer *itimer(struct g *g, __itimer_which_t which)
+{
+	struct signals *s = signals_there(g->task);
+	struct timer *t;
+
+	if (!s)
+		return NULL;
+	signals_lock(g->task);
+	t = *find(s, -1 - (int)which);
+	signals_unlock(g->task);
+	return t;
+}
+
+static bool good_which(__itimer_which_t which)
+{
+	if ((unsigned)which <= ITIMER_PROF)
+		return true;
+	errno = EINVAL;
+	return false;
 }
 
 int getitimer(__itimer_which_t which, struct itimerval *now)
@@ -224,45 +415,44 @@ int getitimer(__itimer_which_t which, struct itimerval *now)
 
 	if (!g)
 		return real_getitimer(which, now);
-	if (which != ITIMER_REAL) {
-		errno = ENOTSUP;
+	if (!good_which(which))
 		return -1;
-	}
-	t = atomic_load(&task_own(g->task)->alarm);
-	*now = (struct itimerval){timeval_of(t && atomic_load(&t->set) ? t->every : 0), timeval_of(left_of(t))};
+	t = itimer(g, which);
+	*now = (struct itimerval){timeval_of(t && atomic_load(&t->set) ? t->every : 0), timeval_of(left_of(g, t))};
 	return 0;
+}
+
+static bool good_timeval(const struct timeval *t)
+{
+	return t->tv_sec >= 0 && t->tv_usec >= 0 && t->tv_usec < 1000000;
 }
 
 int setitimer(__itimer_which_t which, const struct itimerval *restrict new, struct itimerval *restrict old)
 {
-	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL};
 	struct g *g = posix_enter();
 	struct timer *t;
-	void *none = NULL;
 	int64_t ns;
 
 	if (!g)
 		return real_setitimer(which, new, old);
+	if (!good_which(which))
+		return -1;
+	if (new && (!good_timeval(&new->it_value) || !good_timeval(&new->it_interval))) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (old && getitimer(which, old) < 0)
 		return -1;
-	if (which != ITIMER_REAL) {
-		errno = ENOTSUP;
-		return -1;
-	}
 	if (!new)
 		return 0;
-	t = atomic_load(&task_own(g->task)->alarm);
-	if (!t && !(t = make(g, CLOCK_MONOTONIC, &event))) {
-		errno = ENOMEM;
+	event.sigev_signo = itimer_signal[which];
+	t = itimer(g, which);
+	if (!t &&
+	    !(t = make(g, which == ITIMER_REAL ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &event, -1 - (int)which)))
 		return -1;
-	}
-	if (!atomic_load(&task_own(g->task)->alarm) &&
-	    !atomic_compare_exchange_strong(&task_own(g->task)->alarm, &none, t)) {
-		let_go(g, t);
-		t = none;
-	}
 	ns = ns_of_timeval(&new->it_value);
-	return set(g, t, ns ? deadline_after(ns) : 0, ns_of_timeval(&new->it_interval));
+	return set(g, t, ns ? now_of(g, t) + ns : 0, ns_of_timeval(&new->it_interval));
 }
 
 unsigned alarm(unsigned seconds)

@@ -5,6 +5,7 @@
  * module that links libraries is identified by content, path and search path together, because these
  * decide which libraries it gets.
  */
+#include "shm/signame.h"
 #include "supervisor/daemon/task/module.h"
 #include "supervisor/daemon/failure.h"
 #include "supervisor/daemon/task/pool.h"

@@ -23,6 +23,7 @@
 #include "supervisor/daemon/view/symbol.h"
 #include "supervisor/keeper/ledger.h"
 #include "shm/kernel.h"
+#include "shm/signame.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -21,6 +21,7 @@
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/segment.h"
+#include "shm/signame.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -91,7 +91,7 @@ static void sigwait_case(void)
 	shoal_sleep(5 * MS);
 	MUST(shoal_cancel(g) == 0 && shoal_wg_wait(&wg) == 0);
 	MUST(signalfd(-1, &set, 0) < 0 && errno == ENOTSUP);
-	MUST(sigaltstack(&(stack_t){0}, NULL) == 0);
+	MUST(sigaltstack(&(stack_t){.ss_flags = SS_DISABLE}, NULL) == 0);
 }
 
 /* ---- timers ---- */
@@ -134,7 +134,7 @@ static void timer_case(void)
 	MUST(timer_create(CLOCK_MONOTONIC, &none, &c) == 0 &&
 	     timer_settime(c, 0, &(struct itimerspec){{0, 0}, {100, 0}}, NULL) == 0);
 	MUST(timer_gettime(c, &now) == 0 && now.it_value.tv_sec == 99 && timer_delete(c) == 0 && timer_delete(b) == 0);
-	MUST(timer_create(CLOCK_PROCESS_CPUTIME_ID, &none, &c) < 0 && errno == ENOTSUP);
+	MUST(timer_create(CLOCK_PROCESS_CPUTIME_ID, &none, &c) == 0 && timer_delete(c) == 0);
 	MUST(ualarm(500000, 0) == 0 && getitimer(ITIMER_REAL, &left) == 0 && left.it_value.tv_usec > 400000 &&
 	     alarm(0) == 1);
 }

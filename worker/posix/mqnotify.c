@@ -1,0 +1,172 @@
+/*
+ * posix/mqnotify.c - mq_notify: a goroutine waits for the message.
+ *
+ * The kernel tells of it as it tells libc for SIGEV_THREAD: by 32 bytes on a netlink socket, which is in the
+ * descriptor table of all workers. It takes the worker that registers for the owner, and only that one could take a
+ * registration back: so one that was taken back stays in the list, and the next one for its queue revives it.
+ *
+ * OWNER  of an entry: its goroutine, which unlists it. event and active are the task's
+ * LOCK   the task's
+ * DEATH  of the worker that runs the goroutine: it is lost as any other, and with it the task
+ */
+#include "worker/posix/own.h"
+#include "worker/posix/signal.h"
+#include "worker/posix/timer.h"
+
+#include <dlfcn.h>
+#include <mqueue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define COOKIE 32 /* NOTIFY_COOKIE_LEN of linux/mqueue.h; the kernel stores in its last byte why it sends it */
+#define ARRIVED 1
+
+struct mq_entry {
+	dev_t dev;
+	ino_t ino;
+	int fd; /* the socket */
+	bool active;
+	struct sigevent event;
+	struct mq_entry *next;
+};
+
+REAL(int, mq_notify, (mqd_t q, const struct sigevent *e), q, e)
+
+/* Holds: the task's lock. */
+static struct mq_entry **find(struct g *g, const struct stat *st)
+{
+	struct mq_entry **at = (struct mq_entry **)&task_own(g->task)->mq_notices;
+
+	while (*at && ((*at)->dev != st->st_dev || (*at)->ino != st->st_ino))
+		at = &(*at)->next;
+	return at;
+}
+
+static void notify(struct g *g, const struct sigevent *e)
+{
+	siginfo_t info = {.si_signo = e->sigev_signo, .si_code = SI_MESGQ};
+
+	if (e->sigev_notify == SIGEV_THREAD) {
+		timer_call(e->sigev_notify_function, e->sigev_value);
+	} else if (e->sigev_notify == SIGEV_SIGNAL) {
+		info.si_pid = getpid();
+		info.si_uid = getuid();
+		info.si_value = e->sigev_value;
+		signal_send_task(g->task, NULL, &info);
+	}
+}
+
+static void notice_main(void *arg)
+{
+	struct mq_entry *e = *(struct mq_entry **)arg, **at;
+	struct g *g = getg();
+	char cookie[COOKIE];
+	ssize_t n;
+
+	signal_set_mask(g, ~0ull);
+	n = recv(e->fd, cookie, sizeof cookie, 0);
+	signals_lock(g->task);
+	for (at = (struct mq_entry **)&task_own(g->task)->mq_notices; *at && *at != e; at = &(*at)->next)
+		;
+	if (*at) {
+		*at = e->next;
+		KILL_POINT("mq.unlisted");
+	}
+	signals_unlock(g->task);
+	if (n == COOKIE && cookie[COOKIE - 1] == ARRIVED && e->active)
+		notify(g, &e->event);
+	close(e->fd);
+	g_free(g, e);
+}
+
+/* The kernel's side of it. 0, or -1 and errno. */
+static int enlist(mqd_t q, struct mq_entry *e)
+{
+	char cookie[COOKIE] = {0};
+	struct sigevent how = {.sigev_notify = SIGEV_THREAD, .sigev_value.sival_ptr = cookie};
+	int err;
+
+	e->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (e->fd < 0)
+		return -1;
+	how.sigev_signo = e->fd;
+	if (syscall(SYS_mq_notify, q, &how) == 0)
+		return 0;
+	err = errno;
+	close(e->fd);
+	errno = err;
+	return -1;
+}
+
+/* 1: there is none yet; else what mq_notify returns. */
+static int change(struct g *g, const struct stat *st, const struct sigevent *event)
+{
+	struct mq_entry *e;
+	int r = 1;
+
+	signals_lock(g->task);
+	e = *find(g, st);
+	if (!event) {
+		if (e)
+			e->active = false;
+		r = 0;
+	} else if (e && e->active) {
+		errno = EBUSY;
+		r = -1;
+	} else if (e) {
+		e->event = *event;
+		e->active = true;
+		r = 0;
+	}
+	signals_unlock(g->task);
+	return r;
+}
+
+int mq_notify(mqd_t q, const struct sigevent *event)
+{
+	struct shoal_go_opts o = {.name = "mq_notify", .attempts = 1};
+	struct g *g = posix_enter();
+	struct mq_entry *e;
+	struct stat st;
+	int r;
+
+	if (!g)
+		return real_mq_notify(q, event);
+	if (event && event->sigev_notify != SIGEV_NONE && event->sigev_notify != SIGEV_THREAD &&
+	    (event->sigev_notify != SIGEV_SIGNAL || event->sigev_signo <= 0 || event->sigev_signo >= _NSIG)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (fstat(q, &st) < 0 || (r = change(g, &st, event)) < 0)
+		return -1;
+	if (r == 0)
+		return 0;
+	if (!(e = g_alloc(g, sizeof *e))) {
+		errno = ENOMEM;
+		return -1;
+	}
+	*e = (struct mq_entry){.dev = st.st_dev, .ino = st.st_ino, .active = true, .event = *event};
+	if (enlist(q, e) < 0) {
+		g_free(g, e);
+		return -1;
+	}
+	signals_lock(g->task);
+	e->next = task_own(g->task)->mq_notices;
+	task_own(g->task)->mq_notices = e;
+	KILL_POINT("mq.listed");
+	signals_unlock(g->task);
+	if (shoal_go_with(&o, notice_main, &e, sizeof e))
+		return 0;
+	change(g, &st, NULL);
+	errno = EAGAIN;
+	return -1;
+}
+
+void mq_notify_forget(int q)
+{
+	struct g *g = on_g();
+	struct stat st;
+
+	if (g && task_own(g->task)->mq_notices && fstat(q, &st) == 0)
+		change(g, &st, NULL);
+}
