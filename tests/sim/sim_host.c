@@ -747,6 +747,11 @@ void host_task_start(struct task *t)
 	(void)t;
 }
 
+void host_task_changed(struct task *t)
+{
+	(void)t;
+}
+
 void host_before_run(struct g *g)
 {
 	(void)g;
