@@ -36,7 +36,7 @@ static int module_fd[LEDGER_MODULES][2];
 static int (*task_fd)[3];
 static uv_timer_t owners;
 
-static void got(const struct kmsg *m, const int *fds, int nfds)
+static void on_kept(const struct kmsg *m, const int *fds, int nfds)
 {
 	int used = 0;
 
@@ -70,7 +70,7 @@ bool sh_adopt_begin(int *link)
 		abort();
 	memset(task_fd, 0xff, TASK_SLOTS * sizeof *task_fd);
 	memset(module_fd, 0xff, sizeof module_fd);
-	found = sh_keeper_adopt(got);
+	found = sh_keeper_adopt(on_kept);
 	if (found == 0)
 		return false;
 	if (found < 0)

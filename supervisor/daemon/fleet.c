@@ -90,7 +90,7 @@ static unsigned nunclaimed_exits;
 static struct {
 	pid_t pid;
 	unsigned seat;
-} leaving[EXITS_KEPT]; /* processes not reaped yet whose seat already belongs to a successor */
+} leaving_processes[EXITS_KEPT]; /* processes not reaped yet whose seat already belongs to a successor */
 static unsigned nleaving;
 
 struct pidfd_watch { /* waits for the end of a process that is not our child */
@@ -143,9 +143,9 @@ static int take_unclaimed_exit(pid_t pid, int *status)
 static bool take_leaving(pid_t pid, unsigned *seat)
 {
 	for (unsigned i = 0; i < EXITS_KEPT; i++)
-		if (leaving[i].pid == pid) {
-			leaving[i].pid = 0;
-			*seat = leaving[i].seat;
+		if (leaving_processes[i].pid == pid) {
+			leaving_processes[i].pid = 0;
+			*seat = leaving_processes[i].seat;
 			return true;
 		}
 	return false;
@@ -303,8 +303,8 @@ static void clone_into(unsigned seat)
 		return;
 	seat_process[seat].cloning = true;
 	if (seat_process[seat].pid) {
-		leaving[nleaving % EXITS_KEPT].pid = seat_process[seat].pid;
-		leaving[nleaving++ % EXITS_KEPT].seat = seat;
+		leaving_processes[nleaving % EXITS_KEPT].pid = seat_process[seat].pid;
+		leaving_processes[nleaving++ % EXITS_KEPT].seat = seat;
 	}
 	seat_process[seat].pid = 0;
 	req.ask = sh_seat_reserve(seat);

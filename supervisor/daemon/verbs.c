@@ -709,7 +709,7 @@ static void verb_kill(struct asker *a, json_t *request)
 static const struct {
 	const char *name;
 	void (*run)(struct asker *, json_t *request);
-} table[] = {
+} verb_table[] = {
 #if defined(SHOAL_KILL_POINTS)
 	{"kill", verb_kill},
 #endif
@@ -725,9 +725,9 @@ void sh_verb(struct asker *a, json_t *request)
 {
 	const char *name = text_of(request, "verb");
 
-	for (size_t i = 0; name && i < sizeof table / sizeof *table; i++)
-		if (strcmp(table[i].name, name) == 0) {
-			table[i].run(a, request);
+	for (size_t i = 0; name && i < sizeof verb_table / sizeof *verb_table; i++)
+		if (strcmp(verb_table[i].name, name) == 0) {
+			verb_table[i].run(a, request);
 			return;
 		}
 	sh_answer_error(a, CODE_USAGE, NULL, "no such verb: %.64s", name ? name : "(none)");

@@ -50,7 +50,7 @@ static struct task *task_of(const struct trying *t)
 	return task->id == t->task && atomic_load(&task->state) == TASK_RUNNING ? task : NULL;
 }
 
-static void answer(const struct trying *t, int code, unsigned object, const char *message)
+static void answer_opening(const struct trying *t, int code, unsigned object, const char *message)
 {
 	struct task *task = task_of(t);
 	struct library_request *r;
@@ -161,7 +161,7 @@ static bool copy_request(struct trying *t, const struct task *task)
 	       (!(t->request.flags & LIBRARY_LIBC_FAMILY) || sh_library_is_libcs(t->request.name));
 }
 
-static void start(uint32_t slot)
+static void start_opening(uint32_t slot)
 {
 	struct task *task = task_at(slot);
 	struct library_request *r = &library_room(task)->request;
@@ -183,7 +183,7 @@ static void start(uint32_t slot)
 	t->list = sh_closure_begin("", t->request.search);
 	own_descriptor(t->list, true);
 	if (t->list < 0 || kernel_pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
-		answer(t, 125, 0, strerror(errno));
+		answer_opening(t, 125, 0, strerror(errno));
 		forget(t);
 		return;
 	}
@@ -195,7 +195,7 @@ static void start(uint32_t slot)
 		run_trial(t, ends[1]);
 	close_own(ends[1]);
 	if (t->pid < 0) {
-		answer(t, 125, 0, strerror(errno));
+		answer_opening(t, 125, 0, strerror(errno));
 		forget(t);
 	}
 }
@@ -223,7 +223,7 @@ static void load(struct trying *t)
 		sh_zygote_publish(t->instance);
 		task->load_gen = sh_zygote_loaded();
 	}
-	answer(t, code, object, message);
+	answer_opening(t, code, object, message);
 }
 
 void sh_openings_ready(int fd)
@@ -243,11 +243,11 @@ void sh_openings_ready(int fd)
 		load(t);
 	} else if (told) {
 		said.message[sizeof said.message - 1] = '\0';
-		answer(t, said.code, 0, said.message);
+		answer_opening(t, said.code, 0, said.message);
 	} else {
 		snprintf(message, sizeof message, "%.400s: loading it crashed, or took longer than %d s",
 			 t->request.name, TRIAL_SECONDS);
-		answer(t, 126, 0, message);
+		answer_opening(t, 126, 0, message);
 	}
 	forget(t);
 }
@@ -269,7 +269,7 @@ void sh_openings_look(void)
 		return;
 	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
 		for (uint64_t bits = atomic_exchange(&rt->tasks.library[i], 0); bits; bits &= bits - 1)
-			start(i * 64 + (unsigned)__builtin_ctzll(bits));
+			start_opening(i * 64 + (unsigned)__builtin_ctzll(bits));
 }
 
 void sh_openings_all(void)
@@ -278,7 +278,7 @@ void sh_openings_all(void)
 			   may be another's by now */
 	for (uint32_t slot = 0; slot < TASK_SLOTS; slot++)
 		if (atomic_load(&task_at(slot)->state) == TASK_RUNNING)
-			start(slot);
+			start_opening(slot);
 }
 
 void sh_openings_start(void)

@@ -217,6 +217,10 @@ static void step_held(struct sh_heap *h, unsigned seat, unsigned cpu)
 	struct entry *e = &sh->held[seat][next() % HELD];
 	uint64_t *p = (uint64_t *)atomic_load(&e->block);
 
+	if (next() % 256 == 0) { /* a mapping comes and goes: counted, and no memory of the heap's */
+		sh_heap_set_mapped(h, seat, PAGE_BYTES);
+		sh_heap_set_mapped(h, seat, 0);
+	}
 	if (p) {
 		check_block(p, e->stamp);
 		if (next() % 8 == 0 && sh_heap_resize(arena, seat, cpu, p, p[1] + next() % 9000)) {

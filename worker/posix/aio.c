@@ -139,7 +139,7 @@ static void group_done(struct g *g, struct group *group, bool failed)
 	g_free(g, group);
 }
 
-static void finish(struct g *g, struct request *r, ssize_t n, int err)
+static void finish_request(struct g *g, struct request *r, ssize_t n, int err)
 {
 	struct sigevent event = r->cb->aio_sigevent;
 
@@ -172,11 +172,11 @@ static void aio_main(void *arg)
 			break;
 	}
 	if (r->cancelled || g_cancelled(g)) {
-		finish(g, r, -1, ECANCELED);
+		finish_request(g, r, -1, ECANCELED);
 		return;
 	}
 	n = carry_out(r);
-	finish(g, r, n, n < 0 ? errno : 0);
+	finish_request(g, r, n, n < 0 ? errno : 0);
 }
 
 static bool good_event(const struct sigevent *e)

@@ -63,7 +63,7 @@ void environ_left(struct g *g)
 }
 
 /* Puts the string into the list, in place of one of the same name. Holds: the task's lock. 0, or -1 and ENOMEM. */
-static int put(struct g *g, char *string, size_t n)
+static int put_variable(struct g *g, char *string, size_t n)
 {
 	struct task *t = g->task;
 	char **at = find(t->envp, string, n), **list;
@@ -125,7 +125,7 @@ int setenv(const char *name, const char *value, int replace)
 	t = process_state_begin();
 	adopt_environ(t);
 	if (replace || !find(t->envp, name, n))
-		r = put(g, string, n);
+		r = put_variable(g, string, n);
 	process_state_end(t, true);
 	return r;
 }
@@ -169,7 +169,7 @@ int putenv(char *string)
 		return unsetenv(string);
 	t = process_state_begin();
 	adopt_environ(t);
-	r = put(g, string, (size_t)(equals - string));
+	r = put_variable(g, string, (size_t)(equals - string));
 	process_state_end(t, true);
 	return r;
 }

@@ -51,7 +51,7 @@ static void read_entry(void *arg)
 }
 
 /* The next entry of the list, in the task's room; NULL at the end, or with errno. Parks. */
-static void *next_entry(struct hidden *h, enum hidden_list which, struct entry_call *c, size_t entry_size)
+static void *next_list_entry(struct hidden *h, enum hidden_list which, struct entry_call *c, size_t entry_size)
 {
 	for (size_t n = ROOM;; n *= 2) {
 		if (h->list[which].size < n) { /* the old room stays: the caller may still look at it */
@@ -97,7 +97,7 @@ static void rewind_list(enum hidden_list which)
 		struct entry_call c = {#set, #get "_r", #end, 0, 0, NULL, NULL, NULL, 0, 0, 0}; \
 		struct g *g = posix_enter(); \
 		struct hidden *h = g ? hidden_of(g) : NULL; \
-		return h ? next_entry(h, which, &c, sizeof(struct type)) : real_##get(); \
+		return h ? next_list_entry(h, which, &c, sizeof(struct type)) : real_##get(); \
 	} \
 	void set set_params \
 	{ \

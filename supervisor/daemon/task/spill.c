@@ -32,7 +32,7 @@ struct copy {
 
 static char folder[PATH_MAX];
 static int folder_fd = -1;
-static unsigned under_way;
+static unsigned spill_under_way;
 
 bool sh_spill_on(void)
 {
@@ -128,7 +128,7 @@ static void copy_over(uv_work_t *work, int status)
 {
 	struct copy *c = work->data;
 
-	under_way--;
+	spill_under_way--;
 	kernel_close(c->fd);
 	c->done(c->task, c->stream, c->from, c->to, status ? -ECANCELED : c->err);
 	free(c);
@@ -136,7 +136,7 @@ static void copy_over(uv_work_t *work, int status)
 
 bool sh_spill_copy(uint64_t task, int stream, int fd, uint64_t from, uint64_t to, spill_done *done)
 {
-	struct copy *c = under_way < UNDER_WAY_MAX ? calloc(1, sizeof *c) : NULL;
+	struct copy *c = spill_under_way < UNDER_WAY_MAX ? calloc(1, sizeof *c) : NULL;
 
 	if (!c)
 		return false;
@@ -149,7 +149,7 @@ bool sh_spill_copy(uint64_t task, int stream, int fd, uint64_t from, uint64_t to
 		free(c);
 		return false;
 	}
-	under_way++;
+	spill_under_way++;
 	return true;
 }
 

@@ -205,7 +205,7 @@ static void put_one(FILE *f, struct g *g, struct dump_g *d, int64_t until)
 	fwrite(stack, d->bytes, 1, f);
 }
 
-static unsigned collect(const struct dump *w, FILE *f)
+static unsigned collect_stacks(const struct dump *w, FILE *f)
 {
 	struct dump_head head = {DUMP_MAGIC, DUMP_VERSION, put_modules(f, false), getppid(), sh_root->zygote};
 	int64_t until = (int64_t)sh_now() + ALL_STOP_NS;
@@ -275,7 +275,7 @@ static _Noreturn void child(const struct dump *w)
 	f = fdopen(kernel_dup(w->file), "w");
 	if (!f)
 		_exit(1);
-	found = collect(w, f);
+	found = collect_stacks(w, f);
 	if (fclose(f) != 0)
 		_exit(1);
 	atomic_store(&sh_root->seat[DUMP_SEAT].exited_clean, 1);
