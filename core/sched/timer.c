@@ -223,15 +223,16 @@ void timers_rebuild(struct p *p)
 		heapify(p, t, n);
 	} else {
 		/*
-		 * an entry that was being inserted or removed and is not counted; or an old one, which is a
-		 * harmless hint
+		 * First the root: a removal that died has put the last entry there. The other way round, an entry that
+		 * rises past it would leave it below, above smaller ones. Then the slot behind the heap: an entry that
+		 * was being inserted or removed and is not counted, or an old one, which is a harmless hint.
 		 */
+		if (n > 1)
+			sift_down(t, n, 0);
 		if (t[n].g) {
 			sift_up(t, n);
 			n++;
 		}
-		if (n > 1)
-			sift_down(t, n, 0);
 	}
 	KILL_POINT("timer.rebuild.ordered");
 	timers_publish(p, t, n);
