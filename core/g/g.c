@@ -12,11 +12,11 @@
 #include "core/host.h"
 #include "core/repair/note.h"
 #include "core/root.h"
-#include "core/sched/stuck.h"
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/sched/pin.h"
 #include "core/sched/proc.h"
+#include "core/sched/stuck.h"
 #include "core/shoal.h"
 #include "core/sync/mutex.h"
 #include "core/sync/rwmutex.h"
@@ -570,7 +570,7 @@ void g_restart(struct g *g)
 	g->err = 0;
 	KILL_POINT("g.restart.fresh");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
-	gogive(g);
+	ready(g, READY_WAKE);
 	n->ending = NULL;
 	KILL_POINT("g.restart.done");
 }

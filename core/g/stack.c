@@ -27,7 +27,6 @@
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/task/task.h"
-#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/lock.h"

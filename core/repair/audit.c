@@ -4,7 +4,6 @@
  * What looks wrong is checked again a little later: a change in progress is right by then. Only what stays wrong
  * is reported.
  */
-#include "shm/kernel.h"
 #include "core/repair/audit.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
@@ -25,6 +24,7 @@
 #include "core/task/maps.h"
 #include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/kernel.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
 

@@ -9,11 +9,8 @@
 #include "core/repair/audit_timers.h"
 #include "core/g/g.h"
 #include "core/root.h"
-#include "core/sched/m.h"
 #include "core/sched/p.h"
-#include "core/sched/sched.h"
 #include "core/sched/timer.h"
-#include "shm/lock.h"
 #include "shm/segment.h"
 
 #include <string.h>

@@ -21,7 +21,6 @@
 #include "core/repair/crash.h"
 #include "core/repair/note.h"
 #include "core/root.h"
-#include "core/sched/stuck.h"
 #include "core/sched/idle.h"
 #include "core/sched/m.h"
 #include "core/sched/netpoll.h"
@@ -29,6 +28,7 @@
 #include "core/sched/pin.h"
 #include "core/sched/preempt.h"
 #include "core/sched/proc.h"
+#include "core/sched/stuck.h"
 #include "core/sched/syscall.h"
 #include "core/sched/timer.h"
 #include "core/shoal.h"
@@ -62,7 +62,7 @@ static struct g *valid_g(struct g *g)
 static void add_hint(struct g *g)
 {
 	if (valid_g(g) && g_state(g) == G_RUNNABLE)
-		gogive(g);
+		ready_hint(g);
 }
 
 /* A lost G may still be in a wait queue: it was about to wait there, or a timer had woken it. */
@@ -200,7 +200,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	struct m *me = getm;
 
 	if (state == G_RUNNABLE) {
-		gogive(g);
+		ready_hint(g);
 		return;
 	}
 	if (state == G_PREEMPTED) {
@@ -256,7 +256,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		if (!g->sp)
 			atomic_store(&g->res, RES_NONE);
 		casgstatus(g, G_RUNNING, G_RUNNABLE);
-		gogive(g);
+		ready(g, READY_WAKE);
 	}
 	atomic_store(&me->curg, NULL);
 	me->oncpu = 0;

@@ -184,7 +184,7 @@ struct g *stoplockedm(struct m *m)
 		 * again.
 		 */
 		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
-			gogive(g);
+			ready_hint(g);
 		if (atomic_load(&m->handed) < 0 && !take_given_p(m) && still_pinned(m, g)) {
 			if (host_must_leave())
 				host_leave();
@@ -256,7 +256,7 @@ void startlockedm(struct m *m, struct g *g)
 void pin_begin(struct m *m)
 {
 	if (m->lockedg && g_state(m->lockedg) == G_RUNNABLE)
-		gogive(m->lockedg);
+		ready_hint(m->lockedg);
 }
 
 /* ---- the medic ---- */

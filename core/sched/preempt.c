@@ -27,7 +27,6 @@
  *        request and resumes the G. The G's worker: once preempted the G is like any other; if no
  *        request is left, repair resumes it
  */
-#include "shm/kernel.h"
 #include "core/sched/preempt.h"
 #include "core/g/g.h"
 #include "core/g/life.h"
@@ -37,6 +36,7 @@
 #include "core/sched/m.h"
 #include "core/sched/proc.h"
 #include "core/sched/syscall.h"
+#include "shm/kernel.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 

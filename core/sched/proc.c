@@ -100,25 +100,31 @@ static uint32_t cheaprand(struct m *m)
 
 /* ---- making runnable ---- */
 
-void gogive(struct g *g)
+void ready_hint(struct g *g)
 {
 	globrunqput(g);
-	/* the barrier in findrunnable does not reach a process without a P */
-	atomic_thread_fence(memory_order_seq_cst);
+	atomic_thread_fence(
+		memory_order_seq_cst); /* the barrier in findrunnable does not reach a process without a P */
 	wakep();
 }
 
-void ready(struct g *g)
+void ready(struct g *g, enum ready_where where)
 {
+	struct m *m = getm;
 	struct p *p = getp();
 
-	if (__builtin_expect(!p, 0)) {
-		gogive(g);
-		getm->note.ready = NULL;
+	sh_check(where <= READY_WAKE);
+	if (__builtin_expect(p && where <= READY_TAIL, 1)) {
+		runqput(p, g, where == READY_NEXT); /* clears the note */
+		if (where == READY_NEXT)
+			wakep();
 		return;
 	}
-	runqput(p, g, true);
-	wakep();
+	if (where == READY_NEXT || where == READY_WAKE)
+		ready_hint(g);
+	else
+		globrunqput(g);
+	m->note.ready = NULL;
 }
 
 void goready(struct g *g, uint32_t seq)
@@ -128,7 +134,7 @@ void goready(struct g *g, uint32_t seq)
 	m->note.ready = g;
 	KILL_POINT("g.ready.noted");
 	if (g_rouse(g, seq))
-		ready(g); /* clears the note */
+		ready(g, READY_NEXT);
 	else
 		m->note.ready = NULL;
 }
@@ -136,17 +142,15 @@ void goready(struct g *g, uint32_t seq)
 bool injectg(struct g *g, uint32_t seq)
 {
 	struct m *m = getm;
-	struct p *p = getp();
 	bool woken;
 
 	m->note.ready = g;
 	KILL_POINT("g.inject.noted");
 	woken = g_rouse(g, seq);
-	if (woken && p)
-		runqput(p, g, false);
-	else if (woken)
-		globrunqput(g);
-	m->note.ready = NULL;
+	if (woken)
+		ready(g, READY_TAIL);
+	else
+		m->note.ready = NULL;
 	KILL_POINT("g.inject.done");
 	return woken;
 }
@@ -317,11 +321,10 @@ static struct g *goyield_m(struct g *g)
 	 * goes to the global queue, behind all others; those there would otherwise wait 61 time slices each.
 	 */
 	if (__builtin_expect(g->waitreason == WAIT_PREEMPTED, 0)) {
-		globrunqput(g);
-		m->note.ready = NULL;
+		ready(g, READY_GLOBAL);
 		skip_lone_global_turn(getp());
 	} else {
-		runqput(getp(), g, false);
+		ready(g, READY_TAIL);
 	}
 	dropg(m);
 	return schedule();
@@ -486,7 +489,7 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	m->note.g = NULL;
 	sh_noted();
 	m->note.made = 0;
-	ready(g);
+	ready(g, READY_NEXT);
 	return g;
 }
 
@@ -636,8 +639,7 @@ static _Noreturn void leave_process(struct g *g)
 
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
-	globrunqput(g);
-	m->note.ready = NULL;
+	ready(g, READY_GLOBAL);
 	dropg(m);
 	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 	handoffp(releasep());

@@ -39,15 +39,25 @@ void goready(struct g *, uint32_t seq); /* waiting -> runnable if seq is its par
  * injectglist, but one G at a time: a death would lose a list. The caller calls wakep once after several.
  */
 bool injectg(struct g *, uint32_t seq);
-void ready(struct g *); /* queues a G that this worker has just made runnable; note.ready names it and is cleared */
-void goyield(void);	/* Gives way. Parks. */
+/*
+ * The one way into a queue for a G that becomes runnable. The caller has stored g in note.ready, then made the G
+ * runnable; ready() queues it and clears the note.
+ */
+enum ready_where {
+	READY_NEXT,   /* runnext of our P, and a worker is woken if one is needed */
+	READY_TAIL,   /* the tail of our local queue */
+	READY_GLOBAL, /* the global queue */
+	READY_WAKE    /* the global queue, and a worker is woken if one is needed */
+};
+void ready(struct g *, enum ready_where); /* without a P, NEXT means WAKE and TAIL means GLOBAL */
+void goyield(void);			  /* Gives way. Parks. */
 _Noreturn void goexit(void);
 #define GO_ROOT (1u << 31) /* flag in shoal_go_opts: the root of its task. Only the medic uses it */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
 /* entry of the worker to the scheduler, on g0: takes a P or idles; returns its first G */
 struct g *mstart(unsigned seat);
-void gogive(struct g *); /* puts a runnable G into the global queue and wakes a worker: for repair and tasks */
+void ready_hint(struct g *); /* one more entry for a G that is runnable already; wakes a worker. For repair */
 
 /* on g0: the frames are complete, so a death of this worker no longer loses the G */
 void off_cpu(struct m *, struct g *);

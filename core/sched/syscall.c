@@ -37,7 +37,6 @@
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/sched/proc.h"
-#include "core/sched/runq.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -88,8 +87,7 @@ static struct g *exitsyscall0(struct g *g)
 	m->note.ready = g;
 	KILL_POINT("syscall.exit.noted");
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
-	globrunqput(g);
-	m->note.ready = NULL;
+	ready(g, READY_GLOBAL);
 	dropg(m);
 	return schedule(); /* sleeps until a waker gives it a P */
 }

@@ -5,6 +5,7 @@
 #include "core/g/g.h"
 #include "core/host.h"
 #include "core/sched/m.h"
+#include "core/sched/netpoll.h"
 #include "core/task/task.h"
 #include "shm/kill.h"
 #include "shm/lock.h"

@@ -2,6 +2,7 @@
  * objects.c - which code belongs to a task. See objects.h.
  */
 #include "core/task/objects.h"
+#include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/kernel.h"
 
