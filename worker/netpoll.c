@@ -338,12 +338,20 @@ bool fd_watch(const struct pollwait *w)
 	return registered(w->fd, w->gen);
 }
 
-int fd_wait(struct pollwait *w, unsigned n, int64_t when)
+/* Waits, and reads the edges anew before the next try; the file stays the one that the call began with. Parks. */
+static int wait_for_edge(struct pollwait *w, unsigned n, int64_t when)
 {
 	int r = netpoll_wait(w, n, when);
 
-	for (unsigned i = 0; i < n; i++) /* before the next try; the file stays the one that the call began with */
+	for (unsigned i = 0; i < n; i++)
 		w[i].edges = atomic_load_explicit(&polldesc(w[i].fd)->edges[w[i].mode], memory_order_acquire);
+	return r;
+}
+
+int fd_wait(struct pollwait *w, unsigned n, int64_t when)
+{
+	int r = wait_for_edge(w, n, when);
+
 	if (r == 0)
 		return 0;
 	errno = r == -ETIMEDOUT ? EAGAIN : r == -ERESTART ? EINTR : -r;
@@ -369,7 +377,7 @@ int fd_block(struct pollwait *w, int64_t *when)
 		if (timeo)
 			*when = deadline_after(timeo);
 	}
-	r = netpoll_wait(w, 1, *when);
+	r = wait_for_edge(w, 1, *when);
 	if (r == 0 || (r == -ERESTART && !*when)) /* with a timeout a call does not begin again: see signal(7) */
 		return 0;
 	errno = r == -ETIMEDOUT ? EAGAIN : r == -ERESTART ? EINTR : -r;

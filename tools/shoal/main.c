@@ -19,7 +19,7 @@ static int verb_version(int, char **);
 
 static const struct verb verbs[] = {
 	{"start", verb_start, false, false, 1,
-	 "[--procs N] [--spare N] [--memory SIZE] [--output-memory SIZE] [--output-dir DIR] [--foreground]",
+	 "[--procs N] [--spare N] [--memory SIZE] [OPTIONS] [--foreground]",
 	 "starts the supervisor and returns when it takes tasks",
 	 "  --procs N      number of Ps: goroutines that run at once\n"
 	 "  --spare N      workers kept ready beyond that\n"

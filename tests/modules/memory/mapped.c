@@ -74,7 +74,8 @@ int shoal_main(int argc, char **argv)
 		p[777] = 1;
 		must(munmap(p, SIZE) == 0, "munmap");
 	}
-	must(mmap(NULL, 1ul << 40, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM,
+	must(mmap(NULL, 1ul << 40, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+		     errno == ENOMEM,
 	     "too much");
 	must(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == EINVAL, "nothing");
 	printf("ok\n");
