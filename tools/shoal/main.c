@@ -18,8 +18,7 @@ static int verb_version(int, char **);
 	"  --env K=V           sets a variable of its environment; may be repeated\n"
 
 static const struct verb verbs[] = {
-	{"start", verb_start, false, false, 1,
-	 "[--procs N] [--spare N] [--memory SIZE] [OPTIONS] [--foreground]",
+	{"start", verb_start, false, false, 1, "[--procs N] [--spare N] [--memory SIZE] [OPTIONS] [--foreground]",
 	 "starts the supervisor and returns when it takes tasks",
 	 "  --procs N      number of Ps: goroutines that run at once\n"
 	 "  --spare N      workers kept ready beyond that\n"
