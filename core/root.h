@@ -11,6 +11,13 @@
 
 #define ROOT_POSIX_SIZE 320u /* worker/posix/own.h lays it out */
 
+/*
+ * All that lies at the start of the segment.
+ * OWNER  each part its own; crash and ncrashes the medic; audit the medic, asked by the supervisor
+ * LOCK   none
+ * ORDER  crash[n], then ncrashes; audit, then audit_done
+ * DEATH  a medic that dies before ncrashes grows writes the record again
+ */
 struct shoal_root {
 	struct sh_segment sh;
 	struct schedt schedt;

@@ -19,6 +19,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/*
+ * A lock. kind is set when the object is made, or with each take.
+ * OWNER  the seat in the word
+ * LOCK   itself
+ * ORDER  taken with acquire, freed with release
+ * DEATH  the medic rebuilds what it guards, then clears the word
+ */
 struct sh_lock {
 	_Atomic uint32_t owner; /* seat + 1; 0: free */
 	uint32_t kind;		/* enum sh_lock_kind: how to rebuild what it guards */

@@ -116,6 +116,13 @@ struct sh_seat {
 	struct sh_held held;
 } __attribute__((aligned(128)));
 
+/*
+ * The start of the segment.
+ * OWNER  supervisor, zygote and medic, each its own words; kill_*: tests
+ * LOCK   none
+ * ORDER  load_gen grows after the variables of the module are in data
+ * DEATH  single words, each valid at any time
+ */
 struct sh_segment {
 	uint64_t magic, version;
 	_Atomic int32_t supervisor, zygote, standby; /* pids */

@@ -1,7 +1,7 @@
 /*
- * output.h - what a goroutine has written to stdout and stderr and the worker has not yet given to the file.
+ * output.h - the output buffers of a worker: what its goroutine has written and the file does not have yet.
  *
- * core reserves the room in struct m and knows no more of it than the size.
+ * core reserves the room in struct m and knows only its size.
  */
 #ifndef WORKER_OUTPUT_H
 #define WORKER_OUTPUT_H
@@ -11,10 +11,16 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What the running G has written to stdout and stderr and not yet given to the file: a ring. */
 #define OUT_SIZE 4096
+/*
+ * Output of the running G, for stdout or stderr: a ring.
+ * OWNER  the worker
+ * LOCK   none
+ * ORDER  the bytes, then held with release
+ * DEATH  the medic writes what held names before the G can run again: host_output_finish
+ */
 struct outbuf {
-	_Atomic uint64_t held; /* how many << 32 | where the first one is; 0: none. Stored after the bytes */
+	_Atomic uint64_t held; /* number of bytes << 32 | position of the first; 0: none */
 	char buf[OUT_SIZE];
 };
 _Static_assert(2 * sizeof(struct outbuf) <= M_OUTPUT_SIZE, "both buffers fit the room in struct m");

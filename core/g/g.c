@@ -503,6 +503,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 		atomic_store(&t->root_exited, 1);
 		KILL_POINT("g.end.root");
 	}
+	/* Locks that it holds pass to others, and its wait group counts it out. */
 	if (g->mutexes || m->note.chan)
 		mutexes_abandon(g);
 	if (g->rwheld)
@@ -511,6 +512,7 @@ void g_end(struct g *g, int how, int signal, void *address)
 		wg_leave(g);
 	if (how != SHOAL_DONE)
 		task_tombstone(t, g->gid, how, signal, address, g->attempt);
+	/* Its memory: stack, argument, name, output. Each block is unlinked before it is freed. */
 	stack_free(g);
 	if (g->arg_size > G_ARG_INLINE && (block = g->arg)) {
 		g->arg_size = 0;

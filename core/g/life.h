@@ -38,6 +38,13 @@ struct life_event {
 	uint64_t a, b;
 };
 
+/*
+ * The last events of one seat.
+ * OWNER  the process in the seat
+ * LOCK   none
+ * ORDER  the event, then n with release; a reader reads n, events, n and drops what may have been overwritten
+ * DEATH  an event without its change: the change did not happen. Nothing depends on it
+ */
 struct life_ring {
 	_Atomic uint64_t n; /* events so far; the next one goes to e[n % LIFE_RING]. Pairs with life_read */
 	_Alignas(64) struct life_event e[LIFE_RING];

@@ -1,11 +1,4 @@
-/*
- * crash.h - the record of a crash.
- *
- * OWNER  the crashing process, until it stores valid; then the medic, which copies it to the root
- * LOCK   none
- * ORDER  valid is stored last
- * DEATH  without valid there was no crash: the goroutine counts as lost
- */
+/* crash.h - the record of a crash. */
 #ifndef CORE_REPAIR_CRASH_H
 #define CORE_REPAIR_CRASH_H
 
@@ -15,6 +8,13 @@
 enum crash_kind { CRASH_SIGNAL = 1, CRASH_CHECK, CRASH_MISUSE, CRASH_OVERFLOW };
 #define CRASH_FRAMES 64
 #define CRASH_STACK 8192u
+/*
+ * A crash.
+ * OWNER  the crashing process, until it stores valid; then the medic, which copies it to the root
+ * LOCK   none
+ * ORDER  valid is stored last
+ * DEATH  without valid there was no crash: the goroutine counts as lost
+ */
 struct crash {
 	_Atomic uint32_t valid;
 	int32_t kind, signal, code;

@@ -199,15 +199,18 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 	unsigned state = s & G_STATE;
 	struct m *me = getm;
 
+	/* It was never claimed, or is runnable again. */
 	if (state == G_RUNNABLE) {
 		ready_hint(g);
 		return;
 	}
+	/* It had stopped for a suspender. */
 	if (state == G_PREEMPTED) {
 		if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
 			unpreempt(g);
 		return;
 	}
+	/* A suspender, or its own worker, was resuming it. */
 	if (state == G_WAITING && !m->parking && g->waitreason == WAIT_PREEMPTED) {
 		/* the worker died in unpreempt; otherwise the suspender resumes it */
 		if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
@@ -223,6 +226,7 @@ static void repair_curg(struct m *m, struct g *g, unsigned seat)
 		finished_while_running(g);
 		return;
 	}
+	/* Its end was complete but for joiners and counters. */
 	if (state == G_DEAD && m->note.ending == g && m->note.ending_how != END_AGAIN) {
 		g_end_publish(g, &m->note);
 		return; /* note.g says whether it is on a list */

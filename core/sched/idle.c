@@ -242,6 +242,7 @@ void stopm(struct m *m)
 		int32_t none = NOSEAT;
 		bool poller;
 
+		/* Announce that we sleep: blocked, then our bit in midle. */
 		atomic_store(&m->blocked, 1);
 		KILL_POINT("m.stop.blocked");
 		/*
@@ -252,6 +253,7 @@ void stopm(struct m *m)
 		KILL_POINT("m.stop.nospin");
 		atomic_fetch_or(&sched.midle, MBIT(m->seat));
 		KILL_POINT("m.stop.marked");
+		/* A P may have been given already; otherwise leave if we were asked to. */
 		p = take_given_p(m);
 		if (!p && host_must_leave()) {
 			atomic_fetch_and(&sched.midle, ~MBIT(m->seat));
@@ -282,6 +284,7 @@ void stopm(struct m *m)
 		if (!p && !(until && until <= host_now()) &&
 		    !(atomic_load(&sched.pidle) && !atomic_load(&sched.gcwaiting) && work_in_sight()))
 			host_idle(until);
+		/* Awake: with a P that a waker gave, or with one that we take ourselves. */
 		if (poller)
 			atomic_store(&sched.poller, NOSEAT);
 		KILL_POINT("m.stop.woken");

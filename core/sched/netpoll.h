@@ -33,7 +33,13 @@
 struct m;
 struct task;
 
-/* As epoll_wait writes it; worker/netpoll.c checks the layout. */
+/*
+ * As epoll_wait writes it; worker/netpoll.c checks the layout.
+ * OWNER  the worker that polled
+ * LOCK   none
+ * ORDER  the kernel writes it; events = 0 after the delivery
+ * DEATH  the medic delivers what is left in m->events
+ */
 struct net_event {
 	uint32_t events;
 #if !defined(__x86_64__)
@@ -84,6 +90,13 @@ struct polldesc {
 	_Atomic uint64_t slot[POLL_MODES][POLL_SLOTS];
 };
 
+/*
+ * A block of more slots for one descriptor.
+ * OWNER  all waiters, by compare-and-swap of single words
+ * LOCK   none
+ * ORDER  see struct polldesc; next is set once, by compare-and-swap
+ * DEATH  a block that was taken and not chained is lost
+ */
 struct pollmore {
 	_Atomic uint64_t slot[POLL_MORE];
 	_Atomic uint32_t next;

@@ -133,12 +133,15 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 		uint64_t s = atomic_load(&g->status);
 		unsigned state = s & G_STATE;
 
+		/* It has ended. */
 		if (g->gid != gid || state == G_DEAD || state == G_IDLE) {
 			how = SUSPEND_GONE;
 			break;
 		}
+		/* It stopped, for us or for another suspender: the one that takes it resumes it. */
 		if (state == G_PREEMPTED && casfrom_preempted(g))
 			stopped = true;
+		/* It does not run: hold its stack by the scan bit. */
 		if ((state == G_WAITING || state == G_RUNNABLE || stopped) && g_scan_lock(g)) {
 			how = stopped ? SUSPEND_STOPPED : SUSPEND_HELD;
 			if (g->gid == gid)
@@ -146,6 +149,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 			g_scan_unlock(g);
 			continue;
 		}
+		/* It is in a system call: the scan bit keeps it there. */
 		if (state == G_SYSCALL && syscall_hold(g, s)) {
 			how = SUSPEND_SYSCALL;
 			if (g->gid == gid)
@@ -158,6 +162,7 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 			how = SUSPEND_NOT;
 			break;
 		}
+		/* It runs: ask it to stop, and send the signal again each millisecond. */
 		if (state == G_RUNNING && now - kicked >= KICK_NS) {
 			kicked = now;
 			asked = true;

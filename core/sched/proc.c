@@ -226,10 +226,12 @@ static struct g *park_m(struct g *g)
 	struct m *m = getm;
 	bool again, asked = asked_to_yield(g);
 
+	/* From here on a death of this worker no longer loses the G. */
 	off_cpu(m, g);
 	host_before_park(g);
 	keep_frames(m, g);
 	g->wake_at = m->park_when;
+	/* It waits: a waker may claim it from here on. */
 	casgstatus(g, G_RUNNING, G_WAITING);
 	if (m->park_when) {
 		timer_add(getp(), m->park_when, g, m->park_seq); /* it may wait for something else by now */
@@ -570,26 +572,32 @@ static struct g *findrunnable(bool *inherit)
 	int64_t now, spin_until = 0;
 
 top:
+	/* The world is being stopped: give the P to the medic. */
 	if (__builtin_expect(atomic_load_explicit(&sched.gcwaiting, memory_order_relaxed), 0))
 		gcstopm(m);
 	p = getp();
 	*inherit = false;
 	now = 0;
+	/* Timers that are due make goroutines ready. */
 	if (atomic_load_explicit(&p->timer_when, memory_order_relaxed)) {
 		now = life_clock(m, host_now());
 		if (timers_run(p, now) > 1)
 			wakep();
 	}
+	/* Each 61st time the global queue first, so that it is not forgotten. */
 	if (atomic_load_explicit(&p->schedtick, memory_order_relaxed) % SCHEDTICK_GLOBAL == 0 &&
 	    (g = from_global(p, 1)))
 		return g;
+	/* Our own queue, then a share of the global one. */
 	if ((g = from_local(p, inherit)) || (g = from_global(p, RUNQ_SIZE / 2)))
 		return g;
+	/* Descriptors that are ready. */
 	if (host_poll() > 1)
 		wakep();
 	if ((g = from_local(p, inherit)))
 		return g;
 	now = life_clock(m, host_now());
+	/* Steal, unless half of the busy Ps have a thief already. Search for SPIN_NS, then nap once if a runnext is worth it. */
 	if (spinning(m) ||
 	    2 * (unsigned)__builtin_popcountll(atomic_load(&sched.mspinning)) < atomic_load(&sched.procs) - npidle()) {
 		if (!spinning(m))

@@ -1,14 +1,4 @@
-/*
- * sched.h - schedt: what all workers share. Global queue, idle Ps and Ms, free Gs.
- *
- * OWNER  nobody: single words that any process changes atomically, and those that lock guards
- * LOCK   lock: grunq_head, grunq_tail and the entries between them, gfree
- * ORDER  pidle, midle, mspinning and the queues: see idle.c; procs_*: see procs.c; gcwaiting is stored
- *        before the medic takes Ps and loaded before a worker takes one
- * DEATH  lock held: the queue counts up to its tail and the free list is whole after each store
- *        (repair_sched). Masks: each bit is one atomic operation, and repair_seat corrects the dead
- *        worker's own
- */
+/* sched.h - schedt: what all workers share. Global queue, idle Ps and Ms, free Gs. */
 #ifndef CORE_SCHED_SCHED_H
 #define CORE_SCHED_SCHED_H
 
@@ -19,6 +9,16 @@
 
 struct g;
 
+/*
+ * The scheduler: what all workers share.
+ * OWNER  nobody: single words that any process changes atomically, and those that lock guards
+ * LOCK   lock: grunq_head, grunq_tail and the entries between them, gfree
+ * ORDER  pidle, midle, mspinning and the queues: see idle.c; procs_*: see procs.c; gcwaiting is stored
+ *        before the medic takes Ps and loaded before a worker takes one
+ * DEATH  lock held: the queue counts up to its tail and the free list is whole after each store
+ *        (repair_sched). Masks: each bit is one atomic operation, and repair_seat corrects the dead
+ *        worker's own
+ */
 struct schedt {
 	struct sh_lock lock; /* guards the global queue and the global list of free Gs */
 	/* positions, modulo GRUNQ_SIZE. tail: release, pairs with findrunnable and work_in_sight */

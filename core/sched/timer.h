@@ -10,7 +10,13 @@
 struct g;
 struct p;
 
-/* An entry of a timer heap. It is a hint, as in a run queue: g and seq name the wait that it ends. */
+/*
+ * An entry of a timer heap. It is a hint, as in a run queue: g and seq name the wait that it ends.
+ * OWNER  the worker with timers_lock
+ * LOCK   timers_lock of the P
+ * ORDER  under the lock
+ * DEATH  see timer.c
+ */
 struct timer_entry {
 	int64_t when;
 	struct g *g;

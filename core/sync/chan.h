@@ -12,6 +12,13 @@
 
 #include "core/sync/waitq.h"
 
+/*
+ * A channel.
+ * OWNER  the task whose heap it is in
+ * LOCK   lock guards all of it; closed, sendx and recvx are also read without it
+ * ORDER  a value is in buf before sendx passes it, and out of it before recvx does
+ * DEATH  chan_repair() makes it whole, by the notes of the dead worker
+ */
 struct shoal_chan {
 	struct sh_lock lock;
 	uint32_t magic;

@@ -171,10 +171,12 @@ static __attribute__((noinline)) int mutex_lock_slow(struct shoal_mutex *mu, str
 
 	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY) /* g holds other mutexes */
 		return r;
+	/* The holder runs: spin before parking. */
 	mutex_spin(mu);
 	if ((r = mutex_try(mu, g, MUTEX_WAITERS | MUTEX_WOKEN, 0)) != -EBUSY)
 		return r;
 	for (;; keep = 0) { /* from the second round on, MUTEX_WOKEN may refer to this waiter: clear it */
+		/* Under the queue's lock: take it if it is free, otherwise leave a mark for the holder. */
 		sh_lock_take(l, (unsigned)getm->seat);
 		do {
 			if ((r = mutex_try(mu, g, keep, has_waiters(mu) ? MUTEX_WAITERS : 0)) != -EBUSY) {
@@ -184,6 +186,7 @@ static __attribute__((noinline)) int mutex_lock_slow(struct shoal_mutex *mu, str
 		} while (!mark_waiters(mu, keep));
 		KILL_POINT("mutex.marked");
 		getm->note.chan = NULL; /* whichever waiter was woken, another one will be */
+		/* Wait at the tail, or from the second round on at the head; after 1 ms ask to be next. */
 		if (since && host_now() - since > STARVING_NS)
 			atomic_store_explicit(&mu->starving, 1, memory_order_relaxed);
 		waitq_wait(&mu->q, g, WAIT_MUTEX, since != 0);

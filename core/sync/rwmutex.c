@@ -38,7 +38,13 @@
 #define ON_STACK "an rwmutex on a goroutine's stack; put it in a global or on the heap"
 enum { RW_READ, RW_WRITE }; /* in sudog.n */
 
-/* g->rwheld: 0; or the one rwmutex that is held once; or a table of holds, with bit 0 set. */
+/*
+ * g->rwheld: 0; or the one rwmutex that is held once; or a table of holds, with bit 0 set.
+ * OWNER  the G; the medic after the death of its worker
+ * LOCK   the lock of the rwmutex, for entries that name it
+ * ORDER  rw, then n; n = 0 frees the entry
+ * DEATH  rw_repair() and rw_abandon() read it
+ */
 struct hold {
 	struct shoal_rwmutex *rw;
 	uint32_t n; /* 0: this entry is free */

@@ -160,6 +160,7 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 		if (cases[i].op == SHOAL_SEND)
 			copy_value(sg->elem, cases[i].value, c->elem);
 		sh_lock_take(&c->lock, (unsigned)getm->seat);
+		/* Possible after all: the caller tries all cases again. */
 		if (can_go_on(c, cases[i].op, g)) {
 			sh_lock_drop(&c->lock, (unsigned)getm->seat);
 			return false;

@@ -33,6 +33,13 @@
 
 #define QUEUES 64
 
+/*
+ * The table of a task: queues for words in memory.
+ * OWNER  the task
+ * LOCK   each queue has its own
+ * ORDER  set in task->waits by compare-and-swap when it is complete
+ * DEATH  a table that was not set yet goes with the heap
+ */
 struct waits {
 	struct shoal_waitq_ q[QUEUES];
 };

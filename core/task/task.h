@@ -7,13 +7,6 @@
  *            then sh_bell()      are made               how, exit code           memory back
  *                          ^                                                       |
  *                          +---- again: supervisor resets the globals -------------+--> FREE
- *
- * OWNER  by state: FREE, QUEUED: the supervisor fills it in; RUNNING, ENDING: the runtime; ENDED: the
- *        supervisor, which answers those that wait and may then use the slot again
- * LOCK   lock guards tombstones, posix, file_locks and a change of envp
- * ORDER  state is stored last in each step; its readers load it first
- * DEATH  state is the commit of each step, and every step may be done again. A verdict whose author died is
- *        carried out by the next caller of task_settle, the medic at the latest
  */
 #ifndef CORE_TASK_TASK_H
 #define CORE_TASK_TASK_H
@@ -51,7 +44,13 @@ enum task_how {
 /* Bits. Without NOW its goroutines are cancelled and have a second to end. */
 enum task_asked { ASKED_CANCEL = 1, ASKED_TIMEOUT = 2, ASKED_NOW = 4 };
 
-/* How a G ended that did not end well. A block of the task's heap, kept until the task ends. */
+/*
+ * How a G ended that did not end well. A block of the task's heap, kept until the task ends.
+ * OWNER  the task
+ * LOCK   task->lock guards the list
+ * ORDER  complete before it is linked
+ * DEATH  linked by one store: it is in the list or not
+ */
 struct tombstone {
 	struct tombstone *next;
 	uint64_t gid;
@@ -60,10 +59,26 @@ struct tombstone {
 
 #define TASK_POSIX_SIZE 768u /* worker/posix/own.h lays it out */
 
+/*
+ * Counters of a task for one P.
+ * OWNER  the worker that has the P
+ * LOCK   none
+ * ORDER  created before the G exists, ended after it is dead: see task_live
+ * DEATH  notes made and ended_value say what the counters become
+ */
 struct task_p { /* counters of a task for one P, written only by the worker that has the P */
 	uint64_t created, ended;
 };
 
+/*
+ * The record of a task.
+ * OWNER  by state: FREE, QUEUED: the supervisor fills it in; RUNNING, ENDING: the runtime; ENDED: the
+ *        supervisor, which answers those that wait and may then use the slot again
+ * LOCK   lock guards tombstones, posix, file_locks and a change of envp
+ * ORDER  state is stored last in each step; its readers load it first
+ * DEATH  state is the commit of each step, and every step may be done again. A verdict whose author died is
+ *        carried out by the next caller of task_settle, the medic at the latest
+ */
 struct task {
 	uint64_t id;
 	_Atomic uint32_t state;

@@ -1,7 +1,7 @@
 /*
- * own.h - what POSIX and libc keep for a process or a thread, and the segment for a task or a goroutine.
+ * own.h - what POSIX and libc keep for a process or a thread; here it belongs to a task or a goroutine.
  *
- * core reserves the room, in struct task, struct g and the root, and knows no more of it than the size.
+ * core reserves the room, in struct task, struct g and the root, and knows only its size.
  */
 #ifndef WORKER_POSIX_OWN_H
 #define WORKER_POSIX_OWN_H
@@ -16,36 +16,38 @@
 
 #define TASK_LOCALE 256
 /*
- * What POSIX and libc keep per process, and a worker sets for the task that it runs: worker/. Fresh
- * with each start.
- * LOCK   the task's
+ * What POSIX and libc keep for a process. A worker loads it when it switches to the task. Fresh with each start.
+ * OWNER  the goroutines of the task
+ * LOCK   task->lock
+ * ORDER  a field, then settings, then state: a worker that sees the new state loads the fields again
+ * DEATH  each field is whole by itself; a change that was not published by state is seen with the next one
  */
 struct task_own {
-	uint64_t state;	   /* another number after each change of it, of envp, or of the mappings */
-	uint64_t settings; /* the same but for the mappings. Stored before state */
-	int32_t fd_cwd;	   /* where chdir went; -1: where it began */
+	uint64_t state;	   /* a new number after each change of it, of envp, or of the mappings */
+	uint64_t settings; /* the same without the mappings. Stored before state */
+	int32_t fd_cwd;	   /* current folder; -1: the one with which it began */
 	uint32_t umask, has_umask;
-	uint32_t environ_room;		      /* of the list at envp; 0: the first one, which has none to spare */
+	uint32_t environ_room;		      /* capacity of the list at envp; 0: the first list, which is full */
 	uint32_t timezone;		      /* the task has called tzset or a function that does: tzname is set */
 	char locale[TASK_LOCALE];	      /* of all categories; empty: "C" */
-	void *streams;			      /* open ones */
-	char *strtok, *optarg;		      /* libc's variables of that use */
-	int32_t optind;			      /* getopt's place in the arguments, kept while the root is parked */
+	void *streams;			      /* open streams */
+	char *strtok, *optarg;		      /* libc's variables of these names */
+	int32_t optind;			      /* getopt's position, saved while the root is parked */
 	int32_t opterr, optopt, getopt_begun; /* getopt's variables; begun: libc's hidden place is this task's */
-	struct tm tm;			      /* what localtime and gmtime give out */
-	char asctime[64];		      /* and asctime, ctime */
-	_Atomic(void *) host;		      /* what gethostbyname gives out */
-	_Atomic(void *) user, group;	      /* what getpwnam, getgrnam and their like give out */
+	struct tm tm;			      /* result of localtime and gmtime */
+	char asctime[64];		      /* result of asctime and ctime */
+	_Atomic(void *) host;		      /* result of gethostbyname */
+	_Atomic(void *) user, group;	      /* results of getpwnam, getgrnam and the like */
 	_Atomic(void *) hidden;		      /* struct hidden of hidden.h; NULL: not needed yet */
-	void *handlers;			      /* atexit's, */
-	void *quick_handlers;		      /* and at_quick_exit's */
+	void *handlers;			      /* exit handlers: atexit */
+	void *quick_handlers;		      /* at_quick_exit */
 	_Atomic(void *) keys;		      /* of pthread_key_create */
 	_Atomic(void *) signals;	      /* handlers, mask, what is pending */
-	_Atomic(void *) aio;		      /* requests that are under way: aio.c */
-	void *mq_notices;		      /* of mq_notify: mqnotify.c */
-	_Atomic uint32_t threads;	      /* it has made some: they may hold such locks, and tell nobody */
-	void *in;			      /* what freopen made of stdin; NULL: the null device */
-	_Atomic uint32_t constructed;	      /* how many objects of the instance have had their constructors called */
+	_Atomic(void *) aio;		      /* requests in progress: aio.c */
+	void *mq_notices;		      /* requests of mq_notify: mqnotify.c */
+	_Atomic uint32_t threads; /* the task has made threads: they may hold such locks without the runtime knowing */
+	void *in;		  /* stdin after freopen; NULL: the null device */
+	_Atomic uint32_t constructed; /* how many objects of the instance have had their constructors called */
 };
 _Static_assert(sizeof(struct task_own) <= TASK_POSIX_SIZE, "what a task has of its own fits the room in struct task");
 
@@ -54,17 +56,20 @@ static inline struct task_own *task_own(struct task *t)
 	return (struct task_own *)t->posix;
 }
 
-uint64_t posix_new_state(void); /* process_state.c: a number for task_own.state that no task had */
+uint64_t posix_new_state(void); /* process_state.c: a number for task_own.state that was never used */
 
 /*
- * What a thread keeps for itself, and a goroutine does here. The first two are as __cxa_get_globals gives them out.
+ * What a thread has, and here a goroutine. The first two fields are the struct that __cxa_get_globals returns.
  * OWNER  the goroutine
+ * LOCK   none
+ * ORDER  none: one goroutine
+ * DEATH  run says to which run of the goroutine it belongs; an older one counts as empty
  */
 struct g_cxx {
-	void *caught; /* exceptions of C++ under way: cxx.c */
+	void *caught; /* C++ exceptions that are being handled: cxx.c */
 	unsigned uncaught;
-	uint32_t run; /* of this goroutine and attempt, else they are none */
-	void *own;    /* what a thread has of its own (GF_OWN): thread.c */
+	uint32_t run; /* run of the goroutine to which this belongs; otherwise it is empty */
+	void *own;    /* thread-local values (GF_OWN): thread.c */
 };
 _Static_assert(sizeof(struct g_cxx) <= sizeof((struct g *)0)->posix,
 	       "what a goroutine has of its own fits the room in struct g");
@@ -74,11 +79,17 @@ static inline struct g_cxx *g_cxx(struct g *g)
 	return (struct g_cxx *)g->posix;
 }
 
-/* What all tasks share: words that are whole by themselves. */
+/*
+ * What all tasks share.
+ * OWNER  all workers
+ * LOCK   none
+ * ORDER  atomic additions; children_top grows after its entry is claimed
+ * DEATH  each word is whole by itself
+ */
 struct posix_shared {
-	_Atomic uint32_t children_top;	   /* entries of spawn.c's table that were used so far */
-	_Atomic uint32_t cond_signals[64]; /* signals given to conditions of pthreads: sync.c */
-	_Atomic uint64_t task_states;	   /* numbers given out: posix_new_state */
+	_Atomic uint32_t children_top;	   /* entries of the table in spawn.c that were ever used */
+	_Atomic uint32_t cond_signals[64]; /* counts signals of pthread conditions: sync.c */
+	_Atomic uint64_t task_states;	   /* last number of posix_new_state */
 };
 _Static_assert(sizeof(struct posix_shared) <= ROOT_POSIX_SIZE, "what all tasks share fits the room in the root");
 #define posix_shared ((struct posix_shared *)rt->posix)
