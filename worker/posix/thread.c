@@ -12,6 +12,7 @@
  * OWNER  the goroutine; cxx.run says of which run of it
  * DEATH  what a goroutine had that did not come to its end goes with the task
  */
+#include "core/task/objects.h"
 #include "core/sync/semtable.h"
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
@@ -153,16 +154,26 @@ void sh_variables_touch(void)
  */
 static void **once_vars[2];
 
-/* dlsym asks us for the address of a variable that it finds. */
-static void find_once_vars(void)
+/*
+ * Finds the two in the instance of the task, whose C++ library is its own. dlsym asks __tls_get_addr for the
+ * address of a variable that it finds, so the instance counts as found before.
+ */
+static void find_once_vars(struct g *g)
 {
-	static bool found;
+	static uint64_t found; /* instance of the task, plus one */
+	const struct objects *s;
 
-	if (found)
+	if (__builtin_expect(found == (uint64_t)g->task->instance + 1, 1))
 		return;
-	found = true;
-	*(void **)&once_vars[0] = dlsym(RTLD_DEFAULT, "_ZSt15__once_callable");
-	*(void **)&once_vars[1] = dlsym(RTLD_DEFAULT, "_ZSt11__once_call");
+	found = (uint64_t)g->task->instance + 1;
+	once_vars[0] = once_vars[1] = NULL;
+	s = sh_objects_of(g->task);
+	if (!s)
+		return;
+	acquirem();
+	*(void **)&once_vars[0] = dlsym(s->handle, "_ZSt15__once_callable");
+	*(void **)&once_vars[1] = dlsym(s->handle, "_ZSt11__once_call");
+	releasem();
 }
 
 void thread_once(struct g *g)
@@ -171,9 +182,10 @@ void thread_once(struct g *g)
 
 	if (!o || !o->once[1])
 		return;
-	find_once_vars(); /* it may have been set on another worker */
+	find_once_vars(g); /* they may have been set on another worker */
 	for (int i = 0; i < 2; i++)
-		*once_vars[i] = o->once[i];
+		if (once_vars[i])
+			*once_vars[i] = o->once[i];
 }
 
 void *__tls_get_addr(struct tls_index *at)
@@ -184,7 +196,7 @@ void *__tls_get_addr(struct tls_index *at)
 
 	if (!g)
 		return real;
-	find_once_vars();
+	find_once_vars(g);
 	for (int i = 0; i < 2; i++)
 		if (real == once_vars[i] && (o = make_own(g)))
 			return &o->once[i];
