@@ -168,8 +168,10 @@ __attribute__((noinline)) long blocking_once(struct blocking *k)
 	under_way = 0;
 	stop_ticks();
 	call_end(getm, k);
-	if (k->makes_fd && r >= 0)
+	if (k->makes_fd && r >= 0) {
+		KILL_POINT("blocking.fd.made"); /* a death here leaves a stray descriptor: supervisor/zygote/strays.c */
 		fd_adopt((int)r);
+	}
 	exitsyscall();
 	if (__builtin_expect(r == -EFAULT, 0) && sh_view_refresh()) /* the memory was not mapped here yet */
 		return blocking_once(k);

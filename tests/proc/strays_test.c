@@ -73,7 +73,7 @@ static int closed(void)
 
 Test(strays, descriptors_of_a_server_that_never_idles_are_closed, .init = start_kill, .fini = stop, .timeout = TEST_S)
 {
-	static const char *const points[] = {"socket.accepted", "fd.made", "fd.close.done", "socket.accepted",
+	static const char *const points[] = {"blocking.fd.made", "fd.made", "fd.close.done", "blocking.fd.made",
 					     "fd.made"};
 	enum { DEATHS = sizeof points / sizeof *points };
 	unsigned before;
