@@ -155,7 +155,7 @@ SURVIVE_TEST(workers_and_medic_that_die_without_a_supervisor_are_replaced)
 {
 	int worker = worker_pid(), medic = pid_of("medic");
 
-	cr_expect_eq(sh("build/shoal submit build/tests/modules/survive/ticks.so 600 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/survive/ticks.so 6000 1 2>&1"), 0, "%s", text);
 	WAIT_FOR(number_in("stats", "goroutines") > 1);
 	kill_it("pid");
 	kill(medic, SIGKILL);
