@@ -81,6 +81,8 @@ static const struct excuse {
 	bool never;
 } excuse[] = {
 	{"heap.flush.*", "no worker gives a whole cache back; build/kill/heap_stress dies there", true},
+	{"area.claim.undone", "two workers that claim one range of addresses at the same moment", true},
+	{"output.room.asked", "a writer that passes its credit while no reader is attached", true},
 	{"stw.failed", "a goroutine that does not stop within two seconds", true},
 	{"m.wake.back", "a sleeper that wakes by itself between two instructions of its waker", false},
 	{"select.claimed.wait", "a timer and a peer at the same moment", false},
