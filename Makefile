@@ -127,7 +127,7 @@ $(B)/.link: FORCE
 # ---- objects ----
 
 compile = @mkdir -p $(@D); echo "  CC    $@"; \
-	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(if $(filter worker/posix/sync.c,$<),-fexceptions) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(if $(filter worker/posix/%,$<),-fexceptions) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # Whoever lacks a library is told its package, and not by the compiler.
 $(B)/.headers: tools/deps.sh

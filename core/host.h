@@ -94,7 +94,7 @@ enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
 enum signals_ran { SIGNALS_NONE, SIGNALS_RESTART, SIGNALS_INTERRUPT };
 /* On the stack of g: runs the handlers of signals that wait for it. INTERRUPT: one of them without SA_RESTART. */
 enum signals_ran host_signals(struct g *);
-void host_g_inherit(struct g *parent, struct g *child); /* the child is not runnable yet; parent->signals is set */
+void host_g_inherit(struct g *parent, struct g *child); /* child: not runnable yet; parent->signals or GF_OWN is set */
 void host_task_start(struct task *);   /* medic: what the worker keeps for a task, as in a fresh process */
 void host_task_changed(struct task *); /* medic: workers turn to it anew */
 void host_switch_task(struct task *);  /* makes this process the task's: environment, working directory, streams */

@@ -20,12 +20,6 @@ extern int sh_medic_fd;
 /* While not NULL, malloc in this process allocates from it: the constructors of a module run. */
 extern struct sh_heap *sh_loading_heap;
 
-/*
- * Touches the thread-local variables of what was loaded, so that they get their memory now, at the same
- * address in all processes that are cloned from here on.
- */
-void sh_variables_touch(void);
-
 /* Called, if set, with the name of a function of the interface that was called where there is no goroutine. */
 extern void (*sh_outside_hook)(const char *what);
 

@@ -442,7 +442,7 @@ static ssize_t put_on_g(int stream, const char *p, size_t n)
 	return r < 0 ? 0 : r; /* the write function of a cookie returns 0 on failure */
 }
 
-static ssize_t put(int stream, const char *p, size_t n)
+static ssize_t put_bytes(int stream, const char *p, size_t n)
 {
 	if (on_g())
 		return put_on_g(stream, p, n);
@@ -459,13 +459,13 @@ static ssize_t put(int stream, const char *p, size_t n)
 static ssize_t put_out(void *cookie, const char *p, size_t n)
 {
 	(void)cookie;
-	return put(0, p, n);
+	return put_bytes(0, p, n);
 }
 
 static ssize_t put_err(void *cookie, const char *p, size_t n)
 {
 	(void)cookie;
-	return put(1, p, n);
+	return put_bytes(1, p, n);
 }
 
 /* Makes stdout and stderr unbuffered streams of ours, so that no bytes of a task stay in the process. */

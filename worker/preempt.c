@@ -13,6 +13,7 @@
 #include "core/task/objects.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
+#include "worker/posix/thread_cancel.h"
 #include "worker/stacks.h"
 #include "worker/view.h"
 #include "worker/worker.h"
@@ -46,6 +47,7 @@ void sh_preempt_here(void);
 void sh_preempt_here(void)
 {
 	gopreempt();
+	thread_cancel_async(getg());
 }
 
 /* Where the registers can be saved; 0: there is no room. */

@@ -43,11 +43,10 @@ void windows_map(unsigned seat);
 void loop_start(unsigned seat);	 /* the worker's libuv loop and its eventfd */
 void sh_timer_slack(bool usual); /* how late a timer may be: as it was, for a program that is started; or not at all */
 void signals_start(void);
-void thread_end(struct g *); /* posix/thread.c: destructors of the values of keys. On its stack. May park */
-void variables_turn_to(const struct task *); /* _Thread_local ones of its module are those of this task from now on */
-void thread_once(struct g *);		     /* what std::call_once has left for the function of pthread_once */
-void blocking_start(void);		     /* blocking.c */
-void blocking_tick(void); /* SIGURG each millisecond, until arrivals are passed on and no call is under way */
+void thread_end(
+	struct g *); /* posix/thread.c: destructors of variables and keys; tells joiners. On its stack. May park */
+void blocking_start(void); /* blocking.c */
+void blocking_tick(void);  /* SIGURG each millisecond, until arrivals are passed on and no call is under way */
 void blocking_signal(struct g *, void *ucontext); /* in the handler: may end the call that the G is in */
 bool children_left(void);			  /* programs that this worker has started and that have not ended */
 /*
@@ -72,7 +71,7 @@ int streams_flush(struct g *);		  /* what its task's streams hold goes to the fi
  * The goroutine whose code is running; NULL on g0, in a thread that a library has made, in the zygote and the
  * supervisor. On a goroutine memory comes from the segment, and calls that block park.
  */
-static inline struct g *on_g(void)
+static inline __attribute__((always_inline)) struct g *on_g(void)
 {
 	return host_on_stack() ? getg() : NULL;
 }

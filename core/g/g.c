@@ -564,8 +564,9 @@ void g_restart(struct g *g)
 	if (g->part)
 		host_part_end(g);
 	g->attempt = (uint16_t)n->ending_signal;
+	g->own = NULL;
 	/* after attempt: pairs with run_gone, which reads flags first */
-	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE)), __ATOMIC_RELEASE);
+	__atomic_store_n(&g->flags, (uint8_t)(g->flags & ~(GF_GONE | GF_ONCE | GF_OWN)), __ATOMIC_RELEASE);
 	if (g->lockedm)
 		unpin(g);
 	g->wake_at = 0;

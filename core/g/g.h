@@ -158,7 +158,7 @@ struct g {
 	uint16_t attempts, attempt;
 	int32_t idx;
 	uint32_t migrations, grows;
-	uint64_t posix[3]; /* per-thread state of the C library: laid out by worker/posix/own.h */
+	void *own; /* per-thread state of the C library (GF_OWN), a block of the task's heap: worker/posix/record.h */
 } __attribute__((aligned(64)));
 _Static_assert(offsetof(struct g, err) == 64 && offsetof(struct g, waiting) == 128 &&
 		       offsetof(struct sudog, slot) <= 56 && sizeof(struct g) == 384,

@@ -27,6 +27,8 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_WORKER] = "syscall turn",
 	[WAIT_OUTPUT] = "output wait",
 	[WAIT_LIBRARY] = "dlopen",
+	[WAIT_FUTEX] = "futex",
+	[WAIT_PTHREAD_JOIN] = "pthread_join",
 };
 
 const char *g_status_name(unsigned status)

@@ -28,6 +28,8 @@ enum waitreason {
 	WAIT_WORKER,
 	WAIT_OUTPUT,
 	WAIT_LIBRARY,
+	WAIT_FUTEX,
+	WAIT_PTHREAD_JOIN,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];

@@ -468,7 +468,9 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	}
 	set_options(g, t, o);
 	atomic_store_explicit(&g->signals, 0, memory_order_relaxed);
-	if (__builtin_expect(self && atomic_load_explicit(&self->signals, memory_order_relaxed), 0))
+	g->own = NULL;
+	if (__builtin_expect(
+		    self && (self->flags & GF_OWN || atomic_load_explicit(&self->signals, memory_order_relaxed)), 0))
 		host_g_inherit(self, g);
 	g->fn = fn;
 	g->parent = self ? self->gid : 0;

@@ -17,6 +17,7 @@
 #include "core/g/names.h"
 #include "core/host.h"
 #include "core/sched/m.h"
+#include "core/sched/preempt.h"
 #include "core/sched/proc.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
@@ -26,7 +27,7 @@
 bool wait_cancellable(unsigned why)
 {
 	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
-	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY;
+	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY && why != WAIT_FUTEX;
 }
 
 bool wait_interruptible(unsigned why)
@@ -52,6 +53,53 @@ void g_cancel_mark(struct g *g, uint64_t gid)
 	KILL_POINT("g.cancel.noted");
 	atomic_store(&g->cancelled, (uint32_t)(gid >> 24) + 1);
 	KILL_POINT("g.cancel.marked");
+}
+
+bool g_cancel_ask(struct g *g, uint64_t gid)
+{
+	uint32_t old = atomic_load(&g->cancelled), asked;
+
+	getm->note.ready = g;
+	KILL_POINT("g.cancel.asking");
+	do
+		asked = old == CANCEL_HELD || old == CANCEL_HELD_ASKED ? CANCEL_HELD_ASKED : (uint32_t)(gid >> 24) + 1;
+	while (!atomic_compare_exchange_weak(&g->cancelled, &old, asked));
+	KILL_POINT("g.cancel.asked");
+	if (asked != CANCEL_HELD_ASKED)
+		return true;
+	getm->note.ready = NULL;
+	return false;
+}
+
+void g_cancel_hold(struct g *g)
+{
+	uint32_t old = atomic_load(&g->cancelled);
+
+	while (old != CANCEL_HELD && old != CANCEL_HELD_ASKED &&
+	       !atomic_compare_exchange_weak(&g->cancelled, &old, g_cancelled(g) ? CANCEL_HELD_ASKED : CANCEL_HELD))
+		;
+	KILL_POINT("g.cancel.held");
+}
+
+void g_cancel_release(struct g *g)
+{
+	uint32_t old = atomic_load(&g->cancelled);
+
+	while ((old == CANCEL_HELD || old == CANCEL_HELD_ASKED) &&
+	       !atomic_compare_exchange_weak(&g->cancelled, &old,
+					     old == CANCEL_HELD_ASKED ? (uint32_t)(g->gid >> 24) + 1 : 0))
+		;
+	KILL_POINT("g.cancel.released");
+}
+
+void g_cancel_interrupt(struct g *g)
+{
+	uint64_t s = atomic_load(&g->status);
+
+	if ((s & G_STATE) != G_RUNNING || G_OWNER_SEAT(s) <= 0 || G_OWNER_SEAT(s) >= SH_SEATS)
+		return;
+	preempt_ask(g);
+	host_kick((unsigned)G_OWNER_SEAT(s));
 }
 
 void g_cancel_wake(struct g *g)

@@ -7,6 +7,18 @@
 
 struct g;
 
+/*
+ * g->cancelled while the goroutine holds cancellation back: not asked, asked. Every other value is g_cancelled's.
+ */
+#define CANCEL_HELD UINT32_MAX
+#define CANCEL_HELD_ASKED (UINT32_MAX - 1)
+
+/* Marks it. False: it holds cancellation back, and is not to be woken. The medic may wake it until g_cancel_wake. */
+bool g_cancel_ask(struct g *, uint64_t gid);
+/* By the goroutine itself: from now on g_cancel_ask has no effect; until now. */
+void g_cancel_hold(struct g *);
+void g_cancel_release(struct g *);
+void g_cancel_interrupt(struct g *); /* one that runs is interrupted, if it can be */
 void g_cancel_mark(struct g *, uint64_t gid);
 void g_cancel_wake(struct g *);
 void g_signal_wake(struct g *); /* marked PREEMPT_SIGNAL: it looks, now */

@@ -29,6 +29,7 @@
 #include "shm/lock.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define QUEUES 64
@@ -122,32 +123,45 @@ int semtable_wait(struct shoal_waitq_ *q, struct g *g, const void *at, enum wait
 	return semtable_result(q, g, why, when);
 }
 
-void semtable_wake(struct g *g, const void *at, bool all)
-{
-	semtable_wake_in(g->task, at, all);
-}
-
-void semtable_wake_in(struct task *t, const void *at, bool all)
+/* A sudog is touched no more once its waiter is told: the next one of the queue is read before. */
+static unsigned semtable_wake_n(struct task *t, const void *at, unsigned n, uint32_t bits)
 {
 	struct waits *w = atomic_load(&t->waits);
 	struct shoal_waitq_ *q;
 	struct sudog *sg, *next;
+	unsigned woken = 0;
 
 	if (!w)
-		return;
+		return 0;
 	q = semtable_queue(w, at);
 	sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
-	for (sg = waitq_list(q)->first; sg; sg = next) {
+	for (sg = waitq_list(q)->first; sg && woken < n; sg = next) {
 		next = sg->next;
-		if (sg->elem != at)
+		if (sg->elem != at || (bits && !(sg->n & bits)))
 			continue;
-		if (!all) {
+		if (++woken == n) {
 			waitq_finish_unlock(q, sg);
-			return;
+			return woken;
 		}
 		waitq_finish(q, sg, &getm->note);
 	}
 	semtable_unlock(q);
+	return woken;
+}
+
+void semtable_wake(struct g *g, const void *at, bool all)
+{
+	semtable_wake_n(g->task, at, all ? UINT_MAX : 1, 0);
+}
+
+void semtable_wake_in(struct task *t, const void *at, bool all)
+{
+	semtable_wake_n(t, at, all ? UINT_MAX : 1, 0);
+}
+
+unsigned semtable_wake_some(struct g *g, const void *at, unsigned n, uint32_t bits)
+{
+	return semtable_wake_n(g->task, at, n, bits);
 }
 
 void semtable_wake_all(struct task *t)

@@ -20,6 +20,11 @@ int semtable_park(struct shoal_waitq_ *, struct g *, enum waitreason why, int64_
 void semtable_wake(struct g *, const void *at, bool all);
 /* the same for the medic, which is no goroutine of the task */
 void semtable_wake_in(struct task *, const void *at, bool all);
+/*
+ * Finishes the wait of up to n of those that wait for `at` with one of these bits in sudog.n; bits 0: of any.
+ * Returns how many.
+ */
+unsigned semtable_wake_some(struct g *, const void *at, unsigned n, uint32_t bits);
 /* All that wait in this table check again. */
 void semtable_wake_all(struct task *);
 /* This run of g will never finish (GF_GONE): all waiters of its task check again. */

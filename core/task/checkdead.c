@@ -66,7 +66,9 @@ static bool asleep_for_good(const struct task *t, struct g *g, uint64_t s)
 	case WAIT_SEM:
 	case WAIT_PTHREAD_LOCK:
 	case WAIT_PTHREAD_COND:
-	case WAIT_PTHREAD_SEM: return true;
+	case WAIT_PTHREAD_SEM:
+	case WAIT_PTHREAD_JOIN:
+	case WAIT_FUTEX: return true;
 	case WAIT_JOIN: return same_task(t, g->sudog.queue);
 	default: /* a reason that is not known here may be ended by anybody */ return false;
 	}

@@ -138,6 +138,34 @@ static void start_root(struct task *t)
 	}
 }
 
+/* The last goroutine of a task whose root has left: what exit does at the end of a process. */
+static void finish_main(void *unused)
+{
+	struct task *t = getg()->task;
+
+	(void)unused;
+	host_switch_task(t);
+	host_task_exit(getg());
+	host_g_end(getg());
+	task_end(t, TASK_DONE, 0, 0);
+	goexit();
+}
+
+/* Nothing of it lives any more, and its root left by shoal_exit or pthread_exit. Once: without memory it ends at once. */
+static void finish(struct task *t)
+{
+	struct shoal_go_opts o = {.name = "exit", .attempts = 1};
+	int err;
+
+	if (!t->finishing) {
+		t->finishing = 1; /* a medic that dies after this: the task ends without its handlers */
+		KILL_POINT("task.finish.begun");
+		if (newproc(t, &o, finish_main, NULL, 0, NULL, &err))
+			return;
+	}
+	task_end(t, TASK_DONE, 0, 0);
+}
+
 /* A medic died between RUNNING and the root: finds the root, or makes it. */
 static void find_or_start_root(struct task *t)
 {
@@ -181,6 +209,7 @@ static void task_start(struct task *t)
 		atomic_store(&t->out[i].room.kept, 1);
 	}
 	atomic_store(&t->root_exited, 0);
+	t->finishing = 0;
 	t->kicks = 0;
 	t->witness = 0;
 	atomic_store(&t->dead, TASK_DEAD_NO);
@@ -466,7 +495,7 @@ bool task_step(struct task *t, bool *news)
 		else if (asked)
 			ask_to_end(t, asked);
 		else if (atomic_load(&t->root_exited) && task_has_no_gs(t))
-			task_end(t, TASK_DONE, 0, 0);
+			finish(t);
 		return true;
 	case TASK_ENDING:
 		if (!task_reap(t))

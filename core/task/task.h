@@ -112,6 +112,7 @@ struct task {
 	char **argv, **envp;		   /* in the heap */
 	struct g *root;
 	_Atomic uint32_t root_exited; /* the root ended by shoal_exit: the task ends with its last G */
+	uint32_t finishing;	      /* then: the goroutine that runs the handlers of exit has been made */
 	_Atomic uint32_t again;	      /* the root is to start again, with fresh memory and globals */
 	uint32_t kicks;
 	_Atomic uint32_t fds;  /* how many descriptors it has had: some may be open */

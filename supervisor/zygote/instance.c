@@ -223,7 +223,6 @@ static int load_copies(struct instance *in, const char *path, int mode, unsigned
 		drop_objects(in, from, handle);
 		return 125;
 	}
-	sh_variables_touch();
 	if (!l->trial && !(v = sh_variables_share(&in->objects.object[from], in->copies.n - from))) {
 		snprintf(message, n, "%s: no memory for its variables: %s", l->name, strerror(errno));
 		drop_objects(in, from, handle);

@@ -13,6 +13,7 @@
 #include "worker/posix/own.h"
 #include "worker/posix/signal.h"
 #include "worker/posix/timer.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <aio.h>
 #include <fcntl.h>
@@ -290,6 +291,7 @@ static bool some_done(const struct aiocb *const list[], int n)
 
 int aio_suspend(const struct aiocb *const list[], int n, const struct timespec *t)
 {
+	CANCEL_POINT();
 	struct g *g = enter();
 	struct shoal_waitq_ *q;
 	int64_t when = 0;

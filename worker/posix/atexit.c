@@ -10,7 +10,7 @@
 #include "shm/kill.h"
 #include "worker/posix/constructors.h"
 #include "worker/posix/own.h"
-#include "worker/worker.h"
+#include "worker/posix/record.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -91,9 +91,10 @@ static void call_all(struct g *g, void **head)
 
 void host_task_exit(struct g *g)
 {
+	tls_run_destructors(g); /* those of who calls exit, before all handlers: the C++ standard, basic.start.term */
 	call_all(g, &task_own(g->task)->handlers);
 	constructors_undo(g->task);
-	g->flags &= (uint8_t)~GF_OWN; /* what else it has of its own is not ended by an end of the task */
+	g->flags &= (uint8_t)~GF_OWN; /* values of keys have no destructor at the end of a task */
 	streams_flush(g);
 }
 

@@ -1,15 +1,14 @@
 /*
- * cxx.c - what the library of C++ keeps for a process or a thread, and a goroutine needs for itself:
- * memory by new, exceptions in hand, statics that are being initialized.
+ * cxx.c - C++ on goroutines: memory by new, and statics that are being initialized.
  *
- * jemalloc has operators of its own, and would give memory of the process.
+ * jemalloc has operators of its own, and would give memory of the process. What libstdc++ keeps for each thread
+ * (exceptions in flight, the callable of std::call_once) are thread-local variables: tls.c.
  *
  * DEATH  a static whose initializer died is begun anew by another
  */
-#include "core/sync/semtable.h"
 #include "worker/posix/dl_symbol.h"
-#include "worker/posix/own.h"
 #include "worker/posix/posix.h"
+#include "worker/posix/sync/word.h"
 
 #include <sched.h>
 
@@ -71,109 +70,71 @@ DELETE(_ZdaPvSt11align_val_t, (void *p, size_t a __attribute__((unused))))
 DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t n __attribute__((unused)), size_t a __attribute__((unused))))
 DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t n __attribute__((unused)), size_t a __attribute__((unused))))
 
-/* ---- exceptions in hand, which the library keeps for each thread and we for each goroutine ---- */
-
-void *__cxa_get_globals(void);
-void *__cxa_get_globals_fast(void);
-
-void *__cxa_get_globals(void)
-{
-	static _Thread_local struct {
-		void *caught;
-		unsigned uncaught;
-	} thread;
-	struct g *g = on_g();
-
-	if (!g)
-		return &thread;
-	g_fresh(g);
-	return g_cxx(g);
-}
-
-void *__cxa_get_globals_fast(void)
-{
-	return __cxa_get_globals();
-}
-
 /* ---- statics ---- */
 
 struct guard {
 	_Atomic uint8_t done; /* as the compiler looks at it */
-	_Atomic int by;
+	_Atomic uint32_t by;
 };
 
 int __cxa_guard_acquire(struct guard *);
 void __cxa_guard_release(struct guard *);
 void __cxa_guard_abort(struct guard *);
 
-#define OF_G (1 << RUN_MARK_BITS) /* no thread has such a number */
+#define OF_G (1u << RUN_MARK_BITS)
 
-/* Who initializes it. */
-static int initializer(struct g *g)
+/* Who initializes it: a goroutine, or a constructor of a module, which is alone. */
+static uint32_t initializer(const struct g *g)
 {
-	return g ? (int)run_mark(g) | OF_G : (int)syscall(SYS_gettid);
+	return g ? run_mark(g) | OF_G : 1;
 }
 
-static bool gone(int by)
+static bool initializer_gone(uint32_t by)
 {
-	return by & OF_G && run_gone((uint32_t)by & ~(uint32_t)OF_G);
-}
-
-/* Until the initializer is done with it; a thread tells nobody. */
-static void await(struct g *g, struct guard *guard)
-{
-	struct shoal_waitq_ *q = atomic_load(&guard->by) & OF_G ? semtable_lock(g, guard) : NULL;
-	int by = q ? atomic_load(&guard->by) : 0;
-
-	if (by & OF_G && !gone(by)) {
-		semtable_wait(q, g, guard, WAIT_PTHREAD_LOCK, 0);
-		return;
-	}
-	if (q)
-		semtable_unlock(q);
-	shoal_yield();
+	return by & OF_G && run_gone(by & ~OF_G);
 }
 
 int __cxa_guard_acquire(struct guard *guard)
 {
+	struct word_waiter w = {.why = WAIT_PTHREAD_LOCK};
 	struct g *g = on_g();
-	int mine = initializer(g), by;
+	uint32_t mine = initializer(g), by;
 
 	while (!atomic_load(&guard->done)) {
 		by = atomic_load(&guard->by);
-		if (by == 0 || gone(by)) {
-			if (g)
-				g->flags |=
-					GF_ONCE; /* first: whoever sees the word waits for this one. It stays so until its end */
+		if (by == 0 || initializer_gone(by)) {
+			if (g) /* first: whoever sees the word waits for this one. It stays so until its end */
+				g->flags |= GF_ONCE;
 			if (atomic_compare_exchange_strong(&guard->by, &by, mine))
 				return 1;
+			continue;
 		}
 		if (by == mine && g)
 			host_misuse("a static of C++ needs itself to be initialized");
 		if (g)
-			await(g, guard);
+			sh_word_wait(g, &guard->by, by, &w);
 		else
 			sched_yield();
 	}
 	return 0;
 }
 
-static void leave(struct guard *guard)
+static void leave_guard(struct guard *guard)
 {
 	struct g *g = on_g();
 
 	atomic_store(&guard->by, 0);
 	if (g)
-		semtable_wake(g, guard, true);
+		sh_word_wake_all(g, &guard->by, false);
 }
 
 void __cxa_guard_release(struct guard *guard)
 {
 	atomic_store(&guard->done, 1);
-	leave(guard);
+	leave_guard(guard);
 }
 
 void __cxa_guard_abort(struct guard *guard)
 {
-	leave(guard);
+	leave_guard(guard);
 }

@@ -10,6 +10,7 @@
 #include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -58,6 +59,7 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
 
 int open(const char *path, int flags, ...)
 {
+	CANCEL_POINT();
 	mode_t mode;
 
 	MODE_OF(flags, mode);
@@ -66,6 +68,7 @@ int open(const char *path, int flags, ...)
 
 int open64(const char *path, int flags, ...)
 {
+	CANCEL_POINT();
 	mode_t mode;
 
 	MODE_OF(flags, mode);
@@ -74,6 +77,7 @@ int open64(const char *path, int flags, ...)
 
 int openat(int dir, const char *path, int flags, ...)
 {
+	CANCEL_POINT();
 	mode_t mode;
 
 	MODE_OF(flags, mode);
@@ -82,6 +86,7 @@ int openat(int dir, const char *path, int flags, ...)
 
 int openat64(int dir, const char *path, int flags, ...)
 {
+	CANCEL_POINT();
 	mode_t mode;
 
 	MODE_OF(flags, mode);
@@ -90,6 +95,7 @@ int openat64(int dir, const char *path, int flags, ...)
 
 int creat(const char *path, mode_t mode)
 {
+	CANCEL_POINT();
 	return open_at(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 
@@ -289,6 +295,7 @@ int dup2(int fd, int to)
 
 int fcntl(int fd, int op, ...)
 {
+	CANCEL_POINT();
 	va_list ap;
 	void *arg;
 	long r;
@@ -326,6 +333,7 @@ int fcntl64(int fd, int op, ...)
 
 int close(int fd)
 {
+	CANCEL_POINT();
 	if (!posix_enter())
 		return (int)syscall(SYS_close, fd);
 	if (fd >= 0 && fd <= 2)
@@ -382,6 +390,7 @@ AS_SYSCALL(rmdir, (const char *path), SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR
 
 int flock(int fd, int op)
 {
+	CANCEL_POINT();
 	struct pollwait w;
 
 	if (!posix_enter())

@@ -7,6 +7,7 @@
  * about the next one (packets, descriptors that come along, urgent data, other readers).
  */
 #include "worker/posix/posix.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -146,6 +147,7 @@ static long write_iov(struct io *io)
 
 ssize_t read(int fd, void *p, size_t n)
 {
+	CANCEL_POINT();
 	struct iovec v = {p, n};
 
 	if (!posix_enter() || n == 0)
@@ -155,6 +157,7 @@ ssize_t read(int fd, void *p, size_t n)
 
 ssize_t readv(int fd, const struct iovec *iov, int n)
 {
+	CANCEL_POINT();
 	if (!posix_enter() || n <= 0 || n > IOV_MAX || iov_total(iov, (size_t)n) == 0)
 		return syscall(SYS_readv, fd, iov, n);
 	return read_iov(&(struct io){fd, 0, (struct iovec *)iov, (size_t)n});
@@ -162,6 +165,7 @@ ssize_t readv(int fd, const struct iovec *iov, int n)
 
 ssize_t write(int fd, const void *p, size_t n)
 {
+	CANCEL_POINT();
 	struct iovec v = {(void *)p, n};
 
 	if (!posix_enter())
@@ -173,6 +177,7 @@ ssize_t write(int fd, const void *p, size_t n)
 
 ssize_t writev(int fd, const struct iovec *iov, int n)
 {
+	CANCEL_POINT();
 	struct iovec few[IOV_FEW], *copy;
 	long r;
 
@@ -202,21 +207,25 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 
 ssize_t pread(int fd, void *p, size_t n, off_t at)
 {
+	CANCEL_POINT();
 	return posix_enter() ? BLOCKING(SYS_pread64, fd, p, n, at) : syscall(SYS_pread64, fd, p, n, at);
 }
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
+	CANCEL_POINT();
 	return posix_enter() ? BLOCKING(SYS_pwrite64, fd, p, n, at) : syscall(SYS_pwrite64, fd, p, n, at);
 }
 
 ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at)
 {
+	CANCEL_POINT();
 	return posix_enter() ? BLOCKING(SYS_preadv, fd, iov, n, at, 0l) : syscall(SYS_preadv, fd, iov, n, at, 0l);
 }
 
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
+	CANCEL_POINT();
 	return posix_enter() ? BLOCKING(SYS_pwritev, fd, iov, n, at, 0l) : syscall(SYS_pwritev, fd, iov, n, at, 0l);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -22,17 +23,20 @@
 
 int msgsnd(int id, const void *msg, size_t n, int flags)
 {
+	CANCEL_POINT();
 	return (int)(posix_enter() ? BLOCKING(SYS_msgsnd, id, msg, n, flags) : syscall(SYS_msgsnd, id, msg, n, flags));
 }
 
 ssize_t msgrcv(int id, void *msg, size_t n, long type, int flags)
 {
+	CANCEL_POINT();
 	return posix_enter() ? BLOCKING(SYS_msgrcv, id, msg, n, type, flags)
 			     : syscall(SYS_msgrcv, id, msg, n, type, flags);
 }
 
 int semtimedop(int id, struct sembuf *ops, size_t n, const struct timespec *timeout)
 {
+	CANCEL_POINT();
 	struct timespec left;
 	int64_t when, ns;
 	long r;
@@ -52,6 +56,7 @@ int semtimedop(int id, struct sembuf *ops, size_t n, const struct timespec *time
 
 int semop(int id, struct sembuf *ops, size_t n)
 {
+	CANCEL_POINT();
 	return semtimedop(id, ops, n, NULL);
 }
 
@@ -129,22 +134,26 @@ static ssize_t receive_until(mqd_t q, char *msg, size_t n, unsigned *prio, const
 
 int mq_timedsend(mqd_t q, const char *msg, size_t n, unsigned prio, const struct timespec *when)
 {
+	CANCEL_POINT();
 	return send_until(q, msg, n, prio, when);
 }
 
 ssize_t mq_timedreceive(mqd_t q, char *restrict msg, size_t n, unsigned *restrict prio,
 			const struct timespec *restrict when)
 {
+	CANCEL_POINT();
 	return receive_until(q, msg, n, prio, when);
 }
 
 int mq_send(mqd_t q, const char *msg, size_t n, unsigned prio)
 {
+	CANCEL_POINT();
 	return send_until(q, msg, n, prio, NULL);
 }
 
 ssize_t mq_receive(mqd_t q, char *msg, size_t n, unsigned *prio)
 {
+	CANCEL_POINT();
 	return receive_until(q, msg, n, prio, NULL);
 }
 
@@ -152,6 +161,7 @@ ssize_t mq_receive(mqd_t q, char *msg, size_t n, unsigned *prio)
 
 int lockf(int fd, int op, off_t n)
 {
+	CANCEL_POINT();
 	struct flock l = {.l_type = op == F_ULOCK ? F_UNLCK : F_WRLCK, .l_whence = SEEK_CUR, .l_len = n};
 
 	switch (op) {
@@ -186,6 +196,7 @@ int eventfd_write(int fd, eventfd_t value)
 
 int tcdrain(int fd)
 {
+	CANCEL_POINT();
 	struct pollwait w;
 
 	if (!posix_enter())

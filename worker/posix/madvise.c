@@ -11,6 +11,7 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "worker/posix/mmap.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dlfcn.h>
 
@@ -104,6 +105,7 @@ int madvise(void *p, size_t n, int advice)
 
 int msync(void *p, size_t n, int flags)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	int r;
 

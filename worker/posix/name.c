@@ -9,6 +9,7 @@
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "shm/heap.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -186,6 +187,7 @@ static void ask_address(struct question *q)
 
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	struct question *q;
 	int r;
@@ -324,6 +326,7 @@ struct hostent *gethostbyname2(const char *name, int family)
 
 struct hostent *gethostbyname(const char *name)
 {
+	CANCEL_POINT();
 	return gethostbyname2(name, AF_INET);
 }
 
@@ -446,6 +449,7 @@ int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want, struct timespec *left)
 {
+	CANCEL_POINT();
 	struct timespec now = {0, 0};
 	int64_t ns;
 	int r;

@@ -6,7 +6,6 @@
 #ifndef WORKER_POSIX_OWN_H
 #define WORKER_POSIX_OWN_H
 
-#include "core/g/g.h"
 #include "core/root.h"
 #include "core/task/task.h"
 
@@ -45,9 +44,8 @@ struct task_own {
 	_Atomic(void *) signals;	      /* handlers, mask, what is pending */
 	_Atomic(void *) aio;		      /* requests in progress: aio.c */
 	void *mq_notices;		      /* requests of mq_notify: mqnotify.c */
-	_Atomic uint32_t threads; /* the task has made threads: they may hold such locks without the runtime knowing */
-	void *in;		  /* stdin after freopen; NULL: the null device */
-	_Atomic uint32_t constructed; /* how many objects of the instance have had their constructors called */
+	void *in;			      /* stdin after freopen; NULL: the null device */
+	_Atomic uint32_t constructed;	      /* how many objects of the instance have had their constructors called */
 };
 _Static_assert(sizeof(struct task_own) <= TASK_POSIX_SIZE, "what a task has of its own fits the room in struct task");
 
@@ -59,27 +57,6 @@ static inline struct task_own *task_own(struct task *t)
 uint64_t posix_new_state(void); /* process_state.c: a number for task_own.state that was never used */
 
 /*
- * What a thread has, and here a goroutine. The first two fields are the struct that __cxa_get_globals returns.
- * OWNER  the goroutine
- * LOCK   none
- * ORDER  none: one goroutine
- * DEATH  run says to which run of the goroutine it belongs; an older one counts as empty
- */
-struct g_cxx {
-	void *caught; /* C++ exceptions that are being handled: cxx.c */
-	unsigned uncaught;
-	uint32_t run; /* run of the goroutine to which this belongs; otherwise it is empty */
-	void *own;    /* thread-local values (GF_OWN): thread.c */
-};
-_Static_assert(sizeof(struct g_cxx) <= sizeof((struct g *)0)->posix,
-	       "what a goroutine has of its own fits the room in struct g");
-
-static inline struct g_cxx *g_cxx(struct g *g)
-{
-	return (struct g_cxx *)g->posix;
-}
-
-/*
  * What all tasks share.
  * OWNER  all workers
  * LOCK   none
@@ -87,9 +64,8 @@ static inline struct g_cxx *g_cxx(struct g *g)
  * DEATH  each word is whole by itself
  */
 struct posix_shared {
-	_Atomic uint32_t children_top;	   /* entries of the table in spawn.c that were ever used */
-	_Atomic uint32_t cond_signals[64]; /* counts signals of pthread conditions: sync.c */
-	_Atomic uint64_t task_states;	   /* last number of posix_new_state */
+	_Atomic uint32_t children_top; /* entries of the table in spawn.c that were ever used */
+	_Atomic uint64_t task_states;  /* last number of posix_new_state */
 };
 _Static_assert(sizeof(struct posix_shared) <= ROOT_POSIX_SIZE, "what all tasks share fits the room in the root");
 #define posix_shared ((struct posix_shared *)rt->posix)

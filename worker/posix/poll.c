@@ -6,6 +6,7 @@
  */
 #include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -202,6 +203,7 @@ static int poll_wait(void *arg, int64_t ns)
 
 int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
+	CANCEL_POINT();
 	int64_t ns = time_of(timeout);
 	struct timespec t;
 
@@ -219,6 +221,7 @@ int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigs
 
 int poll(struct pollfd *p, nfds_t n, int ms)
 {
+	CANCEL_POINT();
 	struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
 
 	if (!posix_enter())
@@ -296,6 +299,7 @@ static int select_wait(void *arg, int64_t ns)
 
 int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeout, const sigset_t *mask)
 {
+	CANCEL_POINT();
 	int64_t ns = time_of(timeout);
 	struct timespec t;
 	struct {
@@ -322,6 +326,7 @@ int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *timeo
 
 int select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
+	CANCEL_POINT();
 	struct timespec t;
 	int64_t until = 0;
 	int k;
@@ -390,6 +395,7 @@ static int epoll_wait_in(void *arg, int64_t ns)
 
 int epoll_pwait(int fd, struct epoll_event *e, int n, int ms, const sigset_t *mask)
 {
+	CANCEL_POINT();
 	if (!posix_enter())
 		return (int)syscall(SYS_epoll_pwait, fd, e, n, ms, mask, (size_t)(_NSIG / 8));
 	return under_mask(mask, time_of_ms(ms), epoll_wait_in, &(struct epoll_args){fd, n, e});
@@ -410,5 +416,6 @@ int epoll_pwait2(int fd, struct epoll_event *e, int n, const struct timespec *ti
 
 int epoll_wait(int fd, struct epoll_event *e, int n, int ms)
 {
+	CANCEL_POINT();
 	return epoll_pwait(fd, e, n, ms, NULL);
 }

@@ -5,7 +5,8 @@
  */
 #include "core/sync/waitq.h"
 #include "worker/posix/clock.h"
-#include "worker/posix/posix.h"
+#include "worker/posix/thread_cancel.h"
+#include "worker/worker.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -56,6 +57,7 @@ int dprintf(int fd, const char *fmt, ...)
 
 int nanosleep(const struct timespec *want, struct timespec *left)
 {
+	CANCEL_POINT();
 	int64_t when;
 	int r;
 
@@ -83,11 +85,13 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 
 int usleep(useconds_t us)
 {
+	CANCEL_POINT();
 	return nanosleep(&(struct timespec){us / 1000000, (long)(us % 1000000) * 1000}, NULL);
 }
 
 unsigned sleep(unsigned s)
 {
+	CANCEL_POINT();
 	struct timespec left = {0, 0};
 
 	if (nanosleep(&(struct timespec){s, 0}, &left) == 0)

@@ -31,6 +31,13 @@
 		return libc(__VA_ARGS__); \
 	}
 
+/* The same function under the name by which old programs and libraries call it. */
+#if __has_attribute(copy)
+#define ALSO(name) extern __typeof(name) __##name __attribute__((alias(#name), copy(name)));
+#else
+#define ALSO(name) extern __typeof(name) __##name __attribute__((alias(#name)));
+#endif
+
 /* On a goroutine: it gives way first if it was asked to. */
 static inline struct g *posix_enter(void)
 {
@@ -133,17 +140,6 @@ static inline bool run_gone(uint32_t mark)
 
 	return state == G_DEAD || state == G_IDLE || (__atomic_load_n(&g->flags, __ATOMIC_ACQUIRE) & GF_GONE) ||
 	       run_mark(g) != mark;
-}
-
-static inline void g_fresh(struct g *g)
-{
-	uint32_t run = g_run(g);
-
-	if (__builtin_expect(g_cxx(g)->run == run, 1))
-		return;
-	g_cxx(g)->caught = g_cxx(g)->own = NULL;
-	g_cxx(g)->uncaught = 0;
-	g_cxx(g)->run = run;
 }
 
 /* Which of the events there are right now, without waiting: as poll. */

@@ -107,7 +107,6 @@ static __attribute__((noinline)) void turn_to(struct task *t)
 	environ = t->envp;
 	program_is(t->argv && t->argc > 0 && t->argv[0] ? t->argv[0] : t->module);
 	process_state_input(t);
-	variables_turn_to(t);
 	sh_view_turn_to(t);
 	syscall(SYS_umask, task_own(t)->has_umask ? task_own(t)->umask : first_umask);
 	if (strcmp(current_locale, task_own(t)->locale[0] ? task_own(t)->locale : "C") != 0) {

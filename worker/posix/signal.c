@@ -18,6 +18,7 @@
  * a signal does not interrupt (a channel, a wait group), a new goroutine runs the handler.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/thread.h"
 #include "worker/posix/timer.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
@@ -507,16 +508,34 @@ int sigqueue(pid_t pid, int sig, const union sigval value)
 
 REAL(int, pthread_kill, (pthread_t t, int sig), t, sig)
 
+REAL(int, pthread_sigqueue, (pthread_t t, int sig, const union sigval value), t, sig, value)
+
+static int send_thread(struct g *g, pthread_t t, int sig, int code, union sigval value)
+{
+	struct own *o = thread_of(t);
+	int err;
+
+	if (!o)
+		return ESRCH;
+	if (atomic_load(&o->state) & THREAD_ENDED)
+		return sig < 0 || sig >= _NSIG ? EINVAL : 0;
+	err = signal_send_goroutine(o->gid, sig, code, value);
+	sent(g, err);
+	return err;
+}
+
 int pthread_kill(pthread_t t, int sig)
 {
 	struct g *g = posix_enter();
-	int err;
 
-	if (!g || !pthread_equal(t, pthread_self()))
-		return real_pthread_kill(t, sig);
-	err = signal_send_goroutine(g->gid, sig, SI_TKILL, (union sigval){0});
-	sent(g, err);
-	return err;
+	return g ? send_thread(g, t, sig, SI_TKILL, (union sigval){0}) : real_pthread_kill(t, sig);
+}
+
+int pthread_sigqueue(pthread_t t, int sig, const union sigval value)
+{
+	struct g *g = posix_enter();
+
+	return g ? send_thread(g, t, sig, SI_QUEUE, value) : real_pthread_sigqueue(t, sig, value);
 }
 
 /* ---- a goroutine begins and ends ---- */
@@ -526,6 +545,7 @@ void host_g_inherit(struct g *parent, struct g *child)
 	uint64_t blocked = sig_blocked(parent);
 	struct sig_thread *t;
 
+	thread_adopt(child);
 	if (!blocked || !(t = sig_thread_make(parent, child->gid)))
 		return;
 	atomic_store(&child->signals, 1);

@@ -2,6 +2,7 @@
  * posix/signal_action.c - what is to be done on a signal: sigaction and its older relatives.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dlfcn.h>
 
@@ -168,6 +169,7 @@ static int wait_without(int sig)
 /* X/Open's: the header gives it the symbol __xpg_sigpause. */
 int sigpause(int sig)
 {
+	CANCEL_POINT();
 	return wait_without(sig);
 }
 

@@ -7,6 +7,7 @@
 #include "worker/posix/signal.h"
 #include "worker/posix/timer.h"
 #include "worker/stacks.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -213,6 +214,7 @@ static int await_handler(struct g *g, const struct sig_thread *t, uint32_t befor
 
 int pause(void)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	struct sig_thread *t;
 
@@ -227,6 +229,7 @@ int pause(void)
 
 int sigsuspend(const sigset_t *set)
 {
+	CANCEL_POINT();
 	struct signal_masked m;
 
 	if (!posix_enter())
@@ -326,6 +329,7 @@ static int await_signal(struct g *g, struct sig_thread *t, uint64_t set, siginfo
 
 int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info, const struct timespec *restrict t)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	struct sig_thread *thread;
 	int64_t ns;
@@ -348,11 +352,13 @@ int sigtimedwait(const sigset_t *restrict set, siginfo_t *restrict info, const s
 
 int sigwaitinfo(const sigset_t *restrict set, siginfo_t *restrict info)
 {
+	CANCEL_POINT();
 	return sigtimedwait(set, info, NULL);
 }
 
 int sigwait(const sigset_t *restrict set, int *restrict sig)
 {
+	CANCEL_POINT();
 	int r;
 
 	do

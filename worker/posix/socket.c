@@ -4,6 +4,7 @@
 #include "worker/posix/clock.h"
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -109,6 +110,7 @@ ssize_t sh_socket_read(int fd, const struct iovec *iov, size_t n)
 
 ssize_t recvfrom(int fd, void *p, size_t n, int flags, struct sockaddr *from, socklen_t *len)
 {
+	CANCEL_POINT();
 	struct pollwait w;
 	int64_t when = 0;
 	long r;
@@ -134,6 +136,7 @@ ssize_t recvfrom(int fd, void *p, size_t n, int flags, struct sockaddr *from, so
 
 ssize_t recv(int fd, void *p, size_t n, int flags)
 {
+	CANCEL_POINT();
 	if (flags == 0 && n > 0 && on_g() && fd_kind(fd) == PD_SOCKET)
 		return read(fd, p, n);
 	return recvfrom(fd, p, n, flags, NULL, NULL);
@@ -150,6 +153,7 @@ static void adopt_rights(struct msghdr *msg)
 
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
+	CANCEL_POINT();
 	ssize_t r;
 
 	if (!posix_enter())
@@ -169,6 +173,7 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
+	CANCEL_POINT();
 	struct iovec few[IOV_FEW], *copy;
 	struct msghdr rest = *msg;
 	struct pollwait w;
@@ -200,6 +205,7 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
 {
+	CANCEL_POINT();
 	struct pollwait w;
 	int64_t when = 0;
 	size_t done = 0;
@@ -223,11 +229,13 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 
 ssize_t send(int fd, const void *p, size_t n, int flags)
 {
+	CANCEL_POINT();
 	return sendto(fd, p, n, flags, NULL, 0);
 }
 
 int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
 {
+	CANCEL_POINT();
 	unsigned done = 0;
 
 	if (!posix_enter())
@@ -246,6 +254,7 @@ int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *
 
 int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 {
+	CANCEL_POINT();
 	unsigned done = 0;
 
 	if (!posix_enter())
@@ -311,6 +320,7 @@ static long accept_held(struct g *g, const struct pollwait *w, struct sockaddr *
 
 int accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	socklen_t room = len ? *len : 0;
 	struct pollwait w;
@@ -337,6 +347,7 @@ int accept4(int fd, struct sockaddr *a, socklen_t *len, int flags)
 
 int accept(int fd, struct sockaddr *a, socklen_t *len)
 {
+	CANCEL_POINT();
 	return accept4(fd, a, len, 0);
 }
 
@@ -411,6 +422,7 @@ static long connect_to_full(const struct sockaddr *a, socklen_t len, long flags,
 
 int connect(int fd, const struct sockaddr *a, socklen_t len)
 {
+	CANCEL_POINT();
 	long flags, r;
 	struct pollwait w;
 

@@ -20,6 +20,7 @@
 #include "worker/arrivals.h"
 #include "worker/flags.h"
 #include "worker/posix/signal.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -450,6 +451,7 @@ static struct child *await_child(struct g *g, pid_t pid, int options, int *r)
 
 pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	struct child *c;
 	int r;
@@ -473,6 +475,7 @@ pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 /* Like wait4, but for the form of the answer, and that it may be left for another to take. */
 int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
+	CANCEL_POINT();
 	struct g *g = posix_enter();
 	pid_t pid = type == P_PID ? (pid_t)id : -1;
 	struct child *c;
@@ -500,16 +503,19 @@ int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 
 pid_t waitpid(pid_t pid, int *status, int options)
 {
+	CANCEL_POINT();
 	return wait4(pid, status, options, NULL);
 }
 
 pid_t wait(int *status)
 {
+	CANCEL_POINT();
 	return wait4(-1, status, 0, NULL);
 }
 
 pid_t wait3(int *status, int options, struct rusage *usage)
 {
+	CANCEL_POINT();
 	return wait4(-1, status, options, usage);
 }
 
@@ -524,6 +530,7 @@ static int shell(pid_t *pid, const char *command, const posix_spawn_file_actions
 
 int system(const char *command)
 {
+	CANCEL_POINT();
 	static int (*real)(const char *);
 	int status = -1, r;
 	pid_t pid;

@@ -6,6 +6,7 @@
  * same, the medic gets it out (blocking.c), and the goroutine parks until the end that is not ready is.
  */
 #include "worker/posix/posix.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -38,6 +39,7 @@ static void look_at_both(struct pollwait *w, int in, int out)
 /* All n bytes, as a descriptor that blocks takes them. */
 ssize_t sendfile(int out, int in, off_t *at, size_t n)
 {
+	CANCEL_POINT();
 	int64_t when[2] = {0, 0};
 	struct pollwait w[2];
 	size_t done = 0;
@@ -87,6 +89,7 @@ static ssize_t pass(struct blocking *k, int in, int out, bool waits)
 
 ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
 {
+	CANCEL_POINT();
 	struct blocking k = {SYSTEM_CALL(SYS_splice, in, in_at, out, out_at, n, flags | SPLICE_F_NONBLOCK)};
 
 	return posix_enter() ? pass(&k, in, out, !(flags & SPLICE_F_NONBLOCK))
@@ -95,6 +98,7 @@ ssize_t splice(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned 
 
 ssize_t tee(int in, int out, size_t n, unsigned flags)
 {
+	CANCEL_POINT();
 	struct blocking k = {SYSTEM_CALL(SYS_tee, in, out, n, flags | SPLICE_F_NONBLOCK)};
 
 	return posix_enter() ? pass(&k, in, out, !(flags & SPLICE_F_NONBLOCK)) : syscall(SYS_tee, in, out, n, flags);
@@ -122,6 +126,7 @@ ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned flags)
 
 ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, unsigned flags)
 {
+	CANCEL_POINT();
 	struct pollwait w[2];
 	size_t done = 0;
 	long r;

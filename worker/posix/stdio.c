@@ -19,6 +19,7 @@
 #include "worker/posix/own.h"
 #include "worker/posix/posix.h"
 #include "worker/posix/stdio.h"
+#include "worker/posix/thread_cancel.h"
 
 #include <unistd.h>
 #include <string.h>
@@ -173,13 +174,19 @@ static int fd_of(void *cookie)
 
 static ssize_t stream_read(void *cookie, char *p, size_t n)
 {
-	return read(fd_of(cookie), p, n);
+	bool before = thread_cancel_suspend(); /* the lock of the stream may be held */
+	ssize_t r = read(fd_of(cookie), p, n);
+
+	thread_cancel_resume(before);
+	return r;
 }
 
 static ssize_t stream_write(void *cookie, const char *p, size_t n)
 {
+	bool before = thread_cancel_suspend();
 	ssize_t r = write(fd_of(cookie), p, n);
 
+	thread_cancel_resume(before);
 	return r < 0 ? 0 : r; /* the write function of a cookie returns 0 on failure */
 }
 

@@ -1,392 +1,124 @@
 /*
- * posix/thread.c - what a thread has of its own: variables of _Thread_local, which are the worker's, and
- * values of keys, which are the goroutine's. And threads that a module makes.
+ * thread.c - threads of pthreads and C11 are goroutines: create, join, detach, exit.
  *
- * A module's _Thread_local variables are one for each worker, fresh for each task, and at the same
- * addresses in all workers: the zygote has the loader lay them out before it clones (sh_variables_touch),
- * so what a compiler has computed before a park leads to those of the worker that goes on, and the
- * loader never takes memory of a task for them. Keys made by module code have a value for each goroutine.
+ * pthread_create makes a goroutine on the P of the caller; all Ps run it. Its record (struct own) is what the
+ * pthread_t points to. Any goroutine can ask for its own pthread_t: one made by shoal_go is a detached thread, the
+ * root goroutine is the main thread.
  *
- * Threads belong to the worker they were made on, and use nothing of the runtime.
+ *	joiner						thread
+ *	set THREAD_JOINING
+ *	THREAD_ENDED? no: wait in the table of waits
+ *							run destructors, store result
+ *							set THREAD_ENDED; was THREAD_JOINING set? wake the joiner
+ *	read result, free the record
  *
- * OWNER  the goroutine; cxx.run says of which run of it
- * DEATH  what a goroutine had that did not come to its end goes with the task
+ * Where no goroutine runs (in the zygote, libraries' own threads, libuv) libc answers.
+ *
+ * DEATH  a thread that dies with its worker is a goroutine that does: the task ends, or the thread starts again with
+ *        its argument (--attempts). A worker that dies after THREAD_ENDED and before the wake: repair makes all
+ *        waiters of the task look again
  */
-#include "core/task/objects.h"
-#include "core/sync/semtable.h"
-#include "worker/posix/own.h"
-#include "worker/posix/posix.h"
+#include "worker/posix/thread.h"
+#include "worker/posix/sync/word.h"
+#include "core/sync/cancel.h"
+#include "worker/posix/thread_cancel.h"
+#include "worker/posix/tls.h"
 
 #include <dlfcn.h>
-#include <link.h>
 #include <limits.h>
-#include <pthread.h>
+#include <sched.h>
 #include <threads.h>
+#include <time.h>
 
-struct value {
-	pthread_key_t key;
-	const void *value;
-};
+REAL(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), t, a, fn, arg)
+REAL(int, pthread_join, (pthread_t t, void **result), t, result)
+REAL(int, pthread_detach, (pthread_t t), t)
+REAL(int, pthread_tryjoin_np, (pthread_t t, void **result), t, result)
+REAL(int, pthread_timedjoin_np, (pthread_t t, void **result, const struct timespec *when), t, result, when)
+REAL(int, pthread_clockjoin_np, (pthread_t t, void **result, clockid_t clock, const struct timespec *when), t, result,
+     clock, when)
+REAL(pthread_t, pthread_self, (void), )
 
-struct own {
-	struct value *values;
-	unsigned nvalues, room;
-	void *once[2];
-};
+/* ---- records ---- */
 
-static struct own *own_of(struct g *g)
-{
-	if (!(g->flags & GF_OWN))
-		return NULL;
-	g_fresh(g);
-	return g_cxx(g)->own;
-}
-
-static struct own *make_own(struct g *g)
+struct own *own_make(struct g *g)
 {
 	struct own *o = own_of(g);
 
 	if (o || !(o = g_alloc(g, sizeof *o)))
 		return o;
 	memset(o, 0, sizeof *o);
-	g_fresh(g);
-	g_cxx(g)->own = o;
+	o->magic = OWN_MAGIC;
+	o->gid = g->gid;
+	atomic_store_explicit(&o->state, g->flags & GF_ROOT ? 0 : THREAD_DETACHED, memory_order_relaxed);
+	g->own = o;
 	g->flags |= GF_OWN;
 	return o;
 }
 
-/* ---- variables ---- */
-
-#define INSTANCES 4096 /* of modules; of those beyond, variables are not reset between tasks */
-
-struct tls_index {
-	unsigned long module, offset;
-};
-void *__tls_get_addr(struct tls_index *);
-
-REAL(void *, __tls_get_addr, (struct tls_index * at), at)
-
-/* Of each instance of a module: its variables, and whose values they have, in this process. */
-static struct variables {
-	bool known;
-	uint32_t attempt;
-	uint64_t task;
-	size_t module, size, filled; /* module: 0 if there are none */
-	const char *from;
-} variables[INSTANCES];
-
-struct search {
-	struct variables *v;
-	uintptr_t text;
-};
-
-static int find_variables(struct dl_phdr_info *info, size_t size, void *arg)
+static void own_free(struct g *g, struct own *o)
 {
-	struct search *s = arg;
-	const ElfW(Phdr) *tls = NULL;
-	bool here = false;
-
-	(void)size;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-
-		here |= p->p_type == PT_LOAD && s->text - (info->dlpi_addr + p->p_vaddr) < p->p_memsz;
-		if (p->p_type == PT_TLS)
-			tls = p;
-	}
-	if (here && tls) {
-		s->v->size = tls->p_memsz;
-		s->v->filled = tls->p_filesz;
-		s->v->from = (const char *)info->dlpi_addr + tls->p_vaddr;
-		s->v->module = info->dlpi_tls_modid;
-	}
-	return here;
+	o->magic = 0;
+	g_free(g, o);
 }
 
-void variables_turn_to(const struct task *t)
+struct own *thread_of(pthread_t t)
 {
-	struct variables *v = &variables[t->instance % INSTANCES];
-	uint32_t attempt = atomic_load(&((struct task *)t)->attempt);
-	char *at;
+	struct own *o = (struct own *)t;
 
-	if (t->instance >= INSTANCES || (v->known && !v->module) || (v->task == t->id && v->attempt == attempt))
-		return;
-	if (!v->known)
-		dl_iterate_phdr(find_variables, &(struct search){v, t->text_start});
-	v->known = true;
-	v->task = t->id;
-	v->attempt = attempt;
-	if (!v->module)
-		return;
-	at = real___tls_get_addr(&(struct tls_index){v->module, 0});
-	memcpy(at, v->from, v->filled);
-	memset(at + v->filled, 0, v->size - v->filled);
+	if (!sh_heap_owns(sh_root->arena, o) || sh_heap_usable(sh_root->arena, o) < sizeof *o || o->magic != OWN_MAGIC)
+		return NULL;
+	return o;
 }
 
-struct untouched {
-	size_t module[64];
-	unsigned n;
-};
-
-static int find_untouched(struct dl_phdr_info *info, size_t size, void *arg)
+struct g *thread_g(const struct own *o)
 {
-	struct untouched *u = arg;
+	bool ended = false;
+	struct g *g = g_find(o->gid, &ended);
 
-	(void)size;
-	if (info->dlpi_tls_modid && !info->dlpi_tls_data && u->n < sizeof u->module / sizeof *u->module)
-		u->module[u->n++] = info->dlpi_tls_modid;
-	return 0;
+	return g && !ended ? g : NULL;
 }
 
-void sh_variables_touch(void)
+int thread_number(const struct g *g)
 {
-	struct untouched u = {.n = 0};
-
-	dl_iterate_phdr(find_untouched, &u);
-	while (u.n > 0)
-		real___tls_get_addr(&(struct tls_index){u.module[--u.n], 0});
+	return (int)(g_index(g) | 1u << 30);
 }
 
-/*
- * std::call_once leaves what is to be called in two of the library's variables and calls pthread_once,
- * on which the goroutine may wait and move: they are the goroutine's, and the library finds them in its
- * own when it is called.
- */
-static void **once_vars[2];
-
-/*
- * Finds the two in the instance of the task, whose C++ library is its own. dlsym asks __tls_get_addr for the
- * address of a variable that it finds, so the instance counts as found before.
- */
-static void find_once_vars(struct g *g)
+pthread_t pthread_self(void)
 {
-	static uint64_t found; /* instance of the task, plus one */
-	const struct objects *s;
-
-	if (__builtin_expect(found == (uint64_t)g->task->instance + 1, 1))
-		return;
-	found = (uint64_t)g->task->instance + 1;
-	once_vars[0] = once_vars[1] = NULL;
-	s = sh_objects_of(g->task);
-	if (!s)
-		return;
-	acquirem();
-	*(void **)&once_vars[0] = dlsym(s->handle, "_ZSt15__once_callable");
-	*(void **)&once_vars[1] = dlsym(s->handle, "_ZSt11__once_call");
-	releasem();
-}
-
-void thread_once(struct g *g)
-{
-	struct own *o = own_of(g);
-
-	if (!o || !o->once[1])
-		return;
-	find_once_vars(g); /* they may have been set on another worker */
-	for (int i = 0; i < 2; i++)
-		if (once_vars[i])
-			*once_vars[i] = o->once[i];
-}
-
-void *__tls_get_addr(struct tls_index *at)
-{
-	void *real = real___tls_get_addr(at);
-	struct g *g = on_g();
+	struct g *g = tls_g();
 	struct own *o;
 
 	if (!g)
-		return real;
-	find_once_vars(g);
-	for (int i = 0; i < 2; i++)
-		if (real == once_vars[i] && (o = make_own(g)))
-			return &o->once[i];
-	return real;
+		return real_pthread_self();
+	if (__builtin_expect(!(o = own_of(g)), 0) && !(o = own_make(g)))
+		host_misuse("out of memory: no room for the record of a thread");
+	return (pthread_t)o;
 }
 
-int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso);
-
-REAL(int, __cxa_thread_atexit_impl, (void (*fn)(void *), void *arg, void *dso), fn, arg, dso)
-
-/* Of C++'s thread_local, made on a goroutine: its memory goes with the task, before the worker's thread ends. */
-int __cxa_thread_atexit_impl(void (*fn)(void *), void *arg, void *dso)
+thrd_t thrd_current(void)
 {
-	return on_g() ? 0 : real___cxa_thread_atexit_impl(fn, arg, dso);
+	return (thrd_t)pthread_self();
 }
 
-/* ---- keys: those of a task are in its record, those that a constructor made in the process ---- */
-
-#define KEY_OURS (1u << 20)
-
-struct keys { /* a task's */
-	_Atomic uint32_t n;
-	struct {
-		_Atomic uint32_t used;
-		void (*at_end)(void *);
-	} key[PTHREAD_KEYS_MAX];
-};
-
-static struct {
-	bool made;
-	void (*at_end)(void *);
-} by_constructor[PTHREAD_KEYS_MAX];
-
-REAL(int, pthread_key_create, (pthread_key_t * key, void (*fn)(void *)), key, fn)
-REAL(int, pthread_key_delete, (pthread_key_t key), key)
-REAL(int, pthread_setspecific, (pthread_key_t key, const void *v), key, v)
-REAL(void *, pthread_getspecific, (pthread_key_t key), key)
-
-static struct keys *keys_of(struct g *g)
+pid_t gettid(void)
 {
-	return atomic_load(&task_own(g->task)->keys);
+	struct g *g = tls_g();
+
+	return g ? thread_number(g) : (pid_t)syscall(SYS_gettid);
 }
 
-static bool is_ours(struct g *g, pthread_key_t key)
+/* ---- the end of one ---- */
+
+/* The record is the joiner's from here on, if there is to be one. */
+static void tell_end(struct g *g, struct own *o)
 {
-	struct keys *k = keys_of(g);
+	uint32_t before = atomic_fetch_or(&o->state, THREAD_ENDED);
 
-	if (key < PTHREAD_KEYS_MAX)
-		return by_constructor[key].made;
-	return k && key - KEY_OURS < PTHREAD_KEYS_MAX && atomic_load(&k->key[key - KEY_OURS].used);
-}
-
-int pthread_key_create(pthread_key_t *key, void (*fn)(void *))
-{
-	struct g *g = on_g();
-	struct keys *k;
-	void *none = NULL;
-	int r;
-
-	if (!g) {
-		r = real_pthread_key_create(key, fn);
-		if (r == 0 && sh_loading_heap && *key < PTHREAD_KEYS_MAX) {
-			by_constructor[*key].made = true;
-			by_constructor[*key].at_end = fn;
-		}
-		return r;
-	}
-	if (!(k = keys_of(g))) {
-		if (!(k = g_alloc(g, sizeof *k)))
-			return ENOMEM;
-		memset(k, 0, sizeof *k);
-		if (!atomic_compare_exchange_strong(&task_own(g->task)->keys, &none, k)) {
-			g_free(g, k);
-			k = none;
-		}
-	}
-	for (unsigned i = 0; i < PTHREAD_KEYS_MAX; i++) {
-		uint32_t unused = 0;
-
-		if (atomic_load(&k->key[i].used) || !atomic_compare_exchange_strong(&k->key[i].used, &unused, 1))
-			continue;
-		k->key[i].at_end = fn;
-		*key = KEY_OURS + i;
-		return 0;
-	}
-	return EAGAIN;
-}
-
-int pthread_key_delete(pthread_key_t key)
-{
-	struct g *g = on_g();
-
-	if (!g || key < PTHREAD_KEYS_MAX)
-		return real_pthread_key_delete(key);
-	if (!is_ours(g, key))
-		return EINVAL;
-	atomic_store(&keys_of(g)->key[key - KEY_OURS].used, 0);
-	return 0;
-}
-
-static struct value *find_value(struct own *o, pthread_key_t key)
-{
-	for (unsigned i = 0; o && i < o->nvalues; i++)
-		if (o->values[i].key == key)
-			return &o->values[i];
-	return NULL;
-}
-
-int pthread_setspecific(pthread_key_t key, const void *value)
-{
-	struct g *g = on_g();
-	struct own *o;
-	struct value *v;
-
-	if (!g || (key < PTHREAD_KEYS_MAX && !is_ours(g, key)))
-		return real_pthread_setspecific(key, value);
-	if (!is_ours(g, key))
-		return EINVAL;
-	if (!(o = make_own(g)))
-		return ENOMEM;
-	v = find_value(o, key);
-	if (!v && o->nvalues == o->room) {
-		struct value *more = g_alloc(g, (o->room + 8) * sizeof *more);
-
-		if (!more)
-			return ENOMEM;
-		if (o->values) {
-			memcpy(more, o->values, o->nvalues * sizeof *more);
-			g_free(g, o->values);
-		}
-		o->values = more;
-		o->room += 8;
-	}
-	if (!v)
-		v = &o->values[o->nvalues++];
-	*v = (struct value){key, value};
-	return 0;
-}
-
-void *pthread_getspecific(pthread_key_t key)
-{
-	struct g *g = on_g();
-	struct value *v;
-
-	if (!g || (key < PTHREAD_KEYS_MAX && !is_ours(g, key)))
-		return real_pthread_getspecific(key);
-	v = find_value(own_of(g), key);
-	return v && is_ours(g, key) ? (void *)v->value : NULL;
-}
-
-int tss_create(tss_t *key, tss_dtor_t fn)
-{
-	return pthread_key_create(key, fn) == 0 ? thrd_success : thrd_error;
-}
-
-void tss_delete(tss_t key)
-{
-	pthread_key_delete(key);
-}
-
-int tss_set(tss_t key, void *value)
-{
-	return pthread_setspecific(key, value) == 0 ? thrd_success : thrd_error;
-}
-
-void *tss_get(tss_t key)
-{
-	return pthread_getspecific(key);
-}
-
-/* ---- the end of a goroutine, on its stack ---- */
-
-static bool end_values(struct g *g, struct own *o)
-{
-	bool some = false;
-
-	for (unsigned i = 0; i < o->nvalues; i++) {
-		struct value v = o->values[i];
-		void (*fn)(void *);
-
-		if (!v.value || !is_ours(g, v.key))
-			continue;
-		fn = v.key < PTHREAD_KEYS_MAX ? by_constructor[v.key].at_end : keys_of(g)->key[v.key - KEY_OURS].at_end;
-		o->values[i].value = NULL;
-		if (fn) {
-			fn((void *)v.value);
-			some = true;
-		}
-	}
-	return some;
+	if (before & THREAD_DETACHED)
+		own_free(g, o);
+	else if (before & THREAD_JOINING)
+		sh_word_wake_all(g, &o->state, false);
 }
 
 void thread_end(struct g *g)
@@ -395,93 +127,278 @@ void thread_end(struct g *g)
 
 	if (!o)
 		return;
-	for (int i = 0; i < PTHREAD_DESTRUCTOR_ITERATIONS && end_values(g, o); i++)
-		;
-	g_cxx(g)->own = NULL;
-	g->flags &= (uint8_t)~GF_OWN;
+	if (atomic_fetch_or(&o->cancel, CANCEL_EXITING) & CANCEL_PENDING)
+		g_cancel_hold(g); /* it has come to its end first */
+	tls_run_destructors(g);
+	key_run_destructors(g, o);
+	tls_run_destructors(g); /* of variables that a key's destructor touched first */
+	tls_free(g, o);
 	if (o->values)
 		g_free(g, o->values);
-	g_free(g, o);
+	if (o->unwinding)
+		g_free(g, o->unwinding);
+	if (g->name == o->name)
+		g->name = NULL;
+	g->own = NULL;
+	g->flags &= (uint8_t)~GF_OWN;
+	tell_end(g, o);
 }
 
-void pthread_exit(void *result)
+/* ---- the start of one ---- */
+
+struct start {
+	struct own *own;
+	void *(*fn)(void *);
+	void *arg;
+};
+
+/* Made by the creator, for thread_adopt: nothing parks between the two. */
+static struct own *next_own;
+
+void thread_adopt(struct g *child)
 {
-	static void (*libc)(void *);
+	struct own *o = next_own;
 
-	if (on_g())
-		shoal_exit();
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "pthread_exit");
-	libc(result);
-	abort();
-}
-
-void thrd_exit(int result)
-{
-	pthread_exit((void *)(intptr_t)result);
-}
-
-/* ---- threads ---- */
-
-REAL(int, pthread_create, (pthread_t * t, const pthread_attr_t *a, void *(*fn)(void *), void *arg), t, a, fn, arg)
-REAL(int, thrd_create, (thrd_t * t, thrd_start_t fn, void *arg), t, fn, arg)
-REAL(int, pthread_join, (pthread_t t, void **result), t, result)
-REAL(int, thrd_join, (thrd_t t, int *result), t, result)
-
-/* From now on a lock may be held by a thread, which tells no goroutine. */
-static void has_threads(struct g *g)
-{
-	if (!g || atomic_load(&task_own(g->task)->threads))
+	if (!o)
 		return;
-	atomic_store(&task_own(g->task)->threads, 1);
-	semtable_wake_all(g->task);
+	next_own = NULL;
+	o->gid = child->gid;
+	child->own = o;
+	child->flags |= GF_OWN;
+}
+
+/* A second attempt begins as the first one did. */
+static void begin_again(struct g *g, struct own *o)
+{
+	uint32_t state = atomic_load(&o->state);
+
+	memset(o, 0, offsetof(struct own, magic));
+	o->result = NULL;
+	o->joins = NULL;
+	atomic_store(&o->state, state & ~(uint32_t)THREAD_ENDED);
+	g->own = o;
+	g->flags |= GF_OWN;
+}
+
+static void thread_main(void *arg)
+{
+	struct start s = *(struct start *)arg;
+	struct g *g = getg();
+
+	if (!g->own)
+		begin_again(g, s.own);
+	s.own->result = s.fn(s.arg);
+}
+
+/* What C11 calls; its result is an int. */
+static void thrd_main(void *arg)
+{
+	struct start s = *(struct start *)arg;
+	struct g *g = getg();
+
+	if (!g->own)
+		begin_again(g, s.own);
+	s.own->result = (void *)(intptr_t)((thrd_start_t)(void (*)(void))s.fn)(s.arg);
+}
+
+static int make_thread(struct g *g, pthread_t *t, const pthread_attr_t *attr, void (*main)(void *), struct start s)
+{
+	struct shoal_go_opts o = {.stack_max = 0};
+	int err, state = PTHREAD_CREATE_JOINABLE;
+
+	if (!own_make(g) || !(s.own = g_alloc(g, sizeof *s.own)))
+		return EAGAIN;
+	if (attr && (err = thread_options(attr, &o, &state)) != 0) {
+		g_free(g, s.own);
+		return err;
+	}
+	memset(s.own, 0, sizeof *s.own);
+	s.own->magic = OWN_MAGIC;
+	atomic_store_explicit(&s.own->state, state == PTHREAD_CREATE_DETACHED ? THREAD_DETACHED : 0,
+			      memory_order_relaxed);
+	*t = (pthread_t)s.own; /* first: the thread may look at it, and be gone before newproc returns */
+	next_own = s.own;
+	getm->gopc = __builtin_return_address(0);
+	if (newproc(g->task, &o, main, &s, sizeof s, NULL, &err))
+		return 0;
+	next_own = NULL;
+	g_free(g, s.own);
+	return err == ENOMEM ? EAGAIN : err;
 }
 
 int pthread_create(pthread_t *restrict t, const pthread_attr_t *restrict attr, void *(*fn)(void *), void *restrict arg)
 {
-	has_threads(on_g());
-	return real_pthread_create(t, attr, fn, arg);
+	struct g *g = posix_enter();
+
+	if (!g)
+		return real_pthread_create(t, attr, fn, arg);
+	return make_thread(g, t, attr, thread_main, (struct start){NULL, fn, arg});
 }
 
 int thrd_create(thrd_t *t, thrd_start_t fn, void *arg)
 {
-	has_threads(on_g());
-	return real_thrd_create(t, fn, arg);
-}
-
-/* A thread is of this worker, and so is who waits for it until then. */
-int pthread_join(pthread_t t, void **result)
-{
+	static int (*libc)(thrd_t *, thrd_start_t, void *);
+	struct g *g = posix_enter();
 	int r;
 
-	if (!on_g() || malloc_is_private)
-		return real_pthread_join(t, result);
-	syscall_backoff(NULL, NULL);
-	entersyscallblock();
-	r = real_pthread_join(t, result);
-	exitsyscall();
-	return r;
+	if (!g) {
+		if (!libc)
+			*(void **)&libc = dlsym(RTLD_NEXT, "thrd_create");
+		return libc(t, fn, arg);
+	}
+	r = make_thread(g, (pthread_t *)t, NULL, thrd_main,
+			(struct start){NULL, (void *(*)(void *))(void (*)(void))fn, arg});
+	return r == 0 ? thrd_success : r == EAGAIN ? thrd_nomem : thrd_error;
+}
+
+/* ---- join and detach ---- */
+
+static bool may_join(struct own *o)
+{
+	uint32_t state = atomic_load(&o->state);
+
+	do
+		if (state & (THREAD_DETACHED | THREAD_JOINING))
+			return false;
+	while (!atomic_compare_exchange_weak(&o->state, &state, state | THREAD_JOINING));
+	return true;
+}
+
+/* Until it has ended. Parks. 0, ETIMEDOUT, ECANCELED. */
+static int await_end(struct g *g, struct own *o, int64_t when)
+{
+	struct word_waiter w = {.why = WAIT_PTHREAD_JOIN, .when = when, .holder = o->gid};
+	uint32_t state;
+	int r = 0;
+
+	while (!((state = atomic_load(&o->state)) & THREAD_ENDED) && r == 0)
+		r = sh_word_wait(g, &o->state, state, &w);
+	return state & THREAD_ENDED ? 0 : r;
+}
+
+static int join_thread(struct g *g, pthread_t t, void **result, int64_t when)
+{
+	struct own *o = thread_of(t), *self;
+	int r;
+
+	if (!o)
+		return ESRCH;
+	if (!(self = own_make(g)))
+		return ENOMEM;
+	if (o == self || o->joins == self)
+		return EDEADLK;
+	if (!may_join(o))
+		return EINVAL;
+	self->joins = o;
+	r = await_end(g, o, when);
+	self->joins = NULL;
+	if (r != 0) {
+		atomic_fetch_and(&o->state, ~(uint32_t)THREAD_JOINING);
+		if (r == ECANCELED)
+			errno = r; /* for CANCEL_POINT */
+		return r;
+	}
+	if (result)
+		*result = o->result;
+	own_free(g, o);
+	return 0;
+}
+
+int pthread_join(pthread_t t, void **result)
+{
+	CANCEL_POINT();
+	struct g *g = posix_enter();
+
+	return g ? join_thread(g, t, result, 0) : real_pthread_join(t, result);
+}
+
+int pthread_tryjoin_np(pthread_t t, void **result)
+{
+	struct g *g = posix_enter();
+	int r;
+
+	if (!g)
+		return real_pthread_tryjoin_np(t, result);
+	r = join_thread(g, t, result, WORD_PAST);
+	return r == ETIMEDOUT ? EBUSY : r;
+}
+
+int pthread_clockjoin_np(pthread_t t, void **result, clockid_t clock, const struct timespec *when)
+{
+	CANCEL_POINT();
+	struct g *g = posix_enter();
+
+	if (!g)
+		return real_pthread_clockjoin_np(t, result, clock, when);
+	if (!sh_word_time_valid(clock, when))
+		return EINVAL;
+	return join_thread(g, t, result, sh_word_deadline(clock, when));
+}
+
+int pthread_timedjoin_np(pthread_t t, void **result, const struct timespec *when)
+{
+	return on_g() ? pthread_clockjoin_np(t, result, CLOCK_REALTIME, when)
+		      : real_pthread_timedjoin_np(t, result, when);
+}
+
+int pthread_detach(pthread_t t)
+{
+	struct g *g = posix_enter();
+	struct own *o;
+	uint32_t state;
+
+	if (!g)
+		return real_pthread_detach(t);
+	if (!(o = thread_of(t)))
+		return ESRCH;
+	state = atomic_load(&o->state);
+	do
+		if (state & (THREAD_DETACHED | THREAD_JOINING))
+			return EINVAL;
+	while (!atomic_compare_exchange_weak(&o->state, &state, state | THREAD_DETACHED));
+	if (state & THREAD_ENDED)
+		own_free(g, o);
+	return 0;
 }
 
 int thrd_join(thrd_t t, int *result)
 {
-	int r;
+	void *value = NULL;
 
-	if (!on_g())
-		return real_thrd_join(t, result);
-	syscall_backoff(NULL, NULL);
-	entersyscallblock();
-	r = real_thrd_join(t, result);
-	exitsyscall();
-	return r;
+	if (pthread_join((pthread_t)t, &value) != 0)
+		return thrd_error;
+	if (result)
+		*result = (int)(intptr_t)value;
+	return thrd_success;
 }
+
+int thrd_detach(thrd_t t)
+{
+	return pthread_detach((pthread_t)t) == 0 ? thrd_success : thrd_error;
+}
+
+/* ---- others ---- */
 
 int thrd_sleep(const struct timespec *want, struct timespec *left)
 {
+	CANCEL_POINT();
 	return nanosleep(want, left) == 0 ? 0 : errno == EINTR || errno == ECANCELED ? -1 : -2;
 }
 
 void thrd_yield(void)
 {
 	sched_yield();
+}
+
+/* A thread of the task may ask for them; no task forks. libc would list them in the process for good. */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso);
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *dso)
+{
+	static int (*libc)(void (*)(void), void (*)(void), void (*)(void), void *);
+
+	if (on_g())
+		return 0;
+	if (!libc)
+		*(void **)&libc = dlsym(RTLD_NEXT, "__register_atfork");
+	return libc(prepare, parent, child, dso);
 }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+extern char **environ;
+
 #define CHANGERS 6
 
 static const struct shoal_go_opts stubborn = {.name = "changer", .attempts = 100, .flags = SHOAL_ISOLATED};

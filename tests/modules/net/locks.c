@@ -404,37 +404,29 @@ static void has_its_own(void *arg)
 	}
 }
 
-/* One for each worker, in the same place in all. */
-static void looks_at_worker(void *arg)
+/* One for each goroutine, in the same place wherever it runs. */
+static void looks_at_its_own(void *arg)
 {
-	int *home = *(int **)arg;
+	int me = *(int *)arg, *at = &own;
 
-	shoal_pin();
-	MUST(&own == home && (uintptr_t)aligned % 64 == 0);
-	MUST(own == 7 ? zero == 0 && !aligned[5] : own == shoal_worker() && zero == -own && aligned[5] == (char)own);
-	own = shoal_worker();
+	MUST(own == 7 && zero == 0 && !aligned[5] && (uintptr_t)aligned % 64 == 0);
+	own = me;
 	zero = -own;
 	aligned[5] = (char)own;
-	for (volatile int i = 0; i < 20000; i++)
-		;
-	shoal_yield();
-	MUST(own == shoal_worker() && zero == -own);
-	shoal_unpin();
 	for (int i = 0; i < 20; i++) {
-		shoal_sleep(50000); /* on any */
-		MUST(own == 7 || own == shoal_worker());
+		shoal_sleep(50000); /* on any worker */
+		MUST(&own == at && own == me && zero == -me && aligned[5] == (char)me);
 	}
 }
 
 static void own_case(void)
 {
-	int *home = &own;
 	long all = 0;
 	tss_t t;
 
 	MUST(own == 7 && zero == 0); /* whatever tasks there were before */
 	for (int i = 0; i < 50; i++)
-		shoal_wg_go(&wg, looks_at_worker, &home, sizeof home);
+		shoal_wg_go(&wg, looks_at_its_own, &i, sizeof i);
 	shoal_wg_wait(&wg);
 	MUST(pthread_key_create(&key, ends) == 0);
 	for (int round = 0; round < 20; round++) /* goroutines are used again */
