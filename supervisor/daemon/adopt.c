@@ -100,7 +100,7 @@ static void on_owners(uv_timer_t *timer)
 {
 	(void)timer;
 	sh_jobs_orphans();
-	sh_output_patience_over();
+	sh_output_forget_adopted();
 }
 
 void sh_adopt_end(void)

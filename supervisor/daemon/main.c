@@ -120,7 +120,7 @@ void sh_look_again(void)
 {
 	sh_fleet_look();
 	sh_crashes_look();
-	sh_jobs_look();
+	sh_jobs_update();
 	sh_verbs_look();
 }
 

@@ -393,7 +393,7 @@ static void verb_logs(struct asker *a, json_t *request)
 		if (flag_of(request, "follow"))
 			sh_output_read(j, sh_ask_conn(a), from);
 		else if (!sh_job_ended(j))
-			sh_output_glance(j, sh_ask_conn(a));
+			sh_output_read_briefly(j, sh_ask_conn(a));
 		json_object_set_new(reply, "from", both(sh_output_dropped(j, 0), sh_output_dropped(j, 1)));
 		json_object_set_new(reply, "to", both(sh_output_size(j, 0), sh_output_size(j, 1)));
 		n = sh_output_files(j, reply, fds);

@@ -1,9 +1,9 @@
 /*
- * closure.c - the list of a module's libraries: written in a trial, read by supervisor and zygote.
+ * closure.c - finds the libraries of a module. A trial writes the list; the supervisor and the zygote read it.
  *
- * The loader of the C library is run as a program (ld.so --list) to find the files. So $ORIGIN, RPATH,
- * RUNPATH, LD_LIBRARY_PATH, the cache and the folders for newer processors mean here what they mean
- * when a program is started.
+ * The trial runs the dynamic loader as a program (ld.so --list) to find the files. So $ORIGIN, RPATH,
+ * RUNPATH, LD_LIBRARY_PATH, the cache and the folders for newer processors have the same meaning as
+ * when a program starts.
  */
 #include "supervisor/zygote/closure.h"
 #include "supervisor/zygote/elf.h"
@@ -69,8 +69,8 @@ static char *read_all(int fd)
 	return text;
 }
 
-/* The text up to the separator, which becomes its end. NULL: there is no separator. */
-static char *cut(char **at, char separator)
+/* Returns the text up to the separator and replaces the separator by '\0'. NULL: there is no separator. */
+static char *cut_field(char **at, char separator)
 {
 	char *from = *at, *to = strchr(from, separator);
 
@@ -86,9 +86,9 @@ static bool read_library(struct library *l, char **at)
 	long mark[7];
 	char *marks;
 
-	l->name = cut(at, '\t');
-	l->path = l->name ? cut(at, '\t') : NULL;
-	marks = l->path ? cut(at, '\n') : NULL;
+	l->name = cut_field(at, '\t');
+	l->path = l->name ? cut_field(at, '\t') : NULL;
+	marks = l->path ? cut_field(at, '\n') : NULL;
 	if (!marks || sscanf(marks, "%ld %ld %ld %ld %ld %ld %ld", &mark[0], &mark[1], &mark[2], &mark[3], &mark[4],
 			     &mark[5], &mark[6]) != 7)
 		return false;
@@ -101,7 +101,7 @@ static bool read_library(struct library *l, char **at)
 	return true;
 }
 
-/* Appends the line of the library to a text that has room for it. */
+/* Appends a line for the library to the text. The caller has made enough room. */
 static size_t print_library(char *to, size_t room, const struct library *l)
 {
 	const struct file_mark *m = &l->mark;
@@ -117,8 +117,8 @@ bool sh_closure_read(struct closure *c, int fd)
 
 	memset(c, 0, sizeof *c);
 	at = c->text = read_all(fd);
-	c->module = at ? cut(&at, '\n') : NULL;
-	c->search = c->module ? cut(&at, '\n') : NULL;
+	c->module = at ? cut_field(&at, '\n') : NULL;
+	c->search = c->module ? cut_field(&at, '\n') : NULL;
 	if (!c->search)
 		goto failed;
 	while (*at) {
@@ -170,10 +170,10 @@ static int find_loader(struct dl_phdr_info *info, size_t size, void *arg)
 	return 1;
 }
 
-/* Runs the loader on the file. What it says, to be freed; NULL: it could not be run. */
-static char *ask_loader(const char *file, const char *search)
+/* Runs the loader on the file and returns its output, which the caller frees. NULL: the loader did not run. */
+static char *run_loader(const char *file, const char *search)
 {
-	char *argv[6], *none[] = {NULL}, *said = NULL;
+	char *argv[6], *none[] = {NULL}, *answer = NULL;
 	const char *loader = NULL;
 	posix_spawn_file_actions_t a;
 	int out = kernel_memfd_create("shoal-list", 0), status, n = 0;
@@ -194,13 +194,16 @@ static char *ask_loader(const char *file, const char *search)
 	posix_spawn_file_actions_adddup2(&a, out, 1);
 	posix_spawn_file_actions_adddup2(&a, out, 2);
 	if (posix_spawnp(&pid, loader, &a, NULL, argv, none) == 0 && kernel_waitpid(pid, &status, 0) == pid)
-		said = read_all(out);
+		answer = read_all(out);
 	posix_spawn_file_actions_destroy(&a);
 	kernel_close(out);
-	return said;
+	return answer;
 }
 
-/* "	libz.so.1 => /lib/libz.so.1 (0x7f...)", or "	/lib/libz.so.1 (0x7f...)". false: the line is of another kind. */
+/*
+ * Parses "	libz.so.1 => /lib/libz.so.1 (0x7f...)" or "	/lib/libz.so.1 (0x7f...)".
+ * Returns false for every other line.
+ */
 static bool parse_line(char *line, char **name, char **path)
 {
 	char *arrow, *end = strrchr(line, '(');
@@ -224,32 +227,32 @@ static const char *last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* The loader's complaint without its own name in front. */
-static void complain(const char *name, const char *said, char *message, size_t n)
+/* Makes a message from the loader's output, without the name of the loader. */
+static void describe_failure(const char *name, const char *answer, char *message, size_t n)
 {
 	static const char error[] = "error while loading shared libraries: ";
-	const char *missing = strstr(said, " => not found"), *from = missing, *reason = strstr(said, error);
+	const char *missing = strstr(answer, " => not found"), *from = missing, *reason = strstr(answer, error);
 
 	if (missing) {
-		while (from > said && from[-1] != '\t' && from[-1] != '\n')
+		while (from > answer && from[-1] != '\t' && from[-1] != '\n')
 			from--;
 		snprintf(message, n, "%s: it needs %.*s, which is not found", name, (int)(missing - from), from);
 		return;
 	}
-	reason = reason ? reason + sizeof error - 1 : said;
+	reason = reason ? reason + sizeof error - 1 : answer;
 	snprintf(message, n, "%s: %.*s", name, (int)strcspn(reason, "\n"), reason);
 }
 
-#define MARKS_ROOM 160 /* seven numbers */
+#define MARKS_ROOM 160 /* enough characters for seven numbers */
 
-/* Appends what a line of the loader's answer says to the text, which has room for it. */
+/* Appends the library that a line of the loader's output names to the text, which has enough room. */
 static int add_line(char *text, size_t *len, char *line, const char *name, char *message, size_t n)
 {
 	struct library l;
 	struct stat st;
 
 	if (!parse_line(line, &l.name, &l.path) || sh_library_is_libcs(last_part(l.name)) || l.path[0] != '/')
-		return 0; /* linux-vdso.so.1 has no file */
+		return 0; /* for instance linux-vdso.so.1, which has no file */
 	if (stat(l.path, &st) < 0 || strchr(l.path, '\t') || strchr(l.name, '\t')) {
 		snprintf(message, n, "%s: its library %s cannot be read: %s", name, l.path, strerror(errno));
 		return CODE_NOT_LOADABLE;
@@ -259,30 +262,30 @@ static int add_line(char *text, size_t *len, char *line, const char *name, char 
 	return 0;
 }
 
-/* Writes the libraries behind the first two lines. Another trial for the same request writes the same. */
-static int list_libraries(int fd, off_t at, char *said, const char *name, char *message, size_t n)
+/* Writes the libraries behind the first two lines. If the trial runs twice, it writes the same text twice. */
+static int list_libraries(int fd, off_t at, char *answer, const char *name, char *message, size_t n)
 {
 	size_t lines = 1, len = 0;
 	char *text, *save;
 	int code = 0;
 
-	for (const char *c = said; *c; c++)
+	for (const char *c = answer; *c; c++)
 		lines += *c == '\n';
-	text = malloc(2 * strlen(said) + lines * MARKS_ROOM);
+	text = malloc(2 * strlen(answer) + lines * MARKS_ROOM);
 	if (!text)
 		return CODE_SHOAL;
-	for (char *line = strtok_r(said, "\n", &save); line && !code; line = strtok_r(NULL, "\n", &save))
+	for (char *line = strtok_r(answer, "\n", &save); line && !code; line = strtok_r(NULL, "\n", &save))
 		code = add_line(text, &len, line, name, message, n);
 	if (!code && (kernel_pwrite(fd, text, len, at) != (ssize_t)len || kernel_ftruncate(fd, at + (off_t)len) < 0)) {
-		snprintf(message, n, "%s: the list of its libraries: %s", name, strerror(errno));
+		snprintf(message, n, "%s: cannot write the list of its libraries: %s", name, strerror(errno));
 		code = CODE_SHOAL;
 	}
 	free(text);
 	return code;
 }
 
-/* The module links nothing but libc's family: there is nothing to look for. */
-static bool needs_none(int so_fd)
+/* True if the module links no library outside of libc's family, so there is nothing to look for. */
+static bool needs_only_libc(int so_fd)
 {
 	struct stat st;
 	struct elf e;
@@ -299,63 +302,63 @@ static bool needs_none(int so_fd)
 	return none;
 }
 
-/* What the loader says of the file, to be freed. NULL: it could not be asked. by_number: the same file as a descriptor. */
-static char *ask_for_module(const struct closure *c, const char *by_number)
+/* Returns the loader's output for the module, which the caller frees. fd_path leads to the same file by descriptor. */
+static char *run_loader_on_module(const struct closure *c, const char *fd_path)
 {
-	char *said = ask_loader(c->module[0] ? c->module : by_number, c->search), *again;
+	char *answer = run_loader(c->module[0] ? c->module : fd_path, c->search), *again;
 
-	if (!said || !c->module[0] || said[0] == '\t')
-		return said;
-	again = ask_loader(by_number, c->search); /* the file may lie in a folder from which nothing is executed */
+	if (!answer || !c->module[0] || answer[0] == '\t')
+		return answer;
+	again = run_loader(fd_path, c->search); /* the file may lie on a file system that is mounted noexec */
 	if (!again || again[0] != '\t') {
 		free(again);
-		return said;
+		return answer;
 	}
-	free(said);
+	free(answer);
 	return again;
 }
 
-/* Puts the libraries that the loader found, all that it says, into the list from `at` on. Frees what it said. */
-static int take_answer(int fd, off_t at, char *said, const char *name, char *message, size_t n)
+/* Writes the libraries that the loader found into the list from offset `at` on. Frees the loader's output. */
+static int store_answer(int fd, off_t at, char *answer, const char *name, char *message, size_t n)
 {
 	int code;
 
-	if (!said) {
+	if (!answer) {
 		snprintf(message, n, "%s: cannot look for its libraries: %s", name, strerror(errno));
 		return CODE_SHOAL;
 	}
-	if (said[0] != '\t' || strstr(said, " => not found")) {
-		complain(name, said, message, n);
+	if (answer[0] != '\t' || strstr(answer, " => not found")) {
+		describe_failure(name, answer, message, n);
 		code = CODE_NOT_LOADABLE;
 	} else {
-		code = list_libraries(fd, at, said, name, message, n);
+		code = list_libraries(fd, at, answer, name, message, n);
 	}
-	free(said);
+	free(answer);
 	return code;
 }
 
 int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n)
 {
 	struct closure c;
-	char by_number[40];
+	char fd_path[40];
 	int code;
 
-	if (needs_none(so_fd))
-		return 0; /* or it is damaged: the load says how */
+	if (needs_only_libc(so_fd))
+		return 0; /* a damaged module comes here too: loading it reports what is wrong */
 	if (!sh_closure_read(&c, fd)) {
 		snprintf(message, n, "%s: no memory for the list of its libraries", name);
 		return CODE_SHOAL;
 	}
-	snprintf(by_number, sizeof by_number, "/proc/%d/fd/%d", (int)getpid(), so_fd);
-	code = take_answer(fd, (off_t)(strlen(c.module) + strlen(c.search) + 2), ask_for_module(&c, by_number), name,
-			   message, n);
+	snprintf(fd_path, sizeof fd_path, "/proc/%d/fd/%d", (int)getpid(), so_fd);
+	code = store_answer(fd, (off_t)(strlen(c.module) + strlen(c.search) + 2), run_loader_on_module(&c, fd_path),
+			    name, message, n);
 	sh_closure_free(&c);
 	return code;
 }
 
-/* ---- files that are opened ---- */
+/* ---- files that a goroutine opens ---- */
 
-/* The search path of the object in that file, with its folder for $ORIGIN. To be freed; NULL: it has none. */
+/* Returns the search path in that shared object, with $ORIGIN replaced. The caller frees it. NULL: it has none. */
 static char *search_path_of(const char *file, int64_t tag)
 {
 	int fd = kernel_open(file, O_RDONLY | O_CLOEXEC, 0), folder = (int)(last_part(file) - file);
@@ -386,23 +389,24 @@ static char *search_path_of(const char *file, int64_t tag)
 	return path;
 }
 
-/* The path of the library that an object in the file `caller` would get under this name. */
+/* Finds the library that the loader would take under this name for an object in the file `caller`. */
 static int look_up(const char *name, const char *caller, const char *search, char *path, char *message, size_t n)
 {
 	char *rpath = search_path_of(caller, DT_RPATH), *runpath = search_path_of(caller, DT_RUNPATH);
 	int stub = sh_stub_make(&name, 1, rpath, runpath), code = CODE_NOT_LOADABLE;
-	char by_number[40], *said, *save = NULL, *found, *at;
+	char fd_path[40], *answer, *save = NULL, *found, *at;
 
-	snprintf(by_number, sizeof by_number, "/proc/%d/fd/%d", (int)getpid(), stub);
-	said = stub >= 0 ? ask_loader(by_number, search) : NULL;
-	if (said && said[0] != '\t')
-		complain(name, said, message, n);
+	snprintf(fd_path, sizeof fd_path, "/proc/%d/fd/%d", (int)getpid(), stub);
+	answer = stub >= 0 ? run_loader(fd_path, search) : NULL;
+	if (answer && answer[0] != '\t')
+		describe_failure(name, answer, message, n);
 	else
 		snprintf(message, n, "%s: cannot open shared object file: No such file or directory", name);
-	for (char *line = said ? strtok_r(said, "\n", &save) : NULL; line && code; line = strtok_r(NULL, "\n", &save))
+	for (char *line = answer ? strtok_r(answer, "\n", &save) : NULL; line && code;
+	     line = strtok_r(NULL, "\n", &save))
 		if (parse_line(line, &found, &at) && strcmp(found, name) == 0 && realpath(at, path))
 			code = 0;
-	free(said);
+	free(answer);
 	free(rpath);
 	free(runpath);
 	if (stub >= 0)
@@ -444,8 +448,8 @@ int sh_closure_find_file(int fd, const char *name, const char *caller, char *mes
 		len = print_library(text, sizeof text, &l);
 		if (kernel_pwrite(fd, text, len, at) != (ssize_t)len)
 			code = CODE_SHOAL;
-		else if (!needs_none(file))
-			code = take_answer(fd, at + (off_t)len, ask_loader(path, c.search), name, message, n);
+		else if (!needs_only_libc(file))
+			code = store_answer(fd, at + (off_t)len, run_loader(path, c.search), name, message, n);
 	}
 	if (file >= 0)
 		kernel_close(file);

@@ -1,7 +1,7 @@
 /*
- * closure.h - the libraries of a module: which files they are.
+ * closure.h - finds the files of the libraries that a module needs.
  *
- * They are looked up in a trial (a process that is thrown away), by the dynamic loader itself, with the
+ * A trial (a process that ends afterwards) lets the dynamic loader look them up, with the
  * search path of the submitter. The result is a memfd that the supervisor keeps with the module and
  * gives to the zygote for each load:
  *
@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* What tells one content of a file from another without reading it. */
+/* Facts about a file that change when its content changes, so the file need not be read. */
 struct file_mark {
 	dev_t dev;
 	ino_t ino;
@@ -30,7 +30,7 @@ void sh_mark_of(struct file_mark *, const struct stat *);
 bool sh_mark_same(const struct file_mark *, const struct file_mark *);
 
 struct library {
-	char *name, *path; /* what it is needed as; the file */
+	char *name, *path; /* the name that another object needs it by; its file */
 	struct file_mark mark;
 };
 
@@ -38,24 +38,24 @@ struct closure {
 	char *module, *search; /* "": none */
 	struct library *library;
 	unsigned n;
-	char *text; /* all strings lie in it */
+	char *text; /* memory of all the strings */
 };
 
-/* A memfd with the first two lines, for a trial to fill in. -1 and errno. */
+/* Makes a memfd with the first two lines. A trial adds the rest. Returns -1 and sets errno on failure. */
 int sh_closure_begin(const char *module, const char *search);
-/* Reads what the memfd holds. false: no memory, or it is not whole. */
+/* Reads the list from the memfd. Returns false if it is incomplete or there is no memory. */
 bool sh_closure_read(struct closure *, int fd);
 void sh_closure_free(struct closure *);
 /*
- * In a trial: asks the loader for the libraries of the module (open at so_fd if it has no path) and
+ * Called in a trial: asks the loader for the libraries of the module (open at so_fd if it has no path) and
  * writes them into the memfd. Returns 0, or an exit code with a message.
  */
 int sh_closure_find(int fd, int so_fd, const char *name, char *message, size_t n);
 /*
- * The same for a file that a goroutine opens by this name, relative to the current folder or to be looked
- * for as the object at the path `caller` would; the file itself comes first in the list.
+ * The same for a file that a goroutine opens. A name with a slash is a path, relative to the current folder; another
+ * name is looked up with the search paths of the object in the file `caller`. The list begins with the file itself.
  */
 int sh_closure_find_file(int fd, const char *name, const char *caller, char *message, size_t n);
-bool sh_closure_unchanged(const struct closure *); /* each file is still the one that was found */
+bool sh_closure_unchanged(const struct closure *); /* true if no file of the list has changed */
 
 #endif

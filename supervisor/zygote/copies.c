@@ -26,8 +26,8 @@ static const char *last_part(const char *path)
 }
 
 /*
- * A path to the descriptor that no file had before in this process: the loader compares paths. The
- * serial number is spelt in "/." (1) and "//." (0).
+ * Makes a path to the descriptor that no file had before in this process, because the loader compares
+ * paths. A serial number in the path is written in binary: "/." for 1 and "//." for 0.
  */
 void sh_unique_path(char *path, size_t n, int fd)
 {
@@ -42,7 +42,7 @@ void sh_unique_path(char *path, size_t n, int fd)
 
 /* ---- one copy ---- */
 
-static int out_of(const char *name, const char *what, int err, char *message, size_t n)
+static int copy_failed(const char *name, const char *what, int err, char *message, size_t n)
 {
 	snprintf(message, n, "%s: %s: %s", name, what, strerror(err));
 	return err == ENOMEM || err == EMFILE || err == ENFILE || err == ENOSPC ? CODE_SHOAL : CODE_NOT_LOADABLE;
@@ -55,17 +55,17 @@ static int copy_file(struct copy *c, int from, char *message, size_t n)
 	char *map;
 
 	if (fstat(from, &st) < 0 || (c->fd = kernel_memfd_create(c->name, MFD_CLOEXEC)) < 0)
-		return out_of(c->name, "cannot be copied", errno, message, n);
+		return copy_failed(c->name, "cannot be copied", errno, message, n);
 	while (at < st.st_size) {
 		ssize_t sent = kernel_sendfile(c->fd, from, &at, (size_t)(st.st_size - at));
 
 		if (sent <= 0)
-			return out_of(c->name, "cannot be copied", sent ? errno : EIO, message, n);
+			return copy_failed(c->name, "cannot be copied", sent ? errno : EIO, message, n);
 	}
 	map = st.st_size ? kernel_mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0)
 			 : MAP_FAILED;
 	if (map == MAP_FAILED)
-		return out_of(c->name, "cannot be copied", st.st_size ? errno : ENOEXEC, message, n);
+		return copy_failed(c->name, "cannot be copied", st.st_size ? errno : ENOEXEC, message, n);
 	c->elf.map = map;
 	c->elf.size = (size_t)st.st_size;
 	sh_unique_path(c->load, sizeof c->load, c->fd);
@@ -82,11 +82,11 @@ static int read_elf(struct copy *c, char *message, size_t n)
 		return CODE_NOT_LOADABLE;
 	}
 	if (sh_elf_has(&c->elf, DT_SONAME, &at) && !(c->soname = strdup(sh_elf_string(&c->elf, at))))
-		return out_of(c->name, "cannot be copied", ENOMEM, message, n);
+		return copy_failed(c->name, "cannot be copied", ENOMEM, message, n);
 	return 0;
 }
 
-/* A new copy, still empty. NULL: no memory. */
+/* Adds an empty copy. Returns NULL if there is no memory. */
 static struct copy *new_copy(struct copies *all, const char *name, const char *path)
 {
 	struct copy *more = realloc(all->copy, (all->n + 1) * sizeof *more), *c;
@@ -105,7 +105,7 @@ static struct copy *new_copy(struct copies *all, const char *name, const char *p
 int sh_copies_add_module(struct copies *all, int fd, const char *name, const char *path, char *message, size_t n)
 {
 	struct copy *c = new_copy(all, name, path[0] ? path : name);
-	int code = c ? copy_file(c, fd, message, n) : out_of(name, "cannot be copied", ENOMEM, message, n);
+	int code = c ? copy_file(c, fd, message, n) : copy_failed(name, "cannot be copied", ENOMEM, message, n);
 
 	return code ? code : read_elf(c, message, n);
 }
@@ -118,11 +118,11 @@ static int add_library(struct copies *all, const struct library *l, char *messag
 	int fd, code;
 
 	if (!c)
-		return out_of(l->path, "cannot be copied", ENOMEM, message, n);
+		return copy_failed(l->path, "cannot be copied", ENOMEM, message, n);
 	c->mark = l->mark;
 	fd = kernel_open(l->path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return out_of(l->path, "cannot be read", errno, message, n);
+		return copy_failed(l->path, "cannot be read", errno, message, n);
 	sh_mark_of(&now, &st);
 	if (sh_mark_same(&now, &l->mark)) {
 		code = copy_file(c, fd, message, n);
@@ -143,7 +143,7 @@ unsigned sh_copies_find(const struct copies *all, const struct file_mark *mark)
 	return i;
 }
 
-static bool note_name(struct copies *all, const char *needed, unsigned index)
+static bool add_name(struct copies *all, const char *needed, unsigned index)
 {
 	struct copy_name *more = realloc(all->needed, (all->nneeded + 1) * sizeof *more);
 
@@ -159,8 +159,8 @@ int sh_copies_add_file(struct copies *all, const struct library *l, char *messag
 	unsigned at = all->n;
 	int code = add_library(all, l, message, n);
 
-	if (!code && !note_name(all, l->name, at))
-		code = out_of(l->name, "cannot be copied", ENOMEM, message, n);
+	if (!code && !add_name(all, l->name, at))
+		code = copy_failed(l->name, "cannot be copied", ENOMEM, message, n);
 	return code;
 }
 
@@ -174,12 +174,12 @@ int sh_copies_add_libraries(struct copies *all, const struct closure *c, char *m
 		int code;
 
 		if (find_copy(all, l->name))
-			continue; /* as in ld.so: what has been loaded under that name serves */
+			continue; /* as in ld.so: a library that is loaded under that name is used again */
 		code = at == all->n ? add_library(all, l, message, n) : 0;
 		if (code)
 			return code;
-		if (!note_name(all, l->name, at))
-			return out_of(l->name, "cannot be copied", ENOMEM, message, n);
+		if (!add_name(all, l->name, at))
+			return copy_failed(l->name, "cannot be copied", ENOMEM, message, n);
 	}
 	return 0;
 }
@@ -230,7 +230,7 @@ struct renaming {
 	const char *missing;
 };
 
-/* NULL: it is not among the copies. */
+/* Returns the copy that another object needs by this name, or NULL. */
 static struct copy *find_copy(const struct copies *all, const char *needed)
 {
 	for (unsigned i = 0; i < all->nneeded; i++)
@@ -243,7 +243,7 @@ static struct copy *find_copy(const struct copies *all, const char *needed)
 	return NULL;
 }
 
-static void note_need(struct copy *c, unsigned index)
+static void add_need(struct copy *c, unsigned index)
 {
 	unsigned *more;
 
@@ -252,7 +252,7 @@ static void note_need(struct copy *c, unsigned index)
 			return;
 	more = realloc(c->needs, (c->nneeds + 1) * sizeof *more);
 	if (!more)
-		return; /* its constructors may run too early; the next allocation fails, too */
+		return; /* no memory; the next allocation will fail too, and the load with it */
 	c->needs = more;
 	more[c->nneeds++] = index;
 }
@@ -263,7 +263,11 @@ static const char *rename_needed(void *arg, const char *needed)
 	struct copy *c;
 
 	if (sh_library_is_libcs(needed)) {
-		dlopen(needed, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* all symbols are looked for in it, last */
+		dlopen(needed,
+		       /*
+		        * Opened with RTLD_GLOBAL: symbols are looked up there last.
+		        */
+		       RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
 		return NULL;
 	}
 	c = find_copy(r->all, needed);
@@ -271,7 +275,7 @@ static const char *rename_needed(void *arg, const char *needed)
 		r->missing = needed;
 		return needed;
 	}
-	note_need(r->of, (unsigned)(c - r->all->copy));
+	add_need(r->of, (unsigned)(c - r->all->copy));
 	return c->load;
 }
 
@@ -289,7 +293,7 @@ static int rewrite(struct copies *all, struct copy *c, char *message, size_t n)
 		return CODE_NOT_LOADABLE;
 	}
 	if (kernel_pwrite(c->fd, c->tail.bytes, c->tail.size, (off_t)c->tail.at) != (ssize_t)c->tail.size)
-		return out_of(c->name, "cannot be copied", errno, message, n);
+		return copy_failed(c->name, "cannot be copied", errno, message, n);
 	return 0;
 }
 
@@ -322,7 +326,7 @@ static void visit(struct walk *w, unsigned i)
 	w->order[w->n++] = i;
 }
 
-/* Of two libraries that do not need each other the one that was loaded later comes first. */
+/* If two libraries do not need each other, the one that was added later comes first. */
 bool sh_copies_order(const struct copies *all, unsigned *order)
 {
 	struct walk w = {.all = all, .seen = calloc(all->n, sizeof(bool)), .order = order};
@@ -337,7 +341,7 @@ bool sh_copies_order(const struct copies *all, unsigned *order)
 
 /* ---- messages ---- */
 
-/* The copy at whose path the text begins. */
+/* Returns the copy whose path is a prefix of the text, or NULL. */
 static const struct copy *starts_with(const struct copies *all, const char *text)
 {
 	for (unsigned i = 0; i < all->n; i++)

@@ -1,9 +1,9 @@
 /*
  * copies.h - private copies of a module and of its libraries, ready for the loader.
  *
- * Each copy is a memfd under a name of its own; the copies need each other by these names, so the
- * loader finds no other file and takes each for a new library (elf_rewrite.c). Copies are added to an
- * instance first for the module and what it links, later for what its tasks open.
+ * Each copy is a memfd with a unique name. The copies need each other by these names, so the loader takes no
+ * other file and regards each copy as a new library (elf_rewrite.c). An instance begins with copies of the module
+ * and of the libraries that it links; copies of libraries that its tasks open are added later.
  */
 #ifndef SUPERVISOR_ZYGOTE_COPIES_H
 #define SUPERVISOR_ZYGOTE_COPIES_H
@@ -14,13 +14,13 @@
 #define COPY_PATH 160
 
 struct copy {
-	char *name;   /* as it is called in messages: the last part of its path */
-	char *path;   /* its file */
+	char *name;   /* for messages: the last part of its path */
+	char *path;   /* of the file that was copied */
 	char *soname; /* NULL: it has none */
 	struct file_mark mark;
-	char load[COPY_PATH]; /* what the loader opens */
+	char load[COPY_PATH]; /* the path that the loader opens */
 	unsigned *needs, nneeds;
-	/* Until it is loaded: */
+	/* Valid only until the copy is loaded: */
 	int fd;
 	struct elf elf;
 	struct elf_calls calls;
@@ -30,29 +30,30 @@ struct copy {
 struct copies {
 	struct copy *copy; /* the module first, then its libraries breadth first */
 	unsigned n;
-	struct copy_name { /* what a file was needed as */
+	struct copy_name { /* the name that an object needs a file by */
 		char *needed;
 		unsigned copy;
 	} * needed;
 	unsigned nneeded;
 };
 
-/* All return 0, or an exit code with a message. What was added stays until sh_copies_drop. */
+/* All return 0, or an exit code and a message. On failure the caller drops the added copies with sh_copies_drop. */
 int sh_copies_add_module(struct copies *, int fd, const char *name, const char *path, char *message, size_t n);
 int sh_copies_add_libraries(struct copies *, const struct closure *, char *message, size_t n);
-int sh_copies_add_file(struct copies *, const struct library *, char *message, size_t n); /* a new copy in any case */
+/* Adds a copy even if there is one of that file already. */
+int sh_copies_add_file(struct copies *, const struct library *, char *message, size_t n);
 int sh_copies_rewrite(struct copies *, unsigned from, char *message, size_t n);
-/* The copies from this one on are loaded: closes their descriptors. */
+/* Closes the descriptors of the copies from this index on, once the loader has mapped them. */
 void sh_copies_loaded(struct copies *, unsigned from);
-/* Forgets the copies from this one on. */
+/* Removes the copies from this index on. */
 void sh_copies_drop(struct copies *, unsigned from);
-/* A path to the descriptor that no file had before in this process. */
+/* Makes a path to the descriptor that no file had before in this process. */
 void sh_unique_path(char *path, size_t n, int fd);
-/* The copy of the file with that mark, n if there is none. */
+/* Returns the index of the copy of that file, or the number of copies if there is none. */
 unsigned sh_copies_find(const struct copies *, const struct file_mark *);
-/* The indices in the order in which constructors run: each after those of what it needs, as ld.so has it. */
+/* Fills in the order in which constructors run: an object after the objects that it needs, as in ld.so. */
 bool sh_copies_order(const struct copies *, unsigned *order);
-/* The loader's complaint with names in place of the copies' paths. */
+/* Copies the loader's error message and replaces the paths of copies by their names. */
 void sh_copies_explain(const struct copies *, const char *complaint, char *message, size_t n);
 
 #endif

@@ -34,7 +34,7 @@ bool sh_elf_has(const struct elf *e, int64_t tag, uint64_t *value)
 	return false;
 }
 
-/* How many symbols a DT_GNU_HASH table leads to: the end of the chain that begins last. */
+/* Counts the symbols of a DT_GNU_HASH table. The chain with the highest start ends at the last symbol. */
 static size_t count_gnu_hash(const struct elf *e, uint64_t address)
 {
 	const uint32_t *h = (const uint32_t *)sh_elf_at(e, address, 16), *bucket, *chain;
@@ -48,7 +48,7 @@ static size_t count_gnu_hash(const struct elf *e, uint64_t address)
 		if (bucket[i] > last)
 			last = bucket[i];
 	if (last < h[1])
-		return h[1]; /* nothing is defined: symoffset counts the undefined ones */
+		return h[1]; /* no symbol is defined, so symoffset is the number of undefined ones */
 	do {
 		chain = (const uint32_t *)sh_elf_at(e, chains + (last - h[1]) * 4, 4);
 		last++;

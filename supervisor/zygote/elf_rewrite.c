@@ -4,9 +4,8 @@
  *     file  | header | old program headers | segments ... |pad| new program headers | strings + new names |
  *     image            (unused)              unchanged         \_ one more PT_LOAD, read only ___________/
  *
- * The loader compares names and soname before it looks at a file. So each copy of a library gets a
- * name that nothing else has (a path to its descriptor), and the copies that need it are made to ask
- * for that name.
+ * The loader compares names and sonames before it opens a file. So each copy of a library gets a unique name (a
+ * path to its descriptor), and the objects that need the library are changed to ask for that name.
  */
 #include "supervisor/zygote/elf.h"
 #include "core/task/library.h"
@@ -16,9 +15,9 @@
 
 #define PAGE 4096ul
 #define PAGE_UP(a) (((a) + PAGE - 1) & ~(PAGE - 1))
-#define DT_HIDDEN 0x60005ea1 /* between DT_LOOS and DT_HIOS: the loader passes over it */
+#define DT_HIDDEN 0x60005ea1 /* a tag between DT_LOOS and DT_HIOS that the loader ignores */
 
-/* ---- why a library cannot have an instance of its own ---- */
+/* ---- libraries that are refused ---- */
 
 #define TLSDESC 36 /* R_X86_64_TLSDESC */
 
@@ -36,7 +35,7 @@ static bool has_relocation(const struct elf *e, int64_t table, int64_t size_tag,
 	return false;
 }
 
-static const char *refusal(const struct elf *e)
+static const char *why_refused(const struct elf *e)
 {
 	uint64_t flags;
 
@@ -61,7 +60,7 @@ static bool is_among(const char *name, const char *const *list, size_t n)
 }
 #define AMONG(name, list) is_among(name, list, sizeof list / sizeof *list)
 
-/* Memory that one object allocates another frees, libc among them: the program's malloc is for all. */
+/* One object may free what another (or libc) has allocated, so all must call the malloc of the program. */
 static bool is_malloc(const char *name)
 {
 	static const char *const names[] = {"malloc",	"calloc", "realloc",	    "reallocarray",
@@ -71,8 +70,8 @@ static bool is_malloc(const char *name)
 	return AMONG(name, names);
 }
 
-/* What the C++ library keeps for a thread or guards with a thread's locks: the program does it for goroutines. */
-static bool is_cxx(const char *name)
+/* Functions of the C++ library with state for each thread. The program defines them with state for each goroutine. */
+static bool is_cxx_runtime(const char *name)
 {
 	static const char *const names[] = {"__cxa_get_globals", "__cxa_get_globals_fast", "__cxa_guard_acquire",
 					    "__cxa_guard_release", "__cxa_guard_abort"};
@@ -120,8 +119,8 @@ static uint64_t append(struct rewrite *r, const char *name)
 	return at;
 }
 
-/* Calls of the loader: those of an instance are answered for its task (worker/posix/dl.c). */
-static const char *stand_in(const char *name)
+/* Returns the stand-in in worker/posix/dl.c for a function of the loader, or NULL. */
+static const char *stand_in_for(const char *name)
 {
 	static const char *const names[] = {LIBRARY_CALLS};
 
@@ -133,7 +132,7 @@ static const char *stand_in(const char *name)
 
 static void rewrite_undefined(struct rewrite *r, Elf64_Sym *s)
 {
-	const char *to = stand_in(sh_elf_string(r->e, s->st_name));
+	const char *to = stand_in_for(sh_elf_string(r->e, s->st_name));
 
 	if (to)
 		s->st_name = (uint32_t)append(r, to);
@@ -153,7 +152,7 @@ static void rewrite_symbols(struct rewrite *r)
 		if (s->st_shndx == SHN_UNDEF)
 			rewrite_undefined(r, s);
 		if (s->st_shndx == SHN_UNDEF || ELF64_ST_BIND(s->st_info) == STB_LOCAL ||
-		    !(is_malloc(name) || (cxx_library && is_cxx(name))))
+		    !(is_malloc(name) || (cxx_library && is_cxx_runtime(name))))
 			continue;
 		s->st_shndx = SHN_UNDEF;
 		s->st_value = s->st_size = 0;
@@ -218,7 +217,7 @@ static void rewrite_version_needs(struct rewrite *r)
 
 /* ---- the tail ---- */
 
-/* The address behind all segments. */
+/* Returns the first address behind all segments. */
 static uint64_t image_end(const struct elf *e)
 {
 	uint64_t end = 0;
@@ -281,7 +280,7 @@ static bool make_tail(struct rewrite *r, struct elf_tail *tail)
 const char *sh_elf_rewrite(struct elf *e, elf_rename *rename, void *arg, struct elf_calls *calls, struct elf_tail *tail)
 {
 	struct rewrite r = {.e = e, .rename = rename, .arg = arg, .size = e->strsize, .room = e->strsize + 4096};
-	const char *why = refusal(e);
+	const char *why = why_refused(e);
 
 	if (why)
 		return why;

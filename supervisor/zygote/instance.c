@@ -1,26 +1,25 @@
 /*
- * instance.c - loads a module and its libraries, in the zygote: each instance is a copy of them all at
- * addresses of its own.
+ * instance.c - loads a module and its libraries in the zygote. Each instance has its own copy of all of them.
  *
- * The loader maps and relocates the copies (copies.c) in one call. RTLD_DEEPBIND, and no copy that
- * needs libc: so a symbol is looked for in the instance, then in the program, which stands in for
- * malloc and for what parks, then in libc.
+ * The loader maps and relocates the copies (copies.c) in one call. They are opened with RTLD_DEEPBIND, and no copy
+ * needs libc. So the loader looks for a symbol first in the instance, then in the program (which stands in for
+ * malloc and for the calls that park), then in libc.
  *
  *     before                          after sh_instance_load
- *     text, constants   private       private, the same in all processes cloned from now on
+ *     text, constants   private       private, the same in all processes cloned later
  *     relocated, then   private       private, the same ...
  *       read only (RELRO)
  *     variables         private       shared: one memfd for each load, mapped over them (variables.c)
  *
- * Constructors run on the root goroutine of each task (worker/posix/constructors.c), so what they
- * allocate, register and open belongs to the task, and a reset needs to restore nothing but the variables.
+ * Constructors run on the root goroutine of each task (worker/posix/constructors.c). So what they allocate,
+ * register and open belongs to the task, and a reset only restores the variables.
  *
- * What a task opens (sh_instance_open) is added to its instance and stays in it: the next task of the
- * instance that opens the same file finds it there, with fresh variables. A stub (stub.c) that needs first
- * the module and its libraries, then what was opened for all (RTLD_GLOBAL), then the new file, is what the
- * loader is given: symbols are looked for in that order, as in a program.
+ * A library that a task opens (sh_instance_open) is added to its instance and stays there: when a later task of
+ * the instance opens the same file, it gets the same copy with fresh variables. The loader opens a stub (stub.c)
+ * that needs the module and its libraries first, then the libraries opened with RTLD_GLOBAL, then the new file. So
+ * symbols are looked up in that order, as in a program.
  *
- * OWNER  the zygote. A clone inherits `struct instance` and only a standby ever uses it
+ * OWNER  the zygote. A clone inherits `struct instance`, but only a standby uses it
  * DEATH  of the zygote: the standby was cloned after the last load and has the same mappings
  */
 #include "supervisor/zygote/instance.h"
@@ -39,7 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPENED_MOST 64 /* objects that tasks have opened: an instance with more serves no further task */
+#define OPENED_MOST 64 /* an instance in which tasks have opened more objects serves no further task */
 #define PAGE 4096ul
 #define PAGE_DOWN(a) ((uintptr_t)(a) & ~(PAGE - 1))
 #define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + PAGE - 1)
@@ -47,13 +46,13 @@
 struct instance {
 	uint64_t number;
 	struct objects objects;
-	struct copies copies; /* by the same indices as objects */
+	struct copies copies; /* copy i is object i */
 	struct variables *variables;
-	void **handles; /* of all that was loaded, the module's first */
+	void **handles; /* of all loads; the module's handle is the first */
 	unsigned nhandles;
 };
 
-/* ---- what the loader has made ---- */
+/* ---- objects in memory ---- */
 
 static bool add_range(struct object *o, uintptr_t start, uintptr_t end, int prot)
 {
@@ -69,7 +68,7 @@ static bool add_range(struct object *o, uintptr_t start, uintptr_t end, int prot
 	return true;
 }
 
-/* A writable segment, without the pages that the loader has made read-only. */
+/* Adds the ranges of a writable segment, without the pages that the loader has made read-only. */
 static bool add_segment(struct object *o, const ElfW(Phdr) * p, const ElfW(Phdr) * relro)
 {
 	uintptr_t start = PAGE_DOWN(o->base + p->p_vaddr), end = PAGE_UP(o->base + p->p_vaddr + p->p_memsz);
@@ -117,7 +116,7 @@ static void find_calls(struct object *o, const struct elf_calls *c)
 	o->nfini = c->fini_array ? c->fini_size / sizeof *o->fini_array : 0;
 }
 
-/* dladdr, debuggers and messages see the file's path from now on; the loader frees the name. */
+/* From here on dladdr, debuggers and messages show the path of the file. The loader frees the name. */
 static void rename_object(struct link_map *map, const char *path)
 {
 	char *name = strdup(path);
@@ -145,7 +144,7 @@ static bool fill_object(struct object *o, struct link_map *map, const struct cop
 	return find_segments(o, &c->tail);
 }
 
-/* The objects from this one on. What one call loads stands in the loader's list behind what was given to it. */
+/* Fills in the objects from index `from` on. In the loader's list, the objects of a load follow its handle. */
 static bool find_objects(struct instance *in, void *handle, unsigned from)
 {
 	struct link_map *map;
@@ -187,7 +186,7 @@ static bool make_room(struct instance *in)
 	return true;
 }
 
-/* Objects from this one on go again, with what was loaded last. */
+/* Undoes the last load: removes the objects from index `from` on and closes the handle. */
 static void drop_objects(struct instance *in, unsigned from, void *handle)
 {
 	for (unsigned i = from; i < in->copies.n && in->objects.object; i++) {
@@ -200,7 +199,7 @@ static void drop_objects(struct instance *in, unsigned from, void *handle)
 	in->objects.n = from;
 }
 
-/* Loads the copies from this one on by way of the file at that path. */
+/* Loads the copies from index `from` on, by opening the file at that path, which needs them. */
 static int load_copies(struct instance *in, const char *path, int mode, unsigned from, const struct load *l,
 		       char *message, size_t n)
 {
@@ -219,7 +218,7 @@ static int load_copies(struct instance *in, const char *path, int mode, unsigned
 		return 126;
 	}
 	if (!find_objects(in, handle, from)) {
-		snprintf(message, n, "%s: what the loader made of it is not understood", l->name);
+		snprintf(message, n, "%s: the loader loaded objects that do not match its libraries", l->name);
 		drop_objects(in, from, handle);
 		return 125;
 	}
@@ -289,10 +288,10 @@ struct instance *sh_instance_load(const struct load *l, int *code, char *message
 	return NULL;
 }
 
-/* ---- what a task opens ---- */
+/* ---- libraries that a task opens ---- */
 
-/* The path of a stub by way of which the file is loaded in its scope. -1: no memory. */
-static int make_scope(const struct instance *in, const struct opening *o, unsigned file)
+/* Makes a stub that gives the file its scope and returns its descriptor, or -1 if there is no memory. */
+static int make_scope_stub(const struct instance *in, const struct opening *o, unsigned file)
 {
 	const char **needed = malloc((in->objects.nlinked + o->nglobals + 1) * sizeof *needed);
 	unsigned n = 0;
@@ -317,7 +316,7 @@ static int make_scope(const struct instance *in, const struct opening *o, unsign
 static int load_opened(struct instance *in, const struct load *l, const struct opening *o, unsigned file, unsigned from,
 		       char *message, size_t n)
 {
-	int fd = make_scope(in, o, file), code;
+	int fd = make_scope_stub(in, o, file), code;
 	char path[COPY_PATH];
 
 	if (fd < 0) {
@@ -335,7 +334,10 @@ static int load_opened(struct instance *in, const struct load *l, const struct o
 	return code;
 }
 
-/* An object of the file that was opened before, in the same scope. The number of objects: there is none. */
+/*
+ * Finds the object of a file that was opened before in the same scope. Returns the number of objects if there is
+ * none.
+ */
 static unsigned find_opened(const struct instance *in, const struct library *file, const struct opening *o)
 {
 	for (unsigned i = 0; i < in->objects.n; i++)
@@ -377,10 +379,10 @@ int sh_instance_open(struct instance *in, const struct load *l, const struct ope
 	return code;
 }
 
-/* ---- the end ---- */
+/* ---- reset and unloading ---- */
 
-/* Tasks that open ever new files would make it larger without end. */
-bool sh_instance_is_worn(const struct instance *in)
+/* Without this limit an instance whose tasks open new files would grow without end. */
+bool sh_instance_is_full(const struct instance *in)
 {
 	return in->objects.n > in->objects.nlinked + OPENED_MOST;
 }
@@ -395,7 +397,8 @@ void sh_instance_unload(struct instance *in)
 {
 	unsigned n = in->objects.n;
 	struct object *o = in->objects.object;
-	bool shared = in->variables != NULL; /* not in a trial: the zygote may have loaded something else there */
+	/* A trial must not touch the page map: the zygote may have loaded another object at these addresses. */
+	bool shared = in->variables != NULL;
 
 	for (struct variables *v; (v = in->variables) != NULL;) {
 		in->variables = v->next;
@@ -418,14 +421,14 @@ void sh_instance_unload(struct instance *in)
 	free(in);
 }
 
-/* ---- questions ---- */
+/* ---- reading an instance ---- */
 
 uintptr_t sh_instance_entry(const struct instance *in, const char *entry)
 {
 	const struct object *module = &in->objects.object[0];
 	uintptr_t at = (uintptr_t)dlsym(in->handles[0], entry);
 
-	/* dlsym also looks in the libraries, and finds variables. */
+	/* dlsym also finds variables, and symbols of the libraries: accept only code of the module. */
 	return at >= module->text && at < module->text_end ? at : 0;
 }
 

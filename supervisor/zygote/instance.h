@@ -1,5 +1,5 @@
 /*
- * instance.h - modules that are loaded with their libraries, in the zygote.
+ * instance.h - loads modules with their libraries, in the zygote.
  */
 #ifndef SUPERVISOR_ZYGOTE_INSTANCE_H
 #define SUPERVISOR_ZYGOTE_INSTANCE_H
@@ -10,37 +10,38 @@
 struct instance;
 
 struct load {
-	int module, libraries; /* descriptors: the module's content, the list of closure.h */
-	uint64_t number;       /* of the load */
+	int module, libraries; /* descriptors: the module, and its list of libraries (closure.h) */
+	uint64_t number;       /* number of the load */
 	const char *name;      /* for messages */
-	const char *entry;     /* a function that must be there (else 127); NULL: none */
-	bool trial;	       /* in a process that is thrown away: touches nothing that outlives it */
+	/* a function that the module must have, otherwise the load fails with 127; NULL: none */
+	const char *entry;
+	bool trial; /* called in a trial: change nothing that outlives this process */
 };
 
-/* NULL: *code is an exit code, with a message. */
+/* Returns NULL on failure; then *code is an exit code and there is a message. */
 struct instance *sh_instance_load(const struct load *, int *code, char *message, size_t n);
-/* What a task opens with dlopen. */
+/* How a task opens a library with dlopen. */
 struct opening {
-	const unsigned *global; /* objects that it has opened for all to find symbols in */
+	const unsigned *global; /* indices of the objects that the task has opened with RTLD_GLOBAL */
 	unsigned nglobals;
-	uint64_t scope; /* stands for these */
-	bool first;	/* RTLD_DEEPBIND: it finds its own symbols first */
-	bool lazy;	/* functions may be missing */
+	uint64_t scope; /* the same number for the same list of global objects */
+	bool first;	/* RTLD_DEEPBIND: its own symbols are found first */
+	bool lazy;	/* RTLD_LAZY: functions that it needs may be missing */
 };
 
 /*
- * Loads the first library of the list into the instance, with what it needs; if it is there, it is found.
- * 0: *index is its object.
+ * Loads the first library of the list, with the libraries that it needs, into the instance, unless it is there
+ * already. Returns 0 and stores its index in *index, or returns an exit code and a message.
  */
 int sh_instance_open(struct instance *, const struct load *, const struct opening *, unsigned *index, char *message,
 		     size_t n);
-/* The variables are as they were before the first constructor. */
+/* Restores all variables to their values before the first constructor. */
 void sh_instance_reset(struct instance *);
-bool sh_instance_is_worn(const struct instance *); /* it should serve no further task */
+bool sh_instance_is_full(const struct instance *); /* unload it after its task */
 void sh_instance_unload(struct instance *);
-uint64_t sh_instance_number(const struct instance *);			 /* of its load */
-uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* 0: the module has no such function */
+uint64_t sh_instance_number(const struct instance *);			 /* number of its load */
+uintptr_t sh_instance_entry(const struct instance *, const char *entry); /* address; 0: no such function */
 struct objects *sh_instance_objects(struct instance *);
-void sh_instance_construct(const struct instance *); /* trial: runs all constructors */
+void sh_instance_construct(const struct instance *); /* in a trial: runs all constructors */
 
 #endif

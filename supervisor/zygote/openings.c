@@ -1,11 +1,11 @@
 /*
- * openings.c - the zygote loads what goroutines open. The protocol is in core/task/library.h.
+ * openings.c - loads the libraries that goroutines open, in the zygote. The protocol is in core/task/library.h.
  *
- * Each request is tried in a clone first, which also looks for the file: what is damaged crashes there,
- * and a file system that does not answer holds up nobody else. The zygote goes on meanwhile and loads
- * when the clone has said that it can be done.
+ * The zygote first tries each request in a clone, which also looks for the file. So a damaged library crashes the
+ * clone, and a file system that does not answer blocks only the clone. Meanwhile the zygote serves other requests;
+ * it loads the library when the clone reports success.
  *
- * OWNER  the zygote: the list of trials. A standby begins all requests anew
+ * OWNER  the zygote: the list of trials. A standby starts all requests again
  * DEATH  of the zygote: its clones end with it
  */
 #include "supervisor/zygote/openings.h"
@@ -30,33 +30,33 @@
 
 #define TRIAL_SECONDS 10
 
-struct trying {
-	struct trying *next;
-	uint64_t task, number; /* of the task and of its request */
+struct opening_trial {
+	struct opening_trial *next;
+	uint64_t task, number; /* id of the task, number of its request */
 	uint32_t slot, instance;
 	pid_t pid;
-	int pipe, list; /* what the clone says; the list of files that it writes */
+	int pipe, list; /* the result of the clone; the list of files that the clone writes */
 	struct library_request request;
 };
 
-static struct trying *tryings;
+static struct opening_trial *opening_trials;
 
 /* ---- answers ---- */
 
-static struct task *task_of(const struct trying *t)
+static struct task *task_of(const struct opening_trial *t)
 {
 	struct task *task = task_at(t->slot);
 
 	return task->id == t->task && atomic_load(&task->state) == TASK_RUNNING ? task : NULL;
 }
 
-static void answer_opening(const struct trying *t, int code, unsigned object, const char *message)
+static void answer_opening(const struct opening_trial *t, int code, unsigned object, const char *message)
 {
 	struct task *task = task_of(t);
 	struct library_request *r;
 
 	if (!task)
-		return; /* it has ended meanwhile */
+		return; /* the task has ended */
 	r = &library_room(task)->request;
 	if (atomic_load(&r->asked) != t->number)
 		return;
@@ -78,7 +78,7 @@ static struct opening opening_of(const struct library_request *r)
 				.lazy = (r->flags & LIBRARY_LAZY) != 0};
 }
 
-static int try_it(struct trying *t, char *message, size_t n)
+static int try_opening(struct opening_trial *t, char *message, size_t n)
 {
 	struct library_request *r = &t->request;
 	struct instance *in = sh_zygote_instance(t->instance);
@@ -97,22 +97,22 @@ static int try_it(struct trying *t, char *message, size_t n)
 	return code ? code : sh_instance_open(in, &l, &o, &object, message, n);
 }
 
-static _Noreturn void run_trial(struct trying *t, int out)
+static _Noreturn void run_trial(struct opening_trial *t, int out)
 {
-	struct ztrial said = {0};
+	struct ztrial result = {0};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "shoal-trial");
 	signal(SIGALRM, SIG_DFL);
 	alarm(TRIAL_SECONDS);
-	said.code = try_it(t, said.message, sizeof said.message);
-	_exit(kernel_write(out, &said, sizeof said) == sizeof said ? 0 : 1);
+	result.code = try_opening(t, result.message, sizeof result.message);
+	_exit(kernel_write(out, &result, sizeof result) == sizeof result ? 0 : 1);
 }
 
 /* ---- in the zygote ---- */
 
-/* The descriptor is the zygote's own and no stray of a worker's (strays.c). */
-static void own_descriptor(int fd, bool ours)
+/* Marks a descriptor as the runtime's, so that it is not taken for a stray (strays.c), or removes the mark. */
+static void mark_descriptor(int fd, bool ours)
 {
 	if (fd >= 0 && (unsigned)fd < POLL_FDS)
 		atomic_store(&poll_owner[fd], ours ? POLL_RUNTIME : 0);
@@ -122,13 +122,13 @@ static void close_own(int fd)
 {
 	if (fd < 0)
 		return;
-	own_descriptor(fd, false);
+	mark_descriptor(fd, false);
 	kernel_close(fd);
 }
 
-static void forget(struct trying *t)
+static void remove_trial(struct opening_trial *t)
 {
-	for (struct trying **at = &tryings; *at; at = &(*at)->next)
+	for (struct opening_trial **at = &opening_trials; *at; at = &(*at)->next)
 		if (*at == t) {
 			*at = t->next;
 			break;
@@ -138,16 +138,19 @@ static void forget(struct trying *t)
 	free(t);
 }
 
-static bool is_tried(uint32_t slot, uint64_t number)
+static bool has_trial(uint32_t slot, uint64_t number)
 {
-	for (struct trying *t = tryings; t; t = t->next)
+	for (struct opening_trial *t = opening_trials; t; t = t->next)
 		if (t->slot == slot && t->number == number)
 			return true;
 	return false;
 }
 
-/* A private copy of the request: the task's goroutines can write to theirs. */
-static bool copy_request(struct trying *t, const struct task *task)
+/*
+ * Makes a private copy of the request, because the task's goroutines can write to the original. False: it is
+ * invalid.
+ */
+static bool copy_request(struct opening_trial *t, const struct task *task)
 {
 	const struct library_request *r = &library_room(task)->request;
 
@@ -166,42 +169,42 @@ static void start_opening(uint32_t slot)
 	struct task *task = task_at(slot);
 	struct library_request *r = &library_room(task)->request;
 	uint64_t number = atomic_load(&r->asked);
-	struct trying *t;
+	struct opening_trial *t;
 	int ends[2] = {-1, -1};
 
-	if (number == atomic_load(&r->done) || is_tried(slot, number) || !(t = calloc(1, sizeof *t)))
+	if (number == atomic_load(&r->done) || has_trial(slot, number) || !(t = calloc(1, sizeof *t)))
 		return;
 	t->slot = slot;
 	t->number = number;
 	t->pipe = t->list = -1;
-	t->next = tryings;
-	tryings = t;
+	t->next = opening_trials;
+	opening_trials = t;
 	if (!copy_request(t, task)) {
-		forget(t);
+		remove_trial(t);
 		return;
 	}
 	t->list = sh_closure_begin("", t->request.search);
-	own_descriptor(t->list, true);
+	mark_descriptor(t->list, true);
 	if (t->list < 0 || kernel_pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
 		answer_opening(t, 125, 0, strerror(errno));
-		forget(t);
+		remove_trial(t);
 		return;
 	}
 	t->pipe = ends[0];
-	own_descriptor(t->pipe, true);
-	own_descriptor(ends[1], true);
+	mark_descriptor(t->pipe, true);
+	mark_descriptor(ends[1], true);
 	t->pid = sh_zygote_fork();
 	if (t->pid == 0)
 		run_trial(t, ends[1]);
 	close_own(ends[1]);
 	if (t->pid < 0) {
 		answer_opening(t, 125, 0, strerror(errno));
-		forget(t);
+		remove_trial(t);
 	}
 }
 
-/* The clone says that it can be done. */
-static void load(struct trying *t)
+/* Loads the library after a successful trial. */
+static void load(struct opening_trial *t)
 {
 	struct library_request *r = &t->request;
 	struct instance *in = sh_zygote_instance(t->instance);
@@ -226,42 +229,42 @@ static void load(struct trying *t)
 	answer_opening(t, code, object, message);
 }
 
-void sh_openings_ready(int fd)
+void sh_openings_trial_ended(int fd)
 {
-	struct trying *t = tryings;
-	struct ztrial said;
+	struct opening_trial *t = opening_trials;
+	struct ztrial result;
 	char message[600];
-	bool told;
+	bool answered;
 
 	while (t && t->pipe != fd)
 		t = t->next;
 	if (!t)
 		return;
-	told = kernel_read(t->pipe, &said, sizeof said) == sizeof said;
+	answered = kernel_read(t->pipe, &result, sizeof result) == sizeof result;
 	kernel_waitpid(t->pid, NULL, 0);
-	if (told && said.code == 0) {
+	if (answered && result.code == 0) {
 		load(t);
-	} else if (told) {
-		said.message[sizeof said.message - 1] = '\0';
-		answer_opening(t, said.code, 0, said.message);
+	} else if (answered) {
+		result.message[sizeof result.message - 1] = '\0';
+		answer_opening(t, result.code, 0, result.message);
 	} else {
 		snprintf(message, sizeof message, "%.400s: loading it crashed, or took longer than %d s",
 			 t->request.name, TRIAL_SECONDS);
 		answer_opening(t, 126, 0, message);
 	}
-	forget(t);
+	remove_trial(t);
 }
 
 unsigned sh_openings_poll(struct pollfd *p, unsigned max)
 {
 	unsigned n = 0;
 
-	for (struct trying *t = tryings; t && n < max; t = t->next)
+	for (struct opening_trial *t = opening_trials; t && n < max; t = t->next)
 		p[n++] = (struct pollfd){t->pipe, POLLIN, 0};
 	return n;
 }
 
-void sh_openings_look(void)
+void sh_openings_start_asked(void)
 {
 	uint64_t rung;
 
@@ -272,16 +275,19 @@ void sh_openings_look(void)
 			start_opening(i * 64 + (unsigned)__builtin_ctzll(bits));
 }
 
-void sh_openings_all(void)
+void sh_openings_restart(void)
 {
-	tryings = NULL; /* of the zygote that has died, as of the moment when this process was cloned: their descriptors
-			   may be another's by now */
+	/*
+	 * The list is the dead zygote's, as it was when this process was cloned. Its descriptors may belong to
+	 * others.
+	 */
+	opening_trials = NULL;
 	for (uint32_t slot = 0; slot < TASK_SLOTS; slot++)
 		if (atomic_load(&task_at(slot)->state) == TASK_RUNNING)
 			start_opening(slot);
 }
 
-void sh_openings_start(void)
+void sh_openings_init(void)
 {
 	int fd = kernel_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 

@@ -1,5 +1,5 @@
 /*
- * openings.h - the zygote loads what goroutines open (core/task/library.h).
+ * openings.h - loads the libraries that goroutines open (core/task/library.h), in the zygote.
  */
 #ifndef SUPERVISOR_ZYGOTE_OPENINGS_H
 #define SUPERVISOR_ZYGOTE_OPENINGS_H
@@ -7,11 +7,14 @@
 #include <poll.h>
 #include <stdbool.h>
 
-void sh_openings_start(void); /* makes the eventfd by which workers ring */
-void sh_openings_all(void);   /* a standby has taken over: every request that has no answer */
-void sh_openings_look(void);  /* somebody has rung */
-/* Descriptors of trials that are under way. How many, at most max. */
+void sh_openings_init(void);	    /* makes the eventfd with which workers wake the zygote */
+void sh_openings_restart(void);	    /* called by a standby that takes over: starts every request without an answer */
+void sh_openings_start_asked(void); /* the eventfd was written: starts the new requests */
+/* Fills in the descriptors of the running trials and returns their number, at most max. */
 unsigned sh_openings_poll(struct pollfd *, unsigned max);
-void sh_openings_ready(int fd); /* that trial has ended */
+/*
+ * the trial with this descriptor has ended: loads the library or answers with the error
+ */
+void sh_openings_trial_ended(int fd);
 
 #endif

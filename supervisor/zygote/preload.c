@@ -1,10 +1,10 @@
 /*
- * preload.c - libraries that libc loads when it first needs them, loaded before there is a worker.
+ * preload.c - loads libraries that libc would load later by itself, before the first worker is cloned.
  *
- * The services of nsswitch.conf are libraries, which libc opens inside getpwnam and similar calls. If libc
- * opened one in a worker, the other workers would not have it, and a goroutine that parks inside such a call
- * and continues on another worker would jump to an address where no code is. A library that is not
- * installed is skipped: libc would not find it either.
+ * The services of nsswitch.conf are libraries, which libc opens inside getpwnam and similar calls. If libc opened
+ * one in a worker, the other workers would not have it, and a goroutine that parks inside such a call and
+ * continues on another worker would jump to an address where there is no code. A library that is not installed is
+ * skipped: libc would not find it either.
  */
 #include "supervisor/zygote/zygote.h"
 

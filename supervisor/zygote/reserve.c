@@ -1,11 +1,11 @@
 /*
- * reserve.c - addresses of what was unloaded, until no worker has it mapped any more.
+ * reserve.c - reserves the addresses of unloaded objects until no worker maps the objects any more.
  *
- * A worker that was cloned before still has the old object there. Were the addresses used again, a
- * pointer would mean one thing in that worker and another in the rest. So the zygote maps nothing there
- * (PROT_NONE) until all clones that had the object are gone.
+ * A worker that was cloned before the unload still has the old object mapped. If the addresses were used again, a
+ * pointer would mean one thing in that worker and another thing in the others. So the zygote maps the range
+ * PROT_NONE until all clones that had the object have ended.
  *
- * OWNER  the zygote. A standby goes on with its copy: it may keep a range longer than need be
+ * OWNER  the zygote. A standby continues with its copy and may keep a range longer than necessary
  */
 #include "supervisor/zygote/reserve.h"
 #include "shm/kernel.h"
@@ -15,7 +15,7 @@
 static struct reserved {
 	uintptr_t start;
 	size_t size;
-	uint64_t clones; /* made before it was unloaded: these may have it */
+	uint64_t clones; /* number of clones made before the unload; these clones may map the range */
 } * reserved;
 static unsigned nreserved;
 static uint64_t clones;

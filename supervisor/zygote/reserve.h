@@ -1,5 +1,5 @@
 /*
- * reserve.h - addresses of what was unloaded, until no worker has it mapped any more.
+ * reserve.h - reserves the addresses of unloaded objects until no worker maps the objects any more.
  */
 #ifndef SUPERVISOR_ZYGOTE_RESERVE_H
 #define SUPERVISOR_ZYGOTE_RESERVE_H
@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void sh_reserve(uintptr_t start, size_t size); /* unloaded just now: nothing else is mapped there from now on */
-/* oldest: number of the oldest clone that lives. Ranges that no clone has mapped may be used again. */
+void sh_reserve(uintptr_t start, size_t size); /* called after the unload: keeps other mappings out of the range */
+/* Releases the ranges that no living clone maps. oldest: the number of the oldest living clone. */
 void sh_reserve_release(uint64_t oldest);
 uint64_t sh_reserve_clone(void); /* the number of the clone that is about to be made */
 

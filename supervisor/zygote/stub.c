@@ -1,9 +1,9 @@
 /*
- * stub.c - makes a shared object that holds nothing but the names of libraries.
+ * stub.c - makes a shared object that contains only the names of libraries.
  *
  *     | ELF header | PT_LOAD, PT_DYNAMIC | hash table | a symbol | dynamic section | strings |
  *
- * All of it is one writable segment: the loader writes addresses into the dynamic section.
+ * All of it is one writable segment, because the loader writes addresses into the dynamic section.
  */
 #include "supervisor/zygote/stub.h"
 #include "shm/kernel.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIXED 8 /* entries of the dynamic section beside the names */
+#define FIXED 8 /* entries of the dynamic section besides the names */
 
 struct head {
 	Elf64_Ehdr header;
@@ -25,8 +25,8 @@ struct head {
 
 struct stub {
 	char *bytes;
-	size_t strings; /* where they begin, */
-	size_t size;	/* and end */
+	size_t strings; /* offset of the first string */
+	size_t size;	/* offset behind the last string */
 	unsigned ndyn;
 };
 

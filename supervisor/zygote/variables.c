@@ -1,8 +1,8 @@
 /*
- * variables.c - makes the variables of what was loaded shared, and keeps them as they were.
+ * variables.c - makes the variables of loaded objects shared memory, and keeps their initial content.
  *
- * The pristine content is private memory of the zygote; each clone inherits it, so a worker can reset
- * an object that its task closes. Pages of zeros are neither copied nor kept.
+ * The initial content is private memory of the zygote. Each clone inherits it, so a worker can reset an object
+ * that its task closes. Pages of zeros are neither copied nor kept.
  */
 #include "supervisor/zygote/variables.h"
 #include "shm/kernel.h"
@@ -72,7 +72,7 @@ struct variables *sh_variables_share(struct object *object, unsigned n)
 	}
 	err = errno;
 	if (fd >= 0)
-		kernel_close(fd); /* the mappings keep it */
+		kernel_close(fd); /* the mappings keep the file */
 	if (!done && v) {
 		for (unsigned i = 0; i < n; i++)
 			for (unsigned k = 0; k < object[i].nranges; k++)

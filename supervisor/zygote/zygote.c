@@ -1,9 +1,9 @@
 /*
  * zygote.c - the zygote's loop: clones, loads, and keeps the descriptors of tasks. See zygote.h.
  *
- * The loop blocks in recvmsg. With CLONE_PARENT the clones are the supervisor's children, with
- * CLONE_FILES they share this process' descriptors: a number that Z_BEGIN returns is good in every
- * worker, and Z_END closes it in all of them.
+ * Because of CLONE_PARENT the clones are children of the supervisor. Because of CLONE_FILES they share the
+ * zygote's descriptors: a number that Z_BEGIN returns is valid in every worker, and Z_END closes it in all of
+ * them.
  */
 #include "shm/kernel.h"
 #include "shm/pass.h"
@@ -45,12 +45,12 @@
 #include <linux/sched.h>
 #endif
 
-#define ZYGOTE_SEAT (SH_SEATS - 1) /* seats in which nobody sits: to note locks in */
+#define ZYGOTE_SEAT (SH_SEATS - 1) /* seats without a process, so that the zygote and the supervisor can list locks */
 #define SUPERVISOR_SEAT (SH_SEATS - 2)
 #define TRIAL_SECONDS 10
-#define CARE_MS 20
-#define TRIALS 16		   /* of libraries, that are looked at in one round */
-#define CARE_CLONE_NS 100000000ull /* between two clones into one seat */
+#define CARETAKER_MS 20			/* between two rounds of the caretaker */
+#define TRIALS 16			/* at most so many trials of libraries are polled in one round */
+#define CARETAKER_CLONE_NS 100000000ull /* between two clones into one seat */
 
 int sh_medic_fd = -1;
 
@@ -59,17 +59,18 @@ static int *tid_address; /* where glibc keeps this thread's id: raw clone must s
 static uint64_t load_gen;
 static struct instance **instances;
 static uint32_t ninstances;
-static bool bound;     /* all end with the supervisor */
-static bool caretaker; /* there is no supervisor */
+static bool bound;     /* all processes end when the supervisor dies */
+static bool caretaker; /* no supervisor lives: the zygote replaces processes that die */
 static bool standby_watched;
-static unsigned late_ms; /* SHOAL_DEBUG=late=MS: so long a clone gets no processor before it claims its seat */
+static unsigned late_ms; /* SHOAL_DEBUG=late=MS: each clone waits so long before it claims its seat */
 static uint64_t cloned_ns[SH_SEATS];
 
 static _Noreturn void serve_all(bool took_over);
 
 /*
- * clone without glibc: no atfork handlers, the parent's parent as parent. The thread id goes to
- * both places where the architectures look for its address; the other one is not read.
+ * Calls clone without glibc: no atfork handlers run, and the child's parent is the caller's parent. Some
+ * architectures take the address for the thread id as the fourth argument, others as the fifth, so it is passed as
+ * both.
  */
 static pid_t spawn(unsigned long flags)
 {
@@ -77,7 +78,7 @@ static pid_t spawn(unsigned long flags)
 	return (pid_t)syscall(SYS_clone, flags, 0, 0, tid_address, tid_address);
 }
 
-/* A supervisor that is nobody's but its caller's takes its children along; it may be dead already. */
+/* A private supervisor (--one-shot) ends its children when it dies. It may have died before the prctl. */
 static void die_with_supervisor(int sig)
 {
 	if (!bound)
@@ -94,14 +95,14 @@ static void fail(struct zrep *rep, int code, const char *what)
 }
 
 static uint64_t clone_number[SH_SEATS];
-static uint32_t cloned_with[SH_SEATS]; /* the last ask of each seat that has been answered */
+static uint32_t cloned_with[SH_SEATS]; /* the number of the last claim request for each seat that was served */
 
 static pid_t clone_seat(unsigned seat, uint32_t ask)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 	pid_t pid;
 
-	/* The clone itself cannot know it: another load may come before it runs. */
+	/* Stored by the zygote: when the clone runs, load_gen may be higher than at the time of the clone. */
 	s->load_gen = load_gen;
 	cloned_ns[seat] = sh_now();
 	cloned_with[seat] = ask;
@@ -112,15 +113,22 @@ static pid_t clone_seat(unsigned seat, uint32_t ask)
 	die_with_supervisor(seat == SH_SEAT_MEDIC ? MEDIC_ALONE : SIGKILL);
 	if (late_ms)
 		kernel_nanosleep(&(struct timespec){late_ms / 1000, late_ms % 1000 * 1000000}, NULL);
-	/* Asked for twice because a zygote died in between: one of the two goes. */
+	/*
+	 * If a zygote died during the request, two processes may be cloned for it. Only one gets the seat; the
+	 * other exits.
+	 */
 	if (atomic_load(&sh_root->over) || !sh_seat_claim(seat, ask))
 		_exit(0);
 	prctl(PR_SET_NAME, seat == SH_SEAT_MEDIC ? "shoal-medic" : "shoal-worker");
 	if (seat == SH_SEAT_MEDIC) {
-		setsid(); /* the kernel shares out time by sessions: one that works little is not made to wait for the workers */
+		/*
+		 * The kernel divides CPU time among sessions, so a medic in its own session does not wait for the
+		 * workers.
+		 */
+		setsid();
 		medic_main();
 	}
-	worker_main(seat); /* as prompt as we are until it has begun */
+	worker_main(seat); /* the worker keeps the zygote's scheduling priority until it has started */
 }
 
 static void do_clone(const struct zreq *req, struct zrep *rep)
@@ -140,7 +148,7 @@ static void nap_on(_Atomic uint32_t *word, uint32_t value, long ms)
 	syscall(SYS_futex, word, FUTEX_WAIT, value, &t, NULL, 0);
 }
 
-/* Sleeps until the zygote is dead. One that was cloned before the last load that counts is of no use. */
+/* Sleeps until the zygote is dead, then takes over. A standby that was cloned before the last load exits instead. */
 static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 {
 	uint32_t dead;
@@ -152,17 +160,25 @@ static _Noreturn void stand_by(uint64_t gen, uint32_t word)
 	dead = atomic_load(&sh_root->zygote_word);
 	if (gen < atomic_load(&sh_root->load_gen) || atomic_load(&sh_root->over) || !(dead & FUTEX_OWNER_DIED) ||
 	    !sh_robust_take(&sh_root->zygote_word,
-			    dead)) { /* from one word to the next: there is always somebody to be missed */
-		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0); /* the wake was for another */
+			    /*
+			     * Takes the word over directly, so that at each moment the word has an owner whose
+			     * death the next standby sees.
+			     */
+			    dead)) {
+		/* passes the wake-up on to another standby */
+		syscall(SYS_futex, &sh_root->zygote_word, FUTEX_WAKE, 1, NULL, NULL, 0);
 		_exit(0);
 	}
-	sh_log("the zygote is gone: its standby takes over");
+	sh_log("the zygote died: its standby takes over");
 	load_gen = atomic_load(&sh_root->load_gen);
-	sh_heap_repair(sh_root->arena, ZYGOTE_SEAT, ZYGOTE_SEAT); /* it may have died in a constructor's malloc */
+	sh_heap_repair(sh_root->arena, ZYGOTE_SEAT, ZYGOTE_SEAT); /* the zygote may have died inside malloc */
 	serve_all(true);
 }
 
-/* Its end can be polled for from now on, under that number; which is never free in between, as others take numbers too. */
+/*
+ * Opens a pidfd under a fixed number. The number is never free in between, because other processes take free
+ * numbers.
+ */
 static bool watch(pid_t pid, int number)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -174,7 +190,7 @@ static bool watch(pid_t pid, int number)
 	return true;
 }
 
-/* A new one, before the old one goes: there is always one that has all that was promised. */
+/* Clones a new standby before it kills the old one, so at each moment one standby has everything that was loaded. */
 static void renew_standby(uint64_t gen)
 {
 	pid_t old = atomic_load(&sh_root->standby), pid;
@@ -186,10 +202,10 @@ static void renew_standby(uint64_t gen)
 		stand_by(gen, word);
 	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK);
 	if (pid < 0)
-		sh_log("no standby for the zygote: %s", strerror(errno));
+		sh_log("cannot clone a standby for the zygote: %s", strerror(errno));
 	standby_watched = pid > 0 && watch(pid, ZFD_STANDBY);
 	atomic_store(&sh_root->standby, pid > 0 ? pid : 0);
-	atomic_store(&sh_root->load_gen, gen); /* from here on the old one is of no use */
+	atomic_store(&sh_root->load_gen, gen); /* from here on the old standby would exit instead of taking over */
 	if (old > 0)
 		kernel_kill(old, SIGKILL);
 }
@@ -199,10 +215,10 @@ static void renew_standby(uint64_t gen)
 static int trial_out;
 
 /*
- * A constructor calls the runtime, which it can in a task, where constructors run on a goroutine. It cannot
- * be tried any further here.
+ * Called when a constructor calls the runtime. In a task this works, because there constructors run on a
+ * goroutine. A trial has no goroutine, so it ends here with success.
  */
-static void constructor_calls(const char *what)
+static void end_trial_at_call(const char *what)
 {
 	struct ztrial t = {.code = 0};
 
@@ -211,8 +227,8 @@ static void constructor_calls(const char *what)
 }
 
 /*
- * Finds the module's libraries, loads all and runs the constructors, so that what is damaged, crashes or
- * hangs does so here.
+ * Finds the module's libraries, loads all of them and runs the constructors. A module that is damaged, crashes or
+ * hangs does so in this process.
  */
 static _Noreturn void trial(const struct zreq *req, const int *fds)
 {
@@ -226,9 +242,9 @@ static _Noreturn void trial(const struct zreq *req, const int *fds)
 
 	die_with_supervisor(SIGKILL);
 	signal(SIGALRM, SIG_DFL);
-	alarm(TRIAL_SECONDS); /* the supervisor measures the time, too, but it may die */
+	alarm(TRIAL_SECONDS); /* the supervisor has a time limit too, but it may die */
 	trial_out = fds[1];
-	sh_outside_hook = constructor_calls;
+	sh_outside_hook = end_trial_at_call;
 	t.code = sh_closure_find(l.libraries, l.module, l.name, t.message, sizeof t.message);
 	if (!t.code)
 		in = sh_instance_load(&l, &t.code, t.message, sizeof t.message);
@@ -246,7 +262,7 @@ static void do_trial(const struct zreq *req, struct zrep *rep, const int *fds)
 		fail(rep, 125, "clone");
 }
 
-static void remember(const struct zreq *req, struct instance *in)
+static void record_instance(const struct zreq *req, struct instance *in)
 {
 	struct ledger_instance *l = &sh_ledger->instance[req->instance];
 	struct objects *objects = sh_instance_objects(in);
@@ -262,7 +278,7 @@ static void remember(const struct zreq *req, struct instance *in)
 	atomic_store(&l->state, INSTANCE_LOADED);
 }
 
-/* Addresses of what was unloaded may be used again if no process has it any more. */
+/* Releases the addresses of unloaded objects that no process maps any more. */
 static void release_addresses(void)
 {
 	uint64_t oldest = UINT64_MAX;
@@ -276,7 +292,7 @@ static void release_addresses(void)
 	sh_reserve_release(oldest);
 }
 
-static struct instance **instance_place(uint32_t number)
+static struct instance **instance_slot(uint32_t number)
 {
 	sh_check(number < LEDGER_INSTANCES);
 	if (number >= ninstances) {
@@ -314,7 +330,7 @@ void sh_zygote_publish(uint32_t number)
 
 static void unload(uint32_t number)
 {
-	struct instance **place = instance_place(number);
+	struct instance **place = instance_slot(number);
 
 	if (*place)
 		sh_instance_unload(*place);
@@ -332,16 +348,16 @@ static void do_unload(const struct zreq *req)
 static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	struct load l = {.module = fds[0], .libraries = fds[1], .name = req->name, .number = req->load};
-	struct instance **place = instance_place(req->instance), *in = *place;
+	struct instance **place = instance_slot(req->instance), *in = *place;
 	int code = 0, open[STRAYS];
 	unsigned nopen = sh_strays(open, STRAYS);
 
 	release_addresses();
 	if (in && sh_instance_number(in) != req->load) {
-		unload(req->instance); /* a standby took over that did not see the unload */
+		unload(req->instance); /* the zygote that did the unload has died, and this standby has not seen it */
 		in = NULL;
 	}
-	if (!in) /* else a standby that saw the load is asked again */
+	if (!in) /* if it is there, this standby has inherited the load and the supervisor sent it again */
 		in = sh_instance_load(&l, &code, rep->message, sizeof rep->message);
 	sh_strays_keep(open, nopen);
 	rep->code = code;
@@ -350,7 +366,7 @@ static void do_load(const struct zreq *req, struct zrep *rep, const int *fds)
 	*place = in;
 	sh_objects_set(req->instance, sh_instance_objects(in));
 	renew_standby(++load_gen);
-	remember(req, in);
+	record_instance(req, in);
 	rep->load_gen = load_gen;
 }
 
@@ -372,7 +388,7 @@ static void close_own(struct ledger_instance *l)
 	}
 }
 
-/* Takes the descriptors over: they stay open under the numbers they have. */
+/* Keeps the descriptors open under the numbers that they have. Returns 1 if it keeps them. */
 static int do_begin(const struct zreq *req, struct zrep *rep, const int *fds)
 {
 	struct instance *in = instance_of(req);
@@ -408,7 +424,7 @@ static void do_end(const struct zreq *req, struct zrep *rep)
 	close_own(l);
 	if (atomic_load(&l->state) == INSTANCE_LOADED && atomic_load(&l->begun)) {
 		sh_instance_reset(instance_of(req));
-		rep->count = sh_instance_is_worn(instance_of(req));
+		rep->count = sh_instance_is_full(instance_of(req));
 	}
 	atomic_store(&l->begun, 0);
 }
@@ -420,7 +436,7 @@ static void do_sweep(const struct zreq *req, struct zrep *rep)
 		return;
 	}
 	for (unsigned seat = 1; seat < SH_SEATS; seat++)
-		if (atomic_load(&sh_root->seat[seat].state) == SEAT_STARTING) { /* it opens what is its own, just now */
+		if (atomic_load(&sh_root->seat[seat].state) == SEAT_STARTING) { /* it is opening its own descriptors */
 			rep->code = 1;
 			return;
 		}
@@ -444,7 +460,7 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 	rep->serial = req->serial;
 	sh_check(req->op >= Z_CLONE && req->op <= Z_HELLO);
 	if (nfds != wanted[req->op]) {
-		errno = EMFILE; /* the kernel drops what finds no number */
+		errno = EMFILE; /* the kernel drops descriptors for which no number is free */
 		fail(rep, 125, "descriptors");
 		goto out;
 	}
@@ -467,7 +483,10 @@ out:
 		kernel_close(fds[i]);
 }
 
-/* One request and its descriptors. Returns how many came, -1 when the supervisor is gone. */
+/*
+ * Receives one request and its descriptors. Returns their number, or -1 if supervisor and keeper have closed the
+ * socket.
+ */
 static int receive(struct zreq *req, int fds[3])
 {
 	int nfds;
@@ -480,8 +499,8 @@ static int receive(struct zreq *req, int fds[3])
 }
 
 /*
- * libuv has a pipe for the whole process that its first loop makes. Made here, it is one for all
- * workers; else each would leave two descriptors behind that no seat lists.
+ * The first loop of a process makes a pipe for all its loops. When the zygote makes it, all workers share it;
+ * otherwise each worker would leave behind two descriptors that its seat does not list.
  */
 static void share_loop_pipe(void)
 {
@@ -491,9 +510,9 @@ static void share_loop_pipe(void)
 }
 
 /*
- * Only what the zygote needs stays open, under numbers that are the same each time: 0 /dev/null,
- * 1 and 2 the log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds,
- * 7 the eventfd of goroutines that want a library.
+ * Closes all descriptors that the zygote does not need. The others get fixed numbers: 0 /dev/null, 1 and 2 the
+ * log, 3 the eventfd to the supervisor, 4 the socket, 5 and 6 pidfds, 7 the eventfd of goroutines that want to
+ * open a library.
  */
 static void keep_descriptors(void)
 {
@@ -506,7 +525,7 @@ static void keep_descriptors(void)
 	kernel_dup3(0, ZFD_WATCH, O_CLOEXEC);
 	kernel_dup3(0, ZFD_STANDBY, O_CLOEXEC);
 	kernel_close_range(ZFD_LIBRARY, ~0u, 0);
-	sh_openings_start();
+	sh_openings_init();
 	sh_medic_fd = ZFD_MEDIC;
 	sock = ZFD_SUPERVISOR;
 	caretaker = !watch(atomic_load(&sh_root->supervisor), ZFD_WATCH);
@@ -531,30 +550,30 @@ bool sh_process_gone(int pid)
 	return gone;
 }
 
-/* It has died, or whoever had it cloned has, before anything in its seat would tell. */
-static bool never_came(unsigned seat)
+/* True if the process that is to claim the seat has died, or if the request to clone it will never be served. */
+static bool clone_is_lost(unsigned seat)
 {
 	pid_t pid = sh_seat_claimed(&sh_root->seat[seat]);
 
-	/* In this order: of who is gone the word says for good whether it ever held it. */
+	/* Check the process first: once it is dead, the liveness word shows whether the process ever held it. */
 	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unreserve(seat);
 }
 
-/* The restart policy of somebody with little to do: at once, but not more than ten times a second. */
-static void take_care(void)
+/* Clones a successor for each process that has died, at most ten times a second for each seat. */
+static void replace_dead_processes(void)
 {
 	for (unsigned seat = 0; seat <= sh_ledger->workers && seat < SH_SEATS; seat++) {
 		uint32_t state = atomic_load(&sh_root->seat[seat].state);
 
-		if (sh_now() - cloned_ns[seat] < CARE_CLONE_NS)
+		if (sh_now() - cloned_ns[seat] < CARETAKER_CLONE_NS)
 			continue;
-		if (state == SEAT_VACANT || (state == SEAT_STARTING && never_came(seat)) ||
+		if (state == SEAT_VACANT || (state == SEAT_STARTING && clone_is_lost(seat)) ||
 		    (seat == SH_SEAT_MEDIC && (state == SEAT_LIVE || state == SEAT_STARTING) && sh_seat_dead(seat)))
 			clone_seat(seat, sh_seat_reserve(seat));
 	}
 }
 
-/* There is none until we clone it: it is dead, or we have been asked for one and not come to that yet. */
+/* True if there is no medic until the zygote clones one: it is dead, or the request for one has not been served yet. */
 static bool no_medic(void)
 {
 	struct sh_seat *s = &sh_root->seat[SH_SEAT_MEDIC];
@@ -565,8 +584,8 @@ static bool no_medic(void)
 }
 
 /*
- * Nobody will ever ask again: supervisor and keeper have ended. The medic ends all, since the kernel may be about
- * to kill this process because its parent has died.
+ * Supervisor and keeper have died, so no request will ever come. The medic ends all processes; the zygote does not
+ * do it itself, because its parent has died and the kernel may be about to kill it.
  */
 static _Noreturn void end_all(void)
 {
@@ -578,7 +597,10 @@ static _Noreturn void end_all(void)
 	_exit(0);
 }
 
-/* Waits for a request; meanwhile, if there is no supervisor, does what it would have others do. */
+/*
+ * Waits for a request. Meanwhile it serves requests for libraries, and replaces dead processes if there is no
+ * supervisor.
+ */
 static void await_request(void)
 {
 	for (;;) {
@@ -588,32 +610,33 @@ static void await_request(void)
 					       {ZFD_LIBRARY, POLLIN, 0}};
 		unsigned n = sh_openings_poll(p + 4, TRIALS);
 
-		if (kernel_poll(p, 4 + n, caretaker ? CARE_MS : -1) < 0)
+		if (kernel_poll(p, 4 + n, caretaker ? CARETAKER_MS : -1) < 0)
 			continue;
 		if (p[2].revents && !atomic_load(&sh_root->over))
 			renew_standby(load_gen);
 		if (p[3].revents)
-			sh_openings_look();
+			sh_openings_start_asked();
 		for (unsigned i = 0; i < n; i++)
 			if (p[4 + i].revents)
-				sh_openings_ready(p[4 + i].fd);
+				sh_openings_trial_ended(p[4 + i].fd);
 		if (p[0].revents)
 			return;
 		if (p[1].revents) {
 			caretaker = true;
-			sh_heap_repair(sh_root->arena, SUPERVISOR_SEAT, ZYGOTE_SEAT); /* it may have been counting */
-			sh_log("the supervisor is gone: work goes on, and waits for the next one");
+			/* the supervisor may have died while it read the heap's counters */
+			sh_heap_repair(sh_root->arena, SUPERVISOR_SEAT, ZYGOTE_SEAT);
+			sh_log("the supervisor died: tasks continue and wait for the next supervisor");
 		}
 		if (caretaker)
-			take_care();
+			replace_dead_processes();
 	}
 }
 
 /*
- * The zygote waits for a lock of the heap. If its owner is dead and there is no medic, nobody would
- * ever free it: it is mended here then; nobody else is at it.
+ * Called while the zygote waits for a lock of the heap. If the owner is dead and there is no medic, nobody else
+ * would free the lock. The zygote repairs the heap here, because no medic can do it at the same time.
  */
-static void zygote_waits(struct sh_lock *l, unsigned waiter)
+static void repair_lock_owner(struct sh_lock *l, unsigned waiter)
 {
 	int owner = (int)atomic_load(&l->owner) - 1;
 
@@ -623,7 +646,7 @@ static void zygote_waits(struct sh_lock *l, unsigned waiter)
 		sh_heap_repair(sh_root->arena, (unsigned)owner, ZYGOTE_SEAT);
 }
 
-/* The zygote from here on, be it the first or a standby. */
+/* The main loop of the zygote, both of the first one and of a standby that took over. */
 static _Noreturn void serve_all(bool took_over)
 {
 	struct zreq req;
@@ -631,8 +654,9 @@ static _Noreturn void serve_all(bool took_over)
 	int fds[3], nfds;
 
 	prctl(PR_SET_NAME, "shoal-zygote");
-	caretaker &= !took_over; /* as it was when this standby was cloned: ZFD_WATCH tells */
-	sh_lock_wait_hook = zygote_waits;
+	/* the value is from the time of the clone; ZFD_WATCH shows a death of the supervisor since */
+	caretaker &= !took_over;
+	sh_lock_wait_hook = repair_lock_owner;
 	sh_prompt(0, true);
 	if (!took_over)
 		sh_robust_hold(&sh_root->zygote_word);
@@ -642,7 +666,7 @@ static _Noreturn void serve_all(bool took_over)
 	atomic_store(&sh_root->standby, 0);
 	renew_standby(load_gen);
 	if (took_over)
-		sh_openings_all();
+		sh_openings_restart();
 	for (;;) {
 		await_request();
 		nfds = receive(&req, fds);
@@ -664,16 +688,16 @@ _Noreturn void sh_zygote_main(int s, bool bound_to_supervisor)
 	late_ms = (unsigned)sh_debug_number("late=", 0);
 	bound = bound_to_supervisor;
 	die_with_supervisor(SIGKILL);
-	setsid(); /* Ctrl-C on the supervisor's terminal is for the supervisor */
+	setsid(); /* so Ctrl-C on the supervisor's terminal does not reach the zygote */
 	signal(SIGPIPE, SIG_IGN);
 	if (getrlimit(RLIMIT_CORE, &core) == 0) {
-		core.rlim_cur = 0; /* a core takes 0.6 s: off unless asked for */
+		core.rlim_cur = 0; /* writing a core dump takes 0.6 s, so it is off unless asked for */
 		kernel_setrlimit(RLIMIT_CORE, &core);
 	}
 	sh_check(prctl(PR_GET_TID_ADDRESS, &tid_address) == 0 && tid_address);
 	keep_descriptors();
 	sh_preload();
 	output_start();
-	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers have no use for it */
+	kernel_madvise(sh_ledger, sizeof *sh_ledger, MADV_DONTFORK); /* workers do not need the ledger */
 	serve_all(false);
 }

@@ -25,19 +25,20 @@
 
 _Noreturn void medic_main(void); /* supervisor/medic/medic.c */
 
-/* The signal by which the medic learns that no supervisor will ever come. It ends all, and itself last. */
+/* This signal tells the medic that no supervisor will ever come. The medic then ends all processes and itself last. */
 #define MEDIC_ALONE SIGPWR
 
 enum zygote_op {
 	Z_CLONE = 1, /* seat -> pid */
 	Z_TRIAL, /* descriptors: module, pipe, list of libraries; entry -> pid of the clone that writes a struct ztrial */
-	Z_LOAD,	  /* descriptors: module, list of libraries; instance, name -> its entry in the ledger, load_gen */
-	Z_UNLOAD, /* instance: no task has it, and none will */
-	Z_BEGIN,  /* descriptors: out, err, cwd; instance, entry -> their numbers, address of the entry */
-	Z_END,	  /* instance: its task is over -> count: 1 if it should serve no further task */
+	/* descriptors: module, list of libraries; instance, name -> load_gen; fills in the ledger's entry */
+	Z_LOAD,
+	Z_UNLOAD, /* instance: it has no task and will get none */
+	Z_BEGIN,  /* descriptors: stdout, stderr, cwd; instance, entry -> their numbers, address of the entry */
+	Z_END,	  /* instance: its task has ended -> count: 1 if the instance should be unloaded */
 	Z_WAKE,	  /* seat: wakes a worker that sleeps in its loop */
 	Z_SWEEP,  /* instance: enum sweep -> count: number of stray descriptors, held ones, or closed ones */
-	Z_HELLO	  /* pid: of the new supervisor; 0: unchanged */
+	Z_HELLO	  /* pid: of a new supervisor, or 0 if the supervisor is the same */
 };
 
 bool sh_process_gone(int pid); /* true also for a zombie */
@@ -47,14 +48,14 @@ bool sh_process_gone(int pid); /* true also for a zombie */
 struct zreq {
 	uint32_t op, serial, seat, instance;
 	uint32_t ask;  /* Z_CLONE: number of the claim to the seat */
-	uint64_t load; /* Z_LOAD: tells this load from others of the same instance number */
+	uint64_t load; /* Z_LOAD: number of the load, because instance numbers are used again */
 	int32_t pid;
 	char name[Z_NAME]; /* of the module, for messages */
 	char entry[Z_NAME];
 };
 
 struct zrep {
-	uint32_t serial; /* 0: not an answer: a standby says that it is the zygote now */
+	uint32_t serial; /* 0: this is not an answer, a standby has become the zygote */
 	int32_t code;	 /* 0, or the exit code of the failure, with message */
 	int32_t pid;
 	int32_t fd[3];
@@ -66,7 +67,7 @@ struct zrep {
 
 #define ZREP_LOST (-1) /* code: the zygote died during a Z_CLONE, before or after the clone */
 
-/* What a trial found. No struct at all: it crashed, hung or ended itself. */
+/* The result of a trial. If the trial writes none, it crashed, hung or exited. */
 struct ztrial {
 	int32_t code;
 	char message[512];
@@ -78,21 +79,27 @@ enum {
 	ZFD_SUPERVISOR = 4,
 	ZFD_WATCH = 5,
 	ZFD_STANDBY = 6,	  /* pidfds of supervisor and standby */
-	ZFD_LIBRARY = LIBRARY_FD, /* eventfd: a goroutine asks for a library */
+	ZFD_LIBRARY = LIBRARY_FD, /* eventfd: a goroutine wants to open a library */
 	ZFD_FIRST_FREE = 8
 };
 
-_Noreturn void sh_zygote_main(int sock, bool bound); /* bound: it ends with the supervisor, and so do all */
+/*
+ * bound: all processes of the runtime end when the supervisor dies
+ */
+_Noreturn void sh_zygote_main(int sock, bool bound);
 
-void sh_preload(void); /* preload.c: loads libraries that libc would otherwise load later, in one worker only */
+void sh_preload(void); /* preload.c: loads libraries that libc would load later, in one worker only */
 
 /* ---- stray descriptors (strays.c) ---- */
 
 #define STRAYS 1024
-unsigned sh_strays(int *fd, unsigned max);	    /* those there are */
-void sh_strays_keep(const int *before, unsigned n); /* what has come since is the zygote's own */
-unsigned sh_strays_close(void);			    /* no task is there, and no worker that has run one */
-/* While tasks are there: ALL is the one above; the others follow one another. */
+unsigned sh_strays(int *fd, unsigned max);	    /* lists them and returns how many there are */
+void sh_strays_keep(const int *before, unsigned n); /* marks descriptors that are not in `before` as the zygote's */
+/*
+ * closes all; only while no task exists, and no worker that has run one
+ */
+unsigned sh_strays_close(void);
+/* SWEEP_ALL is sh_strays_close. The others are the steps while tasks exist (strays.c), in this order. */
 enum sweep { SWEEP_ALL, SWEEP_LOOK, SWEEP_HOLD, SWEEP_CLOSE, SWEEP_CANCEL };
 unsigned sh_strays_step(enum sweep);
 

@@ -1,5 +1,5 @@
 /*
- * zygote_int.h - what the files of the zygote know of each other.
+ * zygote_int.h - functions that the files of the zygote call from each other.
  */
 #ifndef SUPERVISOR_ZYGOTE_ZYGOTE_INT_H
 #define SUPERVISOR_ZYGOTE_ZYGOTE_INT_H
@@ -9,13 +9,16 @@
 
 struct instance;
 
-/* NULL: there is none with that number. */
+/* Returns the instance with that number, or NULL. */
 struct instance *sh_zygote_instance(uint32_t number);
-/* A clone that is a child of the zygote and shares nothing with it. 0 in the child. */
+/* Clones a child of the zygote that shares nothing with it. Returns 0 in the child. */
 pid_t sh_zygote_fork(void);
-/* Something was loaded: makes a standby that has it. Workers that are cloned from now on have the number returned. */
+/*
+ * Called after a load: replaces the standby by one that has it too. Returns the load number that workers cloned
+ * from here on have.
+ */
 uint64_t sh_zygote_loaded(void);
-/* The objects of the instance have changed: makes them known. */
+/* Publishes the changed list of the instance's objects to the supervisor and to workers cloned later. */
 void sh_zygote_publish(uint32_t number);
 
 #endif

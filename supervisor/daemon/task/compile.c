@@ -1,8 +1,8 @@
 /*
- * compile.c - a module that is C source: $CC makes the .so, beside the loop.
+ * compile.c - compiles a module that is a C file, without blocking the loop.
  *
- * The compiler is a child of ours with its output in a pipe; it is reaped with the others
- * (fleet.c). It is given MINUTES and then ended.
+ * The compiler is a child of the supervisor with its output in a pipe. The fleet reaps it like other children
+ * (fleet.c). A compiler that runs longer than COMPILE_MS is killed.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/task/compile.h"
@@ -32,7 +32,7 @@ struct compile {
 	char dir[32], so[48], deps[48], header[48];
 	uv_poll_t poll;
 	uv_timer_t timer;
-	unsigned handles; /* open ones: it is freed with the last */
+	unsigned handles; /* open libuv handles: the struct is freed with the last one */
 	pid_t pid;
 	int pipe, status;
 	bool ended, closed, late;
@@ -51,7 +51,10 @@ static bool has_header(const char *dir)
 	return snprintf(path, sizeof path, "%s/shoal.h", dir) < (int)sizeof path && access(path, R_OK) == 0;
 }
 
-/* Where shoal.h is: beside the build (build/, build/kill/) or installed (bin/). NULL: nowhere. */
+/*
+ * Finds the folder of shoal.h: in the source tree (from build/ or build/kill/) or installed (from bin/). NULL: not
+ * found.
+ */
 static const char *include_dir(void)
 {
 	static const char *const from_exe[] = {"../core", "../../core", "../include"};
@@ -71,8 +74,8 @@ static const char *include_dir(void)
 	return NULL;
 }
 
-/* Then it is ours, beside the result. */
-static const char *own_header(struct compile *c)
+/* Writes the built-in copy of shoal.h into the folder of the result. */
+static const char *write_header(struct compile *c)
 {
 	size_t size = (size_t)(sh_header_end - sh_header_text);
 	int fd = kernel_open(c->header, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -80,7 +83,7 @@ static const char *own_header(struct compile *c)
 	if (fd < 0)
 		return c->dir;
 	if (kernel_write(fd, sh_header_text, size) != (ssize_t)size)
-		sh_log("%s: not written whole: %s", c->header, strerror(errno));
+		sh_log("cannot write %s: %s", c->header, strerror(errno));
 	kernel_close(fd);
 	return c->dir;
 }
@@ -131,17 +134,17 @@ static void finish(struct compile *c)
 	c->text[c->len] = '\0';
 	if (c->late) {
 		why.code = CODE_NOT_LOADABLE;
-		snprintf(why.text, sizeof why.text, "the compiler did not end within %u s", COMPILE_MS / 1000);
+		snprintf(why.text, sizeof why.text, "the compiler did not finish within %u s", COMPILE_MS / 1000);
 	} else if (WIFEXITED(c->status) && WEXITSTATUS(c->status) == 127 && !c->len) {
 		why.code = CODE_NOT_LOADABLE;
-		snprintf(why.text, sizeof why.text, "no C compiler");
+		snprintf(why.text, sizeof why.text, "no C compiler found: install one, or set CC");
 	} else if (c->status != 0) {
 		why.code = CODE_NOT_LOADABLE;
 		snprintf(why.text, sizeof why.text, "does not compile");
 		why.detail = c->len ? c->text : NULL;
 	} else if ((so = kernel_open(c->so, O_RDONLY | O_CLOEXEC, 0)) < 0) {
 		why.code = CODE_NOT_LOADABLE;
-		snprintf(why.text, sizeof why.text, "the compiler made nothing");
+		snprintf(why.text, sizeof why.text, "the compiler reported success but wrote no file");
 		why.detail = c->len ? c->text : NULL;
 	} else {
 		deps = read_file(c->deps);
@@ -192,7 +195,7 @@ static void on_late(uv_timer_t *timer)
 
 	c->late = true;
 	if (!c->ended)
-		kernel_kill(-c->pid, SIGKILL); /* the compiler's own children too */
+		kernel_kill(-c->pid, SIGKILL); /* the whole process group, with the compiler's own children */
 	c->closed = true;
 	uv_poll_stop(&c->poll);
 	finish(c);
@@ -204,7 +207,7 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, defaults;
-	const char *beside;
+	const char *header_dir;
 	int n = 0, err;
 
 	snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
@@ -212,9 +215,9 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 		argv[n++] = w;
 	if (!n)
 		argv[n++] = (char *)"cc";
-	beside = include_dir();
-	/* Last of all: in the source tree there is a sched.h beside it, which is not what a module asks for. */
-	snprintf(include, sizeof include, "-idirafter%s", beside ? beside : own_header(c));
+	header_dir = include_dir();
+	/* Searched last: in the source tree the folder also has sched.h, which would hide the system's <sched.h>. */
+	snprintf(include, sizeof include, "-idirafter%s", header_dir ? header_dir : write_header(c));
 	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
 					      "-fstack-clash-protection", include, "-MD", "-MF", c->deps, "-o", c->so,
 					      (char *)path, "-lm", NULL};
@@ -239,7 +242,7 @@ static int start_compiler(struct compile *c, const char *path, const char *cc, i
 	return err;
 }
 
-static void refuse(const char *what, int err, compile_done *done, void *arg)
+static void report_error(const char *what, int err, compile_done *done, void *arg)
 {
 	struct failure why = {.code = CODE_NOT_LOADABLE};
 
@@ -283,7 +286,7 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 	sh_fleet_watch(c->pid, on_exit_status, c);
 	return;
 failed:
-	refuse(cc && *cc ? cc : "cc", err, done, arg);
+	report_error(cc && *cc ? cc : "cc", err, done, arg);
 	free(c->text);
 	free(c);
 }

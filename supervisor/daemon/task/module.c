@@ -1,9 +1,9 @@
 /*
- * module.c - modules by their content, and their instances.
+ * module.c - the table of modules, which are identified by their content.
  *
- * Of each content the supervisor keeps a private copy, so a later change of the file changes nothing. A
- * module that links libraries is identified by content, path and search path together, because these
- * decide which libraries it gets.
+ * The supervisor keeps a private copy of each content, so a later change of the file changes nothing. A module
+ * that links libraries is identified by its content, path and search path together, because these decide which
+ * libraries it gets.
  */
 #include "shm/signame.h"
 #include "supervisor/daemon/task/module.h"
@@ -27,9 +27,12 @@
 
 static struct module *modules;
 
-/* ---- contents ---- */
+/* ---- reading the content ---- */
 
-/* Two multiplicative hashes of 64 bits. They do not resist an attacker, who could load the module anyway. */
+/*
+ * Two multiplicative hashes of 64 bits. An attacker could make two files with equal hashes, but whoever may submit
+ * a module may run any code anyway.
+ */
 static void hash_bytes(const unsigned char *at, size_t n, uint64_t out[2])
 {
 	uint64_t a = 0xcbf29ce484222325u, b = 0x9e3779b97f4a7c15u, w;
@@ -64,7 +67,7 @@ static const char *elf_fault(const void *map, size_t size)
 	if (size < sizeof *e || memcmp(e->e_ident, ELFMAG, SELFMAG) != 0)
 		return "is not an ELF file";
 	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != self->e_machine)
-		return "is for another kind of machine";
+		return "is built for another kind of machine";
 	if (e->e_type != ET_DYN)
 		return "is not a shared object: link it with -shared";
 	return NULL;
@@ -74,19 +77,19 @@ struct content {
 	char *map;
 	size_t size;
 	uint64_t hash[2];
-	bool links; /* libraries other than libc's family */
+	bool links; /* true: it needs libraries outside of libc's family */
 };
 
-static struct module *by_content(const uint64_t hash[2], uint64_t size, const char *path, const char *search)
+static struct module *find_module(const uint64_t hash[2], uint64_t size, const char *path, const char *search)
 {
 	for (struct module *m = modules; m; m = m->next)
 		if (m->hash[0] == hash[0] && m->hash[1] == hash[1] && m->size == size &&
-		    sh_module_lies(m, path, search))
+		    sh_module_matches(m, path, search))
 			return m;
 	return NULL;
 }
 
-bool sh_module_lies(const struct module *m, const char *path, const char *search)
+bool sh_module_matches(const struct module *m, const char *path, const char *search)
 {
 	return !m->links || (strcmp(m->libraries.module, path) == 0 && strcmp(m->libraries.search, search) == 0);
 }
@@ -150,7 +153,7 @@ static struct module *new_module(const struct content *c, const char *name, cons
 	return m;
 }
 
-/* Reads the file, and does not map it: access to a mapping beyond the end of a file that shrinks is a SIGBUS. */
+/* Reads the file instead of mapping it: if the file shrinks, access to a mapping behind its end is a SIGBUS. */
 static const char *read_content(struct content *c, int fd)
 {
 	struct stat st;
@@ -183,14 +186,15 @@ struct module *sh_module_from(int fd, const char *name, const char *path, const 
 		free(c.map);
 		return NULL;
 	}
-	m = by_content(c.hash, c.size, path, search);
+	m = find_module(c.hash, c.size, path, search);
 	if (!m)
 		m = new_module(&c, name, path, search);
 	else
 		sh_module_check(m);
 	why->code = m ? 0 : CODE_SHOAL;
 	if (!m)
-		snprintf(why->text, sizeof why->text, "no memory for %s", name);
+		snprintf(why->text, sizeof why->text, "%s: no memory for one more module, or more than %d modules",
+			 name, LEDGER_MODULES);
 	free(c.map);
 	return m;
 }
@@ -245,7 +249,7 @@ bool sh_module_has(const struct module *m, const char *entry)
 	return m->tried && is_entry(m, entry);
 }
 
-void sh_module_learn(struct module *m, const char *entry)
+void sh_module_add_entry(struct module *m, const char *entry)
 {
 	void *more;
 
@@ -287,7 +291,7 @@ static struct module *adopt(unsigned index, const int fd[2])
 	if (!sh_closure_read(&m->libraries, m->libraries_fd))
 		sh_module_outdate(m);
 	for (unsigned k = 0; k < l->nentries && k < LEDGER_ENTRIES; k++)
-		sh_module_learn(m, l->entries[k]);
+		sh_module_add_entry(m, l->entries[k]);
 	return m;
 }
 

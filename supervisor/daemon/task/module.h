@@ -1,5 +1,5 @@
 /*
- * module.h - modules by content.
+ * module.h - the table of modules, which are identified by their content.
  */
 #ifndef SUPERVISOR_DAEMON_TASK_MODULE_H
 #define SUPERVISOR_DAEMON_TASK_MODULE_H
@@ -19,17 +19,17 @@ struct modinstance;
 #define CRASHES_NS 60000000000ull
 
 /*
- * A module, identified by its content and, if it links libraries, by what decides which.
- * OWNER  module.c; instances, queue: pool.c. Kept as long as the supervisor runs
+ * A module. It is identified by its content and, if it links libraries, by its path and search path as well.
+ * OWNER  module.c; the instances and the queue belong to pool.c. A module is kept until the supervisor exits
  */
 struct module {
 	struct module *next;
 	uint64_t hash[2], size;
 	int so_fd, libraries_fd;
-	struct closure libraries; /* what libraries_fd holds */
-	bool links;		  /* it needs libraries other than libc's family */
-	bool tried;		  /* a trial was successful: the list of libraries is complete */
-	uint32_t era;		  /* rises when a file of the list has changed */
+	struct closure libraries; /* the content of libraries_fd */
+	bool links;		  /* it needs libraries outside of libc's family */
+	bool tried;		  /* a trial was successful, so the list of libraries is complete */
+	uint32_t era;		  /* grows when a file of the list has changed */
 	uint32_t index;		  /* in the ledger */
 	char name[Z_NAME];
 	unsigned ninstances, nfree;
@@ -43,18 +43,21 @@ struct module {
 	unsigned crashes;
 };
 
-/* The module with the content of the file. path, search: as in struct closure. NULL: why says why not. */
+/*
+ * Finds or makes the module with the content of the file. path and search are as in struct closure. Returns NULL
+ * and fills in *why on failure.
+ */
 struct module *sh_module_from(int fd, const char *name, const char *path, const char *search, struct failure *why);
-/* Whether a file of its content at that path, with that search path, is this module. */
-bool sh_module_lies(const struct module *, const char *path, const char *search);
-void sh_module_check(struct module *);	       /* a task will be run: are the libraries still the same files? */
-bool sh_module_tried(struct module *, int fd); /* a trial has written this list; takes it over. false: no memory */
-void sh_module_outdate(struct module *);
+/* True if this content at that path with that search path is this module. */
+bool sh_module_matches(const struct module *, const char *path, const char *search);
+void sh_module_check(struct module *);	       /* before a task runs: checks whether libraries have changed */
+bool sh_module_tried(struct module *, int fd); /* takes over the list that a trial has written; false: no memory */
+void sh_module_outdate(struct module *);       /* libraries have changed: the next load needs a new trial */
 struct module *sh_module_at(uint32_t index);
-struct module *sh_module_first(void); /* then by next */
-void sh_modules_adopt(int (*fd)[2]);  /* from the ledger; descriptors by index there */
-void sh_modules_keep(void);
-bool sh_module_has(const struct module *, const char *entry); /* it was tried, and the entry was there */
-void sh_module_learn(struct module *, const char *entry);
+struct module *sh_module_first(void); /* the others follow by next */
+void sh_modules_adopt(int (*fd)[2]);  /* makes the modules of the ledger; fd[i] are the descriptors of module i */
+void sh_modules_keep(void);	      /* gives the descriptors to a new keeper */
+bool sh_module_has(const struct module *, const char *entry); /* true if the module was tried and has the entry */
+void sh_module_add_entry(struct module *, const char *entry); /* remembers that the module has the entry */
 
 #endif

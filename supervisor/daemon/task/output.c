@@ -1,27 +1,27 @@
 /*
- * output.c - what tasks write: two memfds for each task, kept for run and logs.
+ * output.c - keeps what tasks write: two memfds for each task, read by `run` and `logs`.
  *
- * No byte is replaced. What a reader has not read yet is there; what nobody reads is kept as far as
- * the budget (--output-memory) allows, and beyond it the oldest is dropped from the front, in pages,
- * and counted. To keep that promise the supervisor alone decides how far each stream may grow
- * (struct task_room) and where each begins (dropped, in the ledger); workers only compare.
+ * No byte is ever replaced. Bytes that an attached reader has not read stay. Other bytes stay as long as the
+ * budget (--output-memory) allows; beyond it the oldest bytes are dropped from the front, in pages, and counted.
+ * Only the supervisor decides how far a stream may grow (struct task_room) and where it begins (dropped, in the
+ * ledger); the workers compare their position with these numbers.
  *
- * Every stream is charged with what it may grow to, so the sum is never below what is in use:
+ * Each stream is charged with the size that it may grow to, so the sum is never less than the memory in use:
  *
- *   0        dropped                          size            limit
- *   |-- gone --|------------- kept -------------|--- credit ----|
- *              |<----------------- charged -------------------->|
+ *   0           dropped                       size            limit
+ *   |-- dropped --|---------- kept -------------|--- credit ----|
+ *                 |<----------------- charged ----------------->|
  *
- * An attached reader holds back the task: limit follows the slowest reader. Without readers a writer
- * gets more credit as soon as it asks, and pays for it with its oldest bytes when the budget is used up.
- * With --output-dir bytes are copied to a file instead of being dropped, and the place up to which they are
- * there (moved, in the ledger) takes the part of dropped above.
+ * While a reader is attached, the limit follows the slowest reader, so the reader holds back the task. Without
+ * readers a writer gets more credit as soon as it asks; if the budget is used up, its oldest bytes are dropped for
+ * it. With --output-dir bytes are copied to a file instead of being dropped; then `moved` (in the ledger: the
+ * position up to which the file has the bytes) takes the part of `dropped` in the drawing.
  *
- * Of ended tasks the newest KEEP_TASKS are kept, and the oldest of those pay first.
+ * Of ended tasks the newest KEEP_TASKS keep their output; the budget first takes from the oldest of them.
  *
- * OWNER  this process. dropped and the place of the slowest reader are in the ledger
- * DEATH  dropped is stored before the bytes go. The successor keeps everything behind the slowest reader
- *        until all of them have had time to come back
+ * OWNER  the supervisor. dropped and the position of the slowest reader are in the ledger
+ * DEATH  dropped is stored before the bytes are freed. The successor keeps everything behind the slowest reader
+ *        until all readers have had time to reconnect
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/task/output.h"
@@ -48,25 +48,25 @@
 #define CREDIT_LEAST (64ul << 10)
 #define CREDIT_MOST (4ul << 20)
 #define NOT_READ UINT64_MAX
-#define GLANCE_NS 1000000000ull
+#define BRIEFLY_NS 1000000000ull
 #define SPILL_PIECE (8ul << 20)
 
 struct reader {
-	struct reader *next;	  /* of all */
-	struct reader *next_here; /* of the job */
+	struct reader *next;	    /* in the list of all readers */
+	struct reader *next_of_job; /* in the list of its job */
 	const void *conn;
 	struct job *job;
 	uint64_t at[2];
-	uint64_t until_ns; /* a `logs` without -f: it is let go then; 0: attached until it goes */
+	uint64_t until_ns; /* a `logs` without -f holds back the task only until then; 0: until it disconnects */
 };
 
 static struct job *oldest, **newest = &oldest;
 static unsigned nkept, nreaders;
 static struct reader *readers;
-static uint64_t charged; /* the sum of all jobs */
-static uint64_t leaving; /* of these, what is being copied to files */
+static uint64_t charged; /* memory charged to all jobs */
+static uint64_t leaving; /* the part of `charged` that is being on_copied to files */
 
-static struct ledger_job *entry(const struct job *j)
+static struct ledger_job *ledger_of(const struct job *j)
 {
 	return &sh_ledger->job[j->id % TASK_SLOTS];
 }
@@ -86,7 +86,7 @@ static uint64_t min(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-static uint64_t within(uint64_t n, uint64_t low, uint64_t high)
+static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
 {
 	return n < low ? low : min(n, high);
 }
@@ -98,7 +98,7 @@ static uint64_t page_up(uint64_t n)
 
 /* ---- files ---- */
 
-static int make(const char *name)
+static int make_stream(const char *name)
 {
 	int fd = kernel_memfd_create(name, MFD_CLOEXEC);
 
@@ -110,9 +110,9 @@ static int make(const char *name)
 int sh_output_open(struct job *j)
 {
 	if (j->out < 0)
-		j->out = make("stdout");
+		j->out = make_stream("stdout");
 	if (j->err < 0)
-		j->err = make("stderr");
+		j->err = make_stream("stderr");
 	return j->out < 0 || j->err < 0 ? -1 : 0;
 }
 
@@ -133,12 +133,12 @@ int sh_output_reader(const struct job *j, int stream)
 
 uint64_t sh_output_dropped(const struct job *j, int stream)
 {
-	return entry(j)->dropped[stream];
+	return ledger_of(j)->dropped[stream];
 }
 
 uint64_t sh_output_moved(const struct job *j, int stream)
 {
-	return entry(j)->moved[stream];
+	return ledger_of(j)->moved[stream];
 }
 
 uint64_t sh_output_size(const struct job *j, int stream)
@@ -146,7 +146,7 @@ uint64_t sh_output_size(const struct job *j, int stream)
 	int fd = fd_of(j, stream);
 	struct stat st;
 
-	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : entry(j)->moved[stream];
+	return fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : ledger_of(j)->moved[stream];
 }
 
 int sh_output_files(const struct job *j, json_t *reply, int fds[4])
@@ -155,8 +155,8 @@ int sh_output_files(const struct job *j, json_t *reply, int fds[4])
 	int n = 2;
 
 	for (int s = 0; s < 2; s++) {
-		moved[s] = entry(j)->moved[s];
-		if (moved[s] > entry(j)->dropped[s]) {
+		moved[s] = ledger_of(j)->moved[s];
+		if (moved[s] > ledger_of(j)->dropped[s]) {
 			fds[n] = sh_spill_reader(j->id, s);
 			json_object_set_new(reply, s ? "file_err" : "file_out", json_boolean(fds[n] >= 0));
 			n += fds[n] >= 0;
@@ -168,22 +168,22 @@ int sh_output_files(const struct job *j, json_t *reply, int fds[4])
 
 /* ---- readers ---- */
 
-/* The lowest byte that a reader still needs; NOT_READ: there is no reader. */
-static uint64_t slowest(const struct job *j, int stream)
+/* Returns the first byte that a reader still needs, or NOT_READ if there is no reader. */
+static uint64_t first_unread(const struct job *j, int stream)
 {
-	uint64_t at = entry(j)->followed ? entry(j)->read[stream] : NOT_READ;
+	uint64_t at = ledger_of(j)->followed ? ledger_of(j)->read[stream] : NOT_READ;
 
-	for (const struct reader *r = j->readers; r; r = r->next_here)
+	for (const struct reader *r = j->readers; r; r = r->next_of_job)
 		at = min(at, r->at[stream]);
 	return at;
 }
 
 static bool is_read(const struct job *j)
 {
-	return j->readers || entry(j)->followed;
+	return j->readers || ledger_of(j)->followed;
 }
 
-/* ---- what is dropped, and what is charged for the rest ---- */
+/* ---- dropping bytes, and charging for the rest ---- */
 
 static void charge(struct job *j)
 {
@@ -194,7 +194,7 @@ static void charge(struct job *j)
 
 		if (j->state != JOB_ENDED && fd_of(j, s) >= 0 && limit > end)
 			end = limit;
-		sum += page_up(end) - min(page_up(end), entry(j)->moved[s]);
+		sum += page_up(end) - min(page_up(end), ledger_of(j)->moved[s]);
 	}
 	charged += sum - j->charged;
 	j->charged = sum;
@@ -202,27 +202,28 @@ static void charge(struct job *j)
 
 static void free_memory(struct job *j, int stream, uint64_t to)
 {
-	entry(j)->moved[stream] = to;
+	ledger_of(j)->moved[stream] = to;
 	if (fd_of(j, stream) >= 0)
 		kernel_fallocate(fd_of(j, stream), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)page_up(to));
 }
 
 static void grant_waiting(void);
 
-/* The bytes are in the file, or there is no room for them: then they and those before them are dropped. */
-static void copied(uint64_t task, int stream, uint64_t from, uint64_t to, int err)
+/* Called when a copy to a file has ended. If it failed, these bytes and all before them are dropped. */
+static void on_copied(uint64_t task, int stream, uint64_t from, uint64_t to, int err)
 {
 	struct job *j = sh_job_find(task);
 
 	leaving -= to - from;
-	if (!j) { /* its slot was taken meanwhile */
+	if (!j) { /* a later task has taken its slot */
 		sh_spill_remove(task, stream);
 		return;
 	}
 	j->leaving[stream] = 0;
 	if (err) {
-		sh_log("task %lu: its output cannot be kept in a file: %s", (unsigned long)task, strerror(-err));
-		entry(j)->dropped[stream] = to;
+		sh_log("task %lu: cannot write its output to a file, so output is dropped: %s", (unsigned long)task,
+		       strerror(-err));
+		ledger_of(j)->dropped[stream] = to;
 		sh_spill_remove(task, stream);
 	}
 	free_memory(j, stream, to);
@@ -230,38 +231,41 @@ static void copied(uint64_t task, int stream, uint64_t from, uint64_t to, int er
 	grant_waiting();
 }
 
-/* Bytes before `to` leave memory, but none that a reader needs: to the file if there is one. How many go. */
+/*
+ * Moves bytes before `to` to the file, or drops them if there is no file, except those that a reader needs.
+ * Returns how many.
+ */
 static uint64_t drop_before(struct job *j, int stream, uint64_t to)
 {
-	uint64_t size = sh_output_size(j, stream), from = entry(j)->moved[stream];
+	uint64_t size = sh_output_size(j, stream), from = ledger_of(j)->moved[stream];
 
-	to = min(to, slowest(j, stream));
+	to = min(to, first_unread(j, stream));
 	to = j->state == JOB_ENDED && to >= size ? size : min(to, size) & ~(PAGE - 1);
 	if (fd_of(j, stream) < 0 || to <= from || j->leaving[stream])
 		return 0;
 	if (sh_spill_on()) {
 		to = min(to, from + SPILL_PIECE);
-		if (!sh_spill_copy(j->id, stream, fd_of(j, stream), from, to, copied))
+		if (!sh_spill_copy(j->id, stream, fd_of(j, stream), from, to, on_copied))
 			return 0;
 		j->leaving[stream] = to - from;
 		leaving += to - from;
 	} else {
-		entry(j)->dropped[stream] = to;
+		ledger_of(j)->dropped[stream] = to;
 		free_memory(j, stream, to);
 	}
 	return to - from;
 }
 
-/* About so many bytes, the longer stream first. */
+/* Drops about so many bytes of the job, from the longer stream first. */
 static void drop_some(struct job *j, uint64_t bytes)
 {
-	uint64_t *moved = entry(j)->moved, gone = 0;
+	uint64_t *moved = ledger_of(j)->moved, freed = 0;
 
-	for (int i = 0; i < 2 && gone < bytes; i++) {
+	for (int i = 0; i < 2 && freed < bytes; i++) {
 		int longer = sh_output_size(j, 1) - moved[1] > sh_output_size(j, 0) - moved[0],
 		    s = i ? !longer : longer;
 
-		gone += drop_before(j, s, moved[s] + page_up(bytes - gone));
+		freed += drop_before(j, s, moved[s] + page_up(bytes - freed));
 		charge(j);
 	}
 }
@@ -271,13 +275,13 @@ static uint64_t budget(void)
 	return sh_options.output_memory;
 }
 
-/* By how much the budget will still be exceeded when what is being copied to files has gone. */
+/* Returns by how much the budget will be exceeded when all copies to files have ended. */
 static uint64_t excess(void)
 {
 	return charged > budget() + leaving ? charged - leaving - budget() : 0;
 }
 
-/* Until the budget is kept, or nothing can be dropped any more: the oldest ended tasks, this one, all others. */
+/* Drops output until the budget is kept: of ended tasks, oldest first, then of this task, then of all other tasks. */
 static void keep_budget(struct job *j)
 {
 	unsigned n = sh_jobs_live();
@@ -295,11 +299,11 @@ static void keep_budget(struct job *j)
 	}
 }
 
-/* ---- how far a task may write ---- */
+/* ---- limits for writers ---- */
 
-static uint64_t window(void)
+static uint64_t reader_window(void)
 {
-	return within(budget() / 8 / (nreaders ? nreaders : 1), CREDIT_LEAST, CREDIT_MOST);
+	return clamp(budget() / 8 / (nreaders ? nreaders : 1), CREDIT_LEAST, CREDIT_MOST);
 }
 
 static bool set_limit(struct task_room *r, uint64_t limit, uint64_t ask_at)
@@ -313,21 +317,22 @@ static bool set_limit(struct task_room *r, uint64_t limit, uint64_t ask_at)
 	return more;
 }
 
-/* True: a limit was raised, so the medic has writers to wake. */
+/* Returns true if a limit was raised: then the medic must wake writers. */
 static bool grant_stream(struct job *j, int s)
 {
-	uint64_t size = sh_output_size(j, s), slow = slowest(j, s), most = budget() / 4, credit;
+	uint64_t size = sh_output_size(j, s), slow = first_unread(j, s), most = budget() / 4, credit;
 	struct task_room *r = room(j, s);
 	bool more;
 
 	if (slow != NOT_READ) {
-		more = set_limit(r, slow + window(), ROOM_NEVER);
+		more = set_limit(r, slow + reader_window(), ROOM_NEVER);
 		drop_before(j, s, size > most ? size - most : 0);
 	} else {
-		credit = within((size - entry(j)->moved[s]) / 2, min(CREDIT_LEAST, page_up(budget() / 1024)),
-				min(CREDIT_MOST, budget() / 16));
+		credit = clamp((size - ledger_of(j)->moved[s]) / 2, min(CREDIT_LEAST, page_up(budget() / 1024)),
+			       min(CREDIT_MOST, budget() / 16));
 		drop_before(j, s, size + credit > most ? size + credit - most : 0);
-		if (leaving && charged + credit > budget()) /* a file takes them: it asks again then */
+		/* bytes are being copied to a file; grant_waiting comes back here afterwards */
+		if (leaving && charged + credit > budget())
 			return false;
 		more = set_limit(r, size + credit, size + credit / 2);
 	}
@@ -354,51 +359,52 @@ void sh_output_begin(struct job *j)
 	struct stat st;
 
 	for (int s = 0; s < 2; s++) {
-		entry(j)->dropped[s] = entry(j)->moved[s] = entry(j)->read[s] = 0;
+		ledger_of(j)->dropped[s] = ledger_of(j)->moved[s] = ledger_of(j)->read[s] = 0;
 		if (fstat(fd_of(j, s), &st) == 0) {
 			room(j, s)->device = st.st_dev;
 			room(j, s)->file = st.st_ino;
 		}
 	}
-	entry(j)->followed = 0;
+	ledger_of(j)->followed = 0;
 	grant(j);
 }
 
-void sh_output_look(struct job *j)
+void sh_output_grant_asked(struct job *j)
 {
 	if (atomic_load_explicit(&room(j, 0)->ask_at, memory_order_relaxed) == ROOM_ASKED ||
 	    atomic_load_explicit(&room(j, 1)->ask_at, memory_order_relaxed) == ROOM_ASKED)
 		grant(j);
 }
 
-/* Those for which there was no room until now. */
+/* Grants the requests that had to wait for room. */
 static void grant_waiting(void)
 {
 	for (unsigned i = 0; i < sh_jobs_live(); i++)
-		sh_output_look(sh_job_live(i));
+		sh_output_grant_asked(sh_job_live(i));
 	if (!sh_jobs_live() && oldest)
 		keep_budget(oldest);
 }
 
-/* ---- reading ---- */
+/* ---- attached readers ---- */
 
-static void note_slowest(struct job *j)
+static void record_slowest(struct job *j)
 {
-	if (entry(j)->followed == 2) /* what a predecessor noted holds for those that have not come back */
+	/* readers of the predecessor that have not come back still need what it recorded */
+	if (ledger_of(j)->followed == 2)
 		return;
 	for (int s = 0; s < 2 && j->readers; s++) {
 		uint64_t at = j->readers->at[s];
 
-		for (const struct reader *r = j->readers; r; r = r->next_here)
+		for (const struct reader *r = j->readers; r; r = r->next_of_job)
 			at = min(at, r->at[s]);
-		entry(j)->read[s] = at;
+		ledger_of(j)->read[s] = at;
 	}
-	entry(j)->followed = j->readers != NULL;
+	ledger_of(j)->followed = j->readers != NULL;
 }
 
 static void reader_moved(struct job *j)
 {
-	note_slowest(j);
+	record_slowest(j);
 	if (j->state != JOB_ENDED)
 		grant(j);
 	else
@@ -410,18 +416,18 @@ void sh_output_read(struct job *j, const void *conn, uint64_t at[2])
 	struct reader *r = j->readers;
 
 	while (r && r->conn != conn)
-		r = r->next_here;
+		r = r->next_of_job;
 	if (!r && conn) {
 		r = calloc(1, sizeof *r);
 		if (!r)
 			abort();
-		*r = (struct reader){.next = readers, .next_here = j->readers, .conn = conn, .job = j};
+		*r = (struct reader){.next = readers, .next_of_job = j->readers, .conn = conn, .job = j};
 		readers = j->readers = r;
 		nreaders++;
 	}
 	for (int s = 0; s < 2; s++) {
-		if (at[s] < entry(j)->dropped[s])
-			at[s] = entry(j)->dropped[s];
+		if (at[s] < ledger_of(j)->dropped[s])
+			at[s] = ledger_of(j)->dropped[s];
 		if (r && r->at[s] < at[s])
 			r->at[s] = at[s];
 	}
@@ -433,8 +439,8 @@ static void free_reader(struct reader *r)
 	struct reader **at = &r->job->readers;
 
 	while (*at != r)
-		at = &(*at)->next_here;
-	*at = r->next_here;
+		at = &(*at)->next_of_job;
+	*at = r->next_of_job;
 	for (at = &readers; *at != r; at = &(*at)->next)
 		;
 	*at = r->next;
@@ -460,16 +466,16 @@ void sh_output_detach(const void *conn)
 	detach(conn, 0);
 }
 
-/* Most read all that there is in a few milliseconds. One that does not must not hold back a task for longer. */
-void sh_output_glance(struct job *j, const void *conn)
+/* Most clients of `logs` read all there is in a few milliseconds. A slow one must not hold back the task for longer. */
+void sh_output_read_briefly(struct job *j, const void *conn)
 {
 	uint64_t from[2] = {0, 0};
 
 	sh_output_read(j, conn, from);
-	j->readers->until_ns = sh_now() + GLANCE_NS;
+	j->readers->until_ns = sh_now() + BRIEFLY_NS;
 }
 
-/* Programs that a task has started write without asking. */
+/* Called regularly, because programs that a task has started write to the streams without asking. */
 void sh_output_tick(void)
 {
 	detach(NULL, sh_now());
@@ -479,21 +485,21 @@ void sh_output_tick(void)
 
 void sh_output_adopt(struct job *j)
 {
-	if (entry(j)->followed)
-		entry(j)->followed = 2;
+	if (ledger_of(j)->followed)
+		ledger_of(j)->followed = 2;
 	grant(j);
 }
 
-void sh_output_patience_over(void)
+void sh_output_forget_adopted(void)
 {
 	for (unsigned i = 0; i < sh_jobs_live(); i++)
-		if (entry(sh_job_live(i))->followed == 2) {
-			entry(sh_job_live(i))->followed = 0;
+		if (ledger_of(sh_job_live(i))->followed == 2) {
+			ledger_of(sh_job_live(i))->followed = 0;
 			reader_moved(sh_job_live(i));
 		}
 	for (struct job *j = oldest; j; j = j->newer)
-		if (entry(j)->followed == 2)
-			entry(j)->followed = j->readers != NULL;
+		if (ledger_of(j)->followed == 2)
+			ledger_of(j)->followed = j->readers != NULL;
 }
 
 /* ---- ended tasks ---- */
@@ -515,7 +521,7 @@ static void unlist(struct job *j)
 			if (!*at)
 				newest = at;
 			nkept--;
-			atomic_store(&entry(j)->over, JOB_DROPPED);
+			atomic_store(&ledger_of(j)->over, JOB_DROPPED);
 			break;
 		}
 	charged -= j->charged;
@@ -529,7 +535,7 @@ void sh_output_drop(struct job *j)
 	while (j->readers)
 		free_reader(j->readers);
 	for (int s = 0; s < 2 && j->id; s++)
-		if (entry(j)->moved[s] > entry(j)->dropped[s])
+		if (ledger_of(j)->moved[s] > ledger_of(j)->dropped[s])
 			sh_spill_remove(j->id, s);
 	unlist(j);
 	close_files(j);
@@ -537,21 +543,21 @@ void sh_output_drop(struct job *j)
 
 static bool in_memory(const struct job *j)
 {
-	return entry(j)->moved[0] < sh_output_size(j, 0) || entry(j)->moved[1] < sh_output_size(j, 1);
+	return ledger_of(j)->moved[0] < sh_output_size(j, 0) || ledger_of(j)->moved[1] < sh_output_size(j, 1);
 }
 
-/* Its record stays, and what is in files. The rest is counted as dropped. */
-static void let_go(struct job *j)
+/* Frees the memory of the output. The job's record and its files stay; bytes that are in no file count as dropped. */
+static void release_output(struct job *j)
 {
 	for (int s = 0; s < 2; s++)
 		drop_before(j, s, UINT64_MAX);
 	if (j->leaving[0] || j->leaving[1] || (sh_spill_on() && in_memory(j)))
-		return; /* later, when all of it is in files */
+		return; /* called again when all of it is in files */
 	unlist(j);
 	close_files(j);
 }
 
-/* Most tasks write to one of them at most. */
+/* Closes the stream if it is empty, because most tasks write to one stream at most. Returns true if it closed it. */
 static bool drop_empty(int *fd)
 {
 	struct stat st;
@@ -577,7 +583,7 @@ void sh_output_keep(struct job *j)
 	for (struct job *old = oldest, *next; old && old != j && nkept > KEEP_TASKS; old = next) {
 		next = old->newer;
 		if (!is_read(old))
-			let_go(old);
+			release_output(old);
 	}
 	keep_budget(j);
 }

@@ -1,5 +1,5 @@
 /*
- * pool.c - the instances of each module: which are free, when one more is loaded, when one is unloaded.
+ * pool.c - loads, hands out and unloads the instances of each module.
  *
  *                 trial ok                     loaded                task placed
  *     (no list) ------------> list of files  ---------> free instance -----------> busy
@@ -9,9 +9,9 @@
  *                                                         v
  *                                                      unloaded, its number is free
  *
- * Jobs wait in the module's queue for a free instance. While the queue is not empty and no instance is
- * free, one more is loaded, one at a time. The first time the module is tried before, in a clone of the
- * zygote: what is damaged, crashes or hangs does so there.
+ * Jobs wait in the module's queue for a free instance. While the queue is not empty and no instance is free, one
+ * more instance is loaded at a time. Before the first load a clone of the zygote tries the module: a damaged
+ * module, or one that crashes or hangs, does so in the clone.
  */
 #include "supervisor/daemon/task/pool.h"
 #include "supervisor/daemon/failure.h"
@@ -36,22 +36,22 @@
 
 #define TRIAL_MS 5000u
 #define RETRY_MS 200u
-#define IDLE_S 60 /* an instance that no task has used for so long is unloaded */
+#define IDLE_S 60 /* seconds after which an unused instance is unloaded */
 
 struct trial {
 	struct module *module;
 	pid_t pid;
-	int pipe, libraries; /* libraries: the list that it writes */
+	int pipe, libraries; /* pipe: its result; libraries: the list that it writes */
 	uv_timer_t timer;
 	bool late;
 	char entry[Z_NAME];
 };
 
-static bool taken[LEDGER_INSTANCES]; /* numbers of instances */
+static bool taken[LEDGER_INSTANCES]; /* by number of an instance */
 static uv_timer_t *idle_timer;
 
-static void pump(struct module *);
-static void pump_later(struct module *);
+static void place_jobs(struct module *);
+static void place_jobs_later(struct module *);
 
 /* ---- the queue ---- */
 
@@ -60,7 +60,7 @@ void sh_module_enqueue(struct module *m, struct job *j)
 	j->next = NULL;
 	*m->last = j;
 	m->last = &j->next;
-	pump(m);
+	place_jobs(m);
 }
 
 void sh_module_enqueue_later(struct module *m, struct job *j)
@@ -68,7 +68,7 @@ void sh_module_enqueue_later(struct module *m, struct job *j)
 	j->next = NULL;
 	*m->last = j;
 	m->last = &j->next;
-	pump_later(m);
+	place_jobs_later(m);
 }
 
 void sh_module_dequeue(struct module *m, struct job *j)
@@ -82,7 +82,7 @@ void sh_module_dequeue(struct module *m, struct job *j)
 		}
 }
 
-/* The load failed. Jobs that were accepted wait for the next try; the others are refused. */
+/* Called after a failed load. Accepted jobs wait for the next try; the others are refused. entry: only jobs with it. */
 static void refuse_waiting(struct module *m, const struct failure *why, const char *entry)
 {
 	struct job *j, *next;
@@ -98,10 +98,10 @@ static void refuse_waiting(struct module *m, const struct failure *why, const ch
 
 static void on_retry(uv_timer_t *timer)
 {
-	pump(timer->data);
+	place_jobs(timer->data);
 }
 
-static void pump_later(struct module *m)
+static void place_jobs_later(struct module *m)
 {
 	if (!m->retry) {
 		m->retry = malloc(sizeof *m->retry);
@@ -118,9 +118,9 @@ static void load_failed(struct module *m, const struct failure *why, const char 
 	m->loading = false;
 	refuse_waiting(m, why, entry);
 	if (m->first && entry)
-		pump(m);
+		place_jobs(m);
 	else if (m->first)
-		pump_later(m);
+		place_jobs_later(m);
 }
 
 /* ---- unloading ---- */
@@ -134,7 +134,7 @@ static void unloaded(void *arg, const struct zrep *rep)
 	free(in);
 }
 
-/* It is on no list. */
+/* The caller has taken the instance off all lists. */
 static void unload(struct modinstance *in)
 {
 	struct zreq req = {.op = Z_UNLOAD, .instance = in->id};
@@ -144,13 +144,13 @@ static void unload(struct modinstance *in)
 	sh_link_ask(&req, NULL, 0, unloaded, in);
 }
 
-/* Unloads the free instances that `ends` names. */
-static void unload_free(struct module *m, bool (*ends)(const struct modinstance *))
+/* Unloads the free instances for which `must_unload` returns true. */
+static void unload_free(struct module *m, bool (*must_unload)(const struct modinstance *))
 {
 	for (struct modinstance **at = &m->free; *at;) {
 		struct modinstance *in = *at;
 
-		if (!ends(in)) {
+		if (!must_unload(in)) {
 			at = &in->next;
 			continue;
 		}
@@ -165,7 +165,7 @@ static bool is_outdated(const struct modinstance *in)
 	return in->era != in->module->era;
 }
 
-/* SHOAL_DEBUG=idle=SECONDS: tests do not wait a minute. */
+/* SHOAL_DEBUG=idle=SECONDS replaces the minute, for tests. */
 static bool is_idle(const struct modinstance *in)
 {
 	return sh_now() - in->free_since >= (uint64_t)sh_debug_number("idle=", IDLE_S) * 1000000000u;
@@ -195,7 +195,7 @@ static void start_idle_timer(void)
 	uv_unref((uv_handle_t *)idle_timer);
 }
 
-/* All numbers are taken: the instance that has been free for the longest time gives up its own. */
+/* Called when all numbers are taken: unloads the instance that has been free for the longest time. */
 static void unload_oldest(void)
 {
 	struct modinstance **oldest = NULL, *in;
@@ -225,8 +225,8 @@ static void put_free(struct modinstance *in)
 	start_idle_timer();
 }
 
-/* It is loaded and has no task. */
-static void know_instance(struct modinstance *in)
+/* Registers an instance that is loaded and has no task. */
+static void register_instance(struct modinstance *in)
 {
 	const struct ledger_instance *l = &sh_ledger->instance[in->id];
 
@@ -249,18 +249,18 @@ static void loaded(void *arg, const struct zrep *rep)
 		snprintf(why.text, sizeof why.text, "%s", rep->message);
 		taken[in->id] = false;
 		free(in);
-		m->tried = false; /* a file has changed, perhaps: the next trial looks for it anew */
+		m->tried = false; /* perhaps a file has changed: the next trial makes a new list */
 		load_failed(m, &why, NULL);
 		return;
 	}
 	m->loading = false;
-	know_instance(in);
+	register_instance(in);
 	if (is_outdated(in))
 		unload_free(m, is_outdated);
-	pump(m);
+	place_jobs(m);
 }
 
-/* A free number, LEDGER_INSTANCES if there is none. */
+/* Takes a free number, or returns LEDGER_INSTANCES if there is none. */
 static uint32_t take_number(void)
 {
 	uint32_t i = 0;
@@ -289,7 +289,7 @@ static void load(struct module *m)
 		free(in);
 		m->loading = false;
 		unload_oldest();
-		pump_later(m);
+		place_jobs_later(m);
 		return;
 	}
 	m->loading = true;
@@ -322,15 +322,15 @@ static void trial_ended(void *arg, int status)
 	struct module *m = t->module;
 	struct ztrial found;
 	struct failure why = {.code = CODE_NOT_LOADABLE};
-	bool said = kernel_read(t->pipe, &found, sizeof found) == sizeof found;
+	bool answered = kernel_read(t->pipe, &found, sizeof found) == sizeof found;
 
 	if (t->late) {
-		snprintf(why.text, sizeof why.text, "%s: a constructor did not end within %u s", m->name,
+		snprintf(why.text, sizeof why.text, "%s: a constructor did not finish within %u s", m->name,
 			 TRIAL_MS / 1000);
 	} else if (WIFSIGNALED(status)) {
 		snprintf(why.text, sizeof why.text, "%s: loading it crashed (%s)", m->name,
 			 sh_signal_name(WTERMSIG(status)));
-	} else if (!said) {
+	} else if (!answered) {
 		snprintf(why.text, sizeof why.text, "%s: a constructor ended the process", m->name);
 	} else {
 		found.message[sizeof found.message - 1] = '\0';
@@ -344,7 +344,7 @@ static void trial_ended(void *arg, int status)
 	if (why.code) {
 		load_failed(m, &why, why.code == CODE_NOT_FOUND ? t->entry : NULL);
 	} else {
-		t->libraries = -1; /* the module has it */
+		t->libraries = -1; /* the module owns it from here on */
 		load(m);
 	}
 	end_trial(t);
@@ -374,19 +374,19 @@ static void trial_started(void *arg, const struct zrep *rep)
 	sh_fleet_watch(t->pid, trial_ended, t);
 }
 
-/* The trial's answer fits the pipe, so the trial never waits for the supervisor to read it. */
+/* Starts a trial. Its result fits into the pipe, so the trial never waits for the supervisor to read. */
 static void try_load(struct module *m)
 {
 	struct zreq req = {.op = Z_TRIAL};
 	struct trial *t = calloc(1, sizeof *t);
 	struct failure why = {.code = CODE_SHOAL};
-	int ends[2];
+	int must_unload[2];
 
 	if (!t)
 		abort();
 	m->loading = true;
 	t->libraries = sh_closure_begin(m->libraries.module, m->libraries.search);
-	if (t->libraries < 0 || kernel_pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+	if (t->libraries < 0 || kernel_pipe2(must_unload, O_CLOEXEC | O_NONBLOCK) < 0) {
 		snprintf(why.text, sizeof why.text, "%s: %s", m->name, strerror(errno));
 		if (t->libraries >= 0)
 			kernel_close(t->libraries);
@@ -395,19 +395,19 @@ static void try_load(struct module *m)
 		return;
 	}
 	t->module = m;
-	t->pipe = ends[0];
+	t->pipe = must_unload[0];
 	uv_timer_init(sh_loop, &t->timer);
 	t->timer.data = t;
 	memcpy(t->entry, m->first->entry, sizeof t->entry);
 	snprintf(req.name, sizeof req.name, "%s", m->name);
 	memcpy(req.entry, t->entry, sizeof req.entry);
-	sh_link_ask(&req, (int[]){m->so_fd, ends[1], t->libraries}, 3, trial_started, t);
-	kernel_close(ends[1]);
+	sh_link_ask(&req, (int[]){m->so_fd, must_unload[1], t->libraries}, 3, trial_started, t);
+	kernel_close(must_unload[1]);
 }
 
 /* ---- placing ---- */
 
-static void pump(struct module *m)
+static void place_jobs(struct module *m)
 {
 	while (m->first && m->free) {
 		struct job *j = m->first;
@@ -426,15 +426,15 @@ static void pump(struct module *m)
 		try_load(m);
 }
 
-void sh_module_give_back(struct modinstance *in, bool worn)
+void sh_module_give_back(struct modinstance *in, bool discard)
 {
 	struct module *m = in->module;
 
-	if (worn || is_outdated(in))
+	if (discard || is_outdated(in))
 		unload(in);
 	else
 		put_free(in);
-	pump(m);
+	place_jobs(m);
 }
 
 /* ---- after the death of a supervisor ---- */
@@ -456,7 +456,7 @@ void sh_pool_adopt(void)
 		in->era = m->era;
 		taken[i] = true;
 		m->tried = true;
-		know_instance(in);
+		register_instance(in);
 	}
 }
 

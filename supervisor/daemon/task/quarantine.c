@@ -1,8 +1,8 @@
 /*
- * quarantine.c - a module whose tasks crash again and again is refused for a while.
+ * quarantine.c - refuses a module for a while when its tasks crash again and again.
  *
- * By its content, so a copy of the file is the same one. The times of the last crashes are in the
- * ledger as well: a supervisor that follows forgets none. Crashes of isolated goroutines do not count.
+ * Modules are identified by their content, so a copy of the file is the same module. The times of the last crashes
+ * are in the ledger as well, so the next supervisor knows them. Crashes of isolated goroutines do not count.
  */
 #include "supervisor/daemon/task/quarantine.h"
 #include "supervisor/daemon/log.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* SHOAL_DEBUG=quarantine=SECONDS: tests do not wait a minute; 0: there is none. */
+/* SHOAL_DEBUG=quarantine=SECONDS replaces the minute, for tests; 0 turns the quarantine off. */
 static uint64_t quarantine_ns(void)
 {
 	static uint64_t ns;

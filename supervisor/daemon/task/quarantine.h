@@ -1,5 +1,5 @@
 /*
- * quarantine.h - modules that always crash are refused for a while.
+ * quarantine.h - refuses modules whose tasks crash again and again.
  */
 #ifndef SUPERVISOR_DAEMON_TASK_QUARANTINE_H
 #define SUPERVISOR_DAEMON_TASK_QUARANTINE_H
@@ -7,6 +7,6 @@
 struct module;
 
 void sh_module_crashed(struct module *);
-unsigned sh_module_quarantine(const struct module *); /* remaining seconds; 0: not quarantined */
+unsigned sh_module_quarantine(const struct module *); /* the seconds that remain; 0: not quarantined */
 
 #endif

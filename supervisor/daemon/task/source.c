@@ -1,9 +1,9 @@
 /*
- * source.c - which module a file leads to.
+ * source.c - finds the module of a file, and compiles .c files.
  *
- * A file is identified by its marks (struct file_mark: device, inode, size, times) and leads to a module,
- * which is a content. A .c file is identified by the marks of itself and of all that it includes. So a
- * file that has not changed is neither read nor compiled again.
+ * A file is identified by its marks (struct file_mark: device, inode, size, times). A .c file is identified by its
+ * own marks and those of all files that it includes. So a file that has not changed is neither read nor compiled
+ * again.
  */
 #include "supervisor/daemon/task/source.h"
 #include "supervisor/daemon/task/compile.h"
@@ -21,7 +21,7 @@
 
 #define SOURCES_MAX 512u
 
-struct dep { /* a file that a .c file includes */
+struct dep { /* a file that the source includes */
 	struct file_mark mark;
 	char *path;
 };
@@ -29,13 +29,13 @@ struct dep { /* a file that a .c file includes */
 struct source {
 	struct source *next;
 	struct file_mark mark;
-	char *cc; /* NULL: not compiled */
+	char *cc; /* the compiler; NULL: the file is not a source */
 	struct module *module;
 	struct dep *deps;
 	unsigned ndeps;
 };
 
-struct request { /* for a file that is being compiled */
+struct request { /* a caller that waits for a compilation */
 	struct request *next;
 	module_done *done;
 	void *arg;
@@ -50,7 +50,7 @@ struct compiling {
 
 static struct source *sources;
 static unsigned nsources;
-static struct compiling *compilings;
+static struct compiling *running;
 
 /* ---- known files ---- */
 
@@ -83,12 +83,13 @@ static bool deps_unchanged(const struct source *s)
 	return true;
 }
 
-static struct module *known_source(const struct file_mark *mark, const char *cc, const char *path, const char *search)
+static struct module *find_source(const struct file_mark *mark, const char *cc, const char *path, const char *search)
 {
 	for (struct source **at = &sources; *at; at = &(*at)->next) {
 		struct source *s = *at;
 
-		if (!sh_mark_same(&s->mark, mark) || !same_text(s->cc, cc) || !sh_module_lies(s->module, path, search))
+		if (!sh_mark_same(&s->mark, mark) || !same_text(s->cc, cc) ||
+		    !sh_module_matches(s->module, path, search))
 			continue;
 		*at = s->next;
 		if (!deps_unchanged(s)) {
@@ -97,15 +98,15 @@ static struct module *known_source(const struct file_mark *mark, const char *cc,
 			return NULL;
 		}
 		sh_module_check(s->module);
-		s->next = sources; /* the one that was used last comes first */
+		s->next = sources; /* most recently used first */
 		sources = s;
 		return s->module;
 	}
 	return NULL;
 }
 
-/* "target: a b \<newline> c": the names after the colon. */
-static void learn_deps(struct source *s, char *text)
+/* Adds the names after the colon of a dependency file, "target: a b \<newline> c". */
+static void add_deps(struct source *s, char *text)
 {
 	char *save, *word = text ? strstr(text, ": ") : NULL;
 
@@ -116,7 +117,10 @@ static void learn_deps(struct source *s, char *text)
 		struct dep *more;
 
 		if (strcmp(word, "\\") == 0 ||
-		    strncmp(word, COMPILE_DIR, strlen(COMPILE_DIR)) == 0) /* our own header */
+		    /*
+		     * the built-in shoal.h, which is temporary
+		     */
+		    strncmp(word, COMPILE_DIR, strlen(COMPILE_DIR)) == 0)
 			continue;
 		more = realloc(s->deps, (s->ndeps + 1) * sizeof *more);
 		if (!more)
@@ -124,7 +128,11 @@ static void learn_deps(struct source *s, char *text)
 		s->deps = more;
 		more = &s->deps[s->ndeps];
 		memset(&more->mark, 0,
-		       sizeof more->mark); /* a name that cannot be read back: it always counts as changed */
+		       /*
+		        * If there is no file of that name (it contains a blank), the zero mark makes the source
+		        * count as changed.
+		        */
+		       sizeof more->mark);
 		if (stat(word, &st) == 0)
 			sh_mark_of(&more->mark, &st);
 		more->path = strdup(word);
@@ -133,7 +141,7 @@ static void learn_deps(struct source *s, char *text)
 	}
 }
 
-static void remember(const struct file_mark *mark, const char *cc, struct module *m, char *deps)
+static void add_source(const struct file_mark *mark, const char *cc, struct module *m, char *deps)
 {
 	struct source *s = calloc(1, sizeof *s), **at = &sources;
 
@@ -142,7 +150,7 @@ static void remember(const struct file_mark *mark, const char *cc, struct module
 	s->mark = *mark;
 	s->cc = cc ? strdup(cc) : NULL;
 	s->module = m;
-	learn_deps(s, deps);
+	add_deps(s, deps);
 	s->next = sources;
 	sources = s;
 	if (++nsources <= SOURCES_MAX)
@@ -169,7 +177,7 @@ void sh_source_forget(void)
 
 static void compiled(void *arg, int so_fd, char *deps, const struct failure *compiler)
 {
-	struct compiling *c = arg, **at = &compilings;
+	struct compiling *c = arg, **at = &running;
 	struct failure why = *compiler;
 	struct module *m = NULL;
 
@@ -183,7 +191,7 @@ static void compiled(void *arg, int so_fd, char *deps, const struct failure *com
 		snprintf(why.text, sizeof why.text, "%.200s: %.250s", c->name, compiler->text);
 	}
 	if (m)
-		remember(&c->mark, c->cc, m, deps);
+		add_source(&c->mark, c->cc, m, deps);
 	while (c->requests) {
 		struct request *r = c->requests;
 
@@ -206,7 +214,7 @@ static void compile(const char *path, const char *name, const struct file_mark *
 	if (!r)
 		abort();
 	*r = (struct request){NULL, done, arg};
-	for (c = compilings; c; c = c->next)
+	for (c = running; c; c = c->next)
 		if (sh_mark_same(&c->mark, mark) && same_text(c->cc, w->cc) && same_text(c->search, w->search)) {
 			r->next = c->requests;
 			c->requests = r;
@@ -217,8 +225,8 @@ static void compile(const char *path, const char *name, const struct file_mark *
 		abort();
 	c->mark = *mark;
 	c->requests = r;
-	c->next = compilings;
-	compilings = c;
+	c->next = running;
+	running = c;
 	sh_compile(path, w->cc, compiled, c);
 }
 
@@ -237,19 +245,19 @@ static int open_file(const char *path, int cwd, struct stat *st, struct failure 
 		return fd;
 	why->code = CODE_NOT_LOADABLE;
 	snprintf(why->text, sizeof why->text, "%.400s is %s", path,
-		 S_ISDIR(st->st_mode) ? "a folder" : "no regular file");
+		 S_ISDIR(st->st_mode) ? "a folder" : "not a regular file");
 	kernel_close(fd);
 	return -1;
 }
 
-/* The path without symbolic links: what $ORIGIN in a module means. "": it is not known. */
+/* Returns the path without symbolic links, which $ORIGIN in a module refers to. "": the path is not known. */
 static void real_path(int fd, char *path, size_t n)
 {
-	char by_number[32];
+	char fd_path[32];
 	ssize_t len;
 
-	snprintf(by_number, sizeof by_number, "/proc/self/fd/%d", fd);
-	len = readlink(by_number, path, n - 1);
+	snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", fd);
+	len = readlink(fd_path, path, n - 1);
 	path[len > 0 ? len : 0] = '\0';
 	if (strpbrk(path, "\n\t"))
 		path[0] = '\0';
@@ -289,7 +297,7 @@ void sh_source_get(const char *path, int cwd, const struct wish *wish, module_do
 	if (!source)
 		real_path(fd, real, sizeof real);
 	sh_mark_of(&mark, &st);
-	m = known_source(&mark, source ? w.cc : NULL, real, w.search);
+	m = find_source(&mark, source ? w.cc : NULL, real, w.search);
 	if (!m && source) {
 		get_compiled(path, fd, name, &mark, &w, done, arg);
 		kernel_close(fd);
@@ -298,7 +306,7 @@ void sh_source_get(const char *path, int cwd, const struct wish *wish, module_do
 	if (!m) {
 		m = sh_module_from(fd, name, real, w.search, &why);
 		if (m)
-			remember(&mark, NULL, m, NULL);
+			add_source(&mark, NULL, m, NULL);
 	}
 	kernel_close(fd);
 	done(arg, m, &why);
@@ -308,14 +316,14 @@ void sh_source_get(const char *path, int cwd, const struct wish *wish, module_do
 
 char *sh_search_path(const char *value, int cwd)
 {
-	char by_number[32], base[PATH_MAX], *text;
+	char fd_path[32], base[PATH_MAX], *text;
 	ssize_t len;
 	size_t room, n = 0;
 
 	if (!value || !*value || strpbrk(value, "\n\t"))
 		return NULL;
-	snprintf(by_number, sizeof by_number, "/proc/self/fd/%d", cwd);
-	len = readlink(by_number, base, sizeof base - 1);
+	snprintf(fd_path, sizeof fd_path, "/proc/self/fd/%d", cwd);
+	len = readlink(fd_path, base, sizeof base - 1);
 	base[len > 0 ? len : 0] = '\0';
 	room = (strlen(value) + 1) * (strlen(base) + 2);
 	text = malloc(room);

@@ -1,5 +1,5 @@
 /*
- * source.h - finds the module that a file leads to; compiles .c files.
+ * source.h - finds the module of a file, and compiles .c files.
  */
 #ifndef SUPERVISOR_DAEMON_TASK_SOURCE_H
 #define SUPERVISOR_DAEMON_TASK_SOURCE_H
@@ -10,16 +10,19 @@ struct module;
 
 typedef void module_done(void *arg, struct module *, const struct failure *);
 
-/* How the submitter wants the file to be made a module. */
+/* What the submitter says about the file. */
 struct wish {
-	const char *cc;	    /* the compiler of a .c file; NULL or "": cc */
-	const char *search; /* LD_LIBRARY_PATH, with absolute paths; "": none */
+	const char *cc;	    /* the compiler for a .c file; NULL or "": cc */
+	const char *search; /* LD_LIBRARY_PATH, only absolute paths; "": none */
 };
 
-/* Calls done now or later. cwd: for a relative path, or -1. */
+/* Finds the module and calls done, before it returns or later. cwd: the folder for a relative path, or -1. */
 void sh_source_get(const char *path, int cwd, const struct wish *, module_done *, void *arg);
-/* LD_LIBRARY_PATH with absolute paths only: an empty or relative one starts at cwd. To be freed; NULL: none. */
+/*
+ * Makes all paths of LD_LIBRARY_PATH absolute; empty and relative ones begin at cwd. The caller frees the result.
+ * NULL: there are no paths.
+ */
 char *sh_search_path(const char *value, int cwd);
-void sh_source_forget(void); /* SIGHUP: files are read afresh */
+void sh_source_forget(void); /* SIGHUP: forgets all files, so they are read again */
 
 #endif

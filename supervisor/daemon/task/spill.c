@@ -1,11 +1,11 @@
 /*
- * spill.c - output that memory has no room for goes to files, DIR/task-ID.stdout and .stderr.
+ * spill.c - copies output that exceeds the memory budget to files, DIR/task-ID.stdout and DIR/task-ID.stderr.
  *
- * A byte has the same place in the file as in the stream, so copying a piece again after a death of the
- * supervisor does no harm: where the memory of a stream begins (moved, in the ledger) is stored only when all
- * before it is in the file. Threads of libuv copy, because a disk may keep a write waiting.
+ * A byte has the same offset in the file as in the stream, so a piece can be copied again after a death of the
+ * supervisor. The ledger's `moved` (where the memory of a stream begins) is stored only when all bytes before it
+ * are in the file. Threads of libuv copy, because a disk may block a write.
  *
- * OWNER  this process: the folder is locked while it lives
+ * OWNER  the supervisor: it keeps a lock on the folder while it lives
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/task/spill.h"
@@ -21,7 +21,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define UNDER_WAY_MAX 8u
+#define COPIES_MAX 8u
 
 struct copy {
 	uv_work_t work;
@@ -32,7 +32,7 @@ struct copy {
 
 static char folder[PATH_MAX];
 static int folder_fd = -1;
-static unsigned spill_under_way;
+static unsigned ncopies;
 
 bool sh_spill_on(void)
 {
@@ -45,7 +45,7 @@ static const char *name_of(char name[64], uint64_t task, int stream)
 	return name;
 }
 
-static bool is_ours(const char *name)
+static bool is_spill_file(const char *name)
 {
 	unsigned long task;
 	char stream[8], again[64];
@@ -59,7 +59,7 @@ static void remove_files(void)
 	DIR *d = opendir(folder);
 
 	for (struct dirent *e; d && (e = readdir(d));)
-		if (is_ours(e->d_name))
+		if (is_spill_file(e->d_name))
 			unlinkat(folder_fd, e->d_name, 0);
 	if (d)
 		closedir(d);
@@ -77,7 +77,9 @@ int sh_spill_start(const char *dir, bool fresh, char *error, size_t n)
 		return -1;
 	}
 	if (kernel_flock(folder_fd, LOCK_EX | LOCK_NB) < 0) {
-		snprintf(error, n, "another supervisor uses the output folder %s", dir);
+		snprintf(error, n,
+			 "another supervisor uses the output folder %s: give each supervisor its own --output-dir",
+			 dir);
 		return -1;
 	}
 	if (fresh)
@@ -128,7 +130,7 @@ static void copy_over(uv_work_t *work, int status)
 {
 	struct copy *c = work->data;
 
-	spill_under_way--;
+	ncopies--;
 	kernel_close(c->fd);
 	c->done(c->task, c->stream, c->from, c->to, status ? -ECANCELED : c->err);
 	free(c);
@@ -136,7 +138,7 @@ static void copy_over(uv_work_t *work, int status)
 
 bool sh_spill_copy(uint64_t task, int stream, int fd, uint64_t from, uint64_t to, spill_done *done)
 {
-	struct copy *c = spill_under_way < UNDER_WAY_MAX ? calloc(1, sizeof *c) : NULL;
+	struct copy *c = ncopies < COPIES_MAX ? calloc(1, sizeof *c) : NULL;
 
 	if (!c)
 		return false;
@@ -149,7 +151,7 @@ bool sh_spill_copy(uint64_t task, int stream, int fd, uint64_t from, uint64_t to
 		free(c);
 		return false;
 	}
-	spill_under_way++;
+	ncopies++;
 	return true;
 }
 

@@ -1,17 +1,16 @@
 /*
  * tasks.c - tasks, from their submission to their end.
  *
- * A job finds its module, waits in the module's queue for an instance, has its descriptors put
- * into the workers' table, and is then QUEUED in the segment, from where on the medic and the
- * workers have it, until the medic says ENDED. It is accepted, which is a promise, as soon as its
- * entry is known to be there and a number is free: before it has an instance, if others have
- * shown that.
+ * A job finds its module and waits in the module's queue for an instance. The zygote puts its descriptors into the
+ * workers' table. Then the job is QUEUED in the segment, where the medic and the workers run it, until the medic
+ * stores ENDED. The job is accepted, which is a promise, when its entry is known to exist and an id is free. If an
+ * earlier task of the module had the same entry, the job is accepted before it has an instance.
  *
- * What must be known of it when this process dies is in the ledger, and its files are with the
- * keeper, before its id is sent.
+ * Before the supervisor sends the id, it stores in the ledger what the next supervisor must know of the task, and
+ * gives the files to the keeper.
  *
- * A task's slot is its id modulo TASK_SLOTS; the record of an ended one stays until another takes
- * the slot, and so does its job.
+ * The slot of a task is its id modulo TASK_SLOTS. The record and the job of an ended task stay until a later task
+ * takes the slot.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/task/tasks.h"
@@ -50,12 +49,12 @@ static struct job *live[TASK_SLOTS];
 static unsigned nlive;
 static uint64_t last_id;
 
-static struct task *record(const struct job *j)
+static struct task *record_of(const struct job *j)
 {
 	return task_at(j->id % TASK_SLOTS);
 }
 
-static struct ledger_job *entry(const struct job *j)
+static struct ledger_job *ledger_of(const struct job *j)
 {
 	return &sh_ledger->job[j->id % TASK_SLOTS];
 }
@@ -107,10 +106,10 @@ static void hold_instance(struct job *j, struct modinstance *in)
 {
 	j->instance = in;
 	if (j->accepted)
-		atomic_store(&entry(j)->instance, in ? in->id + 1 : 0);
+		atomic_store(&ledger_of(j)->instance, in ? in->id + 1 : 0);
 }
 
-/* The zygote closes the task's descriptors and makes the instance's variables fresh. */
+/* Lets the zygote close the task's descriptors and reset the instance's variables. */
 static void release(struct job *j)
 {
 	struct zreq req = {.op = Z_END};
@@ -131,11 +130,11 @@ void sh_job_refuse(struct job *j, const struct failure *why)
 
 static void ended(struct job *j)
 {
-	struct task *t = record(j);
+	struct task *t = record_of(j);
 	unsigned how = atomic_load(&t->how);
 
 	j->state = JOB_ENDED;
-	entry(j)->ended_ns = j->ended_ns = wall_clock();
+	ledger_of(j)->ended_ns = j->ended_ns = wall_clock();
 	live[j->live] = live[--nlive];
 	live[j->live]->live = j->live;
 	stop_timer(j);
@@ -143,22 +142,22 @@ static void ended(struct job *j)
 	free(j->args);
 	j->args = NULL;
 	sh_crashes_look();
-	if (how == TASK_CRASHED && t->signal) /* else a deadlock, or the fault was ours */
+	if (how == TASK_CRASHED && t->signal) /* without a signal it was a deadlock, or a fault of the runtime */
 		sh_module_crashed(j->module);
 	if (t->args_len)
 		kernel_madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
 	release(j);
 	sh_verbs_ended(j);
 	sh_output_keep(j);
-	entry(j)->ended_order = ++sh_ledger->ended_order;
-	atomic_store(&entry(j)->over, JOB_KEPT);
+	ledger_of(j)->ended_order = ++sh_ledger->ended_order;
+	atomic_store(&ledger_of(j)->over, JOB_KEPT);
 	sh_stop_look();
 }
 
-/* A task that has no instance needs nobody's help to end. */
-static void end_unbegun(struct job *j, unsigned how)
+/* Ends a task that waits without an instance. Nothing of it runs, so neither zygote nor medic is needed. */
+static void end_waiting(struct job *j, unsigned how)
 {
-	struct task *t = record(j);
+	struct task *t = record_of(j);
 
 	sh_module_dequeue(j->module, j);
 	atomic_store(&t->again, 0);
@@ -168,7 +167,7 @@ static void end_unbegun(struct job *j, unsigned how)
 	ended(j);
 }
 
-static void cleared(void *arg, const struct zrep *rep)
+static void on_instance_reset(void *arg, const struct zrep *rep)
 {
 	struct job *j = arg;
 	struct modinstance *in = j->instance;
@@ -176,50 +175,50 @@ static void cleared(void *arg, const struct zrep *rep)
 	hold_instance(j, NULL);
 	j->state = JOB_WAITING;
 	if (j->cancelled)
-		end_unbegun(j, (unsigned)j->cancelled);
+		end_waiting(j, (unsigned)j->cancelled);
 	else
 		sh_module_enqueue(j->module, j);
 	sh_module_give_back(in, rep->count != 0);
 }
 
-/* Its root died and has attempts left: once more, from a fresh instance. */
+/* The root goroutine died and has attempts left: runs it again in a fresh instance. */
 static void run_again(struct job *j)
 {
 	struct zreq req = {.op = Z_END};
 
-	if (!j->instance) { /* our predecessor had it cleared up */
+	if (!j->instance) { /* the predecessor has already had it reset */
 		j->state = JOB_WAITING;
 		sh_module_enqueue(j->module, j);
 		return;
 	}
 	req.instance = j->instance->id;
 	j->state = JOB_AGAIN;
-	sh_link_ask(&req, NULL, 0, cleared, j);
+	sh_link_ask(&req, NULL, 0, on_instance_reset, j);
 }
 
-/* The stacks of a task whose goroutines all sleep are in its stderr: the medic may end it. */
-static void stacks_told(void *arg)
+/* Called when the stacks of a deadlocked task are written to its stderr. From here on the medic may end the task. */
+static void stacks_written(void *arg)
 {
 	struct job *j = sh_job_find((uint64_t)(uintptr_t)arg);
 	uint32_t found = TASK_DEAD_FOUND;
 
-	if (j && atomic_compare_exchange_strong(&record(j)->dead, &found, TASK_DEAD_TOLD))
+	if (j && atomic_compare_exchange_strong(&record_of(j)->dead, &found, TASK_DEAD_TOLD))
 		sh_bell();
 }
 
-static void look_at(struct job *j)
+static void update_job(struct job *j)
 {
-	struct task *t = record(j);
+	struct task *t = record_of(j);
 	uint32_t state = atomic_load_explicit(&t->state, memory_order_acquire);
 
 	if (j->state == JOB_LIVE && state > TASK_QUEUED && !j->started_ns)
-		entry(j)->started_ns = j->started_ns = wall_clock();
-	if (j->state == JOB_LIVE && atomic_load(&t->dead) == TASK_DEAD_FOUND && !j->telling) {
-		j->telling = true;
-		sh_dump_to(j->id, j->err, stacks_told, (void *)(uintptr_t)j->id);
+		ledger_of(j)->started_ns = j->started_ns = wall_clock();
+	if (j->state == JOB_LIVE && atomic_load(&t->dead) == TASK_DEAD_FOUND && !j->dumping) {
+		j->dumping = true;
+		sh_dump_to(j->id, j->err, stacks_written, (void *)(uintptr_t)j->id);
 	}
 	if (j->state == JOB_LIVE)
-		sh_output_look(j);
+		sh_output_grant_asked(j);
 	if (j->state != JOB_LIVE || state != TASK_ENDED)
 		return;
 	if (atomic_load(&t->again) && j->cwd >= 0)
@@ -228,11 +227,11 @@ static void look_at(struct job *j)
 		ended(j);
 }
 
-void sh_jobs_look(void)
+void sh_jobs_update(void)
 {
 	for (unsigned i = nlive; i-- > 0;)
 		if (i < nlive)
-			look_at(live[i]);
+			update_job(live[i]);
 }
 
 void sh_job_cancel(struct job *j, unsigned how)
@@ -242,13 +241,13 @@ void sh_job_cancel(struct job *j, unsigned how)
 	if (!j->cancelled)
 		j->cancelled = (int)how;
 	j->cancelled |= (int)(how & ASKED_NOW);
-	atomic_store(&entry(j)->cancelled, j->cancelled);
+	atomic_store(&ledger_of(j)->cancelled, j->cancelled);
 	if (j->state == JOB_WAITING) {
-		end_unbegun(j, how);
+		end_waiting(j, how);
 	} else if (j->state == JOB_LIVE) {
-		atomic_store(&record(j)->cancel, (uint32_t)j->cancelled);
+		atomic_store(&record_of(j)->cancel, (uint32_t)j->cancelled);
 		sh_bell();
-	} /* else: begun() does it */
+	} /* otherwise begun() passes the cancellation on */
 }
 
 void sh_jobs_abandon(const void *owner)
@@ -274,14 +273,14 @@ void sh_jobs_cancel_all(void)
 			sh_job_cancel(live[i], ASKED_CANCEL | ASKED_NOW);
 }
 
-/* ---- acceptance ---- */
+/* ---- accepting a job ---- */
 
 static void on_timeout(uv_timer_t *timer)
 {
 	sh_job_cancel(timer->data, ASKED_TIMEOUT);
 }
 
-/* The next id whose slot is free; 0: none. */
+/* Returns the next id whose slot is free, or 0. */
 static uint64_t next_id(void)
 {
 	for (unsigned tries = 0; tries < TASK_SLOTS; tries++) {
@@ -298,10 +297,10 @@ static uint64_t next_id(void)
 	return 0;
 }
 
-/* What is known before it has an instance. state stays FREE: the medic does not look at it. */
+/* Fills in what is known before the job has an instance. state stays FREE, so the medic ignores the record. */
 static void fill_record(struct job *j)
 {
-	struct task *t = record(j);
+	struct task *t = record_of(j);
 	size_t len = strlen(j->path), skip = len < sizeof t->module ? 0 : len - sizeof t->module + 1;
 
 	atomic_store_explicit(&t->state, TASK_FREE, memory_order_release);
@@ -323,10 +322,10 @@ static void fill_record(struct job *j)
 	j->args = NULL;
 }
 
-/* What a successor of ours must know. id is the commit: from then on the task is promised. */
-static void enter(struct job *j)
+/* Stores in the ledger what the next supervisor must know. The store of id is the commit: then the task is promised. */
+static void write_ledger(struct job *j)
 {
-	struct ledger_job *l = entry(j);
+	struct ledger_job *l = ledger_of(j);
 	const int fds[3] = {j->out, j->err, j->cwd};
 	int have[3], n = 0;
 	uint32_t mask = 0;
@@ -385,7 +384,7 @@ void sh_job_answer(struct job *j, struct asker *asker)
 		close_fd(&fds[i]);
 }
 
-/* false: it was refused, and is gone. */
+/* Accepts the job and answers. Returns false if it refused and freed the job. */
 static bool accept_job(struct job *j)
 {
 	struct failure why = {.code = CODE_SHOAL};
@@ -394,10 +393,11 @@ static bool accept_job(struct job *j)
 		snprintf(why.text, sizeof why.text, "the supervisor is stopping");
 	else if (sh_output_open(j) < 0)
 		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
-	else if (sh_ask_gone(j->asker)) /* nobody was promised anything */
-		snprintf(why.text, sizeof why.text, "who asked is gone");
+	else if (sh_ask_gone(j->asker)) /* no client has the id, so the job can be dropped */
+		snprintf(why.text, sizeof why.text, "the client has disconnected");
 	else if ((j->id = next_id()) == 0)
-		snprintf(why.text, sizeof why.text, "%d tasks are in hand already", TASK_SLOTS);
+		snprintf(why.text, sizeof why.text, "there are already %d tasks: try again when one has ended",
+			 TASK_SLOTS);
 	else
 		why.code = 0;
 	if (why.code) {
@@ -410,7 +410,7 @@ static bool accept_job(struct job *j)
 	live[nlive++] = j;
 	fill_record(j);
 	sh_output_begin(j);
-	enter(j);
+	write_ledger(j);
 	if (j->timeout_ns)
 		start_timeout(j, j->timeout_ns);
 	sh_job_answer(j, j->asker);
@@ -418,7 +418,7 @@ static bool accept_job(struct job *j)
 	return true;
 }
 
-/* ---- the way to the segment ---- */
+/* ---- from the module to the segment ---- */
 
 static void begun(void *arg, const struct zrep *rep)
 {
@@ -431,22 +431,22 @@ static void begun(void *arg, const struct zrep *rep)
 		sh_job_refuse(j, &why);
 		return;
 	}
-	if (rep->code) { /* something is short for a while */
+	if (rep->code) { /* a resource is short: try again later */
 		sh_log("task %lu waits: %s", (unsigned long)j->id, rep->message);
 		release(j);
 		j->state = JOB_WAITING;
 		if (j->cancelled)
-			end_unbegun(j, (unsigned)j->cancelled);
+			end_waiting(j, (unsigned)j->cancelled);
 		else
 			sh_module_enqueue_later(j->module, j);
 		return;
 	}
-	sh_module_learn(j->module, j->entry);
+	sh_module_add_entry(j->module, j->entry);
 	if (!j->accepted && !accept_job(j))
 		return;
 	if (j->attempts == 1)
 		close_fd(&j->cwd);
-	t = record(j);
+	t = record_of(j);
 	t->instance = j->instance->id;
 	t->load_gen = j->instance->load_gen;
 	t->text_start = j->instance->text_start;
@@ -457,7 +457,7 @@ static void begun(void *arg, const struct zrep *rep)
 	t->fd_cwd = rep->fd[2];
 	atomic_store(&t->cancel, (uint32_t)j->cancelled);
 	j->state = JOB_LIVE;
-	if (!atomic_load(&t->again)) /* else the medic has not let go of it */
+	if (!atomic_load(&t->again)) /* when a root runs again, the task is still in the medic's list */
 		atomic_fetch_or(&rt->tasks.queued[t->slot / 64], 1ull << t->slot % 64);
 	atomic_store_explicit(&t->state, TASK_QUEUED, memory_order_release);
 	sh_bell();
@@ -510,7 +510,7 @@ static void got_module(void *arg, struct module *m, const struct failure *why)
 	sh_module_enqueue(m, j);
 }
 
-/* The value of a variable in the submitter's environment. prefix: NAME=. NULL: it is not set. */
+/* Returns a variable of the submitter's environment, or NULL. prefix is "NAME=". */
 static const char *environment_of(const struct job *j, const char *prefix)
 {
 	const char *at = j->args, *end = j->args + j->args_len;
@@ -536,8 +536,8 @@ void sh_job_submit(struct job *j, const char *module, const char *cc)
 
 static void adopt_live(struct job *j)
 {
-	struct ledger_job *l = entry(j);
-	uint32_t state = atomic_load(&record(j)->state), in = atomic_load(&l->instance);
+	struct ledger_job *l = ledger_of(j);
+	uint32_t state = atomic_load(&record_of(j)->state), in = atomic_load(&l->instance);
 
 	j->live = nlive;
 	live[nlive++] = j;
@@ -585,7 +585,7 @@ static struct job *adopt_one(unsigned slot, const int fds[3])
 static int by_order(const void *a, const void *b)
 {
 	const struct job *const *x = a, *const *y = b;
-	uint64_t i = entry(*x)->ended_order, k = entry(*y)->ended_order;
+	uint64_t i = ledger_of(*x)->ended_order, k = ledger_of(*y)->ended_order;
 
 	return i < k ? -1 : i > k;
 }
@@ -597,7 +597,7 @@ static int by_id(const void *a, const void *b)
 	return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
 }
 
-/* Those that no task has any more are cleared up. */
+/* Resets the instances whose task ended while there was no supervisor. */
 static void adopt_instances(void)
 {
 	for (uint32_t i = 0; i < sh_ledger->ninstances && i < LEDGER_INSTANCES; i++) {
@@ -611,7 +611,7 @@ static void adopt_instances(void)
 
 void sh_jobs_adopt(int (*fds)[3])
 {
-	static struct job *some[TASK_SLOTS];
+	static struct job *list[TASK_SLOTS];
 	unsigned n = 0;
 
 	last_id = atomic_load(&sh_ledger->last_id);
@@ -621,28 +621,28 @@ void sh_jobs_adopt(int (*fds)[3])
 		if (id && id % TASK_SLOTS == i && sh_module_at(sh_ledger->job[i].module)) {
 			struct job *j = adopt_one(i, fds[i]);
 
-			if (atomic_load(&entry(j)->over) == JOB_KEPT)
-				some[n++] = j;
+			if (atomic_load(&ledger_of(j)->over) == JOB_KEPT)
+				list[n++] = j;
 		}
 	}
-	qsort(some, n, sizeof *some, by_order);
+	qsort(list, n, sizeof *list, by_order);
 	for (unsigned i = 0; i < n; i++)
-		sh_output_keep(some[i]);
+		sh_output_keep(list[i]);
 	adopt_instances();
 	n = nlive;
-	memcpy(some, live, n * sizeof *some);
-	qsort(some, n, sizeof *some, by_id);
+	memcpy(list, live, n * sizeof *list);
+	qsort(list, n, sizeof *list, by_id);
 	for (unsigned i = 0; i < n; i++) {
-		struct job *j = some[i];
+		struct job *j = list[i];
 
 		if (j->state != JOB_WAITING)
-			look_at(j);
+			update_job(j);
 		else if (j->cancelled)
-			end_unbegun(j, (unsigned)j->cancelled);
+			end_waiting(j, (unsigned)j->cancelled);
 		else
 			sh_module_enqueue(j->module, j);
 	}
-	sh_log("adopted %u tasks under way, %u workers", n, sh_ledger->workers);
+	sh_log("adopted %u running tasks and %u workers", n, sh_ledger->workers);
 }
 
 void sh_jobs_keep(void)
@@ -681,7 +681,7 @@ bool sh_job_own(struct job *j, const void *owner)
 	return true;
 }
 
-/* ---- questions ---- */
+/* ---- reading a job ---- */
 
 struct job *sh_job_find(uint64_t id)
 {
@@ -713,7 +713,7 @@ bool sh_job_ended(const struct job *j)
 const char *sh_job_status(const struct job *j)
 {
 	static const char *const how[] = {"done", "crashed", "lost", "cancelled", "timeout"};
-	const struct task *t = record(j);
+	const struct task *t = record_of(j);
 	unsigned h = atomic_load(&((struct task *)t)->how);
 
 	if (j->state == JOB_ENDED)
