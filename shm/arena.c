@@ -154,6 +154,8 @@ struct sh_cache *sh_cache_new(struct sh_heap *h, unsigned cpu)
 	struct sh_arena *a = h->arena;
 	uint32_t c = a->cache_first;
 
+	sh_check(HOLDS(h->arena));
+	sh_check(cpu <= SH_HEAP_CPUS);
 	if (c) {
 		a->cache_first = a->cache[c].next;
 		a->cache[c].next = 0;
@@ -175,6 +177,8 @@ void sh_cache_free(struct sh_arena *a, uint32_t c)
 {
 	struct sh_cache *k = &a->cache[c];
 
+	sh_check(HOLDS(a));
+	sh_check(c > 0 && c < a->cache_top);
 	memset(k, 0, sizeof *k);
 	KILL_POINT("heap.cache.cleared");
 	k->next = a->cache_first;
@@ -198,6 +202,7 @@ bool sh_heap_retire(struct sh_heap *h, unsigned seat)
 	struct sh_arena *a = h->arena;
 	bool empty;
 
+	sh_check(seat < HEAP_SEATS);
 	sh_lock_take(&a->lock, seat);
 	if (sh_heap_mapped(h))
 		set_mapped(a, h, 0);
@@ -289,6 +294,7 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 	struct sh_arena *a = h->arena;
 	unsigned n = 0;
 
+	sh_check(seat < HEAP_SEATS);
 	sh_lock_take(&a->lock, seat);
 	/* by a caller that died before it could record it */
 	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_FREE) {
@@ -339,6 +345,7 @@ static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 {
 	uint64_t d = span_desc(a, p);
 
+	sh_check(HOLDS(a));
 	if (span_empty(a, p)) {
 		sh_span_free(a, p);
 		return;
@@ -359,7 +366,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 	struct sh_cache *k;
 	uint32_t p, next;
 
-	sh_check(cpu <= SH_HEAP_NOCPU);
+	sh_check(seat < HEAP_SEATS && cpu <= SH_HEAP_NOCPU);
 	sh_lock_take(&a->lock, seat);
 	if (h->cache[cpu]) {
 		k = &a->cache[h->cache[cpu]];

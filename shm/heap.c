@@ -176,6 +176,7 @@ static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, u
 /* An empty span leaves its (heap, cpu). Takes the lock unless it is held. */
 static void give_back(struct sh_arena *a, struct sh_slot *s, unsigned seat, bool locked, uint32_t p)
 {
+	sh_check(seat < HEAP_SEATS);
 	if (at_word(s->at) - p * PAGE_WORDS < span_words(&a->span[p])) {
 		s->avail = 0;
 		in_order();
@@ -275,6 +276,7 @@ static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_ca
 {
 	uint32_t p = h->partial[class];
 
+	sh_check(HOLDS(a));
 	if (p) {
 		uint64_t d = span_desc(a, p);
 
@@ -291,6 +293,7 @@ static uint32_t take_partial(struct sh_arena *a, struct sh_heap *h, struct sh_ca
 /* Makes a span, as large as the slot has earned and the limits allow. Holds: the lock. */
 static uint32_t new_span(struct sh_arena *a, struct sh_heap *h, struct sh_cache *k, unsigned class, uint32_t *dirty)
 {
+	sh_check(HOLDS(a));
 	for (unsigned step = k->step[class] + 1u; step-- > 0;) {
 		uint32_t n = a->pages[class][step], p;
 		unsigned blocks = (unsigned)(n * PAGE_BYTES / class_bytes(class)), words = (blocks + 63) / 64;
@@ -462,6 +465,7 @@ static unsigned aligned_class(size_t size, size_t align)
 {
 	unsigned class = class_of(size < align ? align : size);
 
+	sh_check((align & (align - 1)) == 0);
 	while (class < CLASSES && class_bytes(class) % align)
 		class ++;
 	return class;
@@ -553,6 +557,7 @@ static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p,
 {
 	uint32_t full = MARK_FULL;
 
+	sh_check(seat < HEAP_SEATS);
 	atomic_store(&a->note[seat].queue, p);
 	KILL_POINT("heap.queue.noted");
 	if (atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_QUEUED)) {
@@ -662,6 +667,7 @@ static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigne
 	struct place at = {0};
 	uint32_t c;
 
+	sh_check(seat < HEAP_SEATS);
 	if (__builtin_expect(!locate(a, p, &at, true), 0))
 		return false;
 	if (desc_state(at.desc) == RUN_LARGE) {
@@ -747,6 +753,7 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 
 void sh_cache_settle(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 {
+	sh_check(HOLDS(a));
 	free_all_late(a, k, seat);
 	for (unsigned c = 0; c < CLASSES; c++)
 		heap_drain(a, k, c, seat, true);

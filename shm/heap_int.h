@@ -225,6 +225,9 @@ struct sh_arena {
 	struct sh_recent recent[SH_HEAP_CPUS];
 };
 
+/* A process holds the lock of the arena: the caller, or a dead seat whose holdings the caller repairs. */
+#define HOLDS(a) (atomic_load_explicit(&(a)->lock.owner, memory_order_relaxed) != 0)
+
 /* ---- desc ---- */
 
 static inline uint64_t desc_make(unsigned state, unsigned class, unsigned heap, unsigned owner, uint32_t pages)

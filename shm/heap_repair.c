@@ -51,6 +51,8 @@ void sh_cache_rebuild(struct sh_arena *a, struct sh_heap *h, unsigned cpu)
 	uint32_t deaths = atomic_load(&a->deaths);
 	bool whole = true;
 
+	sh_check(HOLDS(a));
+	sh_check(cpu <= SH_HEAP_CPUS);
 	k->busy = 1;
 	atomic_signal_fence(memory_order_seq_cst);
 	for (unsigned c = 0; c < CLASSES; c++) {
@@ -292,6 +294,7 @@ static int audit_run(struct audit *au, uint32_t p)
 	uint32_t n = desc_pages(d);
 	struct sh_span *s = &a->span[p];
 
+	sh_check(HOLDS(au->a));
 	if (n == 0 || n > a->top - p)
 		return wrong(au, "run %u: %u pages, top %u", p, n, a->top);
 	if (sh_run_head(a, p) != p || (n > 1 && sh_run_head(a, p + n - 1) != p))
@@ -320,6 +323,7 @@ static int audit_heaps(struct audit *au)
 	struct sh_arena *a = au->a;
 	uint64_t used = 0, retired = 0, mapped = 0, bins = 0;
 
+	sh_check(HOLDS(au->a));
 	for (uint32_t i = 0; i < a->heap_top; i++) {
 		struct sh_heap *h = &a->heap[i];
 

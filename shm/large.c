@@ -26,6 +26,7 @@ void *sh_large_alloc(struct sh_heap *h, unsigned seat, size_t size, size_t align
 	struct sh_arena *a = h->arena;
 	uint32_t n, p = 0, dirty = 0;
 
+	sh_check(seat < HEAP_SEATS);
 	if (size > a->size || align > a->size)
 		return NULL;
 	n = (uint32_t)((size + PAGE_BYTES - 1) >> PAGE_SHIFT);
@@ -51,6 +52,7 @@ void sh_large_free(struct sh_arena *a, uint32_t p, unsigned seat)
 {
 	uint32_t n;
 
+	sh_check(seat < HEAP_SEATS);
 	sh_lock_take(&a->lock, seat);
 	n = desc_pages(span_desc(a, p));
 	sh_check(desc_state(span_desc(a, p)) == RUN_LARGE); /* no other process has freed it meanwhile */

@@ -176,8 +176,10 @@ bool sh_robust_take(_Atomic uint32_t *word, uint32_t was)
 uint32_t sh_seat_reserve(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
-	uint32_t ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
+	uint32_t ask;
 
+	sh_check(seat < SH_SEATS);
+	ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
 	atomic_store(&s->claim, (uint64_t)ask << 32);
 	/* The medic waits on the words of the seats that it knows: the bell makes it learn of this one. */
 	atomic_store(&s->liveness, 0);
@@ -190,13 +192,16 @@ bool sh_seat_claim(unsigned seat, uint32_t ask)
 {
 	uint64_t free = (uint64_t)ask << 32;
 
+	sh_check(seat < SH_SEATS);
 	return atomic_compare_exchange_strong(&sh_root->seat[seat].claim, &free, free | (uint32_t)getpid());
 }
 
 bool sh_seat_unreserve(unsigned seat)
 {
-	uint64_t c = atomic_load(&sh_root->seat[seat].claim);
+	uint64_t c;
 
+	sh_check(seat < SH_SEATS);
+	c = atomic_load(&sh_root->seat[seat].claim);
 	return !(uint32_t)c && atomic_compare_exchange_strong(&sh_root->seat[seat].claim, &c, c + (1ull << 32));
 }
 
@@ -204,6 +209,7 @@ void sh_seat_take(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
+	sh_check(seat < SH_SEATS);
 	sh_kill_seated();
 	atomic_store(&s->pid, (int32_t)getpid());
 	s->generation++;

@@ -86,6 +86,7 @@ uint32_t sh_run_head(struct sh_arena *a, uint32_t p)
 	uint32_t w = p / 64;
 	uint64_t bits = atomic_load_explicit(&a->head[w], memory_order_relaxed) & (~0ul >> (63 - p % 64));
 
+	sh_check(p >= a->first);
 	while (!bits) {
 		sh_check(w > a->first / 64);
 		bits = atomic_load_explicit(&a->head[--w], memory_order_relaxed);
@@ -100,6 +101,7 @@ static unsigned bin_of(uint32_t n)
 {
 	unsigned k;
 
+	sh_check(n > 0);
 	if (n <= 64)
 		return n - 1;
 	k = 31 - (unsigned)__builtin_clz(n); /* 6 for 65..127 */
@@ -197,6 +199,7 @@ static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
 {
 	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top, p = fit(a, q, a->end - q, n, align);
 
+	sh_check(HOLDS(a));
 	if (!p || p + n <= top) /* it is large enough, but was far back in its bin */
 		return p ? q : 0;
 	if (last)
@@ -216,6 +219,8 @@ uint32_t sh_run_take(struct sh_arena *a, uint32_t n, size_t align)
 {
 	uint32_t q = find_run(a, n, align), p, len;
 
+	sh_check(HOLDS(a));
+	sh_check(n > 0);
 	if (!q)
 		q = extend(a, n, align);
 	if (!q)
@@ -294,6 +299,7 @@ void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
 {
 	struct sh_heap *h = &a->heap[desc_heap(d)];
 
+	sh_check(HOLDS(a));
 	sh_check(desc_state(span_desc(a, p)) == RUN_FREE && desc_pages(span_desc(a, p)) == desc_pages(d));
 	set_desc(a, p, d);
 	KILL_POINT("heap.span.committed");
@@ -308,6 +314,7 @@ static void join(struct sh_arena *a, uint32_t p, uint32_t n)
 	uint32_t next = p + n, last = free_before(a, p);
 	uint64_t d;
 
+	sh_check(n > 0 && p >= a->first);
 	if (next < a->top && desc_state(d = span_desc(a, next)) == RUN_FREE) {
 		bin_drop(a, next, desc_pages(d));
 		n += desc_pages(d);
@@ -332,6 +339,8 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	struct sh_heap *h = &a->heap[desc_heap(d)];
 	uint32_t n = desc_pages(d);
 
+	sh_check(HOLDS(a));
+	sh_check(p >= a->first && p < a->end);
 	sh_check(desc_state(d) == RUN_SMALL || desc_state(d) == RUN_LARGE);
 	unlink_span(a, h, p);
 	add_used(a, h, -(uint64_t)n);
@@ -350,6 +359,7 @@ static bool absorb(struct sh_arena *a, uint32_t p, uint32_t old, uint32_t n)
 	uint64_t d = span_desc(a, p), f;
 	uint32_t next = p + old, more = n - old, len = 0;
 
+	sh_check(n > old);
 	if (next < a->top) {
 		f = span_desc(a, next);
 		len = desc_pages(f);
@@ -386,6 +396,7 @@ bool sh_span_resize(struct sh_arena *a, uint32_t p, uint32_t n)
 	struct sh_heap *h = &a->heap[desc_heap(d)];
 	uint32_t old = desc_pages(d);
 
+	sh_check(HOLDS(a));
 	sh_check(desc_state(d) == RUN_LARGE && n > 0);
 	if (n > old) {
 		if (!sh_span_allowed(h, n - old) || !absorb(a, p, old, n))
@@ -442,6 +453,7 @@ static void end_purge(struct sh_arena *a, uint32_t p)
 {
 	uint32_t n = desc_pages(span_desc(a, p));
 
+	sh_check(HOLDS(a));
 	set_dirty(a, p, n, false);
 	KILL_POINT("heap.purge.clean");
 	set_desc(a, p, free_desc(n));
@@ -453,6 +465,7 @@ static void end_purge(struct sh_arena *a, uint32_t p)
 /* The longest free run with memory, cut to about `want` pages; 0: none. Holds: the lock. */
 static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 {
+	sh_check(HOLDS(a));
 	for (unsigned w = 3; w-- > 0;)
 		for (uint64_t map = a->binmap[w]; map;) {
 			unsigned b = 63 - (unsigned)__builtin_clzl(map);
@@ -594,6 +607,7 @@ void sh_runs_rebuild(struct sh_arena *a)
 	uint32_t p, n;
 	uint64_t d, f;
 
+	sh_check(HOLDS(a));
 	for (unsigned b = 0; b < BINS; b++)
 		a->bin[b] = 0;
 	a->binmap[0] = a->binmap[1] = a->binmap[2] = 0;

@@ -39,6 +39,7 @@ static void scan_wait(struct g *g, uint64_t s)
 {
 	int seat = G_OWNER_SEAT(s);
 
+	sh_check((s & G_SCAN) != 0);
 	sh_pause(1);
 	if (getm->seat == SH_SEAT_MEDIC)
 		stuck_check_waited(seat);
@@ -74,6 +75,7 @@ static __attribute__((noinline)) bool claim_word(struct g *g)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
 
+	sh_check(g_plausible(g));
 	for (;;) {
 		if ((s & G_STATE) != G_RUNNABLE) {
 			atomic_store_explicit(&getm->curg, NULL, memory_order_relaxed);
@@ -95,6 +97,7 @@ static __attribute__((noinline)) bool rouse_word(struct g *g, uint32_t seq)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
 
+	sh_check(g_plausible(g));
 	for (;;) {
 		if ((s & G_STATE) != G_WAITING || G_SEQ(s) != seq)
 			return false;
@@ -156,6 +159,7 @@ bool casfrom_preempted(struct g *g)
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), gid = g->gid;
 	unsigned order = g->life_order + 1u, stack = g->life_stack;
 
+	sh_check(g_plausible(g));
 	do
 		if ((s & G_STATE) != G_PREEMPTED)
 			return false;
@@ -171,6 +175,8 @@ bool g_scan_lock(struct g *g)
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed);
 	unsigned state;
 
+	sh_check(g_plausible(g));
+	sh_check(!getm->note.scan);
 	getm->note.scan = g;
 	KILL_POINT("g.scan.noted");
 	for (;;) {
@@ -233,6 +239,7 @@ struct g *g_find(uint64_t gid, bool *ended)
 
 void g_lay_out(struct g *g)
 {
+	sh_check(g_plausible(g));
 	g->idx = (int32_t)g_index(g);
 	g->gid = g_index(g);
 	g->win = WIN_NONE;
@@ -252,6 +259,7 @@ static struct g *make_g(void)
 	struct g *g;
 	size_t at;
 
+	sh_check(note->making == 0);
 	for (;;) {
 		uint64_t i = atomic_load(&sched.ngs), none = 0;
 		bool mine;
@@ -292,6 +300,8 @@ static bool gfree_refill(struct p *p, unsigned n)
 	struct m *m = getm;
 	struct g *g;
 
+	sh_check(p == getp());
+	sh_check(n > 0);
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while (n-- > 0 && (g = sched.gfree)) {
 		m->note.gid = g->gid;
@@ -317,6 +327,7 @@ static struct g *take_global(void)
 	struct m *m = getm;
 	struct g *g;
 
+	sh_check(!getp());
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	g = sched.gfree;
 	if (g) {
@@ -361,6 +372,8 @@ struct g *gfget(void)
 /* Holds: sched.lock. *note names g. */
 static void put_global(struct g *g, struct g **note)
 {
+	sh_check(*note == g);
+	sh_check(sh_lock_held(&sched.lock, (unsigned)getm->seat));
 	g->schedlink = sched.gfree;
 	sched.gfree = g;
 	KILL_POINT("g.put.global");
@@ -372,6 +385,7 @@ static void put_global(struct g *g, struct g **note)
 
 void gfreturn(struct g *g, struct g **note)
 {
+	sh_check(g_state(g) == G_DEAD);
 	sh_lock_take(&sched.lock, (unsigned)getm->seat);
 	put_global(g, note);
 	sh_lock_drop(&sched.lock, (unsigned)getm->seat);
@@ -383,6 +397,8 @@ static __attribute__((noinline)) void gfree_spill(struct p *p)
 	struct m *m = getm;
 	struct g *g;
 
+	sh_check(p == getp());
+	sh_check(p->ngfree >= GFREE_MAX);
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while (p->ngfree > GFREE_LOW && (g = p->gfree)) {
 		m->note.gid = g->gid;
@@ -402,6 +418,7 @@ void gfpurge(struct p *p)
 	struct m *m = getm;
 	struct g *g;
 
+	sh_check(p->id < P_MAX);
 	sh_lock_take(&sched.lock, (unsigned)m->seat);
 	while ((g = p->gfree)) {
 		m->note.gid = g->gid;

@@ -27,6 +27,7 @@
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
@@ -81,6 +82,7 @@ static bool frames_in_window(const struct m *m, const struct g *g, uint32_t win)
 
 void windows_init(struct m *m)
 {
+	sh_check(m == getm);
 	m->nwfree = 0;
 	for (uint32_t w = HOST_WINDOWS; w-- > 0;)
 		if (!frames_in_window(m, m->occ[w], w)) {
@@ -93,6 +95,7 @@ static uint32_t pick_window(struct m *m, const struct g *g)
 {
 	uint32_t w;
 
+	sh_check(g->win == WIN_NONE);
 	if (g->stack_max > WIN_SIZE) {
 		for (w = WIN_COUNT; w < WIN_ALL; w++)
 			if (!frames_in_window(m, m->occ[w], w))
@@ -131,6 +134,8 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 {
 	struct g *o = m->occ[win];
 
+	sh_check(win < WIN_ALL);
+	sh_check(m->occ[win] != g);
 	while (frames_in_window(m, o, win)) {
 		if (g_scan_lock(o)) {
 			if (frames_in_window(m, o, win) && o->sp) {
@@ -162,6 +167,7 @@ void stack_enter(struct g *g)
 	const char *from;
 	size_t used;
 
+	sh_check(g_state(g) == G_RUNNING);
 	if (res == m->seat)
 		return;
 	if (w >= WIN_ALL && w != WIN_NONE)
@@ -223,6 +229,7 @@ static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 	char *new, *old;
 	size_t want;
 
+	sh_check(m == getm);
 	if (!stack_whole(g))
 		return false;
 	want = block_for(used <= g->image_cap ? used * 2 : used);
@@ -278,6 +285,7 @@ void stack_free(struct g *g)
 	char *old = g->image;
 	uint32_t w = g->win;
 
+	sh_check(g->win == WIN_NONE || g->win < WIN_ALL);
 	g->image_cap = 0;
 	g->life_stack = 0;
 	g->image = NULL;

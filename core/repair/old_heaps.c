@@ -15,6 +15,7 @@
 #include "core/host.h"
 #include "core/root.h"
 #include "core/sched/m.h"
+#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
@@ -33,12 +34,14 @@ static int64_t asked_at;
 
 static void old_heap_forget(uint32_t i)
 {
+	sh_check(i < HEAPS && nold_heaps > 0);
 	old_heaps[i / 64] &= ~(1ul << i % 64);
 	nold_heaps--;
 }
 
 static void old_heap_remember(uint32_t i)
 {
+	sh_check(i < HEAPS);
 	nold_heaps += !(old_heaps[i / 64] >> i % 64 & 1);
 	old_heaps[i / 64] |= 1ul << i % 64;
 }
@@ -72,6 +75,7 @@ void old_heaps_add(struct sh_heap *h)
 {
 	unsigned seat = (unsigned)getm->seat;
 
+	sh_check(h != NULL);
 	if (sh_heap_retire(h, seat))
 		return;
 	if (sh_heap_seats(h))
@@ -85,6 +89,7 @@ void old_heaps_renewed(unsigned seat)
 {
 	struct sh_heap *h;
 
+	sh_check(seat < SH_SEATS);
 	FOR_OLD_HEAPS(i, h)
 	{
 		sh_heap_renewed(h, seat);

@@ -114,6 +114,7 @@ static void g_lost(struct m *m, struct g *g)
 	struct sh_lock *q = sg->queue;
 	struct shoal_mutex *mu = m->note.chan;
 
+	sh_check(getm->seat == SH_SEAT_MEDIC);
 	g->wake_at = 0; /* a lost goroutine waits for no timer */
 	atomic_fetch_add(&sched.gs_lost, 1);
 	KILL_POINT("repair.lost.begun");
@@ -174,6 +175,7 @@ static void take_over(struct m *m, struct g *g, uint64_t status)
 {
 	struct m *me = getm;
 
+	sh_check(m != getm || m->seat == SH_SEAT_MEDIC);
 	me->oncpu = m->oncpu || to_blame(m, g);
 	me->parking = m->parking;
 	me->park_when = m->park_when;
@@ -339,6 +341,7 @@ static void repair_lock(struct m *m, struct sh_held *h, unsigned i, unsigned sea
 {
 	struct sh_lock *l = h->lock[i];
 
+	sh_check(i < SH_HELD_MAX);
 	if (!sh_shared(l) || atomic_load(&l->owner) != seat + 1) {
 		h->lock[i] = NULL;
 		return;
@@ -379,6 +382,7 @@ static void repair_held(unsigned seat, unsigned i)
 	struct sh_held *h = sh_seat_held(seat);
 	struct sh_lock *l = h->lock[i];
 
+	sh_check(i < SH_HELD_MAX);
 	for (unsigned k = 0; k < nrepairing; k++)
 		if (repairing[k] == l)
 			return; /* it is being repaired further up, where this one is needed */
@@ -555,6 +559,8 @@ void repair_seat(unsigned seat)
 	struct p *p = id >= 0 && id < P_MAX && atomic_load(&allp(id)->m) == mine ? allp(id) : NULL;
 	struct g *g = valid_g(atomic_load(&m->curg));
 
+	sh_check(seat < SH_SEATS);
+	sh_check(getm->seat == SH_SEAT_MEDIC);
 	free_scan(m, seat);
 	if (g)
 		repair_pinned(m, g);

@@ -42,6 +42,7 @@ struct p *pidleget(int to)
 {
 	uint64_t idle;
 
+	sh_check(to > NOSEAT);
 	if (atomic_load(&sched.gcwaiting))
 		return NULL; /* the medic is taking all of them */
 	while ((idle = atomic_load(&sched.pidle)) != 0) {
@@ -64,6 +65,7 @@ struct p *pidleget(int to)
 
 void pidleput(struct p *p)
 {
+	sh_check(p->id < P_MAX);
 	atomic_store(&p->status, P_IDLE);
 	KILL_POINT("p.put.idle");
 	atomic_store(&p->m, NOSEAT);
@@ -103,6 +105,7 @@ struct p *releasep(void)
 /* Makes the P idle again, unless it was taken meanwhile. */
 static void take_back_p(struct p *p, int32_t on_its_way)
 {
+	sh_check(on_its_way >= P_GIVEN);
 	if (!atomic_compare_exchange_strong(&p->m, &on_its_way, NOSEAT))
 		return;
 	KILL_POINT("m.wake.back");
@@ -123,6 +126,7 @@ static bool wake_idle_worker(bool spin)
 {
 	uint64_t idle;
 
+	sh_check(atomic_load(&sched.procs) >= 1);
 	while ((idle = atomic_load(&sched.midle)) != 0) {
 		int seat = __builtin_ctzll(idle);
 		struct p *p;
@@ -174,12 +178,14 @@ void wakep_if_needed(void)
 
 void handoffp(struct p *p)
 {
+	sh_check(p != NULL);
 	pidleput(p);
 	wakep_if_needed();
 }
 
 void resetspinning(struct m *m)
 {
+	sh_check(m == getm);
 	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 	KILL_POINT("m.spinning.off");
 	wakep();
@@ -204,6 +210,7 @@ struct p *take_given_p(struct m *m)
 {
 	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
 
+	sh_check(m == getm);
 	for (unsigned i = 0; i < most; i++) {
 		int32_t given = P_GIVEN + m->seat, has = atomic_load_explicit(&allp(i)->m, memory_order_acquire);
 
@@ -221,6 +228,7 @@ void give_back_others(struct m *m, struct p *mine)
 {
 	unsigned most = atomic_load_explicit(&sched.procs_most, memory_order_acquire);
 
+	sh_check(m == getm && mine);
 	for (unsigned i = 0; i < most; i++) {
 		struct p *p = allp(i);
 		int32_t has = atomic_load(&p->m);
@@ -237,6 +245,8 @@ void stopm(struct m *m)
 {
 	struct p *p;
 
+	sh_check(m == getm && atomic_load(&m->p) == -1);
+	sh_check(!m->lockedg);
 	for (;;) {
 		int64_t until = 0, when;
 		int32_t none = NOSEAT;
@@ -312,6 +322,7 @@ void stopm(struct m *m)
 /* The world is being stopped: releases the P and sleeps until a waker gives it one. */
 void gcstopm(struct m *m)
 {
+	sh_check(m == getm && getp());
 	atomic_fetch_and(&sched.mspinning, ~MBIT(m->seat));
 	pidleput(releasep());
 	stopm(m);

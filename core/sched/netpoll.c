@@ -9,6 +9,7 @@
 #include "core/sched/preempt.h"
 #include "core/sched/proc.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 
 #include <errno.h>
@@ -68,6 +69,7 @@ static bool netpoll_publish(int fd, unsigned mode, uint64_t v)
 	_Atomic uint32_t *link = &d->more[mode];
 	uint32_t i;
 
+	sh_check((unsigned)fd < POLL_FDS && mode < POLL_MODES);
 	if (put_slot(d->slot[mode], POLL_SLOTS, v))
 		return true;
 	for (;;) {
@@ -95,6 +97,7 @@ static void withdraw_slots(int fd, unsigned mode, uint64_t v)
 {
 	struct polldesc *d = polldesc(fd);
 
+	sh_check((unsigned)fd < POLL_FDS && mode < POLL_MODES);
 	withdraw_from(d->slot[mode], POLL_SLOTS, v);
 	for (uint32_t i = atomic_load(&d->more[mode]); i; i = atomic_load(&pollmore(i)->next))
 		withdraw_from(pollmore(i)->slot, POLL_MORE, v);
@@ -122,6 +125,7 @@ static unsigned wake_waiters(struct polldesc *d, unsigned mode)
 {
 	unsigned woken;
 
+	sh_check(mode < POLL_MODES);
 	atomic_fetch_add(&d->edges[mode], 1);
 	KILL_POINT("netpoll.edge.raised");
 	woken = wake_slots(d->slot[mode], POLL_SLOTS);
@@ -148,6 +152,7 @@ unsigned netpoll_deliver(struct m *m, unsigned n)
 {
 	unsigned woken = 0;
 
+	sh_check(n <= POLL_BATCH);
 	for (unsigned i = 0; i < n; i++) {
 		struct net_event *e = &m->events[i];
 
@@ -186,6 +191,7 @@ void netpoll_closed(int fd)
 	struct m *m = getm;
 	bool in_calls = atomic_load(&d->in_calls);
 
+	sh_check((unsigned)fd < POLL_FDS);
 	m->note.closed = (uint32_t)fd + 1;
 	KILL_POINT("netpoll.closed.noted");
 	atomic_fetch_add(&d->gen, 1);
@@ -251,6 +257,7 @@ int netpoll_wait(struct pollwait *w, unsigned n, int64_t when)
 	struct waits ws = {w, n, g_next_seq(g)};
 	uint64_t v = WAITER(g, ws.seq);
 
+	sh_check(g && getm->locks == 0);
 	if (g_cancelled(g))
 		return -ECANCELED;
 	if (when && host_now() >= when)
@@ -270,6 +277,7 @@ void netpoll_task_over(struct task *t)
 {
 	uint32_t top = atomic_load(&sched.fd_top), mine = t->slot + 1;
 
+	sh_check(t->slot < TASK_SLOTS);
 	if (!atomic_load(&t->fds))
 		return;
 	for (uint32_t fd = 0; fd < top; fd++) {

@@ -34,6 +34,7 @@
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/sched/proc.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -60,6 +61,7 @@ void unpin(struct g *g)
 {
 	struct m *m = getm;
 
+	sh_check(g->lockedm);
 	g->locked = 0;
 	KILL_POINT("pin.unlocked");
 	if (m->lockedg != g) { /* the medic ends it: its worker sleeps and must see that */
@@ -120,6 +122,7 @@ static struct p *take_handed(struct m *m)
 {
 	int32_t id = atomic_load(&m->handed), on_its_way = P_HANDED + m->seat;
 
+	sh_check(m == getm);
 	if (id < 0)
 		return NULL;
 	m->note.handed = (uint32_t)id + 1;
@@ -144,6 +147,7 @@ static struct p *take_handed(struct m *m)
 /* The G ended while it was pinned: this process ends too, with all that the G changed in it. */
 _Noreturn void pin_retire(struct m *m)
 {
+	sh_check(m == getm);
 	m->lockedg = NULL;
 	atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
 	KILL_POINT("pin.retired");
@@ -159,6 +163,7 @@ struct g *stoplockedm(struct m *m)
 {
 	struct g *g = m->lockedg;
 
+	sh_check(m == getm && g);
 	for (;;) {
 		struct p *p;
 
@@ -218,6 +223,8 @@ void startlockedm(struct m *m, struct g *g)
 	int32_t none = -1, id, on_its_way = P_HANDED + to->seat;
 	struct p *p;
 
+	sh_check(m == getm && getp());
+	sh_check(g->lockedm);
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	dropg(m);
@@ -255,6 +262,7 @@ void startlockedm(struct m *m, struct g *g)
 /* A new process in the seat: the G may have become runnable while the seat was vacant. */
 void pin_begin(struct m *m)
 {
+	sh_check(m == getm);
 	if (m->lockedg && g_state(m->lockedg) == G_RUNNABLE)
 		ready_hint(m->lockedg);
 }
@@ -278,6 +286,7 @@ void repair_pinned(struct m *m, struct g *g)
 /* What the next process in the seat inherits from the dead one. */
 void repair_pin(struct m *m, struct g *g)
 {
+	sh_check(getm->seat == SH_SEAT_MEDIC);
 	m->lockedg = g && still_pinned(m, g) ? g : NULL;
 	if (m->lockedg)
 		atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
@@ -296,6 +305,7 @@ void repair_handed(struct m *m)
 	struct m *to;
 	int seat;
 
+	sh_check(getm->seat == SH_SEAT_MEDIC);
 	if (id >= P_MAX)
 		return;
 	seat = atomic_load(&p->m) - P_HANDED;

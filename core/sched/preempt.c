@@ -36,6 +36,7 @@
 #include "core/sched/m.h"
 #include "core/sched/proc.h"
 #include "core/sched/syscall.h"
+#include "shm/check.h"
 #include "shm/kernel.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
@@ -48,6 +49,7 @@
 /* Resumes a preempted G that no reader wants any more. The winner of the change makes it runnable. */
 void unpreempt(struct g *g)
 {
+	sh_check(g_plausible(g));
 	if (!casfrom_preempted(g))
 		return;
 	KILL_POINT("g.preempted.waiting");
@@ -58,6 +60,8 @@ static struct g *preempt_park_m(struct g *g)
 {
 	struct m *m = getm;
 
+	sh_check(m->locks == 0);
+	sh_check(getp() != NULL);
 	off_cpu(m, g);
 	host_before_park(g);
 	keep_frames(m, g);
@@ -127,6 +131,8 @@ enum suspended suspendG(struct g *g, uint64_t gid, int64_t until)
 	bool asked = false, stopped = false;
 	enum suspended how;
 
+	sh_check(g_plausible(g));
+	sh_check(!getm->note.suspend);
 	getm->note.suspend = g;
 	KILL_POINT("g.suspend.noted");
 	for (;;) {
@@ -185,6 +191,7 @@ bool resumeG(struct g *g, enum suspended how)
 {
 	bool held = how == SUSPEND_HELD || how == SUSPEND_STOPPED;
 
+	sh_check(getm->note.suspend == g);
 	if (held) {
 		uint32_t seq = G_SEQ(atomic_load(&g->status));
 

@@ -102,6 +102,7 @@ static uint32_t cheaprand(struct m *m)
 
 void ready_hint(struct g *g)
 {
+	sh_check(g_plausible(g));
 	globrunqput(g);
 	atomic_thread_fence(
 		memory_order_seq_cst); /* the barrier in findrunnable does not reach a process without a P */
@@ -195,6 +196,8 @@ static __attribute__((noinline)) void slice_over(struct m *m, struct g *g)
 	struct p *p = allp(atomic_load_explicit(&m->p, memory_order_relaxed));
 	struct g *next = atomic_load_explicit(&p->runnext, memory_order_relaxed);
 
+	sh_check(m == getm);
+	sh_check(getp() != NULL);
 	atomic_fetch_and(&g->preempt, (uint8_t)~PREEMPT_YIELD);
 	p->preemptions++;
 	if (!next)
@@ -362,6 +365,7 @@ void goexit(void)
 {
 	struct g *g = getg();
 
+	sh_check(g && getm->locks == 0);
 	host_g_end(g);
 	host_mexit(goexit0);
 }
@@ -372,6 +376,7 @@ void gmain(struct g *g)
 {
 	void *arg = NULL;
 
+	sh_check(g == getg());
 	if (g->arg_size) { /* its own copy: the original is kept for another attempt */
 		arg = __builtin_alloca(g->arg_size);
 		memcpy(arg, g->arg, g->arg_size);
@@ -384,6 +389,7 @@ static int copy_extras(struct g *g, struct task *t, const struct shoal_go_opts *
 {
 	unsigned seat = (unsigned)getm->seat, cpu = getp() ? getp()->id : SH_HEAP_NOCPU;
 
+	sh_check(t->heap != NULL);
 	g->arg = g->arg_inline;
 	if (size > G_ARG_INLINE) {
 		g->arg = sh_heap_alloc(t->heap, seat, cpu, size, 16, false);
@@ -525,6 +531,7 @@ static struct g *from_global(struct p *p, unsigned max)
 {
 	struct g *g;
 
+	sh_check(max > 0);
 	while (atomic_load_explicit(&sched.grunq_head, memory_order_relaxed) !=
 	       atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed)) {
 		g = globrunqget(p, max);
@@ -540,6 +547,7 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 {
 	unsigned n = atomic_load(&sched.procs);
 
+	sh_check(p == getp());
 	for (unsigned round = 0; round < STEAL_ROUNDS; round++) {
 		bool last = round == STEAL_ROUNDS - 1;
 		unsigned at, step;
@@ -647,6 +655,7 @@ static _Noreturn void leave_process(struct g *g)
 {
 	struct m *m = getm;
 
+	sh_check(getp() != NULL);
 	m->note.ready = g;
 	casgstatus(g, G_RUNNING, G_RUNNABLE);
 	ready(g, READY_GLOBAL);
@@ -659,6 +668,7 @@ static _Noreturn void leave_process(struct g *g)
 /* The frames are not in the window of this worker, or the G has none yet. */
 static __attribute__((noinline)) void fetch_frames(struct m *m, struct g *g)
 {
+	sh_check(m == getm);
 	stack_enter(g);
 	if (atomic_load_explicit(&g->res, memory_order_relaxed) != RES_NONE)
 		return;
@@ -671,6 +681,7 @@ static __attribute__((noinline)) void fetch_frames(struct m *m, struct g *g)
 /* The task has ended: the medic ends this G when none of the task runs. */
 static __attribute__((noinline)) void park_for_reap(struct m *m, struct g *g)
 {
+	sh_check(atomic_load(&m->curg) == g);
 	g->waitreason = WAIT_ZERO;
 	g->wake_at = 0; /* of its last wait */
 	casgstatus(g, G_RUNNING, G_WAITING);
@@ -707,6 +718,7 @@ static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 /* g is claimed already, or NULL. */
 static __attribute__((noinline)) struct g *schedule_from(struct m *m, struct g *g, bool inherit)
 {
+	sh_check(m == getm);
 	for (;; g = NULL) {
 		if (__builtin_expect(m->lockedg != NULL, 0)) {
 			inherit = false;
@@ -754,6 +766,7 @@ struct g *mstart(unsigned seat)
 {
 	struct p *p;
 
+	sh_check(seat > 0 && seat < SH_SEATS);
 	getm = allm(seat);
 	life_look(getm);
 	sh_populate(life_ring_of(seat), sizeof(struct life_ring));

@@ -33,6 +33,7 @@
 #include "core/sched/syscall.h"
 #include "core/sched/timer.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -94,6 +95,7 @@ static void finish_request(void)
 	uint64_t by = atomic_load(&sched.procs_done);
 	uint32_t over = PROCS_OVER;
 
+	sh_check(atomic_load(&sched.procs_want) == PROCS_OVER);
 	atomic_compare_exchange_strong(&sched.procs_by, &by, 0);
 	KILL_POINT("stw.free");
 	/* the next asker may have stored its number already */
@@ -136,6 +138,7 @@ static void stop_m(struct p *p, int seat, bool kick)
 	struct m *m = allm(seat);
 	struct g *g;
 
+	sh_check(seat > 0 && seat < SH_SEATS);
 	if (in_syscall(m)) {
 		retake(p);
 		return;
@@ -177,6 +180,7 @@ static bool world_stopped(int64_t now)
 /* Holds: all Ps. Moves what is queued on those that go out of use. */
 static void procresize(unsigned n)
 {
+	sh_check(n >= 1 && n <= P_MAX);
 	for (unsigned i = n; i < P_MAX; i++) {
 		struct p *p = allp(i);
 
@@ -209,6 +213,7 @@ static void start_the_world(void)
 	bool ended = false;
 	struct g *g;
 
+	sh_check(atomic_load(&sched.gcwaiting));
 	for (unsigned i = 0; i < n; i++) {
 		struct p *p = allp(i);
 

@@ -48,6 +48,7 @@ void globrunqput(struct g *g)
 {
 	unsigned seat = (unsigned)getm->seat;
 
+	sh_check(g_plausible(g));
 	sh_lock_take(&sched.lock, seat);
 	globrunqput_locked(g);
 	sh_lock_drop(&sched.lock, seat);
@@ -60,6 +61,7 @@ struct g *globrunqget(struct p *p, unsigned max)
 	uint64_t h, n;
 	uint32_t t;
 
+	sh_check(max > 0 && p->id < P_MAX);
 	sh_lock_take(&sched.lock, seat);
 	h = atomic_load_explicit(&sched.grunq_head, memory_order_relaxed);
 	n = atomic_load_explicit(&sched.grunq_tail, memory_order_relaxed) - h;
@@ -140,6 +142,7 @@ static __attribute__((noinline)) void put_full(struct m *m, struct p *p, struct 
 {
 	uint32_t h;
 
+	sh_check(m == getm);
 	do
 		h = atomic_load_explicit(&p->runqhead, memory_order_acquire);
 	while (!put_ring(p, g) && !runqputslow(p, g, h, atomic_load_explicit(&p->runqtail, memory_order_relaxed)));
@@ -329,6 +332,7 @@ static unsigned gcd(unsigned a, unsigned b)
 
 void stealorder(uint32_t r, unsigned n, unsigned *at, unsigned *step)
 {
+	sh_check(n > 0);
 	*at = r % n;
 	*step = n > 1 ? 1 + (r >> 8) % (n - 1) : 1;
 	while (gcd(*step, n) != 1)
@@ -376,6 +380,7 @@ bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 	struct g *next = runnext_find(victim);
 	uint64_t status;
 
+	sh_check(m == getm);
 	if (!next) {
 		if (m->watched_p == victim->id)
 			m->watched = NULL;
@@ -404,8 +409,10 @@ bool runnext_ripe(struct m *m, struct p *victim, int64_t now)
 unsigned runqsteal(struct p *p, struct p *victim, bool steal_next, struct g **out)
 {
 	uint32_t t = atomic_load_explicit(&p->runqtail, memory_order_relaxed);
-	unsigned n = runqgrab(p, victim, t);
+	unsigned n;
 
+	sh_check(p != victim);
+	n = runqgrab(p, victim, t);
 	if (n == 0) {
 		if (!(*out = batch_find(victim)) && (!steal_next || !(*out = runnext_find(victim))))
 			return 0;

@@ -27,6 +27,7 @@
 #include "core/sched/syscall.h"
 #include "core/sched/sysmon.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
 
@@ -56,6 +57,8 @@ static int64_t last_scan;
 
 static void stuck_kill(unsigned seat, enum stuck_why why)
 {
+	sh_check(seat > 0 && seat < WORKERS_MAX);
+	sh_check(why != STUCK_NOT);
 	allm(seat)->stuck = why;
 	host_kill(seat);
 }
@@ -194,6 +197,7 @@ static void stuck_check(unsigned seat, int64_t now)
 	int32_t id = p ? (int32_t)p->id : -1;
 	uint32_t tick = p ? atomic_load(&p->schedtick) : 0;
 
+	sh_check(seat < WORKERS_MAX);
 	if (w->p == id && w->tick == tick && w->g == g && w->held == held) {
 		stuck_ask(w, seat, p, now);
 		return;

@@ -37,6 +37,7 @@
 #include "core/sched/m.h"
 #include "core/sched/p.h"
 #include "core/sched/proc.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -71,6 +72,7 @@ __attribute__((noinline)) void entersyscallblock(void)
 {
 	struct g *g = getg();
 
+	sh_check(getp() != NULL);
 	save(getm);
 	host_before_park(g);
 	handoffp(releasep());
@@ -82,6 +84,7 @@ static struct g *exitsyscall0(struct g *g)
 {
 	struct m *m = getm;
 
+	sh_check(!getp());
 	off_cpu(m, g);
 	keep_frames(m, g);
 	m->note.ready = g;
@@ -105,6 +108,7 @@ static __attribute__((noinline)) void exit_slow(void)
 	struct m *m = getm;
 	struct p *p = pidleget(m->seat);
 
+	sh_check(!getp());
 	if (p) {
 		acquirep(p);
 		count_syscall(p);
@@ -173,6 +177,7 @@ __attribute__((noinline)) bool syscall_backoff_wait(bool (*at_once_if)(void *), 
 	struct g *g = getg();
 	int64_t ns = BACKOFF_NS;
 
+	sh_check(g != NULL);
 	while (!g->lockedm && getm->locks == 0 && workers_left() <= (at_once_if ? left_for_others() : entrants_max()) &&
 	       !g_cancelled(g)) {
 		if (at_once_if && at_once_if(call))
@@ -191,6 +196,7 @@ __attribute__((noinline)) bool syscall_backoff_wait(bool (*at_once_if)(void *), 
 
 bool syscall_hold(struct g *g, uint64_t s)
 {
+	sh_check(!getm->note.scan);
 	if ((s & (G_STATE | G_SCAN)) != G_SYSCALL)
 		return false;
 	getm->note.scan = g;
@@ -209,6 +215,7 @@ bool syscall_release(struct g *g)
 	bool held = (s & (G_STATE | G_SCAN)) == (G_SYSCALL | G_SCAN) &&
 		    atomic_compare_exchange_strong(&g->status, &s, s & ~G_SCAN);
 
+	sh_check(getm->note.scan == g);
 	KILL_POINT("syscall.hold.freed");
 	getm->note.scan = NULL;
 	return held;
@@ -239,6 +246,7 @@ bool in_syscall(struct m *m)
 
 static void unwire(struct m *m, struct p *p)
 {
+	sh_check(atomic_load(&p->m) == m->seat);
 	atomic_store(&m->p, -1);
 	life_p(m);
 	KILL_POINT("syscall.retake.unwired");
@@ -254,6 +262,7 @@ bool retake(struct p *p)
 	struct g *g;
 	uint64_t s;
 
+	sh_check(!getm->note.scan);
 	if (seat <= 0 || seat >= SH_SEATS)
 		return false;
 	m = allm(seat);

@@ -95,6 +95,7 @@ static uint32_t drop_dead_timers(struct timer_entry *t, uint32_t n)
 /* Makes a heap from any order. */
 static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 {
+	sh_check(n <= TIMERS_MAX);
 	for (uint32_t i = n / 4 + 1; i-- > 0;) {
 		if (i >= n)
 			continue;
@@ -109,6 +110,8 @@ static void heapify(struct p *p, struct timer_entry *t, uint32_t n)
 /* Drops dead entries, which makes room or moves the next time back. Holds: timers_lock, dirty. */
 static __attribute__((noinline)) uint32_t timers_compact_heap(struct p *p, struct timer_entry *t, uint32_t n)
 {
+	sh_check(p->timers_dirty == TIMERS_STEP);
+	sh_check(n <= TIMERS_MAX);
 	p->timer_aside = t[0];
 	sh_noted();
 	KILL_POINT("timer.compact.aside");
@@ -245,6 +248,7 @@ void timers_move(struct p *from, struct p *to)
 {
 	uint32_t n = atomic_load(&from->ntimers);
 
+	sh_check(from != to);
 	for (uint32_t i = 0; i < n; i++) { /* a death in here leaves some in both heaps, which is harmless */
 		struct timer_entry *e = &p_timers(from)[i];
 

@@ -19,6 +19,7 @@
 #include "core/sched/m.h"
 #include "core/sched/preempt.h"
 #include "core/sched/proc.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -49,6 +50,7 @@ bool wait_finished(struct g *g, uint32_t seq)
 
 void g_cancel_mark(struct g *g, uint64_t gid)
 {
+	sh_check(g_plausible(g));
 	getm->note.ready = g; /* if we die before the wake, the medic does it */
 	KILL_POINT("g.cancel.noted");
 	atomic_store(&g->cancelled, (uint32_t)(gid >> 24) + 1);
@@ -106,6 +108,7 @@ void g_cancel_wake(struct g *g)
 {
 	uint64_t s = atomic_load(&g->status);
 
+	sh_check(g_plausible(g));
 	if ((s & G_STATE) == G_WAITING && g_cancelled(g) && wait_cancellable(g->waitreason))
 		goready(g, G_SEQ(s));
 	else if ((s & G_STATE) == G_SYSCALL && g_cancelled(g) && G_OWNER_SEAT(s) > 0 && G_OWNER_SEAT(s) < SH_SEATS)

@@ -23,6 +23,7 @@
 #include "core/shoal.h"
 #include "core/sync/select.h"
 #include "core/sync/waitq.h"
+#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
@@ -157,6 +158,7 @@ static __attribute__((noinline)) int chan_give_up(struct shoal_chan *c, struct g
 	struct sudog *sg = &g->sudog;
 	int how;
 
+	sh_check(sg->queue == c);
 	sh_lock_take(&c->lock, (unsigned)getm->seat);
 	how = (int)atomic_load_explicit(&sg->state, memory_order_acquire);
 	if (how == SG_QUEUED)
@@ -221,6 +223,7 @@ static void slot_done(struct g *g)
 
 int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
 {
+	sh_check(g == getg());
 	if (timeout == 0)
 		return -EAGAIN;
 	gopark(NULL, why, deadline(timeout));
@@ -280,6 +283,7 @@ static __attribute__((noinline)) int send_large(struct shoal_chan *c, const void
 	struct g *g = getg();
 	int r;
 
+	sh_check(c->elem > SLOT_INLINE);
 	if (slot_for(g, c->elem) < 0)
 		return -ENOMEM;
 	r = chan_send(c, value, timeout);
@@ -389,6 +393,7 @@ static __attribute__((noinline)) int recv_large(struct shoal_chan *c, void *valu
 	struct g *g = getg();
 	int r;
 
+	sh_check(c->elem > SLOT_INLINE);
 	if (slot_for(g, c->elem) < 0)
 		return -ENOMEM;
 	r = chan_recv(c, value, timeout);

@@ -34,6 +34,7 @@
 #include "core/sched/m.h"
 #include "core/shoal.h"
 #include "core/sync/waitq.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
@@ -68,6 +69,7 @@ static void make_list(struct g *g)
 {
 	struct shoal_mutex *mu = (void *)((char *)g->mutexes - ALONE);
 
+	sh_check(is_only_mutex(g->mutexes));
 	mu->prev = mu->next = NULL;
 	sh_noted();
 	g->mutexes = mu;

@@ -79,6 +79,7 @@ static struct holds *grow_holds(struct g *g, struct holds *old)
 	size_t size = sizeof *old + cap * sizeof old->e[0];
 	struct holds *t = g_alloc(g, size);
 
+	sh_check(g->task != NULL);
 	if (!t) /* the limit is reached: take it from the reserve, as for a stack */
 		t = task_alloc_reserved(g->task, size);
 	sh_check(t);
@@ -217,6 +218,7 @@ static int rw_wait(struct shoal_rwmutex *rw, struct g *g, uint32_t kind)
 {
 	struct sudog *sg = &g->sudog;
 
+	sh_check(g == getg());
 	sg->g = g;
 	sg->n = kind;
 	sg->size = 0;

@@ -30,6 +30,7 @@
 #include "core/shoal.h"
 #include "core/sync/chan.h"
 #include "core/sync/waitq.h"
+#include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
@@ -98,6 +99,7 @@ static struct select_wait *new_wait(struct g *g, const struct shoal_case *cases,
 	size_t size = sizeof(struct select_wait) + n * sizeof(struct sudog), at = (size + 15) & ~15ul;
 	struct select_wait *w;
 
+	sh_check(n > 0 && n <= CASES_MAX);
 	for (size_t i = 0; i < n; i++) /* at most 65,536 values of 4 GiB: no overflow */
 		if (cases[i].chan && cases[i].chan->elem > SLOT_INLINE)
 			size = ((size + 15) & ~15ul) + cases[i].chan->elem;
@@ -149,6 +151,7 @@ static bool queue_all(struct select_wait *w, struct shoal_case *cases, size_t n,
 {
 	uint32_t seq = g_next_seq(g);
 
+	sh_check(w->n == 0);
 	for (uint32_t i = 0; i < n; i++) {
 		struct shoal_chan *c = cases[i].chan;
 		struct sudog *sg = &w->sg[i];
@@ -260,6 +263,7 @@ static int wait_once(struct shoal_case *cases, size_t n, int64_t when, bool wait
 	bool queued, parked = false;
 	int r, i;
 
+	sh_check(g && getm->locks == 0);
 	if (!w)
 		return -ENOMEM;
 	g->waiting = w->sg;
@@ -293,6 +297,7 @@ static int select_with(struct shoal_case *cases, size_t n, int64_t timeout, size
 	int64_t when = deadline(timeout);
 	int r;
 
+	sh_check(channels > 0);
 	for (;;) {
 		r = try_all(cases, n, order);
 		if (r != -EAGAIN || (timeout == 0 && channels == 1))

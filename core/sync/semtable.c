@@ -25,6 +25,7 @@
 #include "core/sync/cancel.h"
 #include "core/sync/waitq.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
 
@@ -55,6 +56,7 @@ static __attribute__((noinline)) struct waits *make_table(struct g *g)
 	struct waits *w = g_alloc(g, sizeof *w);
 	struct waits *none = NULL;
 
+	sh_check(g == getg());
 	if (!w)
 		return NULL;
 	memset(w, 0, sizeof *w);
@@ -112,12 +114,14 @@ static int semtable_result(struct shoal_waitq_ *q, struct g *g, enum waitreason 
 
 int semtable_park(struct shoal_waitq_ *q, struct g *g, enum waitreason why, int64_t when)
 {
+	sh_check(g == getg());
 	gopark(NULL, why, when);
 	return semtable_result(q, g, why, when);
 }
 
 int semtable_wait(struct shoal_waitq_ *q, struct g *g, const void *at, enum waitreason why, int64_t when)
 {
+	sh_check(g == getg());
 	semtable_enqueue(q, g, at, why);
 	gopark(waitq_lock(q), why, when);
 	return semtable_result(q, g, why, when);

@@ -18,6 +18,7 @@
 #include "core/shoal.h"
 #include "core/sync/sem.h"
 #include "core/sync/wg.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
@@ -137,6 +138,7 @@ int waitq_wait(struct shoal_waitq_ *q, struct g *g, enum waitreason why, bool fi
 	struct sudog *sg = &g->sudog;
 	struct sh_lock *l = waitq_lock(q);
 
+	sh_check(g == getg());
 	sg->g = g;
 	sg->seq = g_next_seq(g);
 	sg->queue = q;
@@ -154,6 +156,7 @@ int waitq_wait_end(struct shoal_waitq_ *q, struct g *g)
 	struct sudog *sg = &g->sudog;
 	unsigned how = atomic_load_explicit(&sg->state, memory_order_acquire);
 
+	sh_check(g == getg());
 	if (how == SG_QUEUED) { /* it was cancelled, but a waker may be finishing its wait right now */
 		sh_lock_take(waitq_lock(q), (unsigned)getm->seat);
 		how = atomic_load_explicit(&sg->state, memory_order_acquire);

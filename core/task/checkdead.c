@@ -36,6 +36,7 @@
 #include "core/sched/p.h"
 #include "core/sched/proc.h"
 #include "core/task/task.h"
+#include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
 
@@ -151,6 +152,7 @@ bool checkdead(struct task *t)
 	struct count before, after;
 	uint64_t born;
 
+	sh_check(getm->seat == SH_SEAT_MEDIC);
 	if (atomic_load(&t->state) != TASK_RUNNING || !t->root || atomic_load(&t->cancel) || atomic_load(&t->verdict) ||
 	    witness_awake(t) || held_by_worker(t))
 		return false;

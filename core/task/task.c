@@ -99,6 +99,7 @@ static void root_main(void *unused)
 	struct task *t = getg()->task;
 	int code;
 
+	sh_check(getg()->flags & GF_ROOT);
 	(void)unused;
 	host_switch_task(t);
 	host_task_begin(getg());
@@ -113,6 +114,7 @@ static char **strings(struct task *t, char *from, int n)
 {
 	char **v = sh_heap_alloc(t->heap, (unsigned)getm->seat, SH_HEAP_NOCPU, (size_t)(n + 1) * sizeof *v, 0, true);
 
+	sh_check(n >= 0);
 	for (int i = 0; v && i < n; i++) {
 		v[i] = from;
 		from += strlen(from) + 1;
@@ -130,6 +132,7 @@ static void start_root(struct task *t)
 				  .flags = GO_ROOT};
 	int err;
 
+	sh_check(!t->root && t->heap);
 	sh_heap_privilege(t->heap, true); /* newproc takes this back before the root can run */
 	t->root = newproc(t, &o, root_main, NULL, 0, NULL, &err);
 	if (!t->root) {
@@ -181,6 +184,7 @@ static void task_start(struct task *t)
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
 	char *blob, *env;
 
+	sh_check(t->slot < TASK_SLOTS);
 	if (t->heap)
 		sh_heap_release(t->heap, (unsigned)getm->seat);
 	t->heap = sh_heap_new(sh_root->arena, (unsigned)getm->seat, 0);
@@ -378,6 +382,7 @@ static bool task_reap(struct task *t)
 	size_t used;
 	struct g *g;
 
+	sh_check(atomic_load(&t->state) == TASK_ENDING);
 	if (still_runs(t))
 		return false;
 	FOR_GS_OF(t, g)
@@ -449,6 +454,7 @@ static void ask_to_end(struct task *t, uint32_t asked)
 {
 	int64_t now = host_now();
 
+	sh_check(asked != 0);
 	if (!t->grace_until) {
 		if (atomic_load(&t->programs))
 			sh_offspring_kill(t->id, SIGTERM);
@@ -512,6 +518,7 @@ void task_tombstone(struct task *t, uint64_t gid, int how, int sig, void *addres
 	unsigned seat = (unsigned)getm->seat;
 	struct tombstone *s;
 
+	sh_check(how != SHOAL_DONE);
 	if (!t->heap || atomic_load(&t->state) != TASK_RUNNING)
 		return;
 	s = sh_heap_alloc(t->heap, seat, getp() ? getp()->id : SH_HEAP_NOCPU, sizeof *s, 0, false);
