@@ -66,7 +66,7 @@ enum heap_state { HEAP_FREE, HEAP_LIVE, HEAP_RELEASING, HEAP_RETIRED };
  * DEATH  one flip commits an allocation or a free
  */
 struct sh_bits {
-	_Atomic uint64_t a, r;
+	_Atomic uint64_t a, r; /* pairs with word_live: a block is reused only after its free is seen */
 };
 
 /*
@@ -78,8 +78,8 @@ struct sh_bits {
  * DEATH  desc changes by one store, so the chain of runs is always whole; all else is rebuilt from it
  */
 struct sh_span {
-	_Atomic uint64_t desc;
-	_Atomic uint32_t mark;
+	_Atomic uint64_t desc;	/* pairs with span_desc */
+	_Atomic uint32_t mark;	/* pairs with free_remote, which reads it after it flips r */
 	_Atomic uint32_t rnext; /* link of the remote stack */
 	uint32_t lnext, lprev;	/* links of the slot's list or the heap's partial list */
 	uint32_t next, prev;	/* links of the heap's spans; of a free run: of its bin */
@@ -150,7 +150,7 @@ struct sh_heap {
 	_Atomic uint64_t used;	 /* in pages */
 	_Atomic uint64_t mapped; /* bytes that the task has mapped outside of the arena */
 	_Atomic uint64_t seats;	 /* seats whose processes may have pointers to blocks */
-	_Atomic uint32_t state;
+	_Atomic uint32_t state;	 /* stored last of a new heap: pairs with sh_heap_retired */
 	_Atomic uint32_t privileged;
 	uint32_t index;
 	uint32_t spans;			  /* all its runs */
@@ -167,7 +167,7 @@ struct sh_heap {
  * DEATH  sh_heap_repair completes what it names
  */
 struct sh_heap_note {
-	_Atomic uint32_t queue; /* span that is about to be pushed on a remote stack */
+	_Atomic uint32_t queue; /* span that is about to be pushed on a remote stack; pairs with sh_heap_repair */
 	_Atomic uint32_t purge; /* run whose memory is being returned to the system */
 	uint32_t pad[14];
 } __attribute__((aligned(64)));

@@ -27,7 +27,7 @@
  * DEATH  the medic rebuilds what it guards, then clears the word
  */
 struct sh_lock {
-	_Atomic uint32_t owner; /* seat + 1; 0: free */
+	_Atomic uint32_t owner; /* seat + 1; 0: free. The drop pairs with the next take */
 	uint32_t kind;		/* enum sh_lock_kind: how to rebuild what it guards */
 };
 

@@ -111,6 +111,7 @@ enum g_flags {
  */
 struct g {
 	/* First cache line: a waker and a worker that enters the G need this line and that of its sudog. */
+	/* every change that hands over the G releases; pairs with g_state, and with the compare-and-swaps of g.c */
 	_Atomic uint64_t status;
 	char *sp;     /* while not running: the frames are [sp, top of its window) */
 	uint32_t win; /* the window that it is bound to; WIN_NONE before its first run */

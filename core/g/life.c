@@ -56,7 +56,7 @@ unsigned life_read(unsigned seat, uint64_t *at, struct life_event *to, unsigned 
 		to[k] = r->e[(first + k) % LIFE_RING];
 		k++;
 	}
-	atomic_thread_fence(memory_order_acquire);
+	atomic_thread_fence(memory_order_acquire); /* events, then n again: pairs with the release of n by the writer */
 	n = atomic_load_explicit(&r->n, memory_order_relaxed);
 	/* While the counter says n, the writer may be overwriting the slot of number n. */
 	if (n + 1 > LIFE_RING && first < n + 1 - LIFE_RING)

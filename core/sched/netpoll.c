@@ -73,7 +73,7 @@ static bool netpoll_publish(int fd, unsigned mode, uint64_t v)
 	if (put_slot(d->slot[mode], POLL_SLOTS, v))
 		return true;
 	for (;;) {
-		i = atomic_load_explicit(link, memory_order_acquire);
+		i = atomic_load_explicit(link, memory_order_acquire); /* pairs with chain */
 		if (!i && !(i = chain(link)))
 			return false;
 		if (put_slot(pollmore(i)->slot, POLL_MORE, v))

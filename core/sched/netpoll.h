@@ -79,14 +79,14 @@ enum poll_kind {
 struct polldesc {
 	/* raised when the number is closed: waiters for the old file wake. Pairs with netpoll_begin */
 	_Atomic uint32_t gen;
-	_Atomic uint32_t registered; /* gen + 1 of the file that is in the epoll set */
-	_Atomic uint32_t edges[POLL_MODES];
-	_Atomic uint32_t more[POLL_MODES]; /* index of a block of more slots, 0: none; pairs with netpoll_publish */
-	_Atomic uint8_t kind, sock_type;   /* sock_type: SOCK_STREAM and so on, if kind is PD_SOCKET */
-	_Atomic uint8_t in_calls;	   /* 1: some call has blocked in the kernel on this file, see m->call_fd */
-	_Atomic uint32_t lowat;		   /* SO_RCVLOWAT: a read of a stream waits for so many bytes */
-	_Atomic uint64_t accepting;	   /* G and park sequence of the one that accepts */
-	_Atomic int64_t timeo[POLL_MODES]; /* SO_RCVTIMEO and SO_SNDTIMEO in ns, 0: none */
+	_Atomic uint32_t registered;	    /* gen + 1 of the file that is in the epoll set */
+	_Atomic uint32_t edges[POLL_MODES]; /* raised before the waiters wake: pairs with netpoll_begin */
+	_Atomic uint32_t more[POLL_MODES];  /* index of a block of more slots, 0: none; pairs with netpoll_publish */
+	_Atomic uint8_t kind, sock_type;    /* sock_type: SOCK_STREAM and so on, if kind is PD_SOCKET */
+	_Atomic uint8_t in_calls;	    /* 1: some call has blocked in the kernel on this file, see m->call_fd */
+	_Atomic uint32_t lowat;		    /* SO_RCVLOWAT: a read of a stream waits for so many bytes */
+	_Atomic uint64_t accepting;	    /* G and park sequence of the one that accepts */
+	_Atomic int64_t timeo[POLL_MODES];  /* SO_RCVTIMEO and SO_SNDTIMEO in ns, 0: none */
 	_Atomic uint64_t slot[POLL_MODES][POLL_SLOTS];
 };
 
@@ -99,7 +99,7 @@ struct polldesc {
  */
 struct pollmore {
 	_Atomic uint64_t slot[POLL_MORE];
-	_Atomic uint32_t next;
+	_Atomic uint32_t next; /* of the chain, as in more: pairs with netpoll_publish */
 };
 
 #define POLL_POOL (1u << 20)

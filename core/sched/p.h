@@ -38,15 +38,16 @@ enum p_status { P_IDLE, P_RUNNING, P_GCSTOP = 3, P_DEAD };
  */
 struct p {
 	_Atomic uint32_t status;
-	_Atomic int32_t m; /* the seat that has it, or NOSEAT; P_HANDED or P_GIVEN + seat: on its way there */
+	/* the seat that has it, or NOSEAT; P_HANDED or P_GIVEN + seat: on its way there. Pairs with take_given_p */
+	_Atomic int32_t m;
 	uint32_t id;
 	_Atomic uint32_t schedtick, syscalltick;
-	_Atomic(struct g *) runnext;
+	_Atomic(struct g *) runnext; /* a hint: the claim of the G decides. Pairs with runnext_find */
 	struct g *gfree;
 	uint32_t ngfree;
 	uint64_t created, migrations, grows, steals, preemptions, syscalls; /* statistics of this P */
-	_Alignas(64) _Atomic uint32_t runqhead;
-	_Alignas(64) _Atomic uint32_t runqtail;
+	_Alignas(64) _Atomic uint32_t runqhead; /* moved by thieves too: pairs with put_ring, runqgrab */
+	_Alignas(64) _Atomic uint32_t runqtail; /* moved by the owner: pairs with runqgrab */
 	/*
 	 * batch[batch_at .. batch_n) was taken off the ring at once and is still to run; pairs with
 	 * batch_find

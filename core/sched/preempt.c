@@ -69,8 +69,9 @@ static struct g *preempt_park_m(struct g *g)
 	g->wake_at = 0;
 	getp()->preemptions++;
 	casgstatus(g, G_RUNNING, G_PREEMPTED);
+	/* status, then the request here; the request, then status there: pairs with suspend_withdraw */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (!(atomic_load(&g->preempt) & PREEMPT_STOP)) /* pairs with suspend_withdraw */
+	if (!(atomic_load(&g->preempt) & PREEMPT_STOP))
 		unpreempt(g);
 	dropg(m);
 	return schedule();

@@ -104,8 +104,8 @@ void ready_hint(struct g *g)
 {
 	sh_check(g_plausible(g));
 	globrunqput(g);
-	atomic_thread_fence(
-		memory_order_seq_cst); /* the barrier in findrunnable does not reach a process without a P */
+	/* pairs with findrunnable, whose host_barrier does not reach a process without a P */
+	atomic_thread_fence(memory_order_seq_cst);
 	wakep();
 }
 

@@ -113,11 +113,12 @@ static __attribute__((noinline)) bool runqputslow(struct p *p, struct g *g, uint
 	for (unsigned i = 0; i < n; i++)
 		globrunqput_locked(batch[i]);
 	if (atomic_compare_exchange_strong_explicit(&p->runqhead, &h, h + n, memory_order_release,
-						    memory_order_relaxed))
+						    memory_order_relaxed)) {
 		globrunqput_locked(g);
-	else /* a thief took some of them: take the global tail back; under the lock nobody has seen it */
-		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release),
-			g = NULL;
+	} else { /* a thief took some of them: take the global tail back. Entries are read only under the lock */
+		atomic_store_explicit(&sched.grunq_tail, atomic_load(&sched.grunq_tail) - n, memory_order_release);
+		g = NULL;
+	}
 	KILL_POINT("runq.spill.done");
 	sh_lock_drop(&sched.lock, seat);
 	return g != NULL;

@@ -21,7 +21,10 @@ struct g;
  */
 struct schedt {
 	struct sh_lock lock; /* guards the global queue and the global list of free Gs */
-	/* positions, modulo GRUNQ_SIZE. tail: release, pairs with findrunnable and work_in_sight */
+	/*
+	 * Positions, modulo GRUNQ_SIZE. Entries are read under the lock; the positions are released for those that look
+	 * without it: pairs with from_global, work_in_sight
+	 */
 	_Atomic uint64_t grunq_head, grunq_tail;
 	/*
 	 * One bit for each P or seat, where Go has lists and counters: each change is one atomic operation,
@@ -34,7 +37,7 @@ struct schedt {
 	_Atomic int32_t poller;
 	_Atomic int64_t poll_until;
 	_Atomic uint32_t procs; /* number of Ps in use: allp[0..procs) */
-	/* the highest procs so far: Ps from here on never had an owner. Raised before procs */
+	/* the highest procs so far: Ps from here on never had an owner. Raised before procs; pairs with timers_next */
 	_Atomic uint32_t procs_most;
 	_Atomic uint32_t gcwaiting;		 /* the world is being stopped, or is stopped: see procs.c */
 	_Atomic uint64_t procs_by, procs_failed; /* who asks for another number of Ps; who was refused */

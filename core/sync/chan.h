@@ -24,7 +24,7 @@ struct shoal_chan {
 	uint32_t magic;
 	_Atomic uint32_t closed;
 	uint64_t elem, cap;
-	_Atomic uint64_t sendx, recvx;
+	_Atomic uint64_t sendx, recvx; /* grow under the lock; pairs with shoal_chan_len, which reads without it */
 	struct waitq recvq, sendq;
 	struct task *task;
 	_Alignas(16) char buf[];

@@ -111,6 +111,7 @@ static inline int mutex_try(struct shoal_mutex *mu, struct g *g, uint64_t keep, 
 	if (mutex_holder(owner))
 		return -EBUSY;
 	getm->note.chan = mu;
+	/* pairs with release_only_mutex and mutex_release */
 	if (!atomic_compare_exchange_strong_explicit(&mu->owner, &owner, g->gid | (owner & keep) | set,
 						     memory_order_acquire, memory_order_relaxed)) {
 		getm->note.chan = noted;
@@ -214,6 +215,7 @@ int mutex_acquire(struct shoal_mutex *mu, struct g *g)
 	g->mutexes = only_mutex(mu);
 	sh_noted();
 	KILL_POINT("mutex.named");
+	/* pairs with release_only_mutex and mutex_release */
 	if (__builtin_expect(!atomic_compare_exchange_strong_explicit(&mu->owner, &owner,
 								      g->gid | (owner & ~MUTEX_DEAD),
 								      memory_order_acquire, memory_order_relaxed),
@@ -292,6 +294,7 @@ static inline bool release_only_mutex(struct shoal_mutex *mu, struct g *g)
 		if (__builtin_expect(owner & MUTEX_WAITERS, 0) &&
 		    (!(owner & MUTEX_WOKEN) || atomic_load_explicit(&mu->starving, memory_order_relaxed)))
 			return false;
+		/* pairs with the next holder: mutex_acquire, mutex_try */
 	} while (!atomic_compare_exchange_weak_explicit(&mu->owner, &owner, owner - g->gid, memory_order_release,
 							memory_order_relaxed));
 	KILL_POINT("mutex.alone.freed");
@@ -378,12 +381,13 @@ int shoal_once_do(struct shoal_once *once, void (*fn)(void))
 	struct g *g = api_enter("shoal_once_do");
 
 	api_check_object(once, "shoal_once_do: a once on a goroutine's stack; put it in a global or on the heap");
+	/* pairs with the store below: what fn wrote is seen */
 	if (__builtin_expect(atomic_load_explicit(&once->done, memory_order_acquire), 1))
 		return 0;
 	mutex_acquire(&once->mu, g); /* -EOWNERDEAD: the goroutine that ran fn did not finish it, so run it again */
 	if (!atomic_load_explicit(&once->done, memory_order_relaxed)) {
 		fn();
-		atomic_store_explicit(&once->done, 1, memory_order_release);
+		atomic_store_explicit(&once->done, 1, memory_order_release); /* pairs with the load above */
 		KILL_POINT("once.done");
 	}
 	mutex_release(&once->mu, g);

@@ -46,7 +46,7 @@ static int wg_change(struct shoal_wg *wg, int64_t by, struct shoal_wg **slot, st
 	m->note.wg = wg;
 	sh_noted();
 	KILL_POINT("wg.change.noted");
-	atomic_store_explicit(&wg->count, n, memory_order_release);
+	atomic_store_explicit(&wg->count, n, memory_order_release); /* after the note: pairs with wg_repair */
 	KILL_POINT("wg.change.counted");
 	*slot = value;
 	KILL_POINT("wg.change.slot");

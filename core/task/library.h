@@ -48,11 +48,12 @@ struct library_own {
 };
 
 struct library_request {
-	_Atomic uint64_t asked, done; /* number of the request, of the one that was answered */
-	_Atomic uint64_t woken;	      /* medic: the answer of which waiters know */
-	uint64_t scope;		      /* stands for the objects in global */
-	uint32_t flags, caller;	      /* caller: the object whose search path counts */
-	int32_t cwd;		      /* descriptor */
+	/* number of the request, of the one that was answered; done: the answer is complete. Pairs with sh_library_wake */
+	_Atomic uint64_t asked, done;
+	_Atomic uint64_t woken; /* medic: the answer of which waiters know */
+	uint64_t scope;		/* stands for the objects in global */
+	uint32_t flags, caller; /* caller: the object whose search path counts */
+	int32_t cwd;		/* descriptor */
 	uint32_t nglobals;
 	uint32_t global[LIBRARY_GLOBALS]; /* objects that the task has opened for all */
 	char name[PATH_MAX];

@@ -78,7 +78,7 @@ struct map_space {
 	struct sh_lock lock;
 	uint32_t owner; /* of its chunks: slot + 1 */
 	struct task *task;
-	_Atomic(struct map_table *) table;
+	_Atomic(struct map_table *) table; /* complete when it is stored: pairs with table_of */
 	_Atomic uint64_t gen;
 	_Atomic uint32_t over;		       /* the task has ended: workers unmap all */
 	uint32_t first_chunk, last_chunk;      /* all its chunks are among these; last + 1 is past the end */

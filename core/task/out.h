@@ -30,7 +30,7 @@ struct task_room {
 	_Atomic uint64_t size;	 /* of the file after the last write */
 	_Atomic uint64_t limit;	 /* writers wait while size is above it */
 	_Atomic uint64_t ask_at; /* the writer that passes it rings the supervisor; ROOM_ASKED, ROOM_NEVER */
-	_Atomic uint32_t raised; /* counts the raises of limit */
+	_Atomic uint32_t raised; /* counts the raises of limit, after limit: pairs with task_wake_writers */
 	_Atomic uint32_t woken;	 /* the raise for which waiters have been woken */
 	_Atomic uint32_t kept;	 /* the stream leads to the kept file; 0: the task has redirected it */
 	uint64_t device, file;	 /* the kept file: st_dev and st_ino */

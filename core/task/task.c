@@ -248,7 +248,7 @@ static uint64_t task_live(const struct task *t)
 
 	for (unsigned i = 0; i < P_MAX; i++)
 		ended += *(volatile const uint64_t *)&t->per_p[i].ended;
-	atomic_thread_fence(memory_order_acquire);
+	atomic_thread_fence(memory_order_acquire); /* pairs with g_end, which counts the end after the status is dead */
 	for (unsigned i = 0; i < P_MAX; i++)
 		created += *(volatile const uint64_t *)&t->per_p[i].created;
 	return created - ended;
