@@ -258,8 +258,10 @@ void host_g_end(struct g *g)
 
 	if (__builtin_expect(atomic_load_explicit(&g->signals, memory_order_relaxed) |
 				     (atomic_load_explicit(&g->preempt, memory_order_relaxed) & PREEMPT_SIGNAL),
-			     0))
+			     0)) {
 		signal_own_end(g);
+		sh_aio_g_end(g);
+	}
 	if (__builtin_expect(g->flags & (GF_OWN | GF_ONCE), 0)) {
 		if (g->flags & GF_OWN)
 			thread_end(g);

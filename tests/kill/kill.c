@@ -81,12 +81,6 @@ static const struct excuse {
 	bool never;
 } excuse[] = {
 	{"heap.flush.*", "no worker gives a whole cache back; build/kill/heap_stress dies there", true},
-	{"signal.*", "no workload of this suite passes it yet", true},
-	{"timer.listed", "no workload of this suite passes it yet", true},
-	{"timer.unlisted", "no workload of this suite passes it yet", true},
-	{"aio.*", "no workload of this suite passes it yet", true},
-	{"mq.*", "no workload of this suite passes it yet", true},
-	{"cputime.*", "no workload of this suite passes it yet", true},
 	{"area.claim.undone", "two workers that claim one range of addresses at the same moment", true},
 	{"output.room.asked", "a writer that passes its credit while no reader is attached", true},
 	{"stw.failed", "a goroutine that does not stop within two seconds", true},

@@ -7,7 +7,8 @@
  *
  * OWNER  of an entry: its goroutine, which unlists it. event and active are the task's
  * LOCK   the task's
- * DEATH  of the worker that runs the goroutine: it is lost as any other, and with it the task
+ * DEATH  of the worker that runs the goroutine: it begins again, at most TRIES times, and finds the message still on
+ *        the socket. It may notify twice
  */
 #include "worker/posix/own.h"
 #include "worker/posix/signal.h"
@@ -21,11 +22,15 @@
 #define COOKIE 32 /* NOTIFY_COOKIE_LEN of linux/mqueue.h; the kernel stores in its last byte why it sends it */
 #define ARRIVED 1
 
+#define TRIES 3
+
 struct mq_entry {
+	uint64_t number; /* no other entry of the task has it */
 	dev_t dev;
 	ino_t ino;
 	int fd; /* the socket */
 	bool active;
+	bool over; /* the kernel has dropped the registration: it is for no other */
 	struct sigevent event;
 	struct mq_entry *next;
 };
@@ -37,7 +42,7 @@ static struct mq_entry **find(struct g *g, const struct stat *st)
 {
 	struct mq_entry **at = (struct mq_entry **)&task_own(g->task)->mq_notices;
 
-	while (*at && ((*at)->dev != st->st_dev || (*at)->ino != st->st_ino))
+	while (*at && ((*at)->over || (*at)->dev != st->st_dev || (*at)->ino != st->st_ino))
 		at = &(*at)->next;
 	return at;
 }
@@ -56,25 +61,49 @@ static void notify(struct g *g, const struct sigevent *e)
 	}
 }
 
+struct ticket {
+	struct mq_entry *e;
+	uint64_t number;
+};
+
+/* Where the list points to it. Holds: the task's lock. NULL: it is not there. */
+static struct mq_entry **find_entry(struct g *g, const struct ticket *t)
+{
+	struct mq_entry **at = (struct mq_entry **)&task_own(g->task)->mq_notices;
+
+	while (*at && (*at != t->e || (*at)->number != t->number))
+		at = &(*at)->next;
+	return *at ? at : NULL;
+}
+
+/* Reads the message but leaves it on the socket, for another run. */
 static void notice_main(void *arg)
 {
-	struct mq_entry *e = *(struct mq_entry **)arg, **at;
+	const struct ticket *t = arg;
+	struct mq_entry *e = t->e, **at;
 	struct g *g = getg();
 	char cookie[COOKIE];
-	ssize_t n;
+	bool listed, arrived;
 
-	signal_set_mask(g, ~0ull);
-	n = recv(e->fd, cookie, sizeof cookie, 0);
 	signals_lock(g->task);
-	for (at = (struct mq_entry **)&task_own(g->task)->mq_notices; *at && *at != e; at = &(*at)->next)
-		;
-	if (*at) {
-		*at = e->next;
-		KILL_POINT("mq.unlisted");
-	}
+	listed = find_entry(g, t) != NULL;
 	signals_unlock(g->task);
-	if (n == COOKIE && cookie[COOKIE - 1] == ARRIVED && e->active)
+	if (!listed)
+		return;
+	signal_set_mask(g, ~0ull);
+	arrived = recv(e->fd, cookie, sizeof cookie, MSG_PEEK) == COOKIE && cookie[COOKIE - 1] == ARRIVED;
+	signals_lock(g->task);
+	e->over = true;
+	KILL_POINT("mq.over");
+	arrived &= e->active;
+	signals_unlock(g->task);
+	if (arrived)
 		notify(g, &e->event);
+	signals_lock(g->task);
+	at = find_entry(g, t);
+	*at = e->next;
+	KILL_POINT("mq.unlisted");
+	signals_unlock(g->task);
 	close(e->fd);
 	g_free(g, e);
 }
@@ -124,7 +153,8 @@ static int change(struct g *g, const struct stat *st, const struct sigevent *eve
 
 int mq_notify(mqd_t q, const struct sigevent *event)
 {
-	struct shoal_go_opts o = {.name = "mq_notify", .attempts = 1};
+	struct shoal_go_opts o = {.name = "mq_notify", .attempts = TRIES};
+	struct ticket t;
 	struct g *g = posix_enter();
 	struct mq_entry *e;
 	struct stat st;
@@ -145,7 +175,8 @@ int mq_notify(mqd_t q, const struct sigevent *event)
 		errno = ENOMEM;
 		return -1;
 	}
-	*e = (struct mq_entry){.dev = st.st_dev, .ino = st.st_ino, .active = true, .event = *event};
+	*e = (struct mq_entry){
+		.number = posix_new_state(), .dev = st.st_dev, .ino = st.st_ino, .active = true, .event = *event};
 	if (enlist(q, e) < 0) {
 		g_free(g, e);
 		return -1;
@@ -155,7 +186,8 @@ int mq_notify(mqd_t q, const struct sigevent *event)
 	task_own(g->task)->mq_notices = e;
 	KILL_POINT("mq.listed");
 	signals_unlock(g->task);
-	if (shoal_go_with(&o, notice_main, &e, sizeof e))
+	t = (struct ticket){e, e->number};
+	if (shoal_go_with(&o, notice_main, &t, sizeof t))
 		return 0;
 	change(g, &st, NULL);
 	errno = EAGAIN;

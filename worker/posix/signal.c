@@ -276,7 +276,7 @@ static void run_for_others(void *unused)
 /* All who could take it wait for something else: a goroutine of its own runs the handler. False: it cannot be made. */
 static bool start_receiver(struct task *task)
 {
-	struct shoal_go_opts o = {.name = "signal", .attempts = 1};
+	struct shoal_go_opts o = {.name = "signal"};
 	int err;
 
 	return newproc(task, &o, run_for_others, NULL, 0, NULL, &err) != NULL;

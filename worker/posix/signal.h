@@ -101,6 +101,9 @@ bool signal_ignored(const struct signals *, int sig);
 uint64_t signals_ignored(const struct task *); /* by SIG_IGN */
 void signal_own_end(struct g *); /* the goroutine ends: what it had is freed, what it was to take goes to others */
 
+/* ---- aio.c ---- */
+void sh_aio_g_end(struct g *); /* the goroutine ends: it will not ask for results that wait for it */
+
 /* Calls the task's handler on the current goroutine; context: as it is to be seen. False: there is none. */
 bool signal_call(struct g *, int sig, siginfo_t *, ucontext_t *context);
 

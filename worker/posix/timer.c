@@ -10,7 +10,8 @@
  * OWNER  the task: its list of timers, by which an id is checked. refs counts the goroutines at work and one for
  *        the list
  * LOCK   the task's: the list
- * DEATH  of the worker that runs its goroutine: lost as any other. Each word by itself is whole
+ * DEATH  of the worker that runs its goroutine: it begins again, at most TRIES times, if the timer is still listed and
+ *        set as it was. It may expire twice, and a timer that is deleted then is freed with the task
  */
 #include "worker/posix/cputime.h"
 #include "worker/posix/signal.h"
@@ -23,10 +24,12 @@
 
 #define LOOK_MAX 10000000 /* ns between two looks at the processor time */
 #define LOOK_MIN 1000000
+#define TRIES 3
 
 struct timer {
 	_Atomic uint64_t set; /* number of the setting that holds; 0: none */
 	_Atomic uint64_t settings;
+	_Atomic uint64_t firing; /* a setting that is off by now and whose only signal is being sent */
 	_Atomic int refs;
 	_Atomic int overruns; /* of the signal that was taken last */
 	struct timer *next;
@@ -39,8 +42,19 @@ struct timer {
 
 struct setting {
 	struct timer *timer;
+	int id;
 	uint64_t number;
 };
+
+/* Holds: the task's lock. */
+static struct timer **find(struct signals *s, int id)
+{
+	struct timer **at = &s->timers;
+
+	while (*at && (*at)->id != id)
+		at = &(*at)->next;
+	return at;
+}
 
 static void let_go(struct g *g, struct timer *t)
 {
@@ -96,7 +110,7 @@ static void call_notice(void *arg)
 
 void timer_call(void (*fn)(union sigval), union sigval value)
 {
-	struct shoal_go_opts o = {.name = "notify", .attempts = 1};
+	struct shoal_go_opts o = {.name = "notify"};
 	struct notice n = {fn, value};
 
 	if (!shoal_go_with(&o, call_notice, &n, sizeof n))
@@ -120,12 +134,30 @@ static void expire(struct g *g, struct timer *t, int64_t missed)
 	}
 }
 
+/* For a goroutine that begins again: its reference may be gone, so only the list can say. */
+static bool is_still_set(struct g *g, const struct setting *s)
+{
+	struct timer *t;
+	bool set, firing;
+
+	signals_lock(g->task);
+	t = *find(signals_there(g->task), s->id);
+	set = t && t == s->timer && atomic_load(&t->set) == s->number;
+	firing = t && t == s->timer && atomic_load(&t->firing) == s->number;
+	signals_unlock(g->task);
+	if (firing)
+		expire(g, t, 0);
+	return set && !firing;
+}
+
 static void timer_main(void *arg)
 {
 	struct setting s = *(struct setting *)arg;
 	struct timer *t = s.timer;
 	struct g *g = getg();
 
+	if (g->attempt > 1 && !is_still_set(g, &s))
+		return;
 	signal_set_mask(g, ~0ull);
 	if (t->cpu)
 		cputime_watch(g->task, true);
@@ -134,9 +166,16 @@ static void timer_main(void *arg)
 
 		if (__builtin_add_overflow(t->when, (missed + 1) * t->every, &t->when))
 			t->when = INT64_MAX;
-		if (!t->every)
+		if (!t->every) {
+			atomic_store(&t->firing, s.number);
+			KILL_POINT("timer.firing");
 			atomic_store(&t->set, 0);
+		}
 		expire(g, t, missed);
+		if (!t->every) {
+			atomic_store(&t->firing, 0);
+			KILL_POINT("timer.fired");
+		}
 	}
 	if (t->cpu)
 		cputime_watch(g->task, false);
@@ -146,8 +185,8 @@ static void timer_main(void *arg)
 /* when: on the clock that it counts by; 0: off. */
 static int set(struct g *g, struct timer *t, int64_t when, int64_t every)
 {
-	struct shoal_go_opts o = {.name = "timer", .attempts = 1};
-	struct setting s = {t, atomic_fetch_add(&t->settings, 1) + 1};
+	struct shoal_go_opts o = {.name = "timer", .attempts = TRIES};
+	struct setting s = {t, t->id, atomic_fetch_add(&t->settings, 1) + 1};
 
 	atomic_store(&t->set, 0);
 	semtable_wake(g, t, true);
@@ -199,16 +238,6 @@ static struct timer *make(struct g *g, clockid_t clock, const struct sigevent *e
 	KILL_POINT("timer.listed");
 	signals_unlock(g->task);
 	return t;
-}
-
-/* Holds: the task's lock. */
-static struct timer **find(struct signals *s, int id)
-{
-	struct timer **at = &s->timers;
-
-	while (*at && (*at)->id != id)
-		at = &(*at)->next;
-	return at;
 }
 
 /* The timer with one reference more, or NULL and EINVAL. */
