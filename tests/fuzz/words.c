@@ -96,8 +96,8 @@ static void numbers(const char *word)
 		abort();
 	if (parse_count(word, 1, &n) && n < 1)
 		abort();
-	close_to(word, "attempts");
-	close_to("attempts", word);
+	is_similar(word, "attempts");
+	is_similar("attempts", word);
 }
 
 void fuzz_one(const uint8_t *data, size_t n)

@@ -315,7 +315,7 @@ CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
 
 	for (size_t i = 0; i < sizeof needs / sizeof *needs; i++) {
 		cr_expect_eq(sh("build/shoal --socket %s/none %s 2>&1", dir, needs[i]), 3, "%s: %s", needs[i], text);
-		expect_text("/none (shoal start begins one)\n");
+		expect_text("/none (start one with: shoal start)\n");
 	}
 	/* And what it would have written to is as it was. */
 	cr_expect_eq(sh("echo old >%s/t; build/shoal trace -o %s/t --socket %s/none 2>&1; c=$?; cat %s/t; exit $c", dir,
@@ -440,7 +440,7 @@ CLI_TEST(every_verb_that_reads_has_json)
 CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 {
 	cr_expect_eq(sh("touch %s/file; build/shoal tasks --socket %s/file 2>&1", dir, dir), 3, "%s", text);
-	expect_text("it is no socket");
+	expect_text("it is not a socket");
 	cr_expect_eq(sh("build/shoal tasks --socket %s/none 2>&1", dir), 3, "%s", text);
 	cr_expect_eq(sh("build/shoal tasks --socket /nowhere/at/all 2>&1"), 3, "%s", text);
 	/* Somebody else's: says something else, or nothing. */

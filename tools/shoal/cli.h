@@ -1,9 +1,9 @@
 /*
- * cli.h - what the files of the command line share.
+ * cli.h - declarations that the files of the command line share.
  *
- * One process, one thread, one verb. Whatever fails ends the process by fail(), usage() or
- * exit(), never by return codes handed up: what must be undone (a supervisor of our own, its
- * folder) hangs on atexit. Data goes to stdout by stdio, all else to stderr.
+ * One process runs one verb in one thread. A function that fails ends the process by fail(), usage() or exit() and
+ * returns no error codes. atexit functions undo what must be undone (a private supervisor and its folder). Data
+ * goes to stdout by stdio, everything else to stderr.
  */
 #ifndef TOOLS_SHOAL_CLI_H
 #define TOOLS_SHOAL_CLI_H
@@ -34,15 +34,16 @@ enum {
 
 struct verb {
 	const char *name;
-	int (*run)(int argc, char **argv); /* NULL: not in this version */
-	bool reads;			   /* takes --json */
-	bool patient;			   /* waits without limit for the successor of a supervisor that died */
-	int failure;			   /* exit code when Shoal itself fails: 125 where a task's code is due */
+	int (*run)(int argc, char **argv); /* NULL: not available in this version */
+	bool reads;			   /* accepts --json */
+	bool waits_for_next;		   /* waits without a time limit for the next supervisor if this one dies */
+	/* exit code when Shoal itself fails; 125 for verbs that exit with a task's code */
+	int failure;
 	const char *synopsis, *summary, *details;
 };
 
 struct cli {
-	const struct verb *verb; /* NULL until it is known */
+	const struct verb *verb; /* NULL until parsed */
 	const char *socket;	 /* from --socket, or NULL */
 	bool json;
 };
@@ -52,19 +53,19 @@ extern struct cli cli;
 const struct verb *verb_find(const char *name);
 void print_help(const struct verb *);
 
-/* ---- say.c: messages and how to end ---- */
+/* ---- say.c: messages and exits ---- */
 _Noreturn void fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void say_block(const char *text); /* several lines, as they are but for control characters */
+void say_block(const char *text); /* prints several lines; control characters become '?' */
 int failure_code(void);
-void flush_stdout(void);	     /* ends the process when it cannot be written */
-_Noreturn void end_by_sigpipe(void); /* as a filter whose reader has gone */
-void *must(void *);		     /* out of memory ends the process */
+void flush_stdout(void);	     /* ends the process if stdout cannot be written */
+_Noreturn void end_by_sigpipe(void); /* exits with 141, as a filter does after SIGPIPE */
+void *must(void *);		     /* returns its argument; NULL (out of memory) ends the process */
 char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-char *tail_of(const char *file); /* its last line that is not empty, or NULL */
+char *tail_of(const char *file); /* returns the last non-empty line of the file, or NULL */
 
-/* ---- parse.c: what is typed ---- */
+/* ---- parse.c: arguments ---- */
 enum opt_kind { OPT_FLAG, OPT_TEXT, OPT_COUNT, OPT_COUNT0, OPT_DURATION, OPT_SIZE, OPT_LIST };
 struct opt_list {
 	const char **item;
@@ -76,58 +77,71 @@ struct opt {
 	enum opt_kind kind;
 	void *to; /* bool, const char *, int64_t (all numbers), struct opt_list */
 };
-/* Moves what is no option to the front of argv and returns how many. first_ends: options end at the first such word. */
+/*
+ * Parses the options and moves the other words to the front of argv. Returns the number of those words.
+ * first_ends: the first such word ends the options.
+ */
 int parse_options(int argc, char **argv, const struct opt *, bool first_ends);
 bool parse_duration(const char *, int64_t *ns);
 bool parse_count(const char *, int64_t min, int64_t *);
 int64_t parse_id(const char *what, const char *word);
-bool close_to(const char *typed, const char *name); /* a slip of the hand away from it */
+/* true if `typed` is `name` with one typing error, or its beginning */
+bool is_similar(const char *typed, const char *name);
 struct module {
-	char *typed; /* as typed, without the entry: argv[0] of the task */
+	char *typed; /* without the entry; argv[0] of the task */
 	char *path;  /* absolute */
 	const char *entry;
 };
 void parse_module(const char *word, struct module *); /* ends with 126 or 127 */
-char *absolute(const char *path);		      /* without touching links */
+char *absolute(const char *path);		      /* symbolic links stay */
 
 /* ---- conn.c: the socket ---- */
 struct conn {
 	int fd;
 	char *buf;
-	size_t len, cap, seen; /* seen: no newline before it */
+	size_t len, cap, seen; /* seen: the first `seen` bytes of buf contain no newline */
 	int fds[16];
 	int nfds;
 	pid_t pid; /* of the supervisor */
 };
 const char *socket_path(void);
-void socket_use(char *path);			/* from now on, whatever was asked for */
-bool conn_try(struct conn *, const char *path); /* false: nobody there. Anything else that is wrong ends the process */
-void conn_open(struct conn *);			/* waits for the successor of one that died */
+void socket_use(char *path); /* overrides --socket and the environment */
+/* connects; false: no supervisor listens. Other errors end the process */
+bool conn_try(struct conn *, const char *path);
+/* connects, or ends the process. If a supervisor died and its tasks continue, waits for the next supervisor */
+void conn_open(struct conn *);
 /*
- * The connection broke. If what the supervisor ran goes on without it, connects to its successor as
- * soon as there is one; meanwhile() is called about 50 times a second. false: all of it is gone.
+ * Called when the connection broke. If the tasks continue without the supervisor, waits for the next supervisor
+ * and connects to it; meanwhile() is called about 50 times a second. Returns false if the tasks have ended too.
  */
-bool conn_again(struct conn *, void (*meanwhile)(void *), void *arg);
-bool conn_orphaned(void); /* no supervisor, but what it ran goes on */
+bool conn_reconnect(struct conn *, void (*meanwhile)(void *), void *arg);
+bool conn_orphaned(void); /* true if there is no supervisor but its tasks continue */
 void conn_close(struct conn *);
-void conn_send(struct conn *, json_t *request, int fd); /* takes the request; fd or -1 */
-/* A reply if there is one within ms (-1: for ever). NULL: errno is ETIMEDOUT, EINTR, EPIPE (closed) or EPROTO. */
+void conn_send(struct conn *, json_t *request, int fd); /* frees the request; fd is sent along, unless it is -1 */
+/*
+ * Returns the next reply that arrives within ms (-1: no limit). NULL: errno is ETIMEDOUT, EINTR, EPIPE (closed) or
+ * EPROTO.
+ */
 json_t *conn_reply(struct conn *, int ms);
-/* A reply that is no error, or ends the process. Asks again, with "again", whoever follows a supervisor that dies over it. */
+/*
+ * Sends the request and returns the reply; an error reply ends the process. If the supervisor dies meanwhile,
+ * sends the request to the next supervisor, with "again".
+ */
 json_t *conn_call(struct conn *, json_t *request, int fd);
-void reply_check(json_t *reply); /* ends the process if it is an error */
+void reply_check(json_t *reply); /* an error reply ends the process */
 int conn_take_fd(struct conn *);
 json_t *request(const char *verb);
-void put(json_t *object, const char *key, json_t *value); /* takes the value */
+void put(json_t *object, const char *key, json_t *value); /* the object owns the value */
 
 /* ---- start.c ---- */
-bool supervisor_start_private(struct conn *); /* for this process alone, stopped at exit. false: interrupted */
-const char *supervisor_private_log(void);     /* or NULL */
+/* starts a supervisor that ends with this process. false: interrupted */
+bool supervisor_start_private(struct conn *);
+const char *supervisor_private_log(void); /* or NULL */
 int verb_start(int, char **);
 int verb_stop(int, char **);
 
 /* ---- run.c ---- */
-bool interrupted(void); /* by a signal that nobody has dealt with yet; only run catches them */
+bool interrupted(void); /* true after a signal that was not handled yet; only `run` catches signals */
 int verb_run(int, char **);
 int verb_submit(int, char **);
 int verb_wait(int, char **);
@@ -154,8 +168,8 @@ int verb_top(int, char **);
 
 /* ---- frames.c ---- */
 struct unwind_frame;
-const char *frame_name(const struct unwind_frame *); /* good until the next call */
-void frame_print(const struct unwind_frame *);	     /* the line with the place */
+const char *frame_name(const struct unwind_frame *); /* valid until the next call */
+void frame_print(const struct unwind_frame *);	     /* prints the line with file and line number */
 json_t *frame_json(const struct unwind_frame *);
 
 /* ---- crash.c ---- */
@@ -169,12 +183,12 @@ int verb_dump(int, char **);
 struct table {
 	int columns;
 	const char *titles[TABLE_COLUMNS];
-	const char *align; /* one letter a column: l or r; the last is cut to fit */
-	int status;	   /* column that is coloured, or -1 */
+	const char *align; /* one letter for each column, l or r; the last column is cut to fit */
+	int status;	   /* number of the coloured column, or -1 */
 	char **cells;
 	size_t rows, room;
 };
-void table_add(struct table *, char *cells[]); /* takes the strings */
+void table_add(struct table *, char *cells[]); /* the table owns the strings */
 void table_print(struct table *);
 char *show_duration(int64_t ns);
 char *show_size(int64_t bytes);

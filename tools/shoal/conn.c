@@ -1,5 +1,5 @@
 /*
- * conn.c - the socket of the supervisor: one JSON object a line each way; descriptors come along
+ * conn.c - the connection to the supervisor. Both sides send one JSON object on each line; descriptors are sent
  * with the first byte of the line that they belong to.
  */
 #include "shm/pass.h"
@@ -20,7 +20,7 @@
 #define HELLO_MS 5000
 #define HELLO_MAX 65536
 #define AGAIN_MS 20
-#define IMPATIENT_MS 10000 /* so long who only asks something waits for a new supervisor */
+#define NEXT_SUPERVISOR_MS 10000 /* how long verbs without waits_for_next wait for a new supervisor */
 #define LINE_MAX_BYTES (1ul << 30)
 
 static char *chosen;
@@ -42,18 +42,20 @@ const char *socket_path(void)
 	else if (run && *run)
 		chosen = format("%s/shoal/default.sock", run);
 	else {
-		/* Anybody can make a folder in /tmp: one that is not ours may hold a trap. */
+		/* Any user can make this folder in /tmp, so it must belong to this user and be writable by no other. */
 		char *folder = format("/tmp/shoal-%u", (unsigned)geteuid());
 		struct stat st;
 		if (lstat(folder, &st) == 0 && (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)))
-			fail(EXIT_NOT_PERMITTED, "%s belongs to others, or others can write to it", folder);
+			fail(EXIT_NOT_PERMITTED,
+			     "%s belongs to another user, or others can write to it: remove it, or use --socket",
+			     folder);
 		chosen = format("%s/default.sock", folder);
 		free(folder);
 	}
 	return chosen;
 }
 
-/* A path too long for sun_path is reached by way of its folder. */
+/* A path that is too long for sun_path is opened by way of /proc/self/fd and its folder. */
 static int connect_to(int fd, const char *path)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -75,7 +77,7 @@ static int connect_to(int fd, const char *path)
 		}
 	}
 	int rc, tries = 0;
-	/* EAGAIN: its queue of callers is full. */
+	/* EAGAIN: the queue of waiting connections is full. */
 	while ((rc = connect(fd, (struct sockaddr *)&sa, sizeof(sa))) < 0 && (errno == EAGAIN || errno == EINTR) &&
 	       tries++ < HELLO_MS / 10)
 		usleep(10000);
@@ -86,9 +88,9 @@ static int connect_to(int fd, const char *path)
 	return rc;
 }
 
-/* ---- when it has died ---- */
+/* ---- after the death of a supervisor ---- */
 
-/* The keeper holds what the supervisor ran; who cannot reach it has nothing to wait for. */
+/* As long as the keeper accepts connections, a new supervisor can adopt the runtime. */
 bool conn_orphaned(void)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
@@ -102,22 +104,21 @@ bool conn_orphaned(void)
 
 static bool say_hello(struct conn *c, const char *path);
 
-bool conn_again(struct conn *c, void (*meanwhile)(void *), void *arg)
+bool conn_reconnect(struct conn *c, void (*meanwhile)(void *), void *arg)
 {
-	bool told = false;
+	bool reported = false;
 	for (int tries = 0;; tries++) {
 		conn_close(c);
 		if (conn_try(c, socket_path()))
 			return true;
 		if (!conn_orphaned())
 			return false;
-		if (tries * AGAIN_MS > IMPATIENT_MS && cli.verb && !cli.verb->patient)
+		if (tries * AGAIN_MS > NEXT_SUPERVISOR_MS && cli.verb && !cli.verb->waits_for_next)
 			fail(EXIT_NO_SUPERVISOR,
-			     "no supervisor at %s, though what it ran goes on (shoal start begins another)",
-			     socket_path());
-		if (tries * AGAIN_MS > 1000 && !told) {
-			say("the supervisor is gone: waiting for the next one (shoal start begins it)");
-			told = true;
+			     "no supervisor at %s; its tasks continue (start one with: shoal start)", socket_path());
+		if (tries * AGAIN_MS > 1000 && !reported) {
+			say("the supervisor died: waiting for the next one (start it with: shoal start)");
+			reported = true;
 		}
 		if (meanwhile)
 			meanwhile(arg);
@@ -127,7 +128,7 @@ bool conn_again(struct conn *c, void (*meanwhile)(void *), void *arg)
 	}
 }
 
-/* false: it died over it. */
+/* Returns false if the supervisor died before it answered. */
 static bool say_hello(struct conn *c, const char *path)
 {
 	conn_send(c, request("hello"), -1);
@@ -139,12 +140,12 @@ static bool say_hello(struct conn *c, const char *path)
 	if (!reply)
 		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path,
 		     errno == ETIMEDOUT ? "it does not answer"
-		     : errno == EPIPE	? "it hangs up"
-					: "what answers is something else");
+		     : errno == EPIPE	? "it closed the connection"
+					: "another program answers");
 	if (json_object_get(reply, "error"))
 		reply_check(reply);
 	if (get_int(reply, "shoal", 0) != 1)
-		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: what answers is something else, or of another version",
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: another program answers, or another version of shoald",
 		     path);
 	c->pid = (pid_t)get_int(reply, "pid", 0);
 	json_decref(reply);
@@ -167,7 +168,8 @@ bool conn_try(struct conn *c, const char *path)
 			return false;
 		if (e == EACCES || e == EPERM)
 			fail(EXIT_NOT_PERMITTED, "%s: %s", path, strerror(e));
-		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path, no_socket ? "it is no socket" : strerror(e));
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s: %s", path,
+		     no_socket ? "it is not a socket" : strerror(e));
 	}
 	if (say_hello(c, path))
 		return true;
@@ -177,8 +179,8 @@ bool conn_try(struct conn *c, const char *path)
 
 void conn_open(struct conn *c)
 {
-	if (!conn_try(c, socket_path()) && !conn_again(c, NULL, NULL))
-		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s (shoal start begins one)", socket_path());
+	if (!conn_try(c, socket_path()) && !conn_reconnect(c, NULL, NULL))
+		fail(EXIT_NO_SUPERVISOR, "no supervisor at %s (start one with: shoal start)", socket_path());
 }
 
 void conn_close(struct conn *c)
@@ -196,7 +198,7 @@ void conn_send(struct conn *c, json_t *object, int fd)
 	char *text = must(json_dumps(object, JSON_COMPACT));
 	size_t len = strlen(text), at = 0;
 	json_decref(object);
-	text[len++] = '\n'; /* over the final 0: the length counts from here on */
+	text[len++] = '\n'; /* replaces the final '\0'; len counts bytes from here on */
 	while (at < len) {
 		ssize_t n = sh_pass_send(c->fd, text + at, len - at, &fd, at == 0 && fd >= 0, 0);
 		if (n > 0) {
@@ -205,7 +207,10 @@ void conn_send(struct conn *c, json_t *object, int fd)
 			struct pollfd p = {.fd = c->fd, .events = POLLOUT};
 			poll(&p, 1, 1000);
 		} else if (errno != EINTR) {
-			/* It may have said why before it hung up: the reply will tell. */
+			/*
+			 * The supervisor may have sent a reason before it closed the connection: conn_reply
+			 * returns it.
+			 */
 			break;
 		}
 		if (interrupted())
@@ -214,7 +219,7 @@ void conn_send(struct conn *c, json_t *object, int fd)
 	free(text);
 }
 
-/* Reads what is there. 1: something; 0: closed; -1 and errno. */
+/* Reads the bytes that have arrived. Returns 1, 0 if the connection is closed, or -1 and errno. */
 static int fill(struct conn *c)
 {
 	if (c->cap - c->len < 65536)
@@ -229,7 +234,7 @@ static int fill(struct conn *c)
 	return 1;
 }
 
-/* The next line that has come whole. NULL and EAGAIN: none yet; EPROTO: no JSON object. */
+/* Returns the next complete line. NULL and EAGAIN: none yet; EPROTO: it is not a JSON object. */
 static json_t *next_line(struct conn *c)
 {
 	char *end = c->len > c->seen ? memchr(c->buf + c->seen, '\n', c->len - c->seen) : NULL;
@@ -285,7 +290,7 @@ void reply_check(json_t *reply)
 	json_t *error = json_object_get(reply, "error");
 	if (!error)
 		return;
-	say("%s", json_is_string(error) ? json_string_value(error) : "the supervisor says no");
+	say("%s", json_is_string(error) ? json_string_value(error) : "the supervisor refused, without a reason");
 	const char *detail = get_text(reply, "detail");
 	if (*detail)
 		say_block(detail);
@@ -304,9 +309,9 @@ json_t *conn_call(struct conn *c, json_t *object, int fd)
 		if (reply)
 			break;
 		if (errno == EPROTO)
-			fail(failure_code(), "the supervisor's answer makes no sense");
-		if (!conn_again(c, NULL, NULL))
-			fail(failure_code(), "the supervisor hung up");
+			fail(failure_code(), "the supervisor sent an invalid answer");
+		if (!conn_reconnect(c, NULL, NULL))
+			fail(failure_code(), "the supervisor closed the connection");
 		put(object, "again", json_true());
 	}
 	json_decref(object);

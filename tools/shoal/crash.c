@@ -1,9 +1,9 @@
 /*
- * crash.c - crash records: signal, address, goroutine, registers, and the backtrace.
+ * crash.c - prints crash records: signal, address, goroutine, registers, and the backtrace.
  *
- * A record has the registers and the top of the stack as they were; frames are found and named
- * here, from the files that the code was loaded from. Beyond what was copied of the stack, and
- * where the files are gone, the return addresses that the dying worker found stand in.
+ * A record has the registers and the top of the stack at the crash. Frames are found here, with the files that the
+ * code was loaded from. Where the copy of the stack ends, or a file is missing, the return addresses are used that
+ * the dying worker found.
  */
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
@@ -68,7 +68,7 @@ static void open_modules(json_t *reply)
 	unwind_ready(unwinder);
 }
 
-/* In the order of the ucontext, which is that of the record. */
+/* The order is that of the ucontext and of the record. */
 static const struct {
 	const char *name;
 	int dwarf;
@@ -91,7 +91,7 @@ static size_t find_frames(json_t *crash, struct unwind_frame *f)
 			unwind_set(&r, (unsigned)registers[i].dwarf, hex_number(regs, registers[i].name));
 	if (r.known & 1u << UNWIND_PC && r.known & 1u << UNWIND_RSP)
 		n = unwind_stack(unwinder, &r, read_word, &stack, f, FRAMES);
-	/* What the worker found by frame pointers goes on where the copy of the stack ends. */
+	/* The frames that the worker found by frame pointers continue where the copy of the stack ends. */
 	if (n < 2)
 		n = 0;
 	for (size_t k = 0; k < n; k++)
@@ -111,8 +111,11 @@ static size_t find_frames(json_t *crash, struct unwind_frame *f)
 	return n;
 }
 
-/* The runtime's own frames below what the goroutine runs tell nobody anything; those above may be the fault. */
-static size_t without_start(const struct unwind_frame *f, size_t n)
+/*
+ * Drops the runtime's frames below the goroutine's function, which are the same for all. The runtime's frames
+ * above may be where the fault is.
+ */
+static size_t drop_start_frames(const struct unwind_frame *f, size_t n)
 {
 	while (n > 1 && (!f[n - 1].module || (f[n - 1].module && strncmp(f[n - 1].module, "shoald", 6) == 0)))
 		n--;
@@ -195,7 +198,7 @@ int verb_crash(int argc, char **argv)
 	size_t i, n;
 
 	if (words > 1)
-		usage("one number at most");
+		usage("expected at most one task or goroutine number");
 	if (words)
 		put(what, "id", json_integer(parse_id("task", argv[0])));
 	conn_open(&c);
@@ -205,7 +208,7 @@ int verb_crash(int argc, char **argv)
 		open_modules(reply);
 	json_array_foreach(json_object_get(reply, "crashes"), i, crash)
 	{
-		n = without_start(frame, find_frames(crash, frame));
+		n = drop_start_frames(frame, find_frames(crash, frame));
 		if (cli.json) {
 			as_json(crash, frame, n);
 			continue;

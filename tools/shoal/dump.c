@@ -1,10 +1,10 @@
 /*
- * dump.c - stacks of goroutines, from the file that the supervisor made of them (core/repair/dump.h).
+ * dump.c - prints stacks of goroutines from the file that the supervisor makes (core/repair/dump.h).
  *
- * Goroutines whose stacks are equal share one: their headers stand together above it. There may be
- * a hundred thousand, most of them alike, so a stack is unwound once for each shape: the words that
- * turned out to be return addresses, and where they lie. One with the same words in the same places,
- * and as many bytes, has the same frames.
+ * Goroutines with equal stacks are printed together: their headers stand above one stack. There may be 100,000
+ * goroutines, most of them with equal stacks, so each shape of a stack is unwound once. A shape is the words of
+ * the stack that turned out to be return addresses, and their offsets. Another stack of the same size with the
+ * same words at the same offsets has the same frames.
  */
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FRAMES_MAX 100 /* as Go */
+#define FRAMES_MAX 100 /* as in Go */
 #define READS_MAX 4096
 #define SHAPES 1024
 #define GROUPS 4096
@@ -33,21 +33,21 @@ struct shape {
 	struct shape *next;
 	uint64_t pc;
 	uint32_t bytes;
-	const char *call; /* what it waits in, by its reason */
+	const char *call; /* the call that it waits in, by its wait reason */
 	size_t nwords, nframes;
 	struct word *word;
 	struct unwind_frame *frame;
 };
 
-struct group { /* equal in status, stack and who created them */
-	struct group *next, *later;
+struct group { /* goroutines with equal status, stack and creator */
+	struct group *next, *next_printed;
 	const struct shape *shape; /* NULL: no stack */
 	const struct dump_g *first;
 	const struct dump_g **g;
 	size_t n, room;
 };
 
-struct look {
+struct stack_copy {
 	const struct dump_g *g;
 	const char *stack;
 	struct word word[READS_MAX];
@@ -63,7 +63,7 @@ static bool all_frames;
 
 static bool read_word(void *arg, uint64_t at, uint64_t *value)
 {
-	struct look *l = arg;
+	struct stack_copy *l = arg;
 	uint64_t offset = at - l->g->rsp;
 
 	if (at < l->g->rsp || offset % 8 || offset + 8 > l->g->bytes)
@@ -74,7 +74,7 @@ static bool read_word(void *arg, uint64_t at, uint64_t *value)
 	return true;
 }
 
-/* What waits for that is called so, whatever it went over into. */
+/* Returns the name of the interface call for this wait reason, whichever internal function the call ended in. */
 static const char *call_of(const struct dump_g *g)
 {
 	static const char *const name[WAIT_REASONS] = {[WAIT_SLEEP] = "shoal_sleep",
@@ -97,7 +97,7 @@ static const char *call_of(const struct dump_g *g)
 	return g->status == G_WAITING && g->waitreason < WAIT_REASONS ? name[g->waitreason] : NULL;
 }
 
-static bool fits(const struct shape *s, const struct look *l)
+static bool matches(const struct shape *s, const struct stack_copy *l)
 {
 	uint64_t value;
 
@@ -111,41 +111,43 @@ static bool fits(const struct shape *s, const struct look *l)
 	return true;
 }
 
-/* Ours, and not what the goroutine called: how a call of the interface waits is told by the reason. */
-static bool ours(const struct unwind_frame *f)
+/* True for a frame of the runtime. */
+static bool in_runtime(const struct unwind_frame *f)
 {
 	return f->module && strncmp(f->module, "shoald", 6) == 0;
 }
 
-static bool inner(const struct unwind_frame *f)
+/* True for an internal function of the runtime. The wait reason shows which interface call is waiting. */
+static bool is_internal(const struct unwind_frame *f)
 {
-	return ours(f) && f->function && strncmp(f->function, "shoal_", 6) != 0;
+	return in_runtime(f) && f->function && strncmp(f->function, "shoal_", 6) != 0;
 }
 
-/* What calls a goroutine's function. */
-static bool outer(const struct unwind_frame *f)
+/* True for the runtime's functions that call a goroutine's function. */
+static bool is_start(const struct unwind_frame *f)
 {
 	static const char *const names[] = {"gmain", "root_main", "sh_first"};
 
-	for (size_t i = 0; ours(f) && f->function && i < sizeof names / sizeof *names; i++)
+	for (size_t i = 0; in_runtime(f) && f->function && i < sizeof names / sizeof *names; i++)
 		if (strncmp(f->function, names[i], strlen(names[i])) == 0)
 			return true;
 	return false;
 }
 
 /*
- * Our own frames but for the call that the goroutine made, and what called the goroutine at all.
- * Above one that a signal stopped nothing is left.
+ * Removes the runtime's frames: those that called the goroutine's function, and all above the goroutine's code
+ * except the interface call that it made. If a signal stopped the goroutine, the signal's frame is removed as
+ * well.
  */
-static size_t trim(const struct dump_g *g, struct unwind_frame *f, size_t n)
+static size_t hide_runtime(const struct dump_g *g, struct unwind_frame *f, size_t n)
 {
 	size_t from = 0;
 
 	if (all_frames)
 		return n;
-	while (n && (outer(&f[n - 1]) || !f[n - 1].module))
+	while (n && (is_start(&f[n - 1]) || !f[n - 1].module))
 		n--;
-	while (from < n && ours(&f[from]))
+	while (from < n && in_runtime(&f[from]))
 		from++;
 	if (from && from < n && f[from].module && strncmp(f[from].module, "libc", 4) == 0)
 		from++; /* the frame of the signal */
@@ -157,16 +159,17 @@ static size_t trim(const struct dump_g *g, struct unwind_frame *f, size_t n)
 
 static const struct shape *shape_of(const struct dump_g *g)
 {
-	static struct look l;
+	static struct stack_copy l;
 	static struct unwind_frame frame[2 * FRAMES_MAX];
 	struct shape **at = &shapes[(g->pc ^ g->bytes) % SHAPES], *s;
-	struct unwind_regs regs = {.called = true}; /* into the runtime: nobody is saved anywhere else */
+	/* the goroutine called into the runtime, so pc is a return address */
+	struct unwind_regs regs = {.called = true};
 
 	l.g = g;
 	l.stack = (const char *)(g + 1);
 	l.nwords = 0;
 	for (s = *at; s; s = s->next)
-		if (fits(s, &l))
+		if (matches(s, &l))
 			return s;
 	unwind_set(&regs, UNWIND_PC, g->pc);
 	unwind_set(&regs, UNWIND_RSP, g->rsp);
@@ -188,7 +191,7 @@ static const struct shape *shape_of(const struct dump_g *g)
 				s->word[s->nwords++] = l.word[i];
 				break;
 			}
-	s->nframes = trim(g, frame, s->nframes);
+	s->nframes = hide_runtime(g, frame, s->nframes);
 	s->frame = must(malloc((s->nframes + 1) * sizeof *frame));
 	memcpy(s->frame, frame, s->nframes * sizeof *frame);
 	s->next = *at;
@@ -196,7 +199,7 @@ static const struct shape *shape_of(const struct dump_g *g)
 	return s;
 }
 
-static const struct shape *unborn(const struct dump_g *g)
+static const struct shape *shape_of_new(const struct dump_g *g)
 {
 	struct shape *s;
 
@@ -208,8 +211,8 @@ static const struct shape *unborn(const struct dump_g *g)
 	s->nframes = 1;
 	s->frame = must(calloc(1, sizeof *s->frame));
 	unwind_name(unwinder, g->fn, false, s->frame);
-	if (inner(s->frame))
-		s->nframes = 0; /* the root: what calls shoal_main */
+	if (is_internal(s->frame))
+		s->nframes = 0; /* the root goroutine, which calls shoal_main */
 	s->next = shapes[g->fn % SHAPES];
 	shapes[g->fn % SHAPES] = s;
 	return s;
@@ -217,13 +220,13 @@ static const struct shape *unborn(const struct dump_g *g)
 
 /* ---- groups ---- */
 
-/* What is left in one that does not wait says nothing. */
+/* Returns the wait reason. A goroutine that does not wait has an old value there, which is ignored. */
 static uint32_t reason_of(const struct dump_g *g)
 {
 	return g->status == G_WAITING ? g->waitreason : WAIT_ZERO;
 }
 
-static bool alike(const struct group *k, const struct shape *s, const struct dump_g *g)
+static bool same_group(const struct group *k, const struct shape *s, const struct dump_g *g)
 {
 	return k->shape == s && k->first->status == g->status && reason_of(k->first) == reason_of(g) &&
 	       k->first->gopc == g->gopc && k->first->parent == g->parent && k->first->task == g->task &&
@@ -232,10 +235,12 @@ static bool alike(const struct group *k, const struct shape *s, const struct dum
 
 static void add(const struct dump_g *g)
 {
-	const struct shape *s = g->flags & DUMP_NO_STACK ? NULL : g->flags & DUMP_NOT_BEGUN ? unborn(g) : shape_of(g);
+	const struct shape *s = g->flags & DUMP_NO_STACK    ? NULL
+				: g->flags & DUMP_NOT_BEGUN ? shape_of_new(g)
+							    : shape_of(g);
 	struct group **at = &groups[((uintptr_t)s / 16 ^ reason_of(g) ^ g->gopc) % GROUPS], *k;
 
-	for (k = *at; k && !alike(k, s, g); k = k->next)
+	for (k = *at; k && !same_group(k, s, g); k = k->next)
 		;
 	if (!k) {
 		k = must(calloc(1, sizeof *k));
@@ -244,14 +249,14 @@ static void add(const struct dump_g *g)
 		k->next = *at;
 		*at = k;
 		*last = k;
-		last = &k->later;
+		last = &k->next_printed;
 	}
 	if (k->n == k->room)
 		k->g = must(realloc(k->g, (k->room = k->room * 2 + 4) * sizeof *k->g));
 	k->g[k->n++] = g;
 }
 
-/* ---- Go's text ---- */
+/* ---- text in Go's format ---- */
 
 static const char *status_of(const struct dump_g *g)
 {
@@ -271,15 +276,18 @@ static void print_header(const struct dump_g *g)
 	printf("]:\n");
 }
 
-/* What it began with, if that has called something as its last act, and left no frame. */
-static bool began_with(const struct group *k, struct unwind_frame *f)
+/*
+ * Fills in the frame of the goroutine's function if it is not among the frames, because its last call was a tail
+ * call. Returns false if it is there.
+ */
+static bool add_entry_frame(const struct group *k, struct unwind_frame *f)
 {
 	const struct shape *s = k->shape;
 
 	if (!s || all_frames || k->first->flags & DUMP_NOT_BEGUN || s->nframes > FRAMES_MAX)
 		return false;
 	unwind_name(unwinder, k->first->fn, false, f);
-	if (!f->function || inner(f))
+	if (!f->function || is_internal(f))
 		return false;
 	return !s->nframes || !s->frame[s->nframes - 1].function ||
 	       strcmp(s->frame[s->nframes - 1].function, f->function) != 0;
@@ -306,7 +314,7 @@ static void print_group(const struct group *k)
 		}
 		print_frame(&k->shape->frame[i]);
 	}
-	if (began_with(k, &by))
+	if (add_entry_frame(k, &by))
 		print_frame(&by);
 	if (k->first->gopc) {
 		unwind_name(unwinder, k->first->gopc, true, &by);
@@ -343,13 +351,13 @@ static void print_as_json(void)
 {
 	json_t *reply = must(json_object()), *list = must(json_array());
 
-	for (const struct group *k = first; k; k = k->later) {
+	for (const struct group *k = first; k; k = k->next_printed) {
 		struct unwind_frame entry;
 		json_t *frames = must(json_array());
 
 		for (size_t i = 0; k->shape && i < k->shape->nframes && i < FRAMES_MAX; i++)
 			json_array_append_new(frames, frame_json(&k->shape->frame[i]));
-		if (began_with(k, &entry))
+		if (add_entry_frame(k, &entry))
 			json_array_append_new(frames, frame_json(&entry));
 		for (size_t i = 0; i < k->n; i++)
 			json_array_append_new(list, g_json(k->g[i], frames));
@@ -368,7 +376,7 @@ static void read_dump(const char *at, size_t size)
 	const char *end = at + size;
 
 	if (size < sizeof *head || head->magic != DUMP_MAGIC || head->version != DUMP_VERSION)
-		fail(1, "the supervisor's answer makes no sense");
+		fail(1, "the supervisor sent an invalid answer");
 	at += sizeof *head;
 	unwinder = must(unwind_open());
 	for (unsigned i = 0; i < head->modules && at + sizeof(struct dump_module) <= end; i++) {
@@ -400,14 +408,14 @@ int verb_dump(int argc, char **argv)
 	struct stat st;
 
 	if (n > 1)
-		usage("one goroutine, or all");
+		usage("expected at most one goroutine number");
 	if (from < 0) {
 		struct conn c;
 		json_t *what = request("dump");
 
 		int64_t gid = n ? parse_id("goroutine", argv[0]) : 0;
 		conn_open(&c);
-		if (n && !gid) /* to the supervisor it means all */
+		if (n && !gid) /* the supervisor takes 0 as all goroutines */
 			fail(EXIT_UNKNOWN, "no such goroutine: 0");
 		put(what, "gid", json_integer(gid));
 		json_decref(conn_call(&c, what, -1));
@@ -415,15 +423,15 @@ int verb_dump(int argc, char **argv)
 		conn_close(&c);
 	}
 	if (fstat(fd, &st) < 0 || st.st_size == 0)
-		fail(1, "no stacks to read");
+		fail(1, "the supervisor sent no stacks");
 	void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)
-		fail(1, "the stacks cannot be read");
+		fail(1, "cannot read the stacks");
 	read_dump(map, (size_t)st.st_size);
 	if (cli.json)
 		print_as_json();
 	else
-		for (const struct group *k = first; k; k = k->later)
+		for (const struct group *k = first; k; k = k->next_printed)
 			print_group(k);
 	return 0;
 }

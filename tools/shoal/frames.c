@@ -1,4 +1,4 @@
-/* frames.c - a frame of a stack for people and for programs, in Go's format. */
+/* frames.c - prints a frame of a stack in Go's format, and converts it to JSON. */
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
 
@@ -9,7 +9,7 @@ static char name_buffer[256];
 
 const char *frame_name(const struct unwind_frame *f)
 {
-	if (f->function) { /* without what the compiler puts behind: .isra.0, .part.0 */
+	if (f->function) { /* without suffixes of the compiler, such as .isra.0 and .part.0 */
 		snprintf(name_buffer, sizeof name_buffer, "%.*s", (int)strcspn(f->function + 1, ".") + 1, f->function);
 		return name_buffer;
 	}

@@ -1,4 +1,4 @@
-/* life.c - what happened to goroutines: the life of one, a trace of all. */
+/* life.c - the verbs life (transitions of one goroutine) and trace (all goroutines). */
 #include "tools/shoal/cli.h"
 
 #include <errno.h>
@@ -50,14 +50,14 @@ static void print_life(json_t *reply)
 	}
 	printf("goroutine %lld [%s], %zu transitions, %lld migrations%s\n", (long long)get_int(reply, "gid", 0),
 	       get_text(reply, "status"), i, (long long)get_int(reply, "migrations", 0),
-	       json_is_true(json_object_get(reply, "whole")) ? "" : "; what came before these is overwritten");
+	       json_is_true(json_object_get(reply, "whole")) ? "" : "; earlier ones were overwritten");
 	table_print(&t);
 }
 
 int verb_life(int argc, char **argv)
 {
 	if (parse_options(argc, argv, no_options, false) != 1)
-		usage("which goroutine?");
+		usage("expected the number of a goroutine");
 	json_t *what = request("life");
 	put(what, "gid", json_integer(parse_id("goroutine", argv[0])));
 	struct conn c;
@@ -89,25 +89,28 @@ static void copy(int from, int to, const char *name)
 			k = k < 0 ? 0 : k;
 		}
 	if (n < 0)
-		fail(1, "the trace cannot be read: %s", strerror(errno));
+		fail(1, "cannot read the trace: %s", strerror(errno));
 }
 
-static const char *made; /* a file that was not there before */
+static const char *created_file; /* the file that this process created */
 
-static void unmake(void)
+static void remove_created(void)
 {
-	if (made)
-		unlink(made);
+	if (created_file)
+		unlink(created_file);
 }
 
-static void unmake_at(int sig)
+static void remove_and_raise(int sig)
 {
-	unmake();
+	remove_created();
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
 
-/* It can be written, and is as it was until the trace is there; who is interrupted leaves no empty one. */
+/*
+ * Opens the file without changing it, because it keeps its content until the trace is there. If this function
+ * creates the file and a signal ends the process, the empty file is removed.
+ */
 static int open_for_trace(const char *file)
 {
 	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
@@ -118,10 +121,10 @@ static int open_for_trace(const char *file)
 	fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return -1;
-	made = file;
-	atexit(unmake);
+	created_file = file;
+	atexit(remove_created);
 	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
-		if (signal(sigs[i], unmake_at) == SIG_IGN)
+		if (signal(sigs[i], remove_and_raise) == SIG_IGN)
 			signal(sigs[i], SIG_IGN);
 	return fd;
 }
@@ -137,14 +140,14 @@ int verb_trace(int argc, char **argv)
 	int fd, to;
 
 	if (parse_options(argc, argv, opts, false))
-		usage("'%s' is too much", argv[0]);
+		usage("unexpected argument '%s'", argv[0]);
 	if (!file)
-		usage("-o FILE is missing: where the trace goes");
+		usage("-o FILE is missing: the file for the trace");
 	if (!*file)
-		usage("-o wants the name of a file, or - for stdout");
+		usage("-o must be the name of a file, or - for stdout");
 	if (seconds && (s = strtod(seconds, &end), *end || end == seconds || !(s > 0 && s <= 3600)))
-		usage("'%s' is no number of seconds up to 3600", seconds);
-	conn_open(&c); /* before the file: without a supervisor it stays as it was */
+		usage("--seconds must be a positive number up to 3600, not '%s'", seconds);
+	conn_open(&c); /* before the file is opened: without a supervisor it stays unchanged */
 	to = strcmp(file, "-") == 0 ? 1 : open_for_trace(file);
 	if (to < 0)
 		fail(1, "%s: %s", file, strerror(errno));
@@ -153,10 +156,10 @@ int verb_trace(int argc, char **argv)
 	json_decref(conn_call(&c, what, -1));
 	fd = conn_take_fd(&c);
 	conn_close(&c);
-	if (to != 1 && ftruncate(to, 0) < 0 && errno != EINVAL) /* a device or a pipe has no length */
+	if (to != 1 && ftruncate(to, 0) < 0 && errno != EINVAL) /* EINVAL: a device or a pipe has no length */
 		fail(1, "%s: %s", file, strerror(errno));
 	copy(fd, to, file);
-	made = NULL;
+	created_file = NULL;
 	if (to != 1 && close(to) < 0)
 		fail(1, "%s: %s", file, strerror(errno));
 	return 0;

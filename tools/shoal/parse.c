@@ -1,4 +1,4 @@
-/* parse.c - what is typed: options, numbers with units, MODULE:ENTRY. */
+/* parse.c - parses arguments: options, numbers with units, MODULE:ENTRY. */
 #include "shm/size.h"
 #include "tools/shoal/cli.h"
 
@@ -32,12 +32,15 @@ int64_t parse_id(const char *what, const char *word)
 {
 	int64_t id;
 	if (!parse_count(word, 0, &id))
-		usage("'%s' is no %s", word, what);
+		usage("'%s' is not the number of a %s", word, what);
 	return id;
 }
 
-/* One letter wrong, missing, too many, or two of them swapped; or a beginning of three or more. */
-bool close_to(const char *typed, const char *name)
+/*
+ * True for one wrong, missing or additional letter, two swapped letters, or the first three or more letters of the
+ * name.
+ */
+bool is_similar(const char *typed, const char *name)
 {
 	size_t t = strlen(typed), n = strlen(name), i = 0;
 	while (i < t && i < n && tolower((unsigned char)typed[i]) == name[i])
@@ -64,16 +67,16 @@ static void set_option(const struct opt *o, const char *shown, const char *value
 	case OPT_COUNT:
 	case OPT_COUNT0:
 		if (!parse_count(value, o->kind == OPT_COUNT, &n) || n > INT_MAX)
-			usage("%s wants a whole number%s, not '%s'", shown, o->kind == OPT_COUNT ? " from 1 on" : "",
-			      value);
+			usage("%s must be a %s integer, not '%s'", shown,
+			      o->kind == OPT_COUNT ? "positive" : "non-negative", value);
 		break;
 	case OPT_DURATION:
 		if (!parse_duration(value, &n) || n == 0)
-			usage("%s wants a duration such as 250ms, 5s, 2m or 1h, not '%s'", shown, value);
+			usage("%s must be a duration such as 250ms, 5s, 2m or 1h, not '%s'", shown, value);
 		break;
 	case OPT_SIZE:
 		if (!sh_size_parse(value, &n) || n == 0)
-			usage("%s wants a size such as 64M or 2G, not '%s'", shown, value);
+			usage("%s must be a size such as 64M or 2G, not '%s'", shown, value);
 		break;
 	}
 	*(int64_t *)o->to = n;
@@ -87,16 +90,16 @@ static const struct opt *find_option(const struct opt *table, const char *name, 
 	return NULL;
 }
 
-/* The nearest of the table's options, for who has mistyped one; or NULL. */
+/* Returns the option of the table that is most similar to a mistyped one, or NULL. */
 static const char *near_option(const struct opt *table, const char *name, const char *best)
 {
 	for (const struct opt *o = table; o && o->name; o++)
-		if (close_to(name, o->name) && (!best || strlen(o->name) > strlen(best)))
+		if (is_similar(name, o->name) && (!best || strlen(o->name) > strlen(best)))
 			best = o->name;
 	return best;
 }
 
-/* The options of argv[i], of which it uses argv[i + 1] too if a value is there. Returns the next i. */
+/* Parses the options in argv[i], and argv[i + 1] if it is the value of one. Returns the next i. */
 static int take_option(int argc, char **argv, int i, const struct opt *table, const struct opt *common)
 {
 	const char *word = argv[i];
@@ -111,7 +114,7 @@ static int take_option(int argc, char **argv, int i, const struct opt *table, co
 		if (!o) {
 			const char *near =
 				is_long ? near_option(table, shown + 2, near_option(common, shown + 2, NULL)) : NULL;
-			usage("no option %s%s%s%s", shown, near ? "; did you mean --" : "", near ? near : "",
+			usage("unknown option %s%s%s%s", shown, near ? "; did you mean --" : "", near ? near : "",
 			      near ? "?" : "");
 		}
 		const char *rest = name + len;
@@ -128,7 +131,7 @@ static int take_option(int argc, char **argv, int i, const struct opt *table, co
 		const char *value = is_long && *rest ? rest + 1 : *rest ? rest : NULL;
 		if (!value) {
 			if (i + 1 >= argc)
-				usage("%s wants a value", shown);
+				usage("%s needs a value", shown);
 			value = argv[++i];
 		}
 		set_option(o, shown, value);
@@ -149,7 +152,7 @@ int parse_options(int argc, char **argv, const struct opt *table, bool first_end
 	};
 	int words = 0, i = 0;
 	while (i < argc) {
-		/* A negative number is a word: who reads it says what is wrong with it. */
+		/* A negative number is a word, not an option. The verb reports it as invalid. */
 		if (argv[i][0] != '-' || !argv[i][1] || isdigit((unsigned char)argv[i][1])) {
 			if (first_ends)
 				break;
@@ -168,9 +171,9 @@ int parse_options(int argc, char **argv, const struct opt *table, bool first_end
 		}
 	}
 	if (cli.json && cli.verb && !cli.verb->reads)
-		usage("no option --json");
+		usage("this verb has no option --json");
 	if (cli.socket && !*cli.socket)
-		usage("--socket wants a path");
+		usage("--socket needs a path");
 	while (i < argc)
 		argv[words++] = argv[i++];
 	return words;
@@ -187,7 +190,7 @@ char *absolute(const char *path)
 		return must(strdup(path));
 	char *cwd = getcwd(NULL, 0);
 	if (!cwd)
-		fail(failure_code(), "cannot tell the current folder: %s", strerror(errno));
+		fail(failure_code(), "cannot find the path of the current folder: %s", strerror(errno));
 	char *whole = format("%s/%s", strcmp(cwd, "/") ? cwd : "", path);
 	free(cwd);
 	return whole;
@@ -204,17 +207,18 @@ void parse_module(const char *word, struct module *m)
 		*colon = 0;
 		m->entry = colon + 1;
 		if (!*m->typed || !*m->entry)
-			usage("'%s' is no MODULE:ENTRY", word);
+			usage("'%s' is not of the form MODULE:ENTRY", word);
 		found = stat(m->typed, &st);
 	}
 	if (!*word)
-		usage("an empty name is no module");
+		usage("the name of the module is empty");
 	if (found < 0 && (errno == ENOENT || errno == ENOTDIR))
 		fail(EXIT_NOT_FOUND, "%s: no such file", m->typed);
 	if (found < 0)
 		fail(EXIT_NOT_LOADABLE, "%s: %s", m->typed, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		fail(EXIT_NOT_LOADABLE, "%s: %s", m->typed, S_ISDIR(st.st_mode) ? "is a folder" : "is no regular file");
+		fail(EXIT_NOT_LOADABLE, "%s: %s", m->typed,
+		     S_ISDIR(st.st_mode) ? "is a folder, not a module" : "is not a regular file");
 	if (access(m->typed, R_OK) < 0)
 		fail(EXIT_NOT_LOADABLE, "%s: %s", m->typed, strerror(errno));
 	m->path = absolute(m->typed);

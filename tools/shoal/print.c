@@ -1,4 +1,4 @@
-/* print.c - tables, JSON, and numbers for people. */
+/* print.c - prints tables and JSON, and formats numbers for people. */
 #include "tools/shoal/cli.h"
 
 #include <stdio.h>
@@ -109,7 +109,7 @@ void table_add(struct table *t, char *cells[])
 	memcpy(t->cells + t->rows++ * n, cells, n * sizeof(char *));
 }
 
-/* Prints text in a field; cut: at most that wide, with a mark where it goes on. */
+/* Prints text in a field of that width. cut: longer text is cut and ends with '~'. */
 static void print_cell(const char *text, int width, bool right, bool cut, bool last, const char *colour)
 {
 	int w = width_of(text), shown = w;
@@ -189,7 +189,7 @@ static char *value_text(const char *key, json_t *value)
 	return must(json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)));
 }
 
-/* Whatever an object holds, a line each. */
+/* Prints each member of an object on a line. */
 void print_members(json_t *reply)
 {
 	int width = 0;

@@ -1,4 +1,4 @@
-/* run.c - submits tasks, streams what they write, waits for them. */
+/* run.c - the verbs run, submit, wait and logs. */
 #include "tools/shoal/cli.h"
 #include "tools/shoal/stream.h"
 
@@ -20,25 +20,25 @@ extern char **environ;
 /* ---- interrupts ---- */
 
 static volatile sig_atomic_t interrupts;
-static int interrupts_heard;
+static int interrupts_handled;
 
 bool interrupted(void)
 {
-	return interrupts > interrupts_heard;
+	return interrupts > interrupts_handled;
 }
 
-static void note_interrupt(int sig)
+static void count_interrupt(int sig)
 {
 	(void)sig;
 	interrupts++;
 }
 
-/* No SA_RESTART: a write to a pipe that nobody empties has to end as well. */
+/* Without SA_RESTART, so that a signal also ends a write to a pipe that nobody reads. */
 static void catch_interrupts(void)
 {
 	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
 	for (size_t i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++) {
-		struct sigaction sa = {.sa_handler = note_interrupt}, old;
+		struct sigaction sa = {.sa_handler = count_interrupt}, old;
 		sigaction(sigs[i], NULL, &old);
 		if (old.sa_handler != SIG_IGN)
 			sigaction(sigs[i], &sa, NULL);
@@ -49,7 +49,7 @@ static void catch_interrupts(void)
 
 static void cancel_task(int64_t id, bool now)
 {
-	/* On a connection of its own: on the other one the reply could be taken for that of wait. */
+	/* Uses a connection of its own: on the other connection this reply could be confused with that of wait. */
 	struct conn c;
 	if (!conn_try(&c, socket_path()))
 		return;
@@ -62,13 +62,13 @@ static void cancel_task(int64_t id, bool now)
 	conn_close(&c);
 }
 
-static _Noreturn void supervisor_gone(int why)
+static _Noreturn void fail_without_supervisor(int why)
 {
 	const char *log = supervisor_private_log();
 	char *line = log ? tail_of(log) : NULL;
 	if (line)
-		say("the supervisor's last words: %s", line);
-	fail(failure_code(), why == EPROTO ? "the supervisor's answer makes no sense" : "the supervisor went away");
+		say("last line of the supervisor's log: %s", line);
+	fail(failure_code(), why == EPROTO ? "the supervisor sent an invalid answer" : "the supervisor died");
 }
 
 static void send_wait(struct conn *c, json_t *ids)
@@ -86,11 +86,14 @@ static void copy_meanwhile(void *arg)
 	streams_copy(&streams);
 }
 
-/* The supervisor died; its successor knows the task, and is told that the one who runs it is still here. */
-static bool wait_again(struct conn *c, int64_t id, bool owns)
+/*
+ * Waits again with the next supervisor, which knows the task. `run` tells it that the owner of the task is still
+ * there.
+ */
+static bool resume_wait(struct conn *c, int64_t id, bool owns)
 {
 	do {
-		if (!conn_again(c, copy_meanwhile, NULL))
+		if (!conn_reconnect(c, copy_meanwhile, NULL))
 			return false;
 		json_t *own = request("own"), *reply = NULL;
 		put(own, "id", json_integer(id));
@@ -109,10 +112,13 @@ static bool wait_again(struct conn *c, int64_t id, bool owns)
 	} while (true);
 }
 
-static bool cancels; /* an interrupt cancels the task */
+static bool cancels; /* a signal cancels the task */
 static int64_t task_id;
 
-/* The first cancels the task, and the rest of its output is still written. The second ends us at once. */
+/*
+ * The first signal cancels the task, and the rest of its output is still written. The second signal ends this
+ * process at once.
+ */
 static void act_on_interrupts(void)
 {
 	if (interrupts > 1) {
@@ -121,24 +127,24 @@ static void act_on_interrupts(void)
 		exit(EXIT_CANCELLED);
 	}
 	if (cancels && interrupted()) {
-		interrupts_heard = 1;
+		interrupts_handled = 1;
 		cancel_task(task_id, false);
 	}
 }
 
-/* Copies the streams until the reply comes, and then what is left. The caller has sent a wait. */
+/* Copies the streams until the reply to the wait that the caller has sent comes, and then the rest of the streams. */
 static json_t *stream_until_reply(struct conn *c)
 {
 	int ms = POLL_FIRST_MS;
 	json_t *reply;
 	streams_interrupted = act_on_interrupts;
 	while (!(reply = conn_reply(c, ms))) {
-		if (errno == EPIPE && wait_again(c, task_id, cancels))
+		if (errno == EPIPE && resume_wait(c, task_id, cancels))
 			continue;
 		if (errno != ETIMEDOUT && errno != EINTR) {
 			int why = errno;
 			streams_rest(&streams);
-			supervisor_gone(why);
+			fail_without_supervisor(why);
 		}
 		act_on_interrupts();
 		if (streams_copy(&streams))
@@ -155,7 +161,7 @@ static json_t *find_task(json_t *reply, int64_t id)
 	size_t i;
 	json_t *task;
 	json_array_foreach(json_object_get(reply, "tasks"), i, task) if (get_int(task, "id", -1) == id) return task;
-	fail(failure_code(), "the supervisor does not tell how task %lld ended", (long long)id);
+	fail(failure_code(), "the supervisor sent no result for task %lld", (long long)id);
 }
 
 static int exit_code_of(json_t *task)
@@ -175,8 +181,8 @@ static int exit_code_of(json_t *task)
 	return EXIT_OWN_FAILURE;
 }
 
-/* Why it did not end well. What was ended on purpose needs no words. */
-static void say_end(json_t *task)
+/* Prints why the task failed. A task that was cancelled needs no message. */
+static void report_end(json_t *task)
 {
 	const char *status = get_text(task, "status"), *message = get_text(task, "message");
 	if (strcmp(status, "done") == 0 || strcmp(status, "cancelled") == 0)
@@ -198,7 +204,7 @@ struct submission {
 	bool detach;
 };
 
-/* Bytes that are not UTF-8, which JSON cannot say, go as {"hex": "..."}. */
+/* Makes a JSON string, or {"hex": "..."} if the bytes are not UTF-8, which JSON requires. */
 static json_t *bytes(const char *text)
 {
 	json_t *s = json_string(text);
@@ -227,7 +233,10 @@ static void append(json_t *list, json_t *item)
 		must(NULL);
 }
 
-/* Ours with what --env changes; of two changes of one variable the last holds. */
+/*
+ * Returns this process's environment with the changes of --env. If a variable is changed twice, the last change
+ * counts.
+ */
 static json_t *environment(const struct opt_list *changes)
 {
 	json_t *env = must(json_array());
@@ -261,10 +270,10 @@ static void prepare(int argc, char **argv, struct submission *s)
 	};
 	int n = parse_options(argc, argv, opts, true);
 	if (n == 0)
-		usage("which module?");
+		usage("expected a module");
 	for (size_t i = 0; i < env.n; i++)
 		if (!strchr(env.item[i], '=') || env.item[i][0] == '=')
-			usage("--env wants K=V, not '%s'", env.item[i]);
+			usage("--env must have the form K=V, not '%s'", env.item[i]);
 	parse_module(argv[0], &s->module);
 
 	json_t *args = must(json_array());
@@ -284,13 +293,16 @@ static void prepare(int argc, char **argv, struct submission *s)
 	free(env.item);
 }
 
-/* By which the supervisor, or its successor, knows this submission should it be asked again. */
+/*
+ * Returns a random key for this submission. If the client submits it again, the supervisor or the next one
+ * recognizes it.
+ */
 static json_t *new_key(void)
 {
 	unsigned char random[16];
 	char hex[33];
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		fail(failure_code(), "no random numbers: %s", strerror(errno));
+		fail(failure_code(), "cannot get random numbers: %s", strerror(errno));
 	for (int i = 0; i < 16; i++)
 		sprintf(hex + 2 * i, "%02x", random[i]);
 	return json_string(hex);
@@ -306,7 +318,7 @@ static json_t *submit(struct conn *c, struct submission *s, bool run)
 	json_t *reply = conn_call(c, s->request, cwd);
 	close(cwd);
 	if (get_int(reply, "id", -1) < 0)
-		fail(failure_code(), "the supervisor's answer makes no sense");
+		fail(failure_code(), "the supervisor sent an invalid answer");
 	return reply;
 }
 
@@ -331,7 +343,10 @@ int verb_submit(int argc, char **argv)
 	return submit_only(&s);
 }
 
-/* They come with the answer, unless the supervisor was out of descriptors: then it is asked until it has some. */
+/*
+ * The streams come with the answer, unless the supervisor had no free descriptors: then asks again until it has
+ * some.
+ */
 static json_t *get_streams(struct conn *c, int64_t id, json_t *reply)
 {
 	for (int tries = 0; c->nfds < 2 && tries < STREAM_TRIES; tries++) {
@@ -377,7 +392,7 @@ int verb_run(int argc, char **argv)
 	reply_check(reply);
 	json_t *task = find_task(reply, id);
 	int code = exit_code_of(task);
-	say_end(task);
+	report_end(task);
 	json_decref(reply);
 	conn_close(&c);
 	return code;
@@ -390,7 +405,7 @@ int verb_wait(int argc, char **argv)
 	const struct opt none[] = {{NULL, 0, OPT_FLAG, NULL}};
 	int n = parse_options(argc, argv, none, false);
 	if (n == 0)
-		usage("for which task?");
+		usage("expected the number of a task");
 	json_t *ids = must(json_array());
 	int64_t id = 0;
 	for (int i = 0; i < n; i++)
@@ -405,7 +420,7 @@ int verb_wait(int argc, char **argv)
 	if (cli.json)
 		print_json(reply);
 	else
-		json_array_foreach(json_object_get(reply, "tasks"), i, task) say_end(task);
+		json_array_foreach(json_object_get(reply, "tasks"), i, task) report_end(task);
 	json_decref(reply);
 	conn_close(&c);
 	return code;
@@ -416,9 +431,9 @@ int verb_logs(int argc, char **argv)
 	bool follow = false;
 	const struct opt opts[] = {{"follow", 'f', OPT_FLAG, &follow}, {NULL, 0, OPT_FLAG, NULL}};
 	if (parse_options(argc, argv, opts, false) != 1)
-		usage("of which task? One number, please");
+		usage("expected the number of one task");
 	if (follow && cli.json)
-		usage("--json does not go with -f");
+		usage("--json cannot be combined with -f");
 	int64_t id = parse_id("task", argv[0]);
 	struct conn c;
 	conn_open(&c);

@@ -1,4 +1,4 @@
-/* say.c - messages, and the ways in which the process ends. */
+/* say.c - messages, and functions that end the process. */
 #include "tools/shoal/cli.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ int failure_code(void)
 	return cli.verb && cli.verb->failure ? cli.verb->failure : 1;
 }
 
-/* Module names and messages of tasks end up here: they may not reach the terminal as commands. */
+/* Replaces control characters, because the text may contain module names and messages of tasks. */
 static void write_clean(const char *text, bool lines)
 {
 	for (; *text; text++) {
@@ -75,7 +75,7 @@ void usage(const char *fmt, ...)
 	exit(EXIT_USAGE);
 }
 
-/* The shell sees what it sees of any filter whose reader has gone: 141, and not a word. */
+/* Exits without a message, with the code that a shell shows for a process that SIGPIPE has ended (141). */
 void end_by_sigpipe(void)
 {
 	exit(128 + SIGPIPE);

@@ -1,4 +1,4 @@
-/* show.c - the verbs that ask one question and print the answer. */
+/* show.c - the verbs that send one request and print the answer. */
 #include "tools/shoal/cli.h"
 
 #include <stdio.h>
@@ -17,10 +17,10 @@ static json_t *ask(json_t *what)
 	return reply;
 }
 
-static void no_words(int n, char **argv)
+static void expect_no_arguments(int n, char **argv)
 {
 	if (n)
-		usage("'%s' is too much", argv[0]);
+		usage("unexpected argument '%s'", argv[0]);
 }
 
 static char *number_or_dash(json_t *object, const char *key)
@@ -35,7 +35,7 @@ static char *duration_or_dash(json_t *object, const char *key)
 	return ns <= 0 ? must(strdup("-")) : show_duration(ns);
 }
 
-/* Prints as JSON, or gives the list to be printed as a table. */
+/* Prints the reply as JSON and returns NULL, or returns the list for a table. */
 static json_t *list_or_json(json_t *reply, const char *key)
 {
 	if (!cli.json)
@@ -51,7 +51,7 @@ static char *show_what(json_t *task)
 	const char *module = get_text(task, "module"), *entry = get_text(task, "entry"), *name = get_text(task, "name");
 	const char *slash = strrchr(module, '/');
 	bool usual = !*entry || strcmp(entry, "shoal_main") == 0;
-	/* A task without a name may be shown under that of its module. */
+	/* A task without a name has the name of its module: print it once. */
 	if (strcmp(name, slash ? slash + 1 : module) == 0)
 		name = "";
 	char *text = format("%s%s%s%s%s%s", *name ? name : "", *name ? " (" : "", slash ? slash + 1 : module,
@@ -75,7 +75,7 @@ int verb_tasks(int argc, char **argv)
 {
 	bool all = false;
 	const struct opt opts[] = {{"all", 'a', OPT_FLAG, &all}, {NULL, 0, OPT_FLAG, NULL}};
-	no_words(parse_options(argc, argv, opts, false), argv);
+	expect_no_arguments(parse_options(argc, argv, opts, false), argv);
 	json_t *what = request("tasks"), *task;
 	put(what, "all", json_boolean(all));
 	json_t *reply = ask(what);
@@ -113,7 +113,7 @@ int verb_ps(int argc, char **argv)
 {
 	const char *task = NULL;
 	const struct opt opts[] = {{"task", 't', OPT_TEXT, &task}, {NULL, 0, OPT_FLAG, NULL}};
-	no_words(parse_options(argc, argv, opts, false), argv);
+	expect_no_arguments(parse_options(argc, argv, opts, false), argv);
 	json_t *what = request("ps"), *g;
 	if (task)
 		put(what, "task", json_integer(parse_id("task", task)));
@@ -135,7 +135,7 @@ int verb_ps(int argc, char **argv)
 
 int verb_workers(int argc, char **argv)
 {
-	no_words(parse_options(argc, argv, no_options, false), argv);
+	expect_no_arguments(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("workers")), *w;
 	struct table t = {.columns = 7,
 			  .status = 2,
@@ -161,7 +161,7 @@ int verb_workers(int argc, char **argv)
 
 static int show_members(const char *verb, int argc, char **argv)
 {
-	no_words(parse_options(argc, argv, no_options, false), argv);
+	expect_no_arguments(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request(verb));
 	if (cli.json)
 		print_json(reply);
@@ -183,7 +183,7 @@ int verb_info(int argc, char **argv)
 
 int verb_sched(int argc, char **argv)
 {
-	no_words(parse_options(argc, argv, no_options, false), argv);
+	expect_no_arguments(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("sched"));
 	const char *line = get_text(reply, *get_text(reply, "line") ? "line" : "sched");
 	size_t n = strlen(line);
@@ -197,7 +197,7 @@ int verb_sched(int argc, char **argv)
 
 int verb_check(int argc, char **argv)
 {
-	no_words(parse_options(argc, argv, no_options, false), argv);
+	expect_no_arguments(parse_options(argc, argv, no_options, false), argv);
 	json_t *reply = ask(request("check"));
 	bool clean = json_is_true(json_object_get(reply, "clean"));
 	const char *text = get_text(reply, "found");
@@ -218,7 +218,7 @@ int verb_cancel(int argc, char **argv)
 {
 	int n = parse_options(argc, argv, no_options, false);
 	if (n == 0)
-		usage("which task?");
+		usage("expected the number of a task");
 	for (int i = 0; i < n; i++)
 		parse_id("task", argv[i]);
 	for (int i = 0; i < n; i++) {
@@ -235,9 +235,9 @@ int verb_procs(int argc, char **argv)
 	int64_t count;
 	json_t *what = request("procs");
 	if (n > 1)
-		usage("one number");
+		usage("expected at most one number");
 	if (n && !parse_count(argv[0], 1, &count))
-		usage("'%s' is no number of Ps", argv[0]);
+		usage("the number of Ps must be a positive integer, not '%s'", argv[0]);
 	if (n)
 		put(what, "n", json_integer(count));
 	json_t *reply = ask(what);
@@ -253,7 +253,7 @@ int verb_restart(int argc, char **argv)
 {
 	int n = parse_options(argc, argv, no_options, false);
 	if (n > 1)
-		usage("one worker at a time, or all");
+		usage("expected at most one worker");
 	json_t *what = request("restart");
 	if (n)
 		put(what, "worker", json_integer(parse_id("worker", argv[0])));

@@ -1,9 +1,9 @@
 /*
  * start.c - starts and stops supervisors.
  *
- * `start` leaves one behind in the background. `run` without one starts one of its own in a
- * folder of its own; atexit stops it and removes the folder, and should we be killed outright
- * the kernel sends it SIGINT.
+ * `start` leaves a supervisor in the background. If none is running, `run` starts a private one in a temporary
+ * folder. atexit stops it and removes the folder. If `run` is killed, the kernel sends the private supervisor
+ * SIGINT.
  */
 #include "tools/shoal/cli.h"
 
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GONE_MS 1000
+#define STOP_MS 1000
 #define READY_MS 30000
 #define READY_FD 3
 
@@ -69,10 +69,10 @@ struct launch {
 	char *log;
 	char *argv[16];
 	int argc;
-	bool bound; /* ends when we do */
+	bool is_private; /* the supervisor ends when this process ends */
 	pid_t pid;
 	int ready;
-	off_t log_size; /* before it was started: what is beyond is its own */
+	off_t log_size; /* size before the start: later bytes are from this supervisor */
 };
 
 static void add_arg(struct launch *l, const char *name, const char *value)
@@ -92,15 +92,15 @@ static _Noreturn void become_shoald(struct launch *l, int ready, pid_t parent)
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
-	/* Out of the terminal's reach: a Ctrl-C is for us, who cancel the task. */
+	/* In a session of its own, so that Ctrl-C reaches only this client, which then cancels the task. */
 	setsid();
-	if (l->bound) {
+	if (l->is_private) {
 		prctl(PR_SET_PDEATHSIG, SIGINT);
 		if (getppid() != parent)
 			_exit(1);
 	}
 	int log = open(l->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600), null = open("/dev/null", O_RDWR);
-	/* The log may have got the number of what we are about to replace. */
+	/* Move the descriptors out of the way first: the log may have a number that dup2 replaces below. */
 	ready = fcntl(ready, F_DUPFD, 10);
 	log = log >= 0 ? fcntl(log, F_DUPFD, 10) : -1;
 	null = fcntl(null, F_DUPFD, 10);
@@ -145,7 +145,7 @@ static void launch(struct launch *l)
 	l->ready = fds[0];
 }
 
-/* NULL: it takes tasks. Otherwise what it says, or what we have to say about it. */
+/* Waits until the supervisor takes tasks and returns NULL, or returns an error message. */
 static char *wait_ready(struct launch *l)
 {
 	char line[1024];
@@ -157,7 +157,7 @@ static char *wait_ready(struct launch *l)
 		if (interrupted())
 			return must(strdup("interrupted"));
 		if (rc == 0 && (left -= 20) <= 0)
-			return format("it is not ready after %d seconds; see %s", READY_MS / 1000, l->log);
+			return format("shoald is not ready after %d seconds: see its log %s", READY_MS / 1000, l->log);
 		if (rc <= 0)
 			continue;
 		ssize_t got = read(l->ready, line + n, sizeof(line) - 1 - n);
@@ -174,16 +174,20 @@ static char *wait_ready(struct launch *l)
 	if (*line)
 		return must(strdup(line));
 	char *last = size_of(l->log) > l->log_size ? tail_of(l->log) : NULL;
-	return last ? format("it ended before it was ready: %s", last) : format("it ended before it was ready");
+	return last ? format("shoald exited before it was ready: %s", last)
+		    : format("shoald exited before it was ready; its log is %s", l->log);
 }
 
-/* Not ready in time, or on its way out: in both cases it shall not linger. 2: it did not like its options, 1: all else. */
-static int give_up(struct launch *l)
+/*
+ * Stops a supervisor that failed to start or was too slow. Returns the exit code: 2 if it rejected an option,
+ * otherwise 1.
+ */
+static int stop_failed(struct launch *l)
 {
 	int status;
 
 	kill(l->pid, SIGTERM);
-	for (int ms = 0; ms < GONE_MS; ms += 5) {
+	for (int ms = 0; ms < STOP_MS; ms += 5) {
 		if (waitpid(l->pid, &status, WNOHANG) == l->pid)
 			return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_USAGE ? EXIT_USAGE : 1;
 		usleep(5000);
@@ -198,7 +202,7 @@ static char *log_beside(const char *socket)
 	return format("%.*s.log", (int)(suffix ? n - 5 : n), socket);
 }
 
-/* Only the folder that we chose ourselves: one that the user named is the user's to make. */
+/* Makes the folder of the default socket. A folder that the user named must exist already. */
 static void make_default_folder(const char *socket)
 {
 	if (cli.socket || (getenv("SHOAL_SOCKET") && *getenv("SHOAL_SOCKET")))
@@ -225,11 +229,11 @@ int verb_start(int argc, char **argv)
 		{NULL, 0, OPT_FLAG, NULL},
 	};
 	if (parse_options(argc, argv, opts, false))
-		usage("'%s' is too much", argv[0]);
+		usage("unexpected argument '%s'", argv[0]);
 	struct launch l = {.socket = socket_path()};
 	struct conn c;
 	if (conn_try(&c, l.socket))
-		fail(1, "a supervisor runs already at %s (pid %d)", l.socket, (int)c.pid);
+		fail(1, "a supervisor is already running at %s (pid %d)", l.socket, (int)c.pid);
 	make_default_folder(l.socket);
 	l.log = log_beside(l.socket);
 	add_arg(&l, find_shoald(), NULL);
@@ -251,24 +255,24 @@ int verb_start(int argc, char **argv)
 	launch(&l);
 	char *error = wait_ready(&l);
 	if (error)
-		fail(give_up(&l), "%s", error);
+		fail(stop_failed(&l), "%s", error);
 	say("supervisor %d takes tasks at %s", (int)l.pid, l.socket);
 	return 0;
 }
 
-/* ---- one for ourselves ---- */
+/* ---- private supervisors ---- */
 
 static struct {
 	char *folder, *log;
 	pid_t pid;
-} own;
+} private;
 
 static void wait_for_child(pid_t pid, int ms)
 {
 	for (int waited = 0; waited < ms; waited++) {
 		pid_t got = waitpid(pid, NULL, WNOHANG);
 		if (got == pid || (got < 0 && errno != EINTR)) {
-			own.pid = 0;
+			private.pid = 0;
 			return;
 		}
 		usleep(1000);
@@ -277,47 +281,47 @@ static void wait_for_child(pid_t pid, int ms)
 
 static void stop_private(void)
 {
-	if (own.pid > 0) {
-		kill(own.pid, SIGINT);
-		wait_for_child(own.pid, 5000);
+	if (private.pid > 0) {
+		kill(private.pid, SIGINT);
+		wait_for_child(private.pid, 5000);
 	}
-	if (own.pid > 0) {
-		kill(own.pid, SIGKILL);
-		wait_for_child(own.pid, 1000);
+	if (private.pid > 0) {
+		kill(private.pid, SIGKILL);
+		wait_for_child(private.pid, 1000);
 	}
-	DIR *d = own.folder ? opendir(own.folder) : NULL;
+	DIR *d = private.folder ? opendir(private.folder) : NULL;
 	struct dirent *e;
 	while (d && (e = readdir(d)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			unlinkat(dirfd(d), e->d_name, 0);
 	if (d)
 		closedir(d);
-	if (own.folder)
-		rmdir(own.folder);
+	if (private.folder)
+		rmdir(private.folder);
 }
 
 const char *supervisor_private_log(void)
 {
-	return own.log;
+	return private.log;
 }
 
 bool supervisor_start_private(struct conn *c)
 {
 	const char *tmp = getenv("TMPDIR");
-	/* The path of a socket has a short limit. */
+	/* The path of a socket must be shorter than 108 bytes. */
 	char *folder = format("%s/shoal-run-XXXXXX", tmp && *tmp == '/' && strlen(tmp) < 70 ? tmp : "/tmp");
 	char *shoald = find_shoald();
 	if (!mkdtemp(folder))
 		fail(failure_code(), "cannot make a folder in /tmp: %s", strerror(errno));
-	own.folder = folder;
+	private.folder = folder;
 	atexit(stop_private);
 	char *socket = format("%s/sock", folder);
-	struct launch l = {.socket = socket, .log = format("%s/log", folder), .bound = true};
-	own.log = l.log;
+	struct launch l = {.socket = socket, .log = format("%s/log", folder), .is_private = true};
+	private.log = l.log;
 	add_arg(&l, shoald, NULL);
-	add_arg(&l, "--one-shot", NULL); /* ends with our connection, whatever becomes of us */
+	add_arg(&l, "--one-shot", NULL); /* the supervisor ends when this connection ends */
 	launch(&l);
-	own.pid = l.pid;
+	private.pid = l.pid;
 	char *error = wait_ready(&l);
 	if (interrupted())
 		return false;
@@ -326,7 +330,7 @@ bool supervisor_start_private(struct conn *c)
 	close(l.ready);
 	socket_use(socket);
 	if (!conn_try(c, socket))
-		fail(failure_code(), "the supervisor went away");
+		fail(failure_code(), "the supervisor exited right after its start: run it again");
 	return true;
 }
 
@@ -337,7 +341,7 @@ int verb_stop(int argc, char **argv)
 	bool now = false;
 	const struct opt opts[] = {{"now", 0, OPT_FLAG, &now}, {NULL, 0, OPT_FLAG, NULL}};
 	if (parse_options(argc, argv, opts, false))
-		usage("'%s' is too much", argv[0]);
+		usage("unexpected argument '%s'", argv[0]);
 	struct conn c;
 	conn_open(&c);
 	pid_t pid = c.pid;
@@ -352,9 +356,10 @@ int verb_stop(int argc, char **argv)
 		reply_check(reply);
 	json_decref(reply);
 	conn_close(&c);
-	/* So that a start right after this one finds its place empty. */
+	/* Waits for the process to exit, so that a `start` right after this can use the socket. */
 	struct pollfd p = {.fd = process, .events = POLLIN};
 	if (process >= 0 && poll(&p, 1, 10000) == 0)
-		fail(1, "the supervisor (pid %d) has said that it stops, but is still there", (int)pid);
+		fail(1, "the supervisor (pid %d) acknowledged the stop but is still running after 10 seconds",
+		     (int)pid);
 	return 0;
 }

@@ -1,12 +1,12 @@
 /*
- * stream.c - copies a task's output to ours, byte for byte.
+ * stream.c - copies a task's output to stdout and stderr, byte for byte.
  *
- * The supervisor keeps the output in two files, of which it may drop the beginning; a dropped byte reads
- * as NUL. So each piece is read first, and written only if it is certain that it was still there:
- *   - an attached reader (run, logs -f) tells the supervisor how far it is, and nothing behind that is
- *     dropped while its connection lasts. If the connection breaks, the successor of the supervisor waits
- *     PATIENCE_MS and more for it to come back;
- *   - any other reader asks after each piece what has been dropped by now.
+ * The supervisor keeps the output in two files. It may drop the beginning of a file; a dropped byte reads as NUL.
+ * So each piece is read first, and written only if it was certainly not dropped before the read:
+ *   - an attached reader (run, logs -f) reports its position to the supervisor, and nothing behind that position is
+ *     dropped while the connection lasts. If the connection breaks, the next supervisor waits at least
+ *     RECONNECT_MS for the reader;
+ *   - any other reader asks after each piece how much was dropped.
  */
 #include "tools/shoal/stream.h"
 
@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #define PIECE (256u << 10)
-#define SAY_AFTER (256 << 10) /* bytes read before the supervisor hears of it, if there are more */
-#define PIECES 16	      /* before we look at the connection again */
-#define PATIENCE_MS 5000      /* half of that of the supervisor: adopt.c */
+#define REPORT_AFTER (256 << 10) /* bytes that are read before they are reported, if there are more */
+#define PIECES 16		 /* pieces that are copied before the connection is checked again */
+#define RECONNECT_MS 5000	 /* half of the time that the supervisor waits (adopt.c) */
 
 void (*streams_interrupted)(void);
 
@@ -31,7 +31,7 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* ---- to our own stdout and stderr ---- */
+/* ---- writing to stdout and stderr ---- */
 
 static void output_failed(struct stream *s)
 {
@@ -74,7 +74,7 @@ static void say_dropped(off_t bytes)
 	dprintf(2, "[%.*f %s dropped]\n", i && n < 10, n, unit[i]);
 }
 
-/* What is before `to` is no longer kept. */
+/* Skips the bytes before `to`, which were dropped. */
 static void skip_to(struct stream *s, off_t to)
 {
 	if (to <= s->at)
@@ -83,13 +83,13 @@ static void skip_to(struct stream *s, off_t to)
 	s->at = to;
 }
 
-static off_t place(json_t *reply, const char *key, int which, off_t otherwise)
+static off_t position_in(json_t *reply, const char *key, int which, off_t otherwise)
 {
 	json_t *n = json_array_get(json_object_get(reply, key), (size_t)which);
 	return json_is_integer(n) ? (off_t)json_integer_value(n) : otherwise;
 }
 
-/* ---- what the supervisor is told and asked ---- */
+/* ---- requests to the supervisor ---- */
 
 static bool connected(struct streams *t)
 {
@@ -100,20 +100,20 @@ static bool connected(struct streams *t)
 	return true;
 }
 
-static void say_place(struct streams *t)
+static void report_position(struct streams *t)
 {
 	json_t *ask = request("read");
 	put(ask, "id", json_integer(t->id));
 	put(ask, "at", must(json_pack("[I,I]", (json_int_t)t->s[0].at, (json_int_t)t->s[1].at)));
 	conn_send(t->conn, ask, -1);
-	t->s[0].said = t->s[0].at;
-	t->s[1].said = t->s[1].at;
+	t->s[0].reported = t->s[0].at;
+	t->s[1].reported = t->s[1].at;
 }
 
-static void say_progress(struct streams *t, off_t after)
+static void report_progress(struct streams *t, off_t after)
 {
-	if (t->attached && t->s[0].at - t->s[0].said + t->s[1].at - t->s[1].said >= after)
-		say_place(t);
+	if (t->attached && t->s[0].at - t->s[0].reported + t->s[1].at - t->s[1].reported >= after)
+		report_position(t);
 }
 
 static void take_descriptors(struct streams *t, json_t *reply)
@@ -132,11 +132,11 @@ static void take_descriptors(struct streams *t, json_t *reply)
 			close(s->file);
 		s->file = json_is_true(json_object_get(reply, key[i])) ? conn_take_fd(t->conn) : -1;
 		if (s->file >= 0)
-			s->moved = place(reply, "moved", i, 0);
+			s->moved = position_in(reply, "moved", i, 0);
 	}
 }
 
-/* Some of it has gone to a file since we got the descriptors. */
+/* Called when bytes were moved to a file since the last answer: gets descriptors again. */
 static void get_descriptors(struct streams *t)
 {
 	json_t *ask = request("logs");
@@ -144,36 +144,36 @@ static void get_descriptors(struct streams *t)
 	json_t *reply = conn_call(t->conn, ask, -1);
 	take_descriptors(t, reply);
 	for (int i = 0; i < 2; i++)
-		skip_to(&t->s[i], place(reply, "from", i, 0));
+		skip_to(&t->s[i], position_in(reply, "from", i, 0));
 	json_decref(reply);
 }
 
-enum verdict { CERTAIN, AGAIN, NOT_NOW };
+enum verdict { PIECE_VALID, PIECE_MOVED, PIECE_UNKNOWN };
 
-/* The piece at s->at was read: was it certainly the task's? What has been dropped meanwhile is skipped. */
-static enum verdict judge(struct streams *t, int which)
+/* Called after the piece at s->at was read: returns whether it is the task's bytes. Skips bytes that were dropped. */
+static enum verdict check_piece(struct streams *t, int which)
 {
 	struct stream *s = &t->s[which];
-	if (s->at < s->moved) /* nothing in a file changes */
-		return CERTAIN;
+	if (s->at < s->moved) /* bytes in a file do not change */
+		return PIECE_VALID;
 	if (t->attached)
-		return connected(t) || now_ms() - t->connected_ms < PATIENCE_MS ? CERTAIN : NOT_NOW;
+		return connected(t) || now_ms() - t->connected_ms < RECONNECT_MS ? PIECE_VALID : PIECE_UNKNOWN;
 	json_t *ask = request("read");
 	put(ask, "id", json_integer(t->id));
 	json_t *reply = conn_call(t->conn, ask, -1);
-	off_t dropped = place(reply, "dropped", which, 0), moved = place(reply, "moved", which, 0);
+	off_t dropped = position_in(reply, "dropped", which, 0), moved = position_in(reply, "moved", which, 0);
 	json_decref(reply);
-	if (moved > s->at && moved > dropped) { /* into a file */
+	if (moved > s->at && moved > dropped) { /* it was moved to a file */
 		get_descriptors(t);
-		return AGAIN;
+		return PIECE_MOVED;
 	}
 	skip_to(s, dropped);
-	return CERTAIN;
+	return PIECE_VALID;
 }
 
 /* ---- copying ---- */
 
-/* How many bytes were read, to *from; 0: there are none now. */
+/* Reads the next bytes and returns their number, or 0 if there are none. *from points to them. */
 static size_t read_piece(struct streams *t, int which, char *buf, size_t room, char **from)
 {
 	struct stream *s = &t->s[which];
@@ -185,10 +185,11 @@ static size_t read_piece(struct streams *t, int which, char *buf, size_t room, c
 			fail(failure_code(), "cannot read the task's output: %s", strerror(errno));
 		if (n <= 0)
 			return 0;
-		enum verdict v = judge(t, which);
-		if (v == NOT_NOW)
+		enum verdict v = check_piece(t, which);
+		if (v == PIECE_UNKNOWN)
 			return 0;
-		if (v == AGAIN || s->at >= at + n) /* in another place now, or dropped: what follows may be there */
+		/* the piece was moved or dropped: read at the new position */
+		if (v == PIECE_MOVED || s->at >= at + n)
 			continue;
 		*from = buf + (s->at - at);
 		n -= s->at - at;
@@ -211,7 +212,7 @@ bool streams_copy(struct streams *t)
 {
 	for (int i = 0; i < PIECES; i++) {
 		bool out = copy_new(t, 0), err = copy_new(t, 1);
-		say_progress(t, out || err ? SAY_AFTER : 1);
+		report_progress(t, out || err ? REPORT_AFTER : 1);
 		if (!out && !err)
 			return false;
 	}
@@ -231,10 +232,10 @@ void streams_begin(struct streams *t, struct conn *c, json_t *reply, int64_t id,
 		t->s[i] = (struct stream){.from = -1, .file = -1, .to = i + 1, .end = -1};
 	take_descriptors(t, reply);
 	for (int i = 0; i < 2; i++) {
-		skip_to(&t->s[i], place(reply, "from", i, 0));
+		skip_to(&t->s[i], position_in(reply, "from", i, 0));
 		if (!attached)
-			t->s[i].end = place(reply, "to", i, 0);
-		t->s[i].said = t->s[i].at;
+			t->s[i].end = position_in(reply, "to", i, 0);
+		t->s[i].reported = t->s[i].at;
 	}
 }
 
@@ -251,12 +252,12 @@ bool streams_attach(struct streams *t)
 	if (!reply && errno == EPIPE)
 		return false;
 	if (!reply)
-		fail(failure_code(), "the supervisor's answer makes no sense");
+		fail(failure_code(), "the supervisor sent an invalid answer");
 	reply_check(reply);
 	take_descriptors(t, reply);
 	for (int i = 0; i < 2; i++) {
-		skip_to(&t->s[i], place(reply, "from", i, 0));
-		t->s[i].said = t->s[i].at;
+		skip_to(&t->s[i], position_in(reply, "from", i, 0));
+		t->s[i].reported = t->s[i].at;
 	}
 	json_decref(reply);
 	t->connected_ms = now_ms();
@@ -273,7 +274,7 @@ static json_t *clean_text(const char *all, size_t n)
 
 	if (text)
 		return text;
-	/* One at a time: the longest start that is a character, or the mark for one byte. */
+	/* Copies character by character; a byte that does not begin a valid character becomes U+FFFD. */
 	clean = must(malloc(n * 3 + 1));
 	for (size_t i = 0; i < n;) {
 		size_t len = 1;

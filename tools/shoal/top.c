@@ -1,8 +1,8 @@
 /*
- * top.c - a live view of one screen: what happens a second, queues, workers, tasks.
+ * top.c - a live view on one screen: counts for each second, queues, workers, tasks.
  *
- * It asks once a second and draws what fits; q ends it. Goroutines are counted, not listed: there
- * may be millions.
+ * It asks the supervisor once a second and draws what fits; q ends it. Goroutines are counted, not listed, because
+ * there may be millions.
  */
 #include "tools/shoal/cli.h"
 
@@ -31,20 +31,20 @@ static void end_screen(void)
 		endwin();
 }
 
-/* ---- Ctrl-C and its kin: at any moment, also while we wait for an answer ---- */
+/* ---- signals that end the view at any moment, also while it waits for an answer ---- */
 
-static struct termios was;
-static char leave[256]; /* what ends the screen: attributes, cursor, the other screen */
-static size_t nleave;
+static struct termios old_termios;
+static char exit_sequence[256]; /* the bytes that restore the terminal: attributes, cursor, normal screen */
+static size_t exit_length;
 
-static int put_leave(int c)
+static int append_exit_byte(int c)
 {
-	if (nleave < sizeof leave)
-		leave[nleave++] = (char)c;
+	if (exit_length < sizeof exit_sequence)
+		exit_sequence[exit_length++] = (char)c;
 	return c;
 }
 
-static void remember_leaving(void)
+static void save_exit_sequence(void)
 {
 	static const char *const caps[] = {"sgr0", "cnorm", "rmkx", "rmcup"};
 
@@ -52,26 +52,26 @@ static void remember_leaving(void)
 		char *text = tigetstr((char *)caps[i]);
 
 		if (text && text != (char *)-1)
-			tputs(text, 1, put_leave);
+			tputs(text, 1, append_exit_byte);
 	}
-	put_leave('\r');
+	append_exit_byte('\r');
 }
 
-/* Nothing of curses: it may be in the middle of something. The terminal is as it was, then the signal does what it does. */
+/* Restores the terminal without curses, which the signal may have interrupted, and then ends by the signal. */
 static void end_by_signal(int sig)
 {
-	if (write(1, leave, nleave) >= 0)
-		tcsetattr(0, TCSANOW, &was);
+	if (write(1, exit_sequence, exit_length) >= 0)
+		tcsetattr(0, TCSANOW, &old_termios);
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
 
-/* Before curses takes them: it leaves those alone that somebody has. */
-static void catch_ends(sigset_t *held)
+/* Called before curses starts, because curses does not replace handlers that are set. */
+static void catch_signals(sigset_t *held)
 {
 	static const int sigs[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
-	tcgetattr(0, &was);
+	tcgetattr(0, &old_termios);
 	sigemptyset(held);
 	for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++) {
 		struct sigaction sa = {.sa_handler = end_by_signal}, old;
@@ -81,10 +81,10 @@ static void catch_ends(sigset_t *held)
 		if (old.sa_handler != SIG_IGN)
 			sigaction(sigs[i], &sa, NULL);
 	}
-	sigprocmask(SIG_BLOCK, held, NULL); /* until it is known how to leave */
+	sigprocmask(SIG_BLOCK, held, NULL); /* until exit_sequence is complete */
 }
 
-/* Cut at the right edge, whatever comes from tasks made harmless. */
+/* Draws a line, cut at the right edge, with control characters replaced. */
 static void line(int y, int attributes, char *text)
 {
 	char *clean = show_clean(text);
@@ -113,7 +113,7 @@ static int64_t now_ns(void)
 	return t.tv_sec * 1000000000ll + t.tv_nsec;
 }
 
-/* ---- what happens a second ---- */
+/* ---- counts for each second ---- */
 
 static double rate(json_t *now, json_t *before, const char *key, double seconds)
 {
@@ -133,7 +133,7 @@ static int draw_head(json_t *info, json_t *stats, json_t *before, double seconds
 		    member(stats, "goroutines"), member(stats, "tasks_live"), member(stats, "tasks_done"),
 		    member(stats, "tasks_crashed"), member(stats, "worker_deaths")));
 	line(2, A_NORMAL,
-	     format("a second: %.0f created  %.0f moved  %.0f stolen  %.0f preempted  %.0f syscalls  %.0f grown",
+	     format("per second: %.0f created  %.0f moved  %.0f stolen  %.0f preempted  %.0f syscalls  %.0f grown",
 		    rate(stats, before, "goroutines_created", seconds), rate(stats, before, "migrations", seconds),
 		    rate(stats, before, "steals", seconds), rate(stats, before, "preemptions", seconds),
 		    rate(stats, before, "syscalls", seconds), rate(stats, before, "stack_grows", seconds)));
@@ -227,21 +227,21 @@ int verb_top(int argc, char **argv)
 	int key = 0;
 
 	if (parse_options(argc, argv, no_options, false))
-		usage("'%s' is too much", argv[0]);
+		usage("unexpected argument '%s'", argv[0]);
 	if (!isatty(0) || !isatty(1))
-		fail(1, "it needs a terminal");
+		fail(1, "stdin and stdout must be a terminal");
 	conn_open(&conn);
-	catch_ends(&held);
+	catch_signals(&held);
 	screen = newterm(term && *term ? term : "dumb", stdout, stdin);
 	if (!screen)
-		fail(1, "the terminal '%s' is not known", term ? term : "");
+		fail(1, "unknown terminal type '%s' in $TERM", term ? term : "");
 	atexit(end_screen);
 	cbreak();
 	noecho();
 	curs_set(0);
 	keypad(stdscr, TRUE);
 	timeout(ROUND_MS);
-	remember_leaving();
+	save_exit_sequence();
 	sigprocmask(SIG_UNBLOCK, &held, NULL);
 	for (int64_t then = 0; key != 'q' && key != 'Q'; key = getch()) {
 		int64_t now = now_ns();

@@ -1,4 +1,4 @@
-/* unwind.c - see unwind.h. libdw does the work: dwfl with a thread that exists only in what was saved. */
+/* unwind.c - see unwind.h. libdw unwinds; it sees one thread, which exists only as saved registers and memory. */
 #include "tools/shoal/unwind.h"
 
 #include <dwarf.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TID 1 /* of the one thread; no process has to have it */
+#define TID 1 /* id of that thread; it is no process id */
 #define MAPS_MAX 4096
 #define INLINED_MAX 32
 
@@ -19,7 +19,7 @@ struct text {
 struct unwinder {
 	Dwfl *dwfl;
 	bool attached;
-	struct unwind_regs regs; /* of the stack in hand */
+	struct unwind_regs regs; /* of the stack that is being unwound */
 	unwind_read *read;
 	void *arg;
 	struct unwind_frame *frames;
@@ -27,12 +27,12 @@ struct unwinder {
 	struct text *texts;
 };
 
-/* ---- what libdw asks ---- */
+/* ---- callbacks of libdw ---- */
 
 static int no_elf(Dwfl_Module *m, void **user, const char *name, Dwarf_Addr base, char **file, Elf **elf)
 {
 	(void)m, (void)user, (void)name, (void)base, (void)file, (void)elf;
-	return -1; /* each was given with its file */
+	return -1; /* each module was added with its file */
 }
 
 static pid_t next_thread(Dwfl *dwfl, void *arg, void **thread_arg)
@@ -146,7 +146,7 @@ void unwind_ready(struct unwinder *u)
 
 /* ---- names ---- */
 
-static const char *keep(struct unwinder *u, const char *folder, const char *name)
+static const char *copy_text(struct unwinder *u, const char *folder, const char *name)
 {
 	size_t n = (folder ? strlen(folder) + 1 : 0) + strlen(name) + 1;
 	struct text *t = malloc(sizeof *t + n);
@@ -159,17 +159,17 @@ static const char *keep(struct unwinder *u, const char *folder, const char *name
 	return t->at;
 }
 
-/* Where in its source an address is. */
+/* Fills in the source file and line of an address. */
 static void set_line(struct unwinder *u, Dwfl_Module *m, uint64_t at, struct unwind_frame *f)
 {
 	Dwfl_Line *line = dwfl_module_getsrc(m, at);
 	const char *file = line ? dwfl_lineinfo(line, NULL, &f->line, NULL, NULL, NULL) : NULL;
 
 	if (file)
-		f->file = keep(u, file[0] == '/' ? NULL : dwfl_line_comp_dir(line), file);
+		f->file = copy_text(u, file[0] == '/' ? NULL : dwfl_line_comp_dir(line), file);
 }
 
-/* From where an inlined function was called. */
+/* Fills in the file and line from which an inlined function was called. */
 static void set_call(struct unwinder *u, Dwarf_Die *cu, Dwarf_Die *inlined, struct unwind_frame *f)
 {
 	Dwarf_Attribute attr;
@@ -182,13 +182,13 @@ static void set_call(struct unwinder *u, Dwarf_Die *cu, Dwarf_Die *inlined, stru
 	    dwarf_getsrcfiles(cu, &files, NULL) == 0)
 		file = dwarf_filesrc(files, n, NULL, NULL);
 	folder = dwarf_formstring(dwarf_attr(cu, DW_AT_comp_dir, &attr));
-	f->file = file ? keep(u, file[0] == '/' ? NULL : folder, file) : NULL;
+	f->file = file ? copy_text(u, file[0] == '/' ? NULL : folder, file) : NULL;
 }
 
 /*
- * The function at an address and those inlined into one another there, outermost first; how many.
- * Not by dwarf_getscopes: it wants where an inlined one was written to be in the same unit, and finds
- * nothing where the program was optimized as a whole.
+ * Finds the function at an address and the functions inlined there, outermost first, and returns their number.
+ * dwarf_getscopes cannot be used: it needs the original of an inlined function in the same unit, and finds nothing
+ * after link-time optimization.
  */
 static size_t scopes_at(Dwarf_Die *unit, uint64_t at, Dwarf_Die *scopes)
 {
@@ -212,8 +212,11 @@ static size_t scopes_at(Dwarf_Die *unit, uint64_t at, Dwarf_Die *scopes)
 	return n;
 }
 
-/* A function of which a part was split off and put back: as if called from where it was declared. */
-static bool put_back(Dwarf_Die *inlined, Dwarf_Die *around)
+/*
+ * True if the compiler split a part off the function and inlined it again, so that the call is at or before the
+ * function's declaration.
+ */
+static bool is_split_part(Dwarf_Die *inlined, Dwarf_Die *around)
 {
 	const char *name = dwarf_diename(inlined), *of = dwarf_diename(around);
 	Dwarf_Attribute attr;
@@ -252,7 +255,7 @@ size_t unwind_names(struct unwinder *u, uint64_t pc, bool caller, struct unwind_
 	f[0] = whole;
 	set_line(u, m, at, &f[0]);
 	for (; i-- > 0 && n + 1 < max && i > 0;) {
-		if (put_back(&scopes[i], &scopes[i - 1]))
+		if (is_split_part(&scopes[i], &scopes[i - 1]))
 			continue;
 		f[n].function = dwarf_diename(&scopes[i]);
 		f[n++].inlined = true;
@@ -299,7 +302,10 @@ size_t unwind_stack(struct unwinder *u, const struct unwind_regs *regs, unwind_r
 	u->frames = frames;
 	u->n = 0;
 	u->max = max;
-	/* A call of what is no code: its caller is on top of the stack, and nothing else has changed. */
+	/*
+	 * After a call of an address without code, the return address is on top of the stack and nothing else has
+	 * changed.
+	 */
 	if (max && !dwfl_addrmodule(u->dwfl, pc)) {
 		unwind_name(u, pc, false, &frames[u->n++]);
 		if (!read || !read(arg, sp, &back) || !dwfl_addrmodule(u->dwfl, back))

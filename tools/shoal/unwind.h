@@ -1,9 +1,9 @@
 /*
- * unwind.h - from registers and memory that somebody saved to frames with function, file and line.
+ * unwind.h - turns saved registers and stack memory into frames with function, file and line.
  *
- * For goroutines that crashed, are parked, or whose worker is gone: nothing needs to run. Frames
- * come from the unwind tables (CFI) of the files the code was loaded from; where one has none, the
- * frame pointer is followed. Knows neither the socket nor the segment.
+ * It serves goroutines that crashed, are parked, or whose worker is dead: no process needs to run. Frames come
+ * from the unwind tables (CFI) of the files that the code was loaded from; where a file has none, the frame
+ * pointer is followed. This file knows neither the socket nor the segment.
  */
 #ifndef TOOLS_SHOAL_UNWIND_H
 #define TOOLS_SHOAL_UNWIND_H
@@ -15,7 +15,7 @@
 
 struct unwinder;
 
-/* DWARF's numbers of the x86-64 registers. */
+/* Numbers of the x86-64 registers in DWARF. */
 enum {
 	UNWIND_RAX,
 	UNWIND_RDX,
@@ -37,11 +37,11 @@ enum {
 	UNWIND_REGS
 };
 
-/* pc and rsp must be known; rbp should be, and rbx, r12-r15 where frames have no frame pointer. */
+/* pc and rsp must be known. Functions without frame pointer also need rbp, rbx and r12 to r15. */
 struct unwind_regs {
 	uint64_t reg[UNWIND_REGS];
-	uint32_t known; /* a bit each */
-	bool called;	/* pc is a return address: it is in the call before that */
+	uint32_t known; /* one bit for each register */
+	bool called;	/* pc is a return address: the frame is in the call before it */
 };
 static inline void unwind_set(struct unwind_regs *r, unsigned which, uint64_t value)
 {
@@ -49,39 +49,39 @@ static inline void unwind_set(struct unwind_regs *r, unsigned which, uint64_t va
 	r->known |= 1u << which;
 }
 
-/* The word at an address of the goroutine's; false: nobody saved it. */
+/* Reads the saved word at an address of the goroutine's stack. Returns false if it was not saved. */
 typedef bool unwind_read(void *arg, uint64_t at, uint64_t *word);
 
 struct unwind_frame {
 	uint64_t pc;
 	uint64_t offset;      /* of pc in the function, or in the module if the function has no name */
 	const char *function; /* NULL: unknown */
-	const char *module;   /* file's name without folder, NULL: pc is in none */
-	const char *file;     /* of the source, absolute, or NULL */
+	const char *module;   /* name of the file without its folder; NULL: pc is in no module */
+	const char *file;     /* absolute path of the source, or NULL */
 	int line;
-	bool inlined; /* into the frame after it, which has the same pc */
-};		      /* the strings are good until unwind_close */
+	bool inlined; /* inlined into the next frame, which has the same pc */
+};		      /* the strings are valid until unwind_close */
 
 struct unwinder *unwind_open(void);
 /*
- * Tells of a loaded file. name: shown. file: where to read it, which may be /proc/PID/fd/N for one
- * that has no name. bias: what the loader added to its addresses. false: it cannot be read.
+ * Adds a loaded file. name: for the output. file: the path to read, perhaps /proc/PID/fd/N. bias: what the loader
+ * added to its addresses. Returns false if the file cannot be read.
  */
 bool unwind_add(struct unwinder *, const char *name, const char *file, uint64_t bias);
-/* The programs and libraries that a process has mapped from files that can still be opened; how many. */
+/* Adds the program and libraries that a process has mapped, if their files can be opened. Returns their number. */
 unsigned unwind_add_process(struct unwinder *, pid_t);
-/* After the last unwind_add and before the first question. */
+/* Call this after the last unwind_add and before the functions below. */
 void unwind_ready(struct unwinder *);
 
-/* Frames from the innermost on; how many, at most max. 0 only if max is 0. */
+/* Fills in frames, innermost first, and returns their number: at most max, and 0 only if max is 0. */
 size_t unwind_stack(struct unwinder *, const struct unwind_regs *, unwind_read *, void *arg,
 		    struct unwind_frame *frames, size_t max);
 /*
- * What is at one address: the function there, after those that are inlined into it, innermost first; how
- * many, 0 only if max is 0. caller: pc is a return address, the call before it is meant.
+ * Fills in the frames of one address: the functions that are inlined there, innermost first, then the function
+ * itself. Returns their number, 0 only if max is 0. caller: pc is a return address, so the call before it counts.
  */
 size_t unwind_names(struct unwinder *, uint64_t pc, bool caller, struct unwind_frame *, size_t max);
-/* The function alone. */
+/* Fills in only the function at the address, without inlined ones. */
 void unwind_name(struct unwinder *, uint64_t pc, bool caller, struct unwind_frame *);
 void unwind_close(struct unwinder *);
 
