@@ -1,10 +1,10 @@
 /*
- * adopt.c - a new supervisor finds a runtime without a supervisor and goes on where the last one stopped.
+ * adopt.c - a new supervisor takes over a runtime whose supervisor has died.
  *
- * The keeper hands over the descriptors. Then the supervisor greets the zygote. The zygote does requests in
- * order, so after its answer everything that the last supervisor had asked for is done, and ledger and
- * segment do not change any more. Modules and instances, seats and tasks are compared between the two.
- * Only then does the supervisor listen for clients.
+ * The keeper hands over the descriptors. Then the supervisor sends a request to the zygote. The zygote serves
+ * requests in order, so its answer means that it has served everything that the last supervisor asked for, and
+ * that ledger and segment do not change any more. The supervisor then compares the modules, instances, seats and
+ * tasks in both. Only after that does it listen for clients.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/adopt.h"

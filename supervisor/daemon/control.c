@@ -1,13 +1,13 @@
 /*
- * control.c - connections of clients: lines in, lines out, descriptors along with them.
+ * control.c - connections of clients: receives requests and sends answers, one JSON object on a line, with
+ * descriptors.
  *
- * A request is one JSON object on a line. It becomes an asker, which is answered now or later. A "tag" in
- * the request comes back in its answer; a client without tags sends one request at a time. No client can
- * hold up the loop: reads and writes never wait, lines and unsent answers have a limit, and a client that
- * exceeds it is disconnected.
+ * The request becomes a struct asker, which is answered at once or later. A "tag" in the request comes back in its
+ * answer; a client without tags sends one request at a time. No client can block the loop: reads and writes never
+ * wait, lines and unsent answers have a limit, and a client that exceeds it is disconnected.
  *
- * OWNER  a connection lives until its peer or an error ends it. An asker may outlive its connection; its
- *        conn is NULL then
+ * OWNER  a connection lives until its peer closes it or an error occurs. An asker may outlive its connection; its
+ *        conn is then NULL
  */
 #include "shm/kernel.h"
 #include "shm/pass.h"
@@ -41,7 +41,7 @@ struct out {
 	struct out *next;
 	size_t len, off;
 	int fds[4], nfds;
-	answer_more *more; /* of a stream: fills data when it has been sent */
+	answer_more *more; /* for a long answer: makes the next piece after data was sent */
 	void *arg;
 	char data[];
 };
@@ -78,7 +78,7 @@ static unsigned nconns;
 static void on_conn(uv_poll_t *, int status, int events);
 static void on_accept(uv_poll_t *, int status, int events);
 
-/* ---- life and death of a connection ---- */
+/* ---- opening and closing a connection ---- */
 
 static void free_out(struct out *o)
 {
@@ -132,7 +132,7 @@ static void kill_conn(struct conn *c)
 	uv_close((uv_handle_t *)&c->poll, free_conn);
 	sh_jobs_abandon(c);
 	sh_output_detach(c);
-	sh_stop_look();
+	sh_stop_if_done();
 }
 
 static void unbusy(struct conn *c)
@@ -146,7 +146,7 @@ static void unbusy(struct conn *c)
 
 static void watch(struct conn *c)
 {
-	/* The kernel reports a peer that has closed both directions, whatever we poll for. */
+	/* The kernel reports a peer that has closed both directions, whatever events are polled. */
 	int want = (c->out ? UV_WRITABLE : 0) | (c->closing || c->half ? UV_PRIORITIZED : UV_READABLE);
 
 	if (c->half && !c->out && !c->naskers) {
@@ -157,7 +157,7 @@ static void watch(struct conn *c)
 	}
 }
 
-/* ---- out ---- */
+/* ---- sending ---- */
 
 static ssize_t send_piece(struct conn *c, struct out *o)
 {
@@ -288,7 +288,7 @@ void sh_answer_stream(struct asker *a, answer_more *more, void *arg)
 	queue(c, o);
 }
 
-bool sh_ask_gone(const struct asker *a)
+bool sh_ask_closed(const struct asker *a)
 {
 	return !a->conn || a->conn->dead;
 }
@@ -315,7 +315,7 @@ int sh_ask_take_fd(struct asker *a)
 	return fd;
 }
 
-/* ---- in ---- */
+/* ---- receiving ---- */
 
 static struct asker *new_asker(struct conn *c)
 {
@@ -333,7 +333,7 @@ static struct asker *new_asker(struct conn *c)
 }
 
 /* Answers with an error and closes the connection after it. */
-static void hang_up(struct conn *c, int code, const char *why)
+static void close_with_error(struct conn *c, int code, const char *why)
 {
 	struct asker *a = new_asker(c);
 
@@ -350,12 +350,13 @@ static void on_line(struct conn *c, const char *line, size_t n)
 
 	if (!json_is_object(request)) {
 		json_decref(request);
-		hang_up(c, CODE_USAGE, request ? "a request must be a JSON object" : "not JSON");
+		close_with_error(c, CODE_USAGE,
+				 request ? "a request must be a JSON object" : "the line is not valid JSON");
 		return;
 	}
 	if (c->naskers >= ASKERS_MAX) {
 		json_decref(request);
-		hang_up(c, CODE_FAILED, "too many requests at once");
+		close_with_error(c, CODE_FAILED, "too many requests at once");
 		return;
 	}
 	a = new_asker(c);
@@ -388,7 +389,7 @@ static void on_bytes(struct conn *c)
 		c->in_room = 0;
 	}
 	if (c->in_len >= LINE_MAX_BYTES && !c->closing && !c->dead)
-		hang_up(c, CODE_USAGE, "the line is too long");
+		close_with_error(c, CODE_USAGE, "the line is too long");
 	if (c->closing && !c->out)
 		c->dead = true;
 	unbusy(c);
@@ -481,11 +482,11 @@ static void new_conn(int fd)
 		c->next->prev = c;
 	conns = c;
 	nconns++;
-	sh_control_met = true;
+	sh_control_used = true;
 	watch(c);
 	if (!permitted(fd)) {
 		c->busy = true;
-		hang_up(c, CODE_DENIED, "not permitted");
+		close_with_error(c, CODE_DENIED, "not permitted");
 		if (!c->out)
 			c->dead = true;
 		unbusy(c);
@@ -515,7 +516,7 @@ static void on_accept(uv_poll_t *handle, int status, int events)
 			new_conn(fd);
 	}
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-		uv_poll_stop(&listening); /* else the loop would spin: the socket stays readable */
+		uv_poll_stop(&listening); /* otherwise the loop would spin, because the socket stays readable */
 		uv_timer_start(&accept_timer, accept_again, ACCEPT_PAUSE_MS, 0);
 	}
 }
@@ -530,7 +531,7 @@ int sh_control_start(int listener)
 	return uv_poll_start(&listening, UV_READABLE, on_accept);
 }
 
-bool sh_control_met;
+bool sh_control_used;
 
 unsigned sh_control_conns(void)
 {

@@ -4,7 +4,7 @@
 #ifndef SUPERVISOR_DAEMON_FAILURE_H
 #define SUPERVISOR_DAEMON_FAILURE_H
 
-/* Exit codes of INTERFACE that errors carry. */
+/* Exit codes of the command line for errors. */
 enum {
 	CODE_FAILED = 1,
 	CODE_USAGE = 2,

@@ -1,13 +1,13 @@
 /*
- * fleet.c - the processes of the runtime: which seat each has, when one is cloned, how one ended.
+ * fleet.c - the processes of the runtime: clones a process for each seat and handles the end of each process.
  *
- * After a death the medic repairs the seat and sets it to VACANT. Then the supervisor has a new process
- * cloned into it: at once if the last process left in good order, else after the delay of the restart
- * policy. No process repairs the medic's own seat: the supervisor has a new medic cloned as soon as it
- * has reaped the old one.
+ * After a death the medic repairs the seat and sets it to VACANT. Then the supervisor lets the zygote clone a new
+ * process for the seat: at once if the last process exited normally, otherwise after the delay of the restart
+ * policy. The medic's own seat is different: the supervisor requests a new medic as soon as it has reaped the old
+ * one, and the new medic repairs the seat.
  *
- * Processes that an earlier supervisor had cloned, and those that its zygote still clones, are not our
- * children. A pidfd reports their end, but not their exit status.
+ * Processes that were cloned for an earlier supervisor, or by its zygote, are not children of this process. A
+ * pidfd reports their end, but not their exit status.
  */
 #include "shm/kernel.h"
 #include "shm/offspring.h"
@@ -65,7 +65,10 @@ struct watch {
 	void *arg;
 };
 
-/* Replacement of workers. When each wanted seat has a new live process, the asker (NULL: sweep.c) gets an answer. */
+/*
+ * A replacement of workers. When each wanted seat has a new live process, the asker gets the answer; if it is
+ * NULL, sweep.c is called.
+ */
 struct renewal {
 	struct renewal *next;
 	struct asker *asker;
@@ -79,18 +82,20 @@ static struct renewal *renewals;
 static unsigned nseats; /* number of workers; the medic is not counted */
 static pid_t zygote;
 static uint64_t zygote_gone_ns; /* when the zygote died; 0 as soon as a standby has taken over */
-static bool adopted;		/* the zygote was started by an earlier supervisor: its clones are not our children */
-static bool no_delay;		/* SHOAL_DEBUG=nodelay: no restart delay, for tests that kill often */
+/* the zygote was started by an earlier supervisor, so its clones are not children of this process */
+static bool adopted;
+static bool no_delay; /* SHOAL_DEBUG=nodelay: no restart delay, for tests that kill often */
 static struct watch *watches;
 static struct {
 	pid_t pid;
 	int status;
-} unclaimed_exit[EXITS_KEPT]; /* children reaped before the zygote's answer named their pid */
+} unclaimed_exit[EXITS_KEPT]; /* children that were reaped before the zygote's answer named their pid */
 static unsigned nunclaimed_exits;
 static struct {
 	pid_t pid;
 	unsigned seat;
-} leaving_processes[EXITS_KEPT]; /* processes not reaped yet whose seat already belongs to a successor */
+	/* processes that are not reaped yet although their seat already belongs to a successor */
+} leaving_processes[EXITS_KEPT];
 static unsigned nleaving;
 
 struct pidfd_watch { /* waits for the end of a process that is not our child */
@@ -168,7 +173,8 @@ static void on_pidfd(uv_poll_t *handle, int status, int events)
 	(void)events;
 	uv_poll_stop(&w->poll);
 	uv_close((uv_handle_t *)&w->poll, on_watch_closed);
-	if (kernel_waitpid(w->pid, &how, WNOHANG) != w->pid) /* succeeds for a compiler, which is always our child */
+	/* succeeds for a compiler, which is always a child of this process */
+	if (kernel_waitpid(w->pid, &how, WNOHANG) != w->pid)
 		how = STATUS_UNKNOWN;
 	on_exit_of(w->pid, how);
 }
@@ -216,7 +222,7 @@ static void clone_later(unsigned seat, unsigned ms)
 	uv_timer_start(&p->timer, on_timer, ms, 0);
 }
 
-/* Delay in ms before the next process may be cloned into the seat, by the restart policy. */
+/* Returns the delay in ms of the restart policy before the next process may be cloned for the seat. */
 static unsigned restart_delay(struct seat_process *p)
 {
 	uint64_t now = sh_now(), oldest = p->restart_ns[p->restarts % AT_ONCE];
@@ -395,7 +401,7 @@ static bool is_stopped(pid_t pid)
 
 static _Noreturn void end_without_zygote(void)
 {
-	sh_log("the zygote has died and no standby took over: no worker can be cloned any more");
+	sh_log("the zygote died and no standby took over: no worker can be cloned any more, so all tasks end");
 	sh_fleet_kill();
 	sh_setup_remove_socket();
 	exit(1);
@@ -486,7 +492,7 @@ void sh_fleet_look(void)
 	}
 }
 
-/* Called after the zygote has answered us: it has finished what the earlier supervisor had asked. */
+/* Called after the zygote's first answer: it has finished what the earlier supervisor had asked. */
 void sh_fleet_adopt(unsigned workers)
 {
 	adopted = true;
@@ -587,7 +593,7 @@ static bool notify_seat(pid_t pid, int status)
 
 static void on_zygote_exit(int status)
 {
-	sh_log("the zygote (pid %d) has died%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
+	sh_log("the zygote (pid %d) died%s%s", (int)zygote, WIFSIGNALED(status) ? ": " : "",
 	       WIFSIGNALED(status) ? sh_signal_name(WTERMSIG(status)) : "");
 	zygote = 0;
 	zygote_gone_ns = sh_now(); /* its standby sends a message when it has taken over */
@@ -602,21 +608,21 @@ static void on_exit_of(pid_t pid, int status)
 	} else if (pid == sh_keeper_pid()) {
 		sh_keeper_forget();
 		if (sh_stopping != STOP_GONE) {
-			sh_log("the keeper has died: starting another");
+			sh_log("the keeper died: starting another one");
 			sh_keeper_begin();
 		}
 	} else if (!notify_seat(pid, status) && !notify_watch(pid, status) && !adopted) {
-		/* Cloned a moment ago: the zygote's answer, still to come, names its seat. */
+		/* The process was just cloned: the zygote's answer, which has not arrived yet, names its seat. */
 		unclaimed_exit[nunclaimed_exits % EXITS_KEPT].pid = pid;
 		unclaimed_exit[nunclaimed_exits++ % EXITS_KEPT].status = status;
 	}
 }
 
 /*
- * A process was stopped by a signal. If it is a worker, the medic decides, because a worker may hold a
- * goroutine. The other processes hold none and everybody waits for them: kill, a successor takes over.
+ * Called when a process was stopped by a signal. A stopped worker may hold a goroutine, so the medic decides. The
+ * other processes hold none, and everybody waits for them: kills the process, and a successor takes over.
  */
-static void stopped(pid_t pid)
+static void on_stopped(pid_t pid)
 {
 	for (unsigned seat = 1; seat <= nseats; seat++)
 		if (seat_process[seat].pid == pid) {
@@ -627,7 +633,7 @@ static void stopped(pid_t pid)
 	if (pid != seat_process[SH_SEAT_MEDIC].pid && pid != zygote && pid != atomic_load(&sh_root->standby) &&
 	    pid != sh_keeper_pid())
 		return;
-	sh_log("process %d was stopped by a signal: killing it, another takes its place", (int)pid);
+	sh_log("process %d was stopped by a signal: killed it, a successor takes over", (int)pid);
 	kernel_kill(pid, SIGKILL);
 }
 
@@ -638,22 +644,22 @@ void sh_fleet_reap(void)
 
 	while ((pid = kernel_waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0)
 		if (WIFSTOPPED(status))
-			stopped(pid);
+			on_stopped(pid);
 		else
 			on_exit_of(pid, status);
 }
 
-/* These processes may not be our children, so there is no SIGCHLD: poll them. */
+/* These processes may not be children of this process, so there is no SIGCHLD: poll them. */
 static void poll_for_stopped(void)
 {
 	const pid_t who[] = {seat_process[SH_SEAT_MEDIC].pid, zygote, atomic_load(&sh_root->standby), sh_keeper_pid()};
 
 	for (size_t i = 0; adopted && i < sizeof who / sizeof *who; i++)
 		if (who[i] > 0 && is_stopped(who[i]))
-			stopped(who[i]);
+			on_stopped(who[i]);
 }
 
-/* Kills our children, also those whose pid the zygote did not report before it died. */
+/* Kills the children of this process, also those whose pid the zygote did not report before it died. */
 static void kill_children(void)
 {
 	FILE *f = fopen("/proc/thread-self/children", "re");
@@ -689,8 +695,8 @@ static bool kill_all(void)
 }
 
 /*
- * Finds adopted processes that were cloned between two supervisors: only their seats name them. A process
- * that has not claimed its seat yet reads sh_root->over and ends by itself.
+ * Finds adopted processes that were cloned while there was no supervisor: only their seats have their pids. A
+ * process that has not claimed its seat yet reads sh_root->over and exits.
  */
 static void find_pids(void)
 {
@@ -719,7 +725,7 @@ static void reaped(pid_t pid)
 			w->pid = 0;
 }
 
-/* What tasks have started ends as well; nobody makes more of it any longer. */
+/* Kills the programs that tasks have started. No process can start more of them now. */
 static void kill_offspring(void)
 {
 	for (unsigned tries = 0; tries < 1000 && sh_offspring_kill(SH_OFFSPRING_ALL, SIGKILL); tries++)

@@ -1,5 +1,5 @@
 /*
- * fleet.h - seats: which process is cloned when, restarts, deaths.
+ * fleet.h - the processes of the runtime: clones, restarts, deaths.
  */
 #ifndef SUPERVISOR_DAEMON_FLEET_H
 #define SUPERVISOR_DAEMON_FLEET_H
@@ -12,7 +12,7 @@ struct asker;
 #define STATUS_UNKNOWN (-1) /* neither WIFEXITED nor WIFSIGNALED: the process is not our child */
 typedef void child_done(void *arg, int status);
 void sh_fleet_start(pid_t zygote, unsigned workers);
-void sh_fleet_adopt(unsigned workers); /* the processes exist already, and none is our child */
+void sh_fleet_adopt(unsigned workers); /* the processes exist already, and none is a child of this process */
 void sh_fleet_zygote(pid_t);	       /* a standby has taken over as the zygote */
 void sh_fleet_look(void);
 void sh_fleet_tick(void);

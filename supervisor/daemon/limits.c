@@ -1,10 +1,10 @@
 /*
- * limits.c - control groups, version 1 and 2 (and both at once, as systemd's hybrid has them).
+ * limits.c - reads the limits of control groups, version 1 and 2 (systemd's hybrid mode has both).
  *
- * /proc/self/cgroup names our group in each hierarchy. /proc/self/mountinfo says where the hierarchy is
- * mounted, and which of its groups the mount begins with: in a container that may be below the root. If a
- * hierarchy of version 1 has the controller, its limit counts, else that of version 2. A group is also
- * bound by the limits of its parents, so the smallest limit on the way up counts.
+ * /proc/self/cgroup names the group of this process in each hierarchy. /proc/self/mountinfo says where the
+ * hierarchy is mounted, and with which of its groups the mount begins: in a container that may be below the root.
+ * If a hierarchy of version 1 has the controller, its limit counts, else that of version 2. A group is also bound
+ * by the limits of its parents, so the smallest limit on the way to the root counts.
  */
 #include "supervisor/daemon/limits.h"
 
@@ -16,7 +16,7 @@
 
 struct group {
 	bool v2;
-	char path[PATH_MAX];  /* of our group within its hierarchy */
+	char path[PATH_MAX];  /* of the group of this process, within its hierarchy */
 	char mount[PATH_MAX]; /* where the hierarchy is mounted; path is relative to it */
 };
 
@@ -78,7 +78,7 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* The part of path below the group that the mount begins with. NULL if our group is not below that one. */
+/* Returns the part of path below the group with which the mount begins, or NULL if path is not below that group. */
 static char *behind(char *path, const char *from)
 {
 	size_t n = strcmp(from, "/") ? strlen(from) : 0;

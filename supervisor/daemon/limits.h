@@ -1,17 +1,18 @@
 /*
- * limits.h - how many processors and how much memory control groups let us have.
+ * limits.h - the numbers of processors and bytes that control groups allow.
  */
 #ifndef SUPERVISOR_DAEMON_LIMITS_H
 #define SUPERVISOR_DAEMON_LIMITS_H
 
 /*
- * What is set for our group and those it is in; -1: nothing. root: the folder in which proc and sys are
- * looked for, "" but in tests. Processors are a quota by its period, rounded up.
+ * Return the limit that is set for the group of this process or one of its parents, or -1. root: the folder that
+ * contains proc and sys, "" except in tests. The number of processors is the quota divided by the period, rounded
+ * up.
  */
 long sh_limit_cpus(const char *root);
 long sh_limit_memory(const char *root);
 
-/* Go's rule: a limit counts from 2 on, and never for more than there are. */
+/* As in Go, a limit is at least 2, and at most the number of processors. */
 unsigned sh_cpus_within(unsigned cpus, long limit);
 
 #endif

@@ -44,7 +44,7 @@ static void append(struct call ***end, struct call *c)
 	*end = &c->next;
 }
 
-/* False if the socket takes no more now. */
+/* Returns false if the socket accepts no more at the moment. */
 static bool transmit(struct call *c)
 {
 	if (sh_pass_send(link_sock, &c->req, sizeof c->req, c->fds, c->nfds, MSG_DONTWAIT) < 0 &&
@@ -86,7 +86,7 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 	c->nfds = nfds;
 	for (int i = 0; i < nfds; i++) {
 		c->fds[i] = kernel_fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-		if (c->fds[i] < 0) { /* out of descriptors: send none, and the zygote refuses the request */
+		if (c->fds[i] < 0) { /* no descriptor is free: sends none, and the zygote refuses the request */
 			while (i-- > 0)
 				kernel_close(c->fds[i]);
 			c->nfds = 0;
@@ -99,7 +99,7 @@ void sh_link_ask(const struct zreq *req, const int *fds, int nfds, zygote_done *
 
 static void ask_again(struct call *c)
 {
-	if (c->req.op == Z_CLONE) { /* the clone may exist: the caller finds out */
+	if (c->req.op == Z_CLONE) { /* the clone may exist: the caller finds it by its seat */
 		struct zrep lost = {.code = ZREP_LOST};
 
 		c->done(c->arg, &lost);
@@ -110,7 +110,7 @@ static void ask_again(struct call *c)
 	append(&unsent_end, c);
 }
 
-/* Unlinks the call that the answer is for. NULL if this supervisor did not send it. */
+/* Unlinks the call with this number. Returns NULL if this supervisor did not send it. */
 static struct call *answered(uint32_t number)
 {
 	struct call *c;
@@ -152,7 +152,11 @@ static void on_event(uv_poll_t *handle, int status, int events)
 			break;
 		if (n != sizeof rep)
 			continue;
-		if (!rep.serial) { /* a standby has taken over: after its answer to this, requests without an answer are known to be lost */
+		/*
+		 * A standby has taken over. When it answers this request, earlier requests without an answer are
+		 * known to be lost.
+		 */
+		if (!rep.serial) {
 			sh_fleet_zygote(rep.pid);
 			sh_link_ask(&(struct zreq){.op = Z_HELLO}, NULL, 0, hello, NULL);
 			continue;

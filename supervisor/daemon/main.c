@@ -1,11 +1,12 @@
 /*
  * main.c - shoald: options, start, signals, end.
  *
- * Start: make lock, socket, segment and the medic's eventfd. Then fork the zygote, while this process has
- * neither a thread nor a loop. Then start the loop, the medic and the workers. If a keeper holds a runtime
- * whose supervisor has died, take that over instead (adopt.c).
+ * Start: makes lock, socket, segment and the medic's eventfd; forks the zygote, while this process has neither a
+ * thread nor a loop; then starts the loop, the medic and the workers. If a keeper holds a runtime whose supervisor
+ * has died, shoald takes that over instead (adopt.c).
  *
- * End: wait for the tasks, kill and reap the processes, remove the socket, answer the clients that asked.
+ * End: waits for the tasks, kills and reaps the processes, removes the socket, answers the clients that asked for
+ * it.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/main.h"
@@ -90,9 +91,9 @@ static void end_soon(void)
 	uv_timer_start(&stop_timer, on_stop_timer, 0, 0);
 }
 
-void sh_stop_look(void)
+void sh_stop_if_done(void)
 {
-	if (sh_options.one_shot && sh_control_met && !sh_control_conns() && !sh_stopping)
+	if (sh_options.one_shot && sh_control_used && !sh_control_conns() && !sh_stopping)
 		sh_stop(sh_jobs_live() == 0);
 	else if (sh_stopping && sh_stopping < STOP_GONE && !sh_jobs_live())
 		end_soon();
@@ -101,27 +102,27 @@ void sh_stop_look(void)
 void sh_stop(bool now)
 {
 	if (sh_stopping >= (now ? STOP_NOW : STOP_DRAIN)) {
-		sh_stop_look();
+		sh_stop_if_done();
 		return;
 	}
-	sh_log(now ? "stopping at once" : "stopping when the tasks there are have ended");
+	sh_log(now ? "stopping at once" : "stopping when all tasks have ended");
 	sh_stopping = now ? STOP_NOW : STOP_DRAIN;
 	atomic_store(&sched.draining, 1);
 	if (now) {
 		uv_timer_start(&stop_timer, on_stop_timer, STOP_NOW_MS, 0);
 		sh_jobs_cancel_all();
 	}
-	sh_stop_look();
+	sh_stop_if_done();
 }
 
 /* ---- events ---- */
 
-void sh_look_again(void)
+void sh_check_segment(void)
 {
 	sh_fleet_look();
-	sh_crashes_look();
+	sh_crashes_log();
 	sh_jobs_update();
-	sh_verbs_look();
+	sh_verbs_check_audit();
 }
 
 static void on_medic(uv_poll_t *handle, int status, int events)
@@ -133,20 +134,20 @@ static void on_medic(uv_poll_t *handle, int status, int events)
 	(void)events;
 	while (kernel_read(sh_medic_fd, &n, sizeof n) < 0 && errno == EINTR)
 		;
-	sh_look_again();
+	sh_check_segment();
 }
 
-/* A process may die before it writes to the eventfd. The tick bounds how long such an event goes unseen. */
+/* A process may die before it writes to the eventfd. This tick limits how long such an event stays unseen. */
 static void on_tick(uv_timer_t *timer)
 {
 	(void)timer;
-	sh_look_again();
+	sh_check_segment();
 	sh_fleet_tick();
-	sh_sweep_look();
+	sh_sweep_if_due();
 	sh_output_tick();
-	sh_trace_look();
+	sh_trace_end_abandoned();
 	sh_procs_follow();
-	if (sh_options.one_shot && !sh_control_met && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
+	if (sh_options.one_shot && !sh_control_used && sh_now() - sh_start_ns > ONE_SHOT_MS * 1000000ull)
 		sh_stop(true);
 }
 
@@ -158,7 +159,7 @@ static void on_trace(uv_timer_t *timer)
 	(void)timer;
 	line[n++] = '\n';
 	if (kernel_write(2, line, n) < 0)
-		return; /* nobody waits for us to be ready */
+		return; /* no process waits for the start */
 }
 
 static void on_signal(uv_signal_t *handle, int sig)
@@ -275,7 +276,7 @@ static void parse(int argc, char **argv)
 		sh_options.socket = sh_default_socket();
 }
 
-/* Closes descriptors that our caller left open, and raises the limit of open files: each task needs three. */
+/* Closes descriptors that the caller left open, and raises the limit of open files, because each task needs three. */
 static void prepare_process(void)
 {
 	struct rlimit files;
@@ -291,13 +292,14 @@ static void prepare_process(void)
 		kernel_fcntl(sh_options.ready_fd, F_SETFD, FD_CLOEXEC);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		if (files.rlim_max < FILES_MIN)
-			sh_fail(1, "%lu open files are allowed (ulimit -n), and at least %u are needed",
+			sh_fail(1,
+				"%lu open files are allowed (ulimit -n), but at least %u are needed: raise the limit",
 				(unsigned long)files.rlim_max, FILES_MIN);
 		files.rlim_cur = files.rlim_max;
 		kernel_setrlimit(RLIMIT_NOFILE, &files);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* with ulimit -f a write fails with EFBIG instead of killing us */
+	signal(SIGXFSZ, SIG_IGN); /* with ulimit -f a write fails with EFBIG instead of killing the supervisor */
 }
 
 static pid_t fork_zygote(int *link)

@@ -1,10 +1,9 @@
 /*
- * main.h - options, loop and the way to the end of the supervisor.
+ * main.h - options, loop and end of the supervisor.
  *
- * The supervisor has one thread and one libuv loop. Nothing in it waits: a question to the zygote, the
- * medic, a compiler or a client is answered by a callback. It believes nothing that it reads in the
- * segment unchecked: every index and pointer is compared with its bounds before use, and it takes no
- * lock that a worker can hold.
+ * The supervisor has one thread and one libuv loop, and never waits: the answers of zygote, medic, compiler and
+ * clients arrive as callbacks. It checks everything that it reads in the segment: each index and pointer is
+ * compared with its bounds before use. It takes no lock that a worker can hold.
  */
 #ifndef SUPERVISOR_DAEMON_MAIN_H
 #define SUPERVISOR_DAEMON_MAIN_H
@@ -18,9 +17,9 @@ struct options {
 	const char *socket;
 	unsigned procs, spare;
 	size_t memory;
-	const char *output_dir; /* where output goes beyond output_memory; NULL: it is dropped */
+	const char *output_dir; /* folder for output beyond output_memory; NULL: such output is dropped */
 	size_t output_memory;	/* budget of kept output */
-	int ready_fd;		/* -1: nobody waits for us to be ready */
+	int ready_fd;		/* descriptor for the message that the supervisor is ready; -1: none */
 	bool one_shot;		/* the supervisor ends with its last connection */
 	bool procs_custom;	/* the number of Ps was given as an option, not derived from the machine */
 };
@@ -34,7 +33,7 @@ extern int sh_stopping;
 /* Logs the message and exits. Only before the supervisor takes tasks. */
 _Noreturn void sh_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void sh_stop(bool now);
-void sh_stop_look(void);  /* something ended: exit if a stop was asked for and nothing is left */
-void sh_look_again(void); /* the medic wrote: look at seats, tasks, audit, crashes */
+void sh_stop_if_done(void);  /* called when something ended: exits if a stop was asked for and no task is left */
+void sh_check_segment(void); /* called when the medic has written: checks seats, tasks, audit and crashes */
 
 #endif

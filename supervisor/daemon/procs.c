@@ -1,6 +1,6 @@
 /*
- * procs.c - changes the number of Ps: by command, or because the machine now allows us another number of
- * processors. The medic makes the change (core/sched/procs.c); the supervisor waits for it.
+ * procs.c - changes the number of Ps: by a client's request, or because affinity or control groups allow another
+ * number of processors. The medic makes the change (core/sched/procs.c); the supervisor waits for it.
  */
 #include "supervisor/daemon/procs.h"
 #include "supervisor/daemon/control.h"
@@ -20,7 +20,7 @@
 
 struct want {
 	struct want *next;
-	struct asker *asker; /* NULL: the change follows the machine, no client waits */
+	struct asker *asker; /* NULL: no client asked, the machine allows another number */
 	uint32_t n;
 };
 
@@ -35,7 +35,7 @@ static void poll_procs(uv_timer_t *unused)
 	bool failed;
 
 	(void)unused;
-	if (!w || atomic_load(&sched.procs_asked)) /* another change, or this one, is under way */
+	if (!w || atomic_load(&sched.procs_asked)) /* another change, or this one, is not finished */
 		return;
 	if (!procs_under_way && (w->asker || !atomic_load(&sched.procs_custom))) {
 		procs_under_way = true;
@@ -52,7 +52,7 @@ static void poll_procs(uv_timer_t *unused)
 	}
 	if (!w->asker) {
 		if (procs_under_way &&
-		    !failed) /* else a command has set the number meanwhile, or the next look asks again */
+		    !failed) /* otherwise a client has set the number meanwhile, or the next call asks again */
 			sh_log("the number of Ps is now %u, because the machine allows another number of processors",
 			       atomic_load(&sched.procs));
 	} else if (failed) {

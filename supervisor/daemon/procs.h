@@ -1,5 +1,5 @@
 /*
- * procs.h - the number of Ps, by command or by what the machine allows.
+ * procs.h - the number of Ps, set by a client or by the limits of the machine.
  */
 #ifndef SUPERVISOR_DAEMON_PROCS_H
 #define SUPERVISOR_DAEMON_PROCS_H
@@ -10,6 +10,10 @@ struct asker;
 
 void sh_procs(struct asker *, uint32_t n); /* answers when there are n Ps */
 void sh_procs_follow(
-	void); /* called now and then: as many Ps as affinity and control groups allow, unless set by hand */
+	/*
+	 * called regularly: sets as many Ps as affinity and control groups allow, unless a client or an option has
+	 * set the number
+	 */
+	void);
 
 #endif

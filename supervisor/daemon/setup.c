@@ -1,5 +1,5 @@
 /*
- * setup.c - before the start: the socket's path and lock, the log file, the processors and the memory that
+ * setup.c - preparations before the start: socket and lock, log file, and the numbers of processors and bytes that
  * the supervisor may use.
  */
 #include "shm/kernel.h"
@@ -236,7 +236,7 @@ static size_t machine_memory(void)
 	return all;
 }
 
-/* Three quarters of what there is. */
+/* Returns three quarters of the memory that the machine and the control groups allow. */
 size_t sh_setup_memory(void)
 {
 	size_t all = machine_memory() / 4 * 3;
@@ -244,7 +244,7 @@ size_t sh_setup_memory(void)
 	return all < SH_HEAP_SIZE ? all : SH_HEAP_SIZE;
 }
 
-/* A sixteenth. */
+/* Returns a sixteenth of that memory. */
 size_t sh_setup_output_memory(void)
 {
 	size_t part = machine_memory() / 16;

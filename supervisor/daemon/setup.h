@@ -10,7 +10,7 @@
 /* Makes lock file, folder and socket. Returns the socket, or -1 with the reason in error. */
 int sh_setup_socket(char *error, size_t n);
 void sh_setup_remove_socket(void);
-int sh_setup_log(void); /* the log file beside the socket becomes descriptors 1 and 2 */
+int sh_setup_log(void); /* opens the log file next to the socket as descriptors 1 and 2 */
 unsigned sh_setup_cpus(void);
 size_t sh_setup_memory(void);
 size_t sh_setup_output_memory(void);

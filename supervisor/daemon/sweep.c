@@ -1,15 +1,13 @@
 /*
- * sweep.c - decides when stray descriptors are closed. A descriptor is stray if a goroutine opened it and
- * died with its worker before the runtime had written down whose it is. strays.c, in the zygote, finds
- * and closes them.
+ * sweep.c - decides when stray descriptors are closed. A descriptor is stray if a goroutine opened it and died
+ * with its worker before the runtime recorded the owner. strays.c, in the zygote, finds and closes them.
  *
- * While no task exists: the supervisor replaces all workers, so that no worker has an unlisted descriptor
- * of its own, and the zygote then closes every descriptor without an owner. The zygote is asked only while
- * no task exists, and does nothing else meanwhile.
+ * While no task exists: the supervisor replaces all workers, so that no worker has an unlisted descriptor of its
+ * own. Then it asks the zygote to close every descriptor without an owner. The zygote does nothing else meanwhile.
  *
- * While there are always tasks: the zygote lists the descriptors without an owner twice, ten seconds apart,
- * and holds those that are the same both times. Then the workers are replaced one after the other. After
- * that no process can know these descriptors any more, and the zygote closes them.
+ * While tasks exist: the zygote lists the descriptors without an owner twice, ten seconds apart, and holds those
+ * that are the same both times. Then the workers are replaced one after the other. After that no process can know
+ * these descriptors any more, and the zygote closes them.
  */
 #include "supervisor/daemon/sweep.h"
 #include "supervisor/daemon/fleet.h"
@@ -31,7 +29,11 @@ static enum { REST, ALL, LOOKS, LOOKED, HOLDS } step;
 static uint64_t not_before_ns;
 static uint32_t swept_deaths; /* sched.gs_lost at the start: the deaths that this sweep covers */
 static uint32_t
-	seen_to; /* deaths covered by a sweep beside running tasks; that finds only some strays, the next full sweep the rest */
+	/*
+	 * The deaths that the last sweep beside running tasks covered. It may miss strays, which the next full
+	 * sweep finds.
+	 */
+	seen_to;
 static uint32_t generation[SEATS_MAX]; /* of the process in each seat when the descriptors were held; 0: none */
 
 static uint64_t again_ns(void)
@@ -48,7 +50,7 @@ static void later(void)
 }
 
 /* Called at the end of a sweep. A supervisor that adopts the runtime before this starts the sweep again. */
-static void done_with(void)
+static void end_sweep(void)
 {
 	if (step == ALL)
 		atomic_compare_exchange_strong(&sched.gs_lost, &(uint32_t){swept_deaths}, 0);
@@ -72,7 +74,7 @@ static void swept(void *arg, const struct zrep *rep)
 	}
 	if (rep->count)
 		sh_log("closed %u descriptors that dead workers had left open", rep->count);
-	done_with();
+	end_sweep();
 }
 
 static void cancelled(void *arg, const struct zrep *rep)
@@ -81,9 +83,9 @@ static void cancelled(void *arg, const struct zrep *rep)
 	(void)rep;
 }
 
-/* ---- while tasks go on ---- */
+/* ---- while tasks exist ---- */
 
-static void let_go(void)
+static void cancel_sweep(void)
 {
 	ask(SWEEP_CANCEL, cancelled);
 	later();
@@ -99,7 +101,7 @@ static void renew_next(void)
 		if (!generation[i] || s->generation != generation[i] || state == SEAT_VACANT || state == SEAT_EMPTY)
 			continue;
 		if (atomic_load(&sched.mlocked) >> i & 1) { /* a goroutine is pinned to this worker: leave it */
-			let_go();
+			cancel_sweep();
 			return;
 		}
 		sh_fleet_renew(NULL, i);
@@ -120,7 +122,7 @@ static void held(void *arg, const struct zrep *rep)
 		step = HOLDS;
 		renew_next();
 	} else {
-		done_with();
+		end_sweep();
 	}
 }
 
@@ -132,28 +134,28 @@ static void on_strays_listed(void *arg, const struct zrep *rep)
 		return;
 	}
 	if (!rep->count) {
-		done_with();
+		end_sweep();
 		return;
 	}
 	step = LOOKED;
 	not_before_ns = sh_now() + again_ns();
 }
 
-/* ---- both ---- */
+/* ---- both kinds of sweep ---- */
 
 void sh_sweep_renewed(bool done)
 {
 	if (step == HOLDS && done && !sh_stopping)
 		renew_next();
 	else if (step == HOLDS)
-		let_go();
+		cancel_sweep();
 	else if (!done || sh_jobs_live() || sh_stopping)
 		later();
 	else
 		ask(SWEEP_ALL, swept);
 }
 
-void sh_sweep_look(void)
+void sh_sweep_if_due(void)
 {
 	if (sh_stopping || sh_options.one_shot)
 		return;

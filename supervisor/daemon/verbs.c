@@ -156,7 +156,7 @@ static struct job *job_of(struct asker *a, json_t *request)
 
 /* ---- submit ---- */
 
-/* CC from the caller's environment, else from ours. */
+/* Returns $CC of the client, or of the supervisor. */
 static const char *compiler(json_t *env)
 {
 	size_t i;
@@ -172,7 +172,10 @@ static const char *compiler(json_t *env)
 	return getenv("CC");
 }
 
-/* Copies arguments and environment of the task, one string after the other. Without arguments the module's path is argv[0]. NULL, with the reason in error, if the request is malformed. */
+/*
+ * Copies arguments and environment of the task, one string after the other. Without arguments, argv[0] is the
+ * module's path. Returns false and stores the reason in error if the request is malformed.
+ */
 static bool take_strings(struct job *j, json_t *request, const char *module, const char **error)
 {
 	json_t *args = json_object_get(request, "args"), *env = json_object_get(request, "env");
@@ -220,7 +223,10 @@ static const char *take_options(struct job *j, json_t *request)
 	return NULL;
 }
 
-/* The client asks again with the same key, because the supervisor died before it answered. Answers if the task was accepted. */
+/*
+ * True if the client repeats a submission, because the supervisor died before it answered, and the task with this
+ * key was accepted. Then answers the request.
+ */
 static bool known_already(struct asker *a, json_t *request)
 {
 	const char *key = text_of(request, "key");
@@ -339,14 +345,14 @@ void sh_verbs_ended(const struct job *j)
 	while (*at) {
 		struct waiter *w = *at;
 
-		for (size_t i = 0; i < w->n && !sh_ask_gone(w->asker); i++) {
+		for (size_t i = 0; i < w->n && !sh_ask_closed(w->asker); i++) {
 			if (w->ids[i] != j->id || w->tasks[i])
 				continue;
 			task = task ? task : sh_view_task(j);
 			w->tasks[i] = json_incref(task);
 			w->missing--;
 		}
-		if (w->missing && !sh_ask_gone(w->asker)) {
+		if (w->missing && !sh_ask_closed(w->asker)) {
 			at = &w->next;
 			continue;
 		}
@@ -405,8 +411,8 @@ static void verb_logs(struct asker *a, json_t *request)
 }
 
 /*
- * With "at": an attached reader reports how far it has read; there is no answer. Without: the answer says how
- * many bytes have been dropped at the front, so that a reader that is not attached knows what it missed.
+ * With "at", an attached reader reports how far it has read, and gets no answer. Without it, the answer says how
+ * many bytes were dropped at the front, so that a reader that is not attached knows what it missed.
  */
 static void verb_read(struct asker *a, json_t *request)
 {
@@ -429,7 +435,7 @@ static void verb_read(struct asker *a, json_t *request)
 	}
 }
 
-/* A `run` client reconnects after the last supervisor died: from now on this connection owns the task. */
+/* A `run` client reconnects after the death of a supervisor: from here on this connection owns the task. */
 static void verb_own(struct asker *a, json_t *request)
 {
 	struct job *j = job_of(a, request);
@@ -457,7 +463,7 @@ static void verb_cancel(struct asker *a, json_t *request)
 static void on_audit_timer(uv_timer_t *timer)
 {
 	(void)timer;
-	sh_verbs_look();
+	sh_verbs_check_audit();
 }
 
 static void ask_audit(void)
@@ -490,7 +496,7 @@ static void verb_check(struct asker *a, json_t *request)
 		ask_audit();
 }
 
-void sh_verbs_look(void)
+void sh_verbs_check_audit(void)
 {
 	char found[sizeof rt->audit];
 	bool clean;
@@ -691,7 +697,7 @@ static void verb_kill(struct asker *a, json_t *request)
 
 	if (!sh_kill_arm(point, (int)number_of(request, "hit", 1), text_of(request, "then"),
 			 (int)number_of(request, "then_hit", 1))) {
-		sh_answer_error(a, CODE_FAILED, NULL, "no such point: %s", point);
+		sh_answer_error(a, CODE_FAILED, NULL, "no such kill point: %s", point);
 		return;
 	}
 	for (unsigned i = 0; i < sh_kill_points(); i++) {

@@ -10,8 +10,8 @@ struct asker;
 struct job;
 
 void sh_verb(struct asker *, json_t *request);
-void sh_verbs_ended(const struct job *); /* answers the clients that wait for it */
-void sh_verbs_look(void);		 /* an audit may have ended */
+void sh_verbs_ended(const struct job *); /* answers the clients that wait for this task */
+void sh_verbs_check_audit(void);	 /* answers `check` if the audit has ended */
 void sh_verbs_stopped(void);		 /* answers stop */
 
 #endif

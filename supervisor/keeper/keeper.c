@@ -154,7 +154,7 @@ static bool permitted(int fd)
 }
 
 /* A connection is either a probe or a new supervisor. A new supervisor's becomes the channel, others are closed. */
-static void hear_caller(int *caller)
+static void handle_caller(int *caller)
 {
 	struct kmsg m;
 	int fds[3], nfds, got = receive(*caller, &m, fds, &nfds);
@@ -194,7 +194,7 @@ static _Noreturn void serve(int listener)
 	for (;;) {
 		int fd;
 
-		/* Read all messages of the old supervisor before a new one is answered. */
+		/* Reads all messages of the old supervisor before it answers a new one. */
 		p[0] = (struct pollfd){channel, POLLIN, 0};
 		p[1] = (struct pollfd){listener, POLLIN, 0};
 		for (unsigned i = 0; i < CALLERS; i++)
@@ -209,7 +209,7 @@ static _Noreturn void serve(int listener)
 		}
 		for (unsigned i = 0; i < CALLERS; i++)
 			if (p[2 + i].revents)
-				hear_caller(&caller[i]);
+				handle_caller(&caller[i]);
 		if (!p[1].revents || (fd = kernel_accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
 			continue;
 		for (unsigned i = 0; i < CALLERS && fd >= 0; i++)
@@ -309,7 +309,7 @@ void sh_keeper_keep(enum keeper_op op, uint64_t id, uint32_t mask, const int *fd
 {
 	struct kmsg m = {op, mask, id};
 
-	if (channel >= 0) /* after a failure the keeper has died; fleet.c starts another */
+	if (channel >= 0) /* if this fails, the keeper has died, and fleet.c starts another one */
 		transmit(channel, &m, fds, fds ? __builtin_popcount(mask) : 0);
 }
 

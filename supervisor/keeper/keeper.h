@@ -1,12 +1,11 @@
 /*
  * keeper.h - the process that holds the supervisor's descriptors, so that they outlive it.
  *
- * The keeper holds the segment, the ledger, the link to the zygote, and for each task its output files and
- * working directory. A supervisor that starts where a keeper listens gets them all and goes on where the
- * last one stopped. The descriptors come over one SOCK_SEQPACKET connection; the keeper does not look at
- * what they refer to.
+ * The keeper holds the segment, the ledger, the link to the zygote, and for each task its output files and working
+ * directory. A supervisor that starts while a keeper listens gets them all and takes over the runtime. The
+ * descriptors are sent over one SOCK_SEQPACKET connection; the keeper does not look at what they refer to.
  *
- * DEATH  keeper dies: the supervisor forks another and sends everything again.
+ * DEATH  keeper dies: the supervisor forks another one and sends everything again.
  *        keeper and supervisor die: the zygote's link closes, and the zygote ends all workers
  */
 #ifndef SUPERVISOR_KEEPER_KEEPER_H
@@ -43,9 +42,9 @@ void sh_keeper_drop(uint64_t id, uint32_t mask);
 void sh_keeper_remove_socket(void);
 
 /*
- * Asks the keeper of our socket, if one runs, for everything that it holds. Calls got() for each message;
- * the descriptors then belong to got(). Returns 0 if no keeper runs, 1 if this process is its supervisor
- * now, or -errno.
+ * Asks the keeper of this socket, if one runs, for everything that it holds. Calls got() for each message; got()
+ * owns the descriptors. Returns 0 if no keeper runs, 1 if the keeper has accepted this process as its supervisor,
+ * or -errno.
  */
 typedef void keeper_got(const struct kmsg *, const int *fds, int nfds);
 int sh_keeper_adopt(keeper_got *);

@@ -1,6 +1,5 @@
-/* ledger.c - makes and maps the ledger. See ledger.h. */
+/* ledger.c - makes and maps the ledger, and lists the libraries of instances in it. See ledger.h. */
 #include "shm/kernel.h"
-/* ledger.c - makes and maps the ledger; where libraries lie. See ledger.h. */
 #include "supervisor/keeper/ledger.h"
 #include "core/g/g.h"
 #include "core/root.h"

@@ -1,13 +1,15 @@
 /*
  * ledger.h - what the next supervisor must know: accepted tasks, modules, instances.
  *
- * The ledger is a memfd of its own, mapped by the supervisor, the zygote and the standby, but not by workers,
- * so a stray store of a task cannot reach it. The keeper holds its descriptor.
+ * The ledger is a memfd of its own, mapped by the supervisor, the zygote and the standby, but not by workers, so a
+ * stray store of a task cannot reach it. The keeper holds its descriptor.
  *
- * OWNER  modules, jobs: the supervisor. Instances: the supervisor until it sends the request, then the
- *        zygote, which writes what it has done before it answers
- * DEATH  the last store to an entry is the word that makes it valid (used, state, id). adopt.c compares
- *        the entries with the tasks in the segment and so finds what was under way
+ * OWNER  modules, jobs: the supervisor. Instances: the supervisor until it sends the request, then the zygote,
+ *        which
+ *        records what it has done before it answers
+ * DEATH  the last store to an entry is the word that makes it valid (used, state, id). adopt.c compares the
+ *        entries
+ *        with the tasks in the segment and so finds unfinished operations
  */
 #ifndef SUPERVISOR_KEEPER_LEDGER_H
 #define SUPERVISOR_KEEPER_LEDGER_H
@@ -18,9 +20,10 @@
 
 #define LEDGER_MAGIC 0x72656764656cull
 #define LEDGER_MODULES 4096u
-#define LEDGER_INSTANCES 4096u /* each takes several mappings in every worker, of which the kernel allows 65,530 */
+/* each instance needs several mappings in every worker, of which the kernel allows 65,530 */
+#define LEDGER_INSTANCES 4096u
 #define LEDGER_ENTRIES 8u
-#define KEY_SIZE 40u /* the client's own name for a submission, by which it can ask again */
+#define KEY_SIZE 40u /* a key by which the client may repeat a submission */
 
 struct ledger_module {
 	_Atomic uint32_t used;
@@ -42,7 +45,7 @@ struct ledger_instance {
 };
 
 #define LEDGER_OBJECTS 262144u
-/* A library of an instance, where the zygote has loaded it. */
+/* A library of an instance, and where the zygote has loaded it. */
 struct ledger_object {
 	_Atomic uint32_t instance; /* + 1; 0: the entry is free. Stored last */
 	uintptr_t base, text_start, text_end;
@@ -60,18 +63,19 @@ struct ledger_job {
 	bool run;
 	uint64_t timeout_at; /* monotonic ns; 0: none */
 	int64_t started_ns, ended_ns;
-	uint64_t ended_order; /* which output goes first */
-	uint64_t dropped[2];  /* bytes at the front of stdout and stderr that are gone */
-	uint64_t moved[2];    /* bytes before that are not in memory: dropped, or from there on in a file (spill.c) */
-	uint64_t read[2];     /* how far the slowest attached reader is, while followed */
-	uint32_t followed;    /* 1: readers are attached; 2: they were, to the predecessor, and may come back */
+	uint64_t ended_order; /* position in the order of ends: the oldest output is dropped first */
+	uint64_t dropped[2];  /* bytes that were dropped at the front of stdout and stderr */
+	/* bytes that are not in memory: the first `dropped` are dropped, the others in a file (spill.c) */
+	uint64_t moved[2];
+	uint64_t read[2];  /* position of the slowest attached reader, while followed */
+	uint32_t followed; /* 1: readers are attached; 2: readers of the predecessor may reconnect */
 	char key[KEY_SIZE];
 	char entry[Z_NAME], name[64], path[256];
 };
 
 struct ledger {
-	uint64_t magic,
-		layout; /* layout: sizes of the shared structs, so that another build does not adopt the runtime */
+	uint64_t magic;
+	uint64_t layout; /* hash of the sizes of the shared structs: another build does not adopt the runtime */
 	uint64_t start_ns;
 	uintptr_t code; /* address of sh_symbol in the first supervisor and in the zygote */
 	uint32_t procs, spare, workers, nmodules, ninstances;
@@ -92,11 +96,14 @@ int sh_ledger_create(void);   /* returns its descriptor, or -errno */
 int sh_ledger_attach(int fd); /* 0, or -errno; EINVAL: made by another build */
 
 struct objects;
-/* Zygote: the libraries of the instance from now on; NULL: it has none. Those that find no room have no names. */
+/*
+ * Called by the zygote: replaces the list of the instance's libraries; NULL: it has none. If the table is full,
+ * libraries are left out and have no names in dumps.
+ */
 void sh_ledger_objects_put(uint32_t instance, const struct objects *);
-/* The next entry from *i on that is in use and has a path; *i moves behind it. NULL: there are no more. */
+/* Returns the next used entry from *i on that has a path, and moves *i behind it. NULL: there are no more. */
 const struct ledger_object *sh_ledger_object_next(uint32_t *i);
-/* The library in whose text the address lies, NULL: none. */
+/* Returns the library whose code contains the address, or NULL. */
 const struct ledger_object *sh_ledger_object_at(uintptr_t pc);
 
 #endif

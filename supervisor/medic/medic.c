@@ -45,7 +45,7 @@
 #define DEADLOCK_NS 25000000	  /* between two deadlock checks */
 #define DEADLOCK_IDLE_NS 10000000 /* the same while no goroutine runs */
 #define DEADLOCK_SHARE 20	  /* deadlock checks use at most this percentage of the medic's time */
-#define DEADLOCK_LOOKS 5	  /* checks without a status change; then none until one happens */
+#define DEADLOCK_CHECKS 5	  /* checks without a status change; then none until one happens */
 #define STW_NS 50000		  /* between two steps of stopping the world */
 #define PROMPT_NS 20000000	  /* between two calls of prompt_sleepers */
 #define ALONE_NS 10000000000ull	  /* how long the medic lives without zygote, standby and supervisor */
@@ -55,7 +55,7 @@ static uint32_t active_slots[TASK_SLOTS]; /* slots that are queued, running or e
 static unsigned nactive;
 static bool deadlock_due; /* check for deadlocks in this round of the loop */
 
-static void tell_supervisor(void)
+static void notify_supervisor(void)
 {
 	uint64_t one = 1;
 
@@ -65,7 +65,7 @@ static void tell_supervisor(void)
 
 /* ---- deaths ---- */
 
-static void tell_fence(unsigned seat)
+static void log_fenced(unsigned seat)
 {
 	static const char *const why[] = {
 		[STUCK_STOPPED] = "was stopped", [STUCK_HANGS] = "hung and could not be preempted"};
@@ -87,8 +87,11 @@ static void keep_crash(unsigned seat)
 	atomic_fetch_add(&rt->ncrashes, 1);
 }
 
-/* Moves the dead worker's own descriptors to a list, to close them once its successor is being cloned: closing takes up to 100 us. */
-static void put_aside(unsigned seat)
+/*
+ * Moves the dead worker's own descriptors to a list. They are closed later, while its successor is being cloned,
+ * because closing takes up to 100 us.
+ */
+static void set_aside_descriptors(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];
 
@@ -127,8 +130,8 @@ static void mend_seat(unsigned seat)
 	s->repaired_ns = (int64_t)sh_now();
 	keep_crash(seat);
 	atomic_store(&allm(seat)->crash.valid, 0);
-	put_aside(seat);
-	tell_fence(seat);
+	set_aside_descriptors(seat);
+	log_fenced(seat);
 	atomic_store(&s->stopped, 0);
 	old_heaps_renewed(seat);
 	if (!atomic_load(&s->exited_clean)) {
@@ -137,7 +140,7 @@ static void mend_seat(unsigned seat)
 	}
 	atomic_store(&s->state, SEAT_VACANT);
 	KILL_POINT("medic.repaired");
-	tell_supervisor();
+	notify_supervisor();
 	repair_wake();
 	close_gone(seat);
 }
@@ -159,7 +162,7 @@ static void look_at_seats(void)
  * them could not be repaired. Exit: the successor is cloned with the module. Tasks of the module start only
  * under a medic that has it mapped.
  */
-static void renew_myself(void)
+static void exit_for_renewal(void)
 {
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].exited_clean, 1);
 	KILL_POINT("medic.renewed");
@@ -176,8 +179,8 @@ static void say_deadlock(const struct task *t)
 		return; /* the file could not be written */
 }
 
-/* Go's checkdead: the task ends, the runtime goes on. */
-static void look_for_deadlock(struct task *t)
+/* As Go's checkdead, but only the task ends; the runtime continues. */
+static void check_deadlock(struct task *t)
 {
 	int64_t now = (int64_t)sh_now();
 
@@ -189,7 +192,7 @@ static void look_for_deadlock(struct task *t)
 		t->dead_ns = now;
 		atomic_store(&t->dead, TASK_DEAD_FOUND);
 		KILL_POINT("medic.deadlock.found");
-		tell_supervisor();
+		notify_supervisor();
 		return;
 	case TASK_DEAD_FOUND:
 		if (now - t->dead_ns < DEAD_TOLD_NS)
@@ -206,16 +209,19 @@ static bool step_task(struct task *t)
 	uint32_t state = atomic_load(&t->state);
 
 	if ((state == TASK_QUEUED || state == TASK_RUNNING) && t->load_gen > sh_root->seat[SH_SEAT_MEDIC].load_gen)
-		renew_myself();
+		exit_for_renewal();
 	more = task_step(t, &news);
 	if (news)
-		tell_supervisor();
+		notify_supervisor();
 	if (atomic_load(&t->state) == TASK_RUNNING && (deadlock_due || atomic_load(&t->dead)))
-		look_for_deadlock(t);
+		check_deadlock(t);
 	return more;
 }
 
-/* Finds tasks that were queued since the last call. Their order does not matter: a slot may have waited for an earlier task's end. */
+/*
+ * Finds tasks that were queued since the last call. Their order does not matter, because a slot may have waited
+ * for the end of an earlier task.
+ */
 static void find_new(void)
 {
 	for (unsigned i = 0; i < TASK_SLOTS / 64; i++)
@@ -231,7 +237,7 @@ static void find_new(void)
 }
 
 /* Takes the next step of each active task. True if a task is ending and needs another step soon. */
-static bool look_at_tasks(void)
+static bool step_tasks(void)
 {
 	bool soon = false;
 	unsigned kept = 0;
@@ -249,7 +255,7 @@ static bool look_at_tasks(void)
 	return soon;
 }
 
-/* After the death of a medic: finds the active tasks by looking at all slots. */
+/* Called by the successor of a medic: finds the active tasks by looking at all slots. */
 static void find_all(void)
 {
 	for (unsigned i = 0; i < TASK_SLOTS; i++) {
@@ -295,18 +301,18 @@ static uint64_t changes(void)
 static struct {
 	int64_t next;
 	uint64_t changes; /* status changes before the last check */
-	unsigned looks;	  /* checks since the last status change */
+	unsigned checks;  /* checks since the last status change */
 } deadlocks;
 
 /* True if a deadlock check is due: at intervals while goroutines run, sooner once none runs. */
-static bool time_for_deadlocks(int64_t now)
+static bool deadlock_check_due(int64_t now)
 {
 	uint64_t n;
 
 	if (now < deadlocks.next)
 		return false;
 	n = changes();
-	deadlocks.looks = n == deadlocks.changes ? deadlocks.looks + 1 : 1;
+	deadlocks.checks = n == deadlocks.changes ? deadlocks.checks + 1 : 1;
 	deadlocks.changes = n;
 	return true;
 }
@@ -325,12 +331,15 @@ static int64_t idle_sleep(void)
 {
 	int64_t ns = deadlocks.next - (int64_t)sh_now();
 
-	if (!nactive || (deadlocks.looks >= DEADLOCK_LOOKS && changes() == deadlocks.changes))
+	if (!nactive || (deadlocks.checks >= DEADLOCK_CHECKS && changes() == deadlocks.changes))
 		return IDLE_NS;
 	return ns > 0 ? ns : 1;
 }
 
-/* Raises the priority of workers that have slept for a while, so that they take over a dead worker's P without waiting for a time slice. */
+/*
+ * Gives workers that have slept for a while a short time slice, so that they take over a dead worker's P without
+ * waiting for a processor.
+ */
 static void prompt_sleepers(int64_t now)
 {
 	static int64_t last;
@@ -357,7 +366,7 @@ static void audit_if_asked(void)
 		return;
 	audit(rt->audit, sizeof rt->audit);
 	atomic_store(&rt->audit_done, asked);
-	tell_supervisor();
+	notify_supervisor();
 }
 
 static void wait_on(struct futex_waitv *w, unsigned *n, _Atomic uint32_t *word, uint32_t val)
@@ -390,7 +399,7 @@ static void sleep_for(uint32_t bell, int64_t ns)
 }
 
 /* SHOAL_DEBUG=hung=MS sets the grace period for hung workers, for tests. */
-static void set_patience(void)
+static void set_hung_grace(void)
 {
 	long ms = sh_debug_number("hung=", 0);
 
@@ -398,7 +407,7 @@ static void set_patience(void)
 		stuck_call_ns = ms * 1000000l;
 }
 
-static volatile sig_atomic_t supervisor_died; /* and no other will follow it */
+static volatile sig_atomic_t supervisor_died; /* the supervisor died and no other can adopt the runtime */
 
 static void on_supervisor_death(int sig)
 {
@@ -410,26 +419,29 @@ static void begin(void)
 {
 	sh_seat_take(SH_SEAT_MEDIC);
 	getm = allm(SH_SEAT_MEDIC);
-	sh_area_open(); /* locks of tasks may lie in memory that they have mapped */
+	sh_area_open(); /* mapped memory of tasks may contain locks that must be repaired */
 	repair_begin();
 	signal(SIGPIPE, SIG_IGN);
 	signal(MEDIC_ALONE, on_supervisor_death);
 	prctl(PR_SET_TIMERSLACK, 1); /* sysmon ticks every 20 us; the default slack is 50 us */
 	if (sh_root->seat[SH_SEAT_MEDIC].generation > 1) {
-		repair_seat(SH_SEAT_MEDIC); /* what the last medic held */
+		repair_seat(SH_SEAT_MEDIC); /* repairs what the last medic held */
 		repair_wake();
 		for (unsigned i = 1; i < SH_SEATS; i++)
 			close_gone(i);
-		tell_supervisor(); /* the last medic may have repaired seats without reporting them */
+		notify_supervisor(); /* the last medic may have repaired seats without reporting them */
 	}
-	set_patience();
+	set_hung_grace();
 	life_look(getm);
 	old_heaps_find();
 	find_all();
 	atomic_store(&sh_root->seat[SH_SEAT_MEDIC].state, SEAT_LIVE);
 }
 
-/* No zygote, standby or supervisor has lived for ALONE_NS: no worker can ever be cloned again, so kill all workers and exit. */
+/*
+ * If zygote, standby and supervisor have been dead for ALONE_NS, no worker can ever be cloned again: kills all
+ * workers and exits.
+ */
 static void end_if_alone(void)
 {
 	static uint64_t since;
@@ -455,20 +467,20 @@ void medic_main(void)
 
 		life_look(getm);
 		now = (int64_t)sh_now();
-		deadlock_due = time_for_deadlocks(now);
+		deadlock_due = deadlock_check_due(now);
 		if (supervisor_died)
 			sh_offspring_end_runtime();
 		end_if_alone();
 		look_at_seats();
 		wake_for_others();
-		soon = look_at_tasks();
+		soon = step_tasks();
 		if (deadlock_due)
 			deadlocks_looked(now);
 		audit_if_asked();
 		prompt_sleepers((int64_t)sh_now());
 		ns = sysmon((int64_t)sh_now());
 		if (atomic_load(&sched.want_worker))
-			tell_supervisor();
+			notify_supervisor();
 		soon |= old_heaps_scan((int64_t)sh_now());
 		if (ns == 0)
 			ns = idle_sleep();

@@ -384,7 +384,7 @@ static bool waits_for_io(void)
 }
 
 /* Whoever is said to sleep for good is taken at his word: none of them goes on. And when all do, it is seen. */
-static void look_for_deadlock(bool all)
+static void check_deadlock(bool all)
 {
 	bool dead;
 
@@ -441,7 +441,7 @@ static void medic(void)
 			}
 		state = atomic_load(&task->state);
 		task_step(task, &news);
-		look_for_deadlock(all);
+		check_deadlock(all);
 		if (atomic_load(&task->state) == TASK_RUNNING)
 			disturb();
 		stops = procs_step(now);

@@ -141,7 +141,7 @@ static void ended(struct job *j)
 	close_fd(&j->cwd);
 	free(j->args);
 	j->args = NULL;
-	sh_crashes_look();
+	sh_crashes_log();
 	if (how == TASK_CRASHED && t->signal) /* without a signal it was a deadlock, or a fault of the runtime */
 		sh_module_crashed(j->module);
 	if (t->args_len)
@@ -151,7 +151,7 @@ static void ended(struct job *j)
 	sh_output_keep(j);
 	ledger_of(j)->ended_order = ++sh_ledger->ended_order;
 	atomic_store(&ledger_of(j)->over, JOB_KEPT);
-	sh_stop_look();
+	sh_stop_if_done();
 }
 
 /* Ends a task that waits without an instance. Nothing of it runs, so neither zygote nor medic is needed. */
@@ -393,7 +393,7 @@ static bool accept_job(struct job *j)
 		snprintf(why.text, sizeof why.text, "the supervisor is stopping");
 	else if (sh_output_open(j) < 0)
 		snprintf(why.text, sizeof why.text, "no output for the task: %s", strerror(errno));
-	else if (sh_ask_gone(j->asker)) /* no client has the id, so the job can be dropped */
+	else if (sh_ask_closed(j->asker)) /* no client has the id, so the job can be dropped */
 		snprintf(why.text, sizeof why.text, "the client has disconnected");
 	else if ((j->id = next_id()) == 0)
 		snprintf(why.text, sizeof why.text, "there are already %d tasks: try again when one has ended",

@@ -1,12 +1,11 @@
 /*
- * dump.c - a child of the supervisor copies the stacks of goroutines out of the segment: for dump, for
- * SIGQUIT, and for a task in which all goroutines are asleep.
+ * dump.c - copies the stacks of goroutines out of the segment: for `dump`, for SIGQUIT, and for a deadlocked task.
  *
- * The data may be damaged, and a running goroutine has to be stopped for a moment. So a child does the work.
- * It has a seat of its own (DUMP_SEAT), and the medic repairs what it held if it dies. The child does not
- * share the workers' descriptors, so the medic wakes workers for it. It writes a file (core/repair/dump.h),
- * which the command line turns into text; for the log and for a task's output the supervisor starts
- * `shoal dump` itself.
+ * A child of the supervisor does the work, because the data may be damaged and a running goroutine must be stopped
+ * for a short time. The child has a seat of its own (DUMP_SEAT); if it dies, the medic repairs what it held. It
+ * does not share the workers' descriptors, so the medic wakes workers for it. It writes a file
+ * (core/repair/dump.h), which the command line turns into text; for the log and for a task's output the supervisor
+ * runs `shoal dump` itself.
  *
  * OWNER  the supervisor; one child at a time, further requests wait in a queue
  */
@@ -54,16 +53,16 @@
 
 struct dump {
 	struct dump *next;
-	struct asker *asker; /* or NULL */
+	struct asker *asker; /* the request; NULL: write text to out */
 	uint64_t gid, task;  /* 0: all */
-	int out;	     /* without asker: where the text goes; closed here */
-	int file;	     /* the child writes it */
+	int out;	     /* without asker: descriptor for the text, closed at the end */
+	int file;	     /* the file that the child writes */
 	sh_dump_done *done;
 	void *arg;
 };
 
 static struct dump *waiting, **waiting_end = &waiting;
-static struct dump *at_work;
+static struct dump *running_dump;
 static uv_timer_t *retry;
 
 static void next_dump(void);
@@ -132,8 +131,8 @@ static void copy_stack(struct g *g, struct dump_g *d)
 	memcpy(stack, from + sizeof *f, d->bytes);
 }
 
-/* Records the goroutine's state as it was before it was stopped for us. */
-static void describe(struct g *g, struct dump_g *d)
+/* Records the goroutine's state before the child stops it. */
+static void record_state(struct g *g, struct dump_g *d)
 {
 	uint64_t s = atomic_load(&g->status);
 	int64_t since = g->wait_since, now = (int64_t)sh_now();
@@ -155,13 +154,13 @@ static void describe(struct g *g, struct dump_g *d)
 	sh_view_name(d->name, g->name);
 }
 
-static bool wanted(const struct dump *w, const struct dump_g *d)
+static bool matches_request(const struct dump *w, const struct dump_g *d)
 {
 	return d->gid && d->status != G_DEAD && d->status != G_IDLE && (!w->gid || d->gid == w->gid) &&
 	       (!w->task || d->task == w->task);
 }
 
-static unsigned put_modules(FILE *f, bool write)
+static unsigned write_modules(FILE *f, bool write)
 {
 	const struct modinstance *in;
 	const struct ledger_object *l;
@@ -186,7 +185,7 @@ static unsigned put_modules(FILE *f, bool write)
 	return libraries + n;
 }
 
-static void put_one(FILE *f, struct g *g, struct dump_g *d, int64_t until)
+static void write_g(FILE *f, struct g *g, struct dump_g *d, int64_t until)
 {
 	int64_t soon = (int64_t)sh_now() + STOP_NS;
 	enum suspended how = suspendG(g, d->gid, soon < until ? soon : until);
@@ -207,29 +206,29 @@ static void put_one(FILE *f, struct g *g, struct dump_g *d, int64_t until)
 
 static unsigned collect_stacks(const struct dump *w, FILE *f)
 {
-	struct dump_head head = {DUMP_MAGIC, DUMP_VERSION, put_modules(f, false), getppid(), sh_root->zygote};
+	struct dump_head head = {DUMP_MAGIC, DUMP_VERSION, write_modules(f, false), getppid(), sh_root->zygote};
 	int64_t until = (int64_t)sh_now() + ALL_STOP_NS;
 	uint64_t n = atomic_load(&sched.ngs);
 	unsigned found = 0;
 
 	fwrite(&head, sizeof head, 1, f);
-	put_modules(f, true);
+	write_modules(f, true);
 	for (uint64_t i = 1; i < n && i < G_MAX; i++) {
 		struct g *g = allg(i);
 		struct dump_g d;
 
 		if (g_state(g) == G_DEAD)
 			continue;
-		describe(g, &d);
-		if (!wanted(w, &d))
+		record_state(g, &d);
+		if (!matches_request(w, &d))
 			continue;
-		put_one(f, g, &d, until);
+		write_g(f, g, &d, until);
 		found++;
 	}
 	return found;
 }
 
-static void sit_down(void)
+static void take_dump_seat(void)
 {
 	static const int sigs[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 
@@ -246,7 +245,7 @@ static void sit_down(void)
 }
 
 /* Runs `shoal dump --from`, from the folder of shoald, to turn the file into text. */
-static _Noreturn void print_it(const struct dump *w)
+static _Noreturn void print_dump(const struct dump *w)
 {
 	char path[PATH_MAX], number[16];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
@@ -261,7 +260,7 @@ static _Noreturn void print_it(const struct dump *w)
 	kernel_fcntl(w->file, F_SETFD, 0);
 	snprintf(number, sizeof number, "%d", w->file);
 	kernel_dup2(w->out, 1);
-	/* exec gives up the robust list as an exit does, so the medic now repairs our seat. */
+	/* exec releases the robust list as an exit does, so the medic repairs the seat from here on. */
 	execl(path, path, "dump", "--from", number, (char *)NULL);
 	_exit(1);
 }
@@ -271,7 +270,7 @@ static _Noreturn void child(const struct dump *w)
 	FILE *f;
 	unsigned found;
 
-	sit_down();
+	take_dump_seat();
 	f = fdopen(kernel_dup(w->file), "w");
 	if (!f)
 		_exit(1);
@@ -282,7 +281,7 @@ static _Noreturn void child(const struct dump *w)
 	if (w->gid && !found)
 		_exit(CODE_UNKNOWN);
 	if (!w->asker)
-		print_it(w);
+		print_dump(w);
 	_exit(0);
 }
 
@@ -309,7 +308,7 @@ static void answer(struct dump *w, int status)
 	}
 	fd = status ? -1 : sh_file_reader(w->file);
 	if (fd < 0) {
-		sh_answer_error(w->asker, CODE_FAILED, NULL, "the stacks could not be read");
+		sh_answer_error(w->asker, CODE_FAILED, NULL, "cannot read the stacks: see the supervisor's log");
 		return;
 	}
 	sh_answer(w->asker, json_pack("{s:b}", "ok", 1), &fd, 1);
@@ -325,7 +324,7 @@ static void on_copier_exit(void *arg, int status)
 		atomic_fetch_or(&s->liveness, FUTEX_OWNER_DIED);
 		sh_bell();
 	}
-	at_work = NULL;
+	running_dump = NULL;
 	answer(w, status);
 	if (w->done)
 		w->done(w->arg);
@@ -339,7 +338,7 @@ static void on_seat_retry(uv_timer_t *timer)
 	next_dump();
 }
 
-static void later(void)
+static void retry_later(void)
 {
 	if (!retry) {
 		retry = malloc(sizeof *retry);
@@ -357,10 +356,10 @@ static void next_dump(void)
 	uint32_t state = atomic_load(&s->state);
 	pid_t pid;
 
-	if (at_work || !w)
+	if (running_dump || !w)
 		return;
 	if (state != SEAT_EMPTY && state != SEAT_VACANT) { /* the medic is still repairing the seat */
-		later();
+		retry_later();
 		return;
 	}
 	waiting = w->next;
@@ -373,7 +372,7 @@ static void next_dump(void)
 	pid = w->file < 0 ? -1 : fork();
 	if (pid == 0)
 		child(w);
-	at_work = w;
+	running_dump = w;
 	if (pid < 0) {
 		sh_log("cannot start a child to read stacks: %s", strerror(errno));
 		on_copier_exit(w, 1 << 8);

@@ -1,5 +1,5 @@
 /*
- * dump.h - stacks of goroutines, copied by a child.
+ * dump.h - copies the stacks of goroutines.
  */
 #ifndef SUPERVISOR_DAEMON_VIEW_DUMP_H
 #define SUPERVISOR_DAEMON_VIEW_DUMP_H

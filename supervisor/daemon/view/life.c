@@ -15,14 +15,14 @@
 
 #define AT_ONCE 4096u
 #define NEAR_NS 100000000
-#define EVENTS_MAX 100000u /* the newest are kept */
+#define EVENTS_MAX 100000u /* only the newest events are kept */
 
 struct found {
 	struct life *e;
 	size_t n, room;
 };
 
-static void gather(struct found *f, unsigned seat, uint64_t gid)
+static void collect_events(struct found *f, unsigned seat, uint64_t gid)
 {
 	static struct life_event piece[AT_ONCE];
 	uint64_t at = 0, lost = 0, key = gid & ((1ull << 40) - 1);
@@ -58,7 +58,7 @@ static bool before(const struct life *x, const struct life *y)
 }
 
 /* Merges the rings; each is in order already. Returns the merged list. */
-static struct life *merged(const struct found *f, const size_t *start)
+static struct life *merge_rings(const struct found *f, const size_t *start)
 {
 	struct life *all = malloc((f->n ? f->n : 1) * sizeof *all);
 	size_t at[SH_SEATS];
@@ -101,7 +101,7 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 	json_object_set_new(o, "worker",
 			    l->worker > 0 && l->worker < WORKERS_MAX
 				    ? json_integer(l->worker)
-				    : json_null()); /* else the medic or a dump child */
+				    : json_null()); /* otherwise the medic or a dump child wrote the event */
 	json_object_set_new(o, "p", l->p >= 0 ? json_integer(l->p) : json_null());
 	json_object_set_new(o, "stack_size", json_integer(l->stack));
 	json_object_set_new(o, "migrated", json_boolean(moved));
@@ -109,10 +109,10 @@ static json_t *view_event(const struct life *l, int64_t wall, bool moved)
 }
 
 /*
- * Makes the event "became runnable" that the waker did not write (see core/g/life.h): its time is at most
- * that of the run. A goroutine that yielded became runnable on its own worker; otherwise the waker is unknown.
+ * Makes the event "became runnable", which a waker does not always write (core/g/life.h). Its time is that of the
+ * run at the latest. A goroutine that yielded became runnable on its own worker; otherwise the waker is unknown.
  */
-static struct life implied(const struct life *before, const struct life *runs)
+static struct life make_wake_event(const struct life *before, const struct life *runs)
 {
 	struct life l = *runs;
 
@@ -133,7 +133,7 @@ static int64_t wall_ahead(void)
 	return t.tv_sec * 1000000000l + t.tv_nsec - (int64_t)sh_now();
 }
 
-/* NULL if the number was never issued. */
+/* Returns NULL if there was no goroutine with this number. */
 json_t *sh_view_life(uint64_t gid)
 {
 	struct found f = {0};
@@ -148,12 +148,12 @@ json_t *sh_view_life(uint64_t gid)
 
 	for (unsigned seat = 0; seat < SH_SEATS; seat++) {
 		start[seat] = f.n;
-		gather(&f, seat, gid);
+		collect_events(&f, seat, gid);
 	}
 	start[SH_SEATS] = f.n;
 	if (!g && !f.n)
 		return NULL;
-	e = merged(&f, start);
+	e = merge_rings(&f, start);
 	list = json_array();
 	for (size_t i = 0; i < f.n; i++) {
 		bool moved = e[i].to == G_RUNNING && e[i].from == G_RUNNABLE && last && e[i].worker != last;
@@ -164,7 +164,7 @@ json_t *sh_view_life(uint64_t gid)
 		if (i + EVENTS_MAX < f.n)
 			continue;
 		if (i && e[i].from == G_RUNNABLE && e[i - 1].to != G_RUNNABLE) {
-			struct life l = implied(&e[i - 1], &e[i]);
+			struct life l = make_wake_event(&e[i - 1], &e[i]);
 
 			json_array_append_new(list, view_event(&l, wall, false));
 		}
@@ -173,7 +173,8 @@ json_t *sh_view_life(uint64_t gid)
 	o = json_object();
 	json_object_set_new(o, "gid", json_integer((json_int_t)gid));
 	json_object_set_new(o, "status", json_string(!g || ended ? "dead" : g_status_name(g_state(g))));
-	whole = f.n && e[0].from == G_DEAD; /* the first event is its birth, unless that was overwritten */
+	/* true if the first event is the creation, so that no event was overwritten */
+	whole = f.n && e[0].from == G_DEAD;
 	json_object_set_new(o, "migrations", json_integer((json_int_t)(whole || !g || ended ? moves : g->migrations)));
 	json_object_set_new(o, "whole", json_boolean(whole));
 	json_object_set_new(o, "events", list);

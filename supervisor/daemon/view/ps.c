@@ -1,8 +1,8 @@
 /*
- * ps.c - goroutines, read from the segment without a lock.
+ * ps.c - lists goroutines, which it reads from the segment without a lock.
  *
- * There may be millions of them, so the answer is written piece by piece as the client reads. Workers change
- * goroutines meanwhile: each is shown as it was at some moment. Every pointer is checked before it is used.
+ * There may be millions of goroutines, so the answer is written piece by piece as the client reads. Workers change
+ * goroutines meanwhile, so each goroutine is shown as it was at some moment. Every pointer is checked before use.
  */
 #include "supervisor/daemon/view/ps.h"
 #include "supervisor/daemon/control.h"
@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ENTRY_MAX 1024u /* bytes of one goroutine's object at most */
+#define ENTRY_MAX 1024u /* maximum length of the JSON object of a goroutine */
 
 struct ps {
 	uint64_t i, n; /* index of the next G; number of Gs */
@@ -34,7 +34,7 @@ struct ps {
 	char *tag;
 };
 
-struct look { /* copy of what we need of a G */
+struct g_facts { /* the facts about a G that are shown */
 	uint64_t gid, task, parent;
 	unsigned status, waitreason;
 	int worker, p;
@@ -64,7 +64,7 @@ void sh_view_name(char name[32], const char *from)
 }
 
 /* False if the G is dead or does not belong to the task. */
-static bool look_at(struct g *g, int64_t task, struct look *l)
+static bool read_facts(struct g *g, int64_t task, struct g_facts *l)
 {
 	uint32_t win = g->win;
 	int64_t since = g->wait_since;
@@ -94,7 +94,7 @@ static bool look_at(struct g *g, int64_t task, struct look *l)
 	return true;
 }
 
-static size_t write_entry(char *buf, size_t n, const struct look *l)
+static size_t write_entry(char *buf, size_t n, const struct g_facts *l)
 {
 	char number[32];
 	size_t at;
@@ -116,7 +116,7 @@ static size_t write_entry(char *buf, size_t n, const struct look *l)
 static size_t more(void *arg, char *buf, size_t n)
 {
 	struct ps *ps = arg;
-	struct look l;
+	struct g_facts l;
 	size_t at = 0;
 
 	if (!buf) {
@@ -130,7 +130,7 @@ static size_t more(void *arg, char *buf, size_t n)
 		ps->begun = true;
 	}
 	for (; ps->i < ps->n && n - at > ENTRY_MAX; ps->i++) {
-		if (!look_at(allg(ps->i), ps->task, &l))
+		if (!read_facts(allg(ps->i), ps->task, &l))
 			continue;
 		if (ps->comma)
 			buf[at++] = ',';
@@ -203,9 +203,9 @@ void sh_view_dump(void)
 	dump_ms();
 	sh_dump_to(0, 2, NULL, NULL);
 	for (uint64_t i = 1; i < n && i < G_MAX; i++) {
-		struct look l;
+		struct g_facts l;
 
-		if (look_at(allg(i), 0, &l))
+		if (read_facts(allg(i), 0, &l))
 			sh_log("  G%lu: status=%u(%s) m=%d task=%lu name=%s waiting_ns=%ld", (unsigned long)l.gid,
 			       l.status,
 			       l.status == G_WAITING ? waitreason_name[l.waitreason] : g_status_name(l.status),

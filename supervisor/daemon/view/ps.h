@@ -9,7 +9,8 @@
 struct asker;
 struct g;
 
-void sh_view_name(char name[32], const char *from); /* name of a goroutine, without what JSON would quote */
+/* copies the name of a goroutine; characters that JSON would quote become '?' */
+void sh_view_name(char name[32], const char *from);
 uint64_t sh_view_task_of(const struct g *);
 void sh_view_ps(struct asker *, int64_t task); /* task 0: of all tasks */
 

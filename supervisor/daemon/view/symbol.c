@@ -1,9 +1,9 @@
 /*
- * symbol.c - names of functions, for crash records and lists.
+ * symbol.c - finds names of functions, for crash records and lists.
  *
- * Our own code and libraries are at the same addresses as in the zygote, so dladdr finds their names. Modules
- * are not mapped in the supervisor: their symbol table is read from the copy of the file that module.c keeps, and
- * that of a library of a module from the library's own file.
+ * Code of the runtime is at the same addresses as in the zygote, so dladdr finds its names. Modules are not mapped
+ * in the supervisor: names come from the symbol table in the copy of the module that module.c keeps, or in the
+ * file of the library.
  */
 #include "shm/kernel.h"
 #include "supervisor/daemon/view/symbol.h"
@@ -55,8 +55,8 @@ static const struct modinstance *instance_at(uintptr_t at)
 }
 
 /* Finds the function that contains the offset. The file may be damaged: every offset is checked. */
-static bool search(const char *map, size_t size, const Elf64_Shdr *sections, unsigned n, const Elf64_Shdr *table,
-		   uint64_t at, char *name, size_t room, uint64_t *start)
+static bool search_table(const char *map, size_t size, const Elf64_Shdr *sections, unsigned n, const Elf64_Shdr *table,
+			 uint64_t at, char *name, size_t room, uint64_t *start)
 {
 	const Elf64_Shdr *strings = table->sh_link < n ? &sections[table->sh_link] : NULL;
 	const Elf64_Sym *sym = (const Elf64_Sym *)(map + table->sh_offset);
@@ -76,7 +76,7 @@ static bool search(const char *map, size_t size, const Elf64_Shdr *sections, uns
 	return false;
 }
 
-static bool in_file(int fd, size_t size, uint64_t at, char *name, size_t room, uint64_t *start)
+static bool find_in_file(int fd, size_t size, uint64_t at, char *name, size_t room, uint64_t *start)
 {
 	const char *map = kernel_mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	const Elf64_Ehdr *e = (const Elf64_Ehdr *)map;
@@ -91,17 +91,17 @@ static bool in_file(int fd, size_t size, uint64_t at, char *name, size_t room, u
 		for (unsigned pass = 0; pass < 2 && !found; pass++)
 			for (unsigned i = 0; i < e->e_shnum && !found; i++)
 				if (s[i].sh_type == (pass ? SHT_DYNSYM : SHT_SYMTAB))
-					found = search(map, size, s, e->e_shnum, &s[i], at, name, room, start);
+					found = search_table(map, size, s, e->e_shnum, &s[i], at, name, room, start);
 	kernel_munmap((void *)map, size);
 	return found;
 }
 
-static bool in_library(const char *path, uint64_t at, char *name, size_t room, uint64_t *start)
+static bool find_in_library(const char *path, uint64_t at, char *name, size_t room, uint64_t *start)
 {
 	int fd = kernel_open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
 	struct stat st;
 	bool found = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		     in_file(fd, (size_t)st.st_size, at, name, room, start);
+		     find_in_file(fd, (size_t)st.st_size, at, name, room, start);
 
 	if (fd >= 0)
 		kernel_close(fd);
@@ -115,8 +115,8 @@ static const char *last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* An adopted zygote has the same code as this process, but at another address: translates. */
-static bool in_our_code(const void **at, Dl_info *info)
+/* An adopted zygote has the same code at another address: translates the address. */
+static bool find_in_runtime(const void **at, Dl_info *info)
 {
 	intptr_t moved = (intptr_t)((uintptr_t)sh_symbol - sh_ledger->code);
 	Dl_info self;
@@ -138,7 +138,7 @@ bool sh_symbol(const void *at, char *text, size_t n)
 	if (in) {
 		uint64_t offset = (uintptr_t)at - in->base;
 
-		if (in_file(in->module->so_fd, in->module->size, offset, name, sizeof name, &start))
+		if (find_in_file(in->module->so_fd, in->module->size, offset, name, sizeof name, &start))
 			snprintf(text, n, "%s(%s+0x%lx)", in->module->name, name, (unsigned long)(offset - start));
 		else
 			snprintf(text, n, "%s(+0x%lx)", in->module->name, (unsigned long)offset);
@@ -148,14 +148,14 @@ bool sh_symbol(const void *at, char *text, size_t n)
 	if (library) {
 		uint64_t offset = (uintptr_t)at - library->base;
 
-		if (in_library(library->path, offset, name, sizeof name, &start))
+		if (find_in_library(library->path, offset, name, sizeof name, &start))
 			snprintf(text, n, "%s(%s+0x%lx)", last_part(library->path), name,
 				 (unsigned long)(offset - start));
 		else
 			snprintf(text, n, "%s(+0x%lx)", last_part(library->path), (unsigned long)offset);
 		return true;
 	}
-	if (at && in_our_code(&at, &info) && info.dli_sname) {
+	if (at && find_in_runtime(&at, &info) && info.dli_sname) {
 		snprintf(text, n, "%s(%s+0x%lx)", info.dli_fname ? last_part(info.dli_fname) : "?", info.dli_sname,
 			 (unsigned long)((uintptr_t)at - (uintptr_t)info.dli_saddr));
 		return true;

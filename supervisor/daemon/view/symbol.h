@@ -10,9 +10,9 @@
 struct modinstance;
 
 void sh_symbol_add(const struct modinstance *);
-void sh_symbol_remove(const struct modinstance *); /* it is unloaded */
-/* "name+0x12" or "module.so(name+0x12)" for an address of code. Unknown: false, and text is the number. */
+void sh_symbol_remove(const struct modinstance *); /* the instance was unloaded */
+/* Writes "module.so(name+0x12)" for an address of code, or the address in hexadecimal and returns false. */
 bool sh_symbol(const void *at, char *text, size_t n);
-const struct modinstance *sh_symbol_instance(unsigned i); /* i-th, NULL past the last */
+const struct modinstance *sh_symbol_instance(unsigned i); /* the i-th instance; NULL: there are no more */
 
 #endif

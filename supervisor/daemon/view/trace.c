@@ -154,14 +154,16 @@ static void put_end(const struct end *e, const char *ph, int64_t ns)
 static void arrow(struct ends *e)
 {
 	struct end *from = &e->start, *to = &e->arrival;
-	int64_t ns =
-		from->ns < to->ns
-			? from->ns
-			: to->ns; /* the waker reads the clock after the wake, sometimes when the goroutine runs already */
+	int64_t ns = from->ns < to->ns ? from->ns
+				       /*
+			 * the waker reads the clock after the wake, sometimes after the goroutine has started to
+			 * run
+			 */
+				       : to->ns;
 
 	if (!from->ns || !to->ns || from->gid != to->gid || from->order != to->order)
 		return;
-	if (ns >= from->run) { /* else the start would lie in no slice */
+	if (ns >= from->run) { /* otherwise the arrow would begin outside of any slice */
 		arrows++;
 		if (!from->run) {
 			begin_event("X", from->seat, ns);
@@ -174,7 +176,7 @@ static void arrow(struct ends *e)
 	from->ns = to->ns = 0;
 }
 
-static void note_end(const struct life *l, bool start, unsigned order)
+static void record_end(const struct life *l, bool start, unsigned order)
 {
 	struct ends *e = &ends[l->gid & (GID_STEP - 1)];
 
@@ -185,7 +187,7 @@ static void note_end(const struct life *l, bool start, unsigned order)
 	arrow(e);
 }
 
-static void take(const struct life *l)
+static void add_event(const struct life *l)
 {
 	unsigned seat = (unsigned)l->worker;
 	struct track *t = &track[seat];
@@ -194,9 +196,9 @@ static void take(const struct life *l)
 	if (l->from == G_SYSCALL)
 		end_syscall(seat, l->ns);
 	if (l->to == G_RUNNABLE && (l->from == G_WAITING || l->from == G_DEAD))
-		note_end(l, true, (unsigned)l->order + (l->from == G_DEAD ? 2 : 1));
+		record_end(l, true, (unsigned)l->order + (l->from == G_DEAD ? 2 : 1));
 	if (l->to == G_RUNNING && l->from == G_RUNNABLE) {
-		note_end(l, false, (unsigned)l->order);
+		record_end(l, false, (unsigned)l->order);
 		end_run(seat, l->ns, "?", "");
 		t->runs_since = l->ns;
 		t->gid = l->gid;
@@ -237,7 +239,7 @@ static void drain(uint64_t *at)
 
 				life_decode(&piece[i], seat, now, &l);
 				if (l.ns >= began)
-					take(&l);
+					add_event(&l);
 			}
 	}
 }
@@ -278,7 +280,7 @@ static _Noreturn void child(const struct trace *w)
 
 /* ---- the supervisor ---- */
 
-static struct trace *traces; /* those whose child is running */
+static struct trace *traces; /* traces whose child is running */
 
 static void on_recorder_exit(void *arg, int status)
 {
@@ -291,7 +293,7 @@ static void on_recorder_exit(void *arg, int status)
 		*at = w->next;
 	atomic_store(&sched.tracing, --active_tracks);
 	if (fd < 0) {
-		sh_answer_error(w->asker, CODE_FAILED, NULL, "the trace could not be written");
+		sh_answer_error(w->asker, CODE_FAILED, NULL, "cannot write the trace: see the supervisor's log");
 	} else {
 		sh_answer(w->asker, json_pack("{s:b}", "ok", 1), &fd, 1);
 		kernel_close(fd);
@@ -323,9 +325,9 @@ void sh_trace(struct asker *a, int64_t ns)
 	sh_fleet_watch(pid, on_recorder_exit, w);
 }
 
-void sh_trace_look(void)
+void sh_trace_end_abandoned(void)
 {
 	for (struct trace *w = traces; w; w = w->next)
-		if (sh_ask_gone(w->asker))
-			kernel_kill(w->pid, SIGKILL); /* the watch then cleans up as after any end */
+		if (sh_ask_closed(w->asker))
+			kernel_kill(w->pid, SIGKILL); /* on_recorder_exit then frees the trace */
 }

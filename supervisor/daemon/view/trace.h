@@ -1,5 +1,5 @@
 /*
- * trace.h - events of some seconds, recorded by a child.
+ * trace.h - records the events of some seconds.
  */
 #ifndef SUPERVISOR_DAEMON_VIEW_TRACE_H
 #define SUPERVISOR_DAEMON_VIEW_TRACE_H
@@ -9,6 +9,6 @@
 struct asker;
 
 void sh_trace(struct asker *, int64_t ns); /* answers with a descriptor when the time is over */
-void sh_trace_look(void);		   /* ends recordings whose client has disconnected */
+void sh_trace_end_abandoned(void);	   /* ends recordings whose client has disconnected */
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * views.c - what the reading verbs show: tasks, workers, counters, crashes. Goroutines: ps.c.
+ * views.c - makes the answers of the reading verbs: tasks, workers, counters, crashes. Goroutines: ps.c.
  */
 #include "supervisor/daemon/view/views.h"
 #include "supervisor/daemon/fleet.h"
@@ -28,7 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The length of the UTF-8 sequence at s, 0 if it is not valid. */
+/* Returns the length of the UTF-8 sequence at s, or 0 if it is not valid. */
 static size_t utf8_at(const unsigned char *s, size_t max)
 {
 	size_t n = s[0] < 0x80			 ? 1
@@ -232,7 +232,7 @@ json_t *sh_view_info(void)
 	return o;
 }
 
-/* A line in the format of Go's schedtrace. */
+/* Writes a line in the format of Go's schedtrace. */
 size_t sh_view_sched(char *buf, size_t n)
 {
 	unsigned procs = atomic_load(&sched.procs), threads = 0;
@@ -337,7 +337,7 @@ static const char *last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* Files in which functions are found: libraries by path, modules by the supervisor's descriptor. */
+/* Lists the files in which functions are found: libraries by path, modules by the supervisor's descriptor. */
 static json_t *view_modules(void)
 {
 	const struct ledger_object *l;
@@ -355,7 +355,7 @@ static json_t *view_modules(void)
 	return list;
 }
 
-/* Crash records as they were written. The client unwinds the saved stack, with the files of the modules. */
+/* Returns the crash records unchanged. The client unwinds the saved stack, with the files of the modules. */
 json_t *sh_view_crashes(int64_t id)
 {
 	uint64_t n = atomic_load(&rt->ncrashes), i = n > CRASH_KEPT ? n - CRASH_KEPT : 0;
@@ -375,7 +375,7 @@ json_t *sh_view_crashes(int64_t id)
 }
 
 /* Writes a line to the log for each crash since the last call. */
-void sh_crashes_look(void)
+void sh_crashes_log(void)
 {
 	uint64_t n = atomic_load(&rt->ncrashes), seen = sh_ledger->crashes_seen;
 

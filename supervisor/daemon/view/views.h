@@ -1,5 +1,5 @@
 /*
- * views.h - what the reading verbs show of tasks, workers and the machine.
+ * views.h - makes the answers of the reading verbs.
  */
 #ifndef SUPERVISOR_DAEMON_VIEW_VIEWS_H
 #define SUPERVISOR_DAEMON_VIEW_VIEWS_H
@@ -20,7 +20,7 @@ json_t *sh_view_info(void);
 json_t *sh_view_crashes(int64_t id);		      /* id < 0: all */
 json_t *sh_view_string(const char *text, size_t max); /* bytes that are not UTF-8 become '?' */
 size_t sh_view_sched(char *buf, size_t n);
-void sh_view_dump(void); /* every G, M and P to the log */
-void sh_crashes_look(void);
+void sh_view_dump(void); /* writes every G, M and P to the log */
+void sh_crashes_log(void);
 
 #endif
