@@ -41,7 +41,7 @@ SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(findstring undefined,$(SAN
 # An empty _GNU_SOURCE, so that a file that defines it itself does not define it differently.
 # CFLAGS and LDFLAGS are the caller's and come last.
 SH_CPPFLAGS := -I. -D_GNU_SOURCE= -DSHOAL_VERSION='"$(VERSION)"'
-SH_CFLAGS   := -std=gnu11 $(WARN) $(OPT_$(MODE)) $(SANFLAGS) -fno-omit-frame-pointer -pthread
+SH_CFLAGS   := -std=gnu11 $(WARN) $(OPT_$(MODE)) $(if $(SAN),-O1) $(SANFLAGS) -fno-omit-frame-pointer -pthread
 SH_LDFLAGS  := $(SANFLAGS) -pthread -Wl,--as-needed
 MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -idirafter core
 
@@ -105,7 +105,7 @@ TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PR
              $(FUZZ:%=$(B)/tests/fuzz-%) $(B)/tests/fuzz-live $(B)/tests/fuzz-segment \
              $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS)) $(if $(SUPER),$(B)/kill/shoald) $(B)/kill/heap_stress
 
-.PHONY: all help test test-programs lint storm faults fuzz mutants unit-of demo demo-programs bench bench-programs install clean FORCE
+.PHONY: all help test test-programs san-programs lint storm faults fuzz mutants unit-of demo demo-programs bench bench-programs install clean FORCE
 
 all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
 	@:
@@ -244,9 +244,16 @@ $(B)/bench.d/rows: tests/bench/rows.go	# the same rows in Go, where there is one
 	@mkdir -p $(@D); echo "  GO    $@"
 	@HOME=$${HOME:-/tmp} GO111MODULE=off go build -o $@ $<
 
+# The suite san: unit, simulation and stress programs, with sanitizers. All that they are made of lies in $(B)/san.
+SAN_TESTS := $(B)/tests/unit $(B)/tests/sim $(patsubst tests/unit/%.c,$(B)/tests/%,$(STRESS))
+san-programs:
+	+@if echo 'int main(void) { return 0; }' | $(CC) -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null; then \
+		$(MAKE) SAN=address,undefined MODE=release LTO= B='$(B)/san' $(patsubst $(B)/%,$(B)/san/%,$(SAN_TESTS)); \
+	else rm -rf '$(B)/san/tests'; fi
+
 test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
 	@tools/deps.sh
-	$(submake) test-programs || { echo '0 passed, 1 failed'; exit 1; }
+	$(submake) test-programs $(if $(SAN),,$(if $(T),$(filter san-programs,$(T:san%=san-programs)),san-programs)) || { echo '0 passed, 1 failed'; exit 1; }
 	@SAN='$(SAN)' SHOAL_BUILD='$(B)' tests/run $(T)
 
 lint:	## layers, headers, symbols, style

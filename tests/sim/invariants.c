@@ -1,6 +1,6 @@
 /*
- * looks.c - what must hold of wait queues and timer heaps between any two steps of the workers, unless a lock is
- * held: its holder is at work there, or is dead and its turn to be repaired comes.
+ * invariants.c - what must hold of wait queues and timer heaps between any two steps of the workers. A queue whose
+ * lock is held is skipped: its holder changes it, or is dead and not repaired yet.
  */
 #include "core/repair/audit_timers.h"
 #include "core/g/g.h"
@@ -13,8 +13,8 @@
 #include "shm/lock.h"
 #include "tests/sim/sim.h"
 
-/* In its queue, which is whole from end to end. */
-static bool whole(const struct sudog *sg)
+/* The links of its queue are whole in both directions, and it is in it. */
+static bool queue_whole(const struct sudog *sg)
 {
 	struct waitq *q = queue_waited_in(sg);
 	struct sudog *prev = NULL;
@@ -29,8 +29,8 @@ static bool whole(const struct sudog *sg)
 	return !q || (found && q->last == prev);
 }
 
-/* What the dead left half done in a queue is whole, or its lock is held by another who is at work there. */
-void sim_look_at_queues(void)
+/* Called after a repair: no queue without a lock holder is half changed. */
+void sim_check_queues(void)
 {
 	uint64_t ngs = atomic_load(&sched.ngs);
 
@@ -45,14 +45,14 @@ void sim_look_at_queues(void)
 			struct sudog *sg = w ? &w->sg[k] : &g->sudog;
 			struct sh_lock *l = sg->queue;
 
-			if (l && atomic_load(&sg->state) == SG_QUEUED && !atomic_load(&l->owner) && !whole(sg))
+			if (l && atomic_load(&sg->state) == SG_QUEUED && !atomic_load(&l->owner) && !queue_whole(sg))
 				sim_fail("after a repair G %lu (%s) waits in a queue that is not whole",
 					 (unsigned long)i, waitreason_name[g->waitreason]);
 		}
 	}
 }
 
-void sim_look_at_timers(void)
+void sim_check_timers(void)
 {
 	const char *wrong = NULL;
 
