@@ -2,9 +2,9 @@
  * preempt.c - asynchronous preemption: a signal interrupts a goroutine in the middle of its computing.
  *
  * The signal goes to the worker's own thread. Its handler runs on the worker's alternate stack, where it
- * decides. If the goroutine stands in code of its module or of a library of it, holds nothing of the runtime and has room on its
- * stack, the handler makes the interrupted code call sh_preempted (preempt_x86_64.S), which parks. In all
- * other cases the goroutine is only asked, and gives way at its next call of the runtime.
+ * decides. If the goroutine stands in code of its module or of a library of it, holds nothing of the runtime
+ * and has room on its stack, the handler makes the interrupted code call sh_preempted (preempt_x86_64.S),
+ * which parks. If it stands in the C library or in the runtime, it does so once it returns (libcall.c).
  *
  * The frames of a coroutine that the program made itself (makecontext) lie outside the window. Then the
  * registers are saved at the bottom of the window, below all frames that the goroutine can have there.
@@ -13,6 +13,7 @@
 #include "core/task/objects.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
+#include "worker/libcall.h"
 #include "worker/posix/thread_cancel.h"
 #include "worker/stacks.h"
 #include "worker/view.h"
@@ -23,6 +24,7 @@
 #include <ucontext.h>
 
 #define RED_ZONE 128
+#define SPARE 4096
 #define ROOM 8192 /* for sh_preempt_here and all that it calls until the goroutine is left */
 
 /* What iretq takes off the stack. */
@@ -61,14 +63,33 @@ static uintptr_t place_for_registers(const struct g *g, uintptr_t sp)
 	return top - bottom > 2 * need ? (bottom + need + 15) & ~15ul : 0;
 }
 
-void preempt_signal(int sig, siginfo_t *si, void *ucp)
+bool preempt_has_room(const struct g *g, uintptr_t sp)
+{
+	return place_for_registers(g, sp - SPARE) != 0;
+}
+
+bool preempt_here(const struct g *g, void *ucp)
 {
 	greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
-	uintptr_t pc = (uintptr_t)r[REG_RIP], at;
+	uintptr_t at = place_for_registers(g, (uintptr_t)r[REG_RSP]);
+	struct interrupted *i = (struct interrupted *)at - 1;
+
+	if (!at)
+		return false;
+	*i = (struct interrupted){(uint64_t)r[REG_RIP], (uint16_t)r[REG_CSGSFS], (uint64_t)r[REG_EFL],
+				  (uint64_t)r[REG_RSP], (uint64_t)r[REG_CSGSFS] >> 48};
+	r[REG_RIP] = (greg_t)sh_preempted;
+	r[REG_RSP] = (greg_t)i;
+	r[REG_EFL] &= ~FLAGS_UNWANTED;
+	return true;
+}
+
+void preempt_signal(int sig, siginfo_t *si, void *ucp)
+{
+	uintptr_t pc = (uintptr_t)((ucontext_t *)ucp)->uc_mcontext.gregs[REG_RIP];
 	struct m *m = getm;
 	struct g *g = getg();
 	int err = errno;
-	struct interrupted *i;
 
 	flags_clean();
 	(void)sig;
@@ -83,15 +104,9 @@ void preempt_signal(int sig, siginfo_t *si, void *ucp)
 		atomic_fetch_or(&g->preempt, PREEMPT_SIGNAL);
 	blocking_signal(g, ucp);
 	errno = err;
-	if (m->locks || !sh_objects_text(g->task, pc))
-		return;
-	at = place_for_registers(g, (uintptr_t)r[REG_RSP]);
-	if (!at)
-		return;
-	i = (struct interrupted *)at - 1;
-	*i = (struct interrupted){pc, (uint16_t)r[REG_CSGSFS], (uint64_t)r[REG_EFL], (uint64_t)r[REG_RSP],
-				  (uint64_t)r[REG_CSGSFS] >> 48};
-	r[REG_RIP] = (greg_t)sh_preempted;
-	r[REG_RSP] = (greg_t)i;
-	r[REG_EFL] &= ~FLAGS_UNWANTED;
+	if (!m->locks && (sh_objects_text(g->task, pc) || sh_view_runs(pc)))
+		preempt_here(g, ucp);
+	else
+		libcall_preempt(g, ucp);
+	errno = err;
 }

@@ -9,6 +9,7 @@
 #include "shm/signame.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
+#include "worker/libcall.h"
 #include "worker/posix/signal.h"
 #include "worker/preempt.h"
 #include "worker/stacks.h"
@@ -166,11 +167,12 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	uintptr_t at = (uintptr_t)si->si_addr;
 
 	flags_clean();
+	libcall_end_walk();
 	if (recording++) { /* what the record is made of is damaged too: it stays as it is */
 		keep_record(c);
 		die();
 	}
-	if (sig == SIGSEGV && (window_fault(at) || sh_view_fault(si, ucp))) {
+	if (sig == SIGSEGV && (window_fault(at) || libcall_returned(si, ucp) || sh_view_fault(si, ucp))) {
 		recording = 0;
 		return;
 	}
@@ -289,6 +291,7 @@ void signals_start(void)
 		sigaction(crashes[i], &a, NULL);
 	sigemptyset(&a.sa_mask);
 	preempt_start();
+	libcall_start();
 	a.sa_sigaction = preempt_signal;
 	a.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
 	sigaction(SIGURG, &a, NULL);

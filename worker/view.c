@@ -354,6 +354,23 @@ bool sh_view_fault(const siginfo_t *si, const void *ucontext)
 	return map_fault(s, at, error);
 }
 
+bool sh_view_runs(uintptr_t pc)
+{
+	struct map_space *s = view.task ? atomic_load(&view.task->maps) : NULL;
+	struct map_entry *e;
+	bool runs;
+
+	/* Only in these ranges is the interrupted code certainly not the runtime, which may be about to take the lock. */
+	if (!s || (pc - SH_AREA >= SH_AREA_SIZE && !sh_shared((void *)pc)) || view.busy ||
+	    sh_lock_held(&s->lock, (unsigned)getm->seat) || atomic_load(&s->over))
+		return false;
+	sh_lock_take(&s->lock, (unsigned)getm->seat);
+	e = sh_maps_find(s, pc);
+	runs = e && (e->prot & PROT_EXEC);
+	sh_lock_drop(&s->lock, (unsigned)getm->seat);
+	return runs;
+}
+
 /* ---- changing the table ---- */
 
 struct map_space *sh_view_begin(struct g *g)

@@ -16,6 +16,8 @@ void sh_view_turn_to(struct task *);
 bool sh_view_refresh(void);
 /* In the crash handler: the fault was at a mapping of the task that this process had not mapped yet, and has now. */
 bool sh_view_fault(const siginfo_t *, const void *ucontext);
+/* In the handler of the preemption signal, on the worker's thread: the task has written code there, and runs it. */
+bool sh_view_runs(uintptr_t pc);
 /* In the handler of the preemption signal. */
 void sh_view_signal(void);
 /*

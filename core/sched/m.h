@@ -47,6 +47,7 @@ struct m {
 	_Atomic int32_t handed;	    /* id of the P that was brought for lockedg, -1: none; pairs with startlockedm */
 	_Atomic uint32_t call_fd;   /* descriptor + 1 on which curg's system call may block, 0: none known */
 	_Atomic uint32_t comes_out; /* that call is ended once its P is taken: curg waits by netpoll */
+	_Atomic uint32_t computes;  /* curg is in state syscall and computes in the C library: see worker/libcall.c */
 	uint32_t locks;		    /* how many acquirem are open */
 	uint32_t stuck;		    /* enum stuck_why: why the medic has killed it */
 	uint32_t nwfree;	    /* free windows, the last freed on top; a new process computes them from occ */

@@ -80,8 +80,11 @@ static struct g *preempt_park_m(struct g *g)
 void gopreempt(void)
 {
 	struct g *g = getg();
-	uint8_t asked = atomic_load_explicit(&g->preempt, memory_order_relaxed);
+	uint8_t asked;
 
+	if (__builtin_expect(atomic_load_explicit(&getm->computes, memory_order_relaxed), 0))
+		exitsyscall_computing();
+	asked = atomic_load_explicit(&g->preempt, memory_order_relaxed);
 	if (__builtin_expect((asked & PREEMPT_SIGNAL) != 0, 0)) {
 		host_signals(g);
 		asked = atomic_load_explicit(&g->preempt, memory_order_relaxed);

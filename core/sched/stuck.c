@@ -107,6 +107,11 @@ static struct p *p_of(unsigned seat)
 	return NULL;
 }
 
+static bool task_is_over(const struct task *t)
+{
+	return atomic_load(&t->state) != TASK_RUNNING || atomic_load(&t->cancel);
+}
+
 /* True if somebody waits for something that it has, or for its process to leave. */
 static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t now)
 {
@@ -116,8 +121,7 @@ static bool stuck_wanted(unsigned seat, const struct p *p, struct g *g, int64_t 
 		return true;
 	if (p && (atomic_load(&sched.gcwaiting) || !atomic_load(&allm(seat)->oncpu) || others_wait((struct p *)p, now)))
 		return true;
-	return g && ((atomic_load(&g->preempt) & PREEMPT_STOP) || atomic_load(&g->task->state) != TASK_RUNNING ||
-		     atomic_load(&g->task->cancel));
+	return g && ((atomic_load(&g->preempt) & PREEMPT_STOP) || task_is_over(g->task));
 }
 
 /*
@@ -154,6 +158,8 @@ static bool hangs(const struct watch *w, unsigned seat, enum host_doing doing, i
 	struct m *m = allm(seat);
 	bool runtime = !atomic_load(&m->oncpu) || m->locks || w->held;
 
+	if (atomic_load(&m->computes)) /* nobody waits for it but its task, which is to end */
+		return in_syscall(m) && w->g && task_is_over(w->g->task) && cpu - w->cpu >= RUNTIME_NS;
 	if (w->p < 0 || atomic_load(&m->p) != w->p || in_syscall(m) || waits_for_lock(seat))
 		return false;
 	if (cpu - w->cpu >= (runtime && RUNTIME_NS < stuck_call_ns ? RUNTIME_NS : stuck_call_ns))

@@ -79,6 +79,25 @@ __attribute__((noinline)) void entersyscallblock(void)
 	syscall_enter(g);
 }
 
+/*
+ * A signal has interrupted the goroutine in code that cannot be switched out. It goes on there without its P. What
+ * lies above sp, the frame of the function at pc, stands still meanwhile.
+ */
+void entersyscall_computing(uintptr_t pc, uintptr_t sp)
+{
+	struct g *g = getg();
+	struct m *m = getm;
+
+	m->syscallpc = pc;
+	m->syscallsp = sp;
+	m->syscallbp = 0;
+	host_before_park(g);
+	atomic_store(&m->computes, 1);
+	KILL_POINT("syscall.computing");
+	handoffp(releasep());
+	syscall_enter(g);
+}
+
 /* On g0: no P is free. */
 static struct g *exitsyscall0(struct g *g)
 {
@@ -130,6 +149,13 @@ void exitsyscall(void)
 		return;
 	}
 	count_syscall(p);
+}
+
+void exitsyscall_computing(void)
+{
+	atomic_store(&getm->computes, 0);
+	KILL_POINT("syscall.computed");
+	exitsyscall();
 }
 
 /* ---- a limit for blocking calls ---- */

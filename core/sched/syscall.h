@@ -22,7 +22,10 @@ static inline bool syscall_backoff(bool (*at_once_if)(void *), void *call)
 	       syscall_backoff_wait(at_once_if, call);
 }
 void entersyscallblock(void); /* for a call that is known to block: releases the P first */
-void exitsyscall(void);	      /* Parks if no P is free. The caller keeps errno */
+/* In the handler of the preemption signal, on behalf of the G that it interrupted: it computes on without its P. */
+void entersyscall_computing(uintptr_t pc, uintptr_t sp);
+void exitsyscall_computing(void); /* it is back where it can be switched out. Parks if no P is free */
+void exitsyscall(void);		  /* Parks if no P is free. The caller keeps errno */
 bool in_syscall(struct m *);
 bool retake(struct p *);	/* medic: takes the P of a worker in a system call and finds another worker for it */
 void retake_repair(struct g *); /* medic: the medic before it died in retake */

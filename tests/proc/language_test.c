@@ -45,7 +45,7 @@ PROC_TEST(language_ends)
 		int code;
 		const char *out;
 	} ends[] = {
-		{"root", 0, "no line feed\nthe others finish\n"},
+		{"root", 0, "no line feed\nthe others finish\nhandler\n"},
 		{"return", 6, "no line feedhandler\n"},
 		{"exit", 7, "handler\nno line feed"},
 		{"_exit", 8, "no line feed"},
@@ -115,7 +115,6 @@ PROC_TEST(language_misuse_is_told)
 		{"sem", "shoal_sem_release"},
 		{"free-twice", "shoal_chan_free"},
 		{"no-channel", "shoal_send"},
-		{"thread", "shoal_yield"},
 		{"foreign-send", "shoal_send"},
 		{"foreign-recv", "shoal_recv"},
 		{"foreign-go", "shoal_go"},

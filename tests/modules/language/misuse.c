@@ -1,7 +1,6 @@
 /*
  * misuse.c HOW - breaks a rule of the interface; is to be ended and told which.
  */
-#include <pthread.h>
 #include <shoal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,13 +22,6 @@ static void shows_its_stack(void *arg)
 	(void)arg;
 	foreign = &v;
 	shoal_sleep(SHOAL_FOREVER);
-}
-
-static void *in_a_thread(void *arg)
-{
-	(void)arg;
-	shoal_yield();
-	return NULL;
 }
 
 static void takes(void *arg)
@@ -135,7 +127,6 @@ static void on_anothers_stack(const char *what)
 int shoal_main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
-	pthread_t t;
 	long v = 0;
 
 	c = shoal_chan_new(sizeof v, 1);
@@ -177,11 +168,6 @@ int shoal_main(int argc, char **argv)
 	}
 	if (!strcmp(how, "no-channel"))
 		shoal_send((struct shoal_chan *)&v, &v);
-	if (!strcmp(how, "thread")) {
-		pthread_create(&t, NULL, in_a_thread, NULL);
-		for (;;)
-			;
-	}
 	if (!strncmp(how, "foreign-", 8))
 		on_anothers_stack(how + 8);
 	return 3; /* nobody minded */
