@@ -74,7 +74,7 @@ STRESS  := $(call sources,tests/unit/*_stress.c)
 # Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
 # What units test besides shm and core.
-UNIT_OF := supervisor/daemon/limits.c tools/shoal/print.c tools/shoal/say.c
+UNIT_OF := supervisor/daemon/limits.c supervisor/zygote/elf.c supervisor/zygote/elf_rewrite.c supervisor/zygote/stub.c tools/shoal/print.c tools/shoal/say.c
 SIM     := $(call sources,tests/sim/*.c)
 OUTSIDE := $(call sources,tests/outside/*.c)
 PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
@@ -176,7 +176,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 	$(call link,$(DAEMON_LD),$(DAEMON_LIBS))
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
-$(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(addprefix $(O)/supervisor/zygote/,elf.o elf_rewrite.o stub.o) $(O)/libshoal.a $(B)/.link
+$(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -ljansson -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
