@@ -75,7 +75,6 @@ static __attribute__((noinline)) bool claim_word(struct g *g)
 {
 	uint64_t s = atomic_load_explicit(&g->status, memory_order_relaxed), n;
 
-	sh_check(g_plausible(g));
 	for (;;) {
 		if ((s & G_STATE) != G_RUNNABLE) {
 			atomic_store_explicit(&getm->curg, NULL, memory_order_relaxed);

@@ -124,7 +124,7 @@ static inline uint64_t g_owner_bits(unsigned state)
  * The owner of a G changes its status and records it. Begins a new park sequence when the G begins to
  * wait. Checks that the change is legal.
  */
-static inline void casgstatus(struct g *g, unsigned from, unsigned to)
+static inline __attribute__((always_inline)) void casgstatus(struct g *g, unsigned from, unsigned to)
 {
 	struct m *m = getm;
 	uint64_t s, gid = g->gid;

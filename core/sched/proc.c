@@ -109,7 +109,7 @@ void ready_hint(struct g *g)
 	wakep();
 }
 
-void ready(struct g *g, enum ready_where where)
+inline __attribute__((always_inline)) void ready(struct g *g, enum ready_where where)
 {
 	struct m *m = getm;
 	struct p *p = getp();
@@ -158,7 +158,7 @@ bool injectg(struct g *g, uint32_t seq)
 
 /* ---- leaving a goroutine, on g0 ---- */
 
-void off_cpu(struct m *m, struct g *g)
+inline __attribute__((always_inline)) void off_cpu(struct m *m, struct g *g)
 {
 	g->err = *host_errno();
 	if (__builtin_expect(g->flags & GF_ROOT, 0))
@@ -177,7 +177,7 @@ void dropg(struct m *m)
  * Makes the image large enough for its frames. If that fails (no memory is left, even in the reserve, or
  * sp is outside of its window), the goroutine ends as crashed.
  */
-void keep_frames(struct m *m, struct g *g)
+inline __attribute__((always_inline)) void keep_frames(struct m *m, struct g *g)
 {
 	if (__builtin_expect(stack_fit(g), 1))
 		return;
