@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define ALT_STACK (64ul << 10)
+#define LODSL 0xad /* the instruction */
 
 static int64_t wall_clock(void)
 {
@@ -159,6 +160,20 @@ void host_raised(int sig)
 
 static volatile sig_atomic_t recording;
 
+/* True: the context switch has met the alignment-check flag, which clean_flags looks for by a fault. */
+static bool flags_clear_in(int sig, ucontext_t *uc)
+{
+	extern const unsigned char sh_switch_begin[], sh_switch_end[];
+	greg_t *r = uc->uc_mcontext.gregs;
+	const unsigned char *at = (const unsigned char *)r[REG_RIP];
+
+	if (sig != SIGBUS || at < sh_switch_begin || at >= sh_switch_end || *at != LODSL ||
+	    !(r[REG_EFL] & FLAGS_UNWANTED))
+		return false;
+	r[REG_EFL] &= ~FLAGS_UNWANTED;
+	return true;
+}
+
 static void on_crash(int sig, siginfo_t *si, void *ucp)
 {
 	const greg_t *r = ((ucontext_t *)ucp)->uc_mcontext.gregs;
@@ -167,6 +182,8 @@ static void on_crash(int sig, siginfo_t *si, void *ucp)
 	uintptr_t at = (uintptr_t)si->si_addr;
 
 	flags_clean();
+	if (flags_clear_in(sig, ucp))
+		return;
 	libcall_end_walk();
 	if (recording++) { /* what the record is made of is damaged too: it stays as it is */
 		keep_record(c);

@@ -521,6 +521,33 @@ static void stacks_grow(void)
 	finish();
 }
 
+#if defined(__x86_64__)
+#define FLAGS 0x40400ul /* alignment check, direction */
+
+static void flags_set(void *arg)
+{
+	for (int i = 0; i < 2000; i++) {
+		__builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() | *(unsigned long *)arg);
+		shoal_yield();
+	}
+}
+
+/* A goroutine that leaves flags set which no C code expects harms no other one. */
+static void flags_are_not_passed_on(void)
+{
+	const unsigned long sets[] = {0x400, 0x40000, FLAGS};
+
+	for (int k = 0; k < 3; k++) {
+		spawn(flags_set, &sets[k], sizeof sets[k]);
+		for (int i = 0; i < 2000; i++) {
+			shoal_yield();
+			MUST((__builtin_ia32_readeflags_u64() & FLAGS) == 0);
+		}
+		finish();
+	}
+}
+#endif
+
 int shoal_main(int argc, char **argv)
 {
 	cases_begin(argc, argv);
@@ -539,5 +566,8 @@ int shoal_main(int argc, char **argv)
 	RUN(refused);
 	RUN(stacks_are_used_again);
 	RUN(stacks_grow);
+#if defined(__x86_64__)
+	RUN(flags_are_not_passed_on);
+#endif
 	return cases_failed;
 }
