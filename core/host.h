@@ -106,6 +106,7 @@ void host_off_cpu(struct
 	 */
 		  g *);
 void host_before_park(struct g *); /* writes what must not stay in the process */
+_Noreturn void host_die(void);	   /* ends the process as a crash does, without a crash record */
 _Noreturn void host_leave(void);   /* ends the process in good order; a new one takes the seat */
 void host_task_begin(struct g *);  /* on the stack of the root, before the entry of the task: constructors */
 /* on the G's stack, after main returned or exit was called: exit handlers, streams */

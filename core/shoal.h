@@ -82,8 +82,9 @@ int shoal_join(shoal_gid, struct shoal_end *);
 int shoal_cancel(shoal_gid);
 /*
  * Pins this goroutine to its worker, which then runs nothing else. Meant for per-process state, such as a library's
- * globals. Pins nest; if the goroutine ends while pinned, the worker is replaced. At most 56 goroutines at a time:
- * one more ends as a crash (shoal_pin) or fails with EAGAIN (SHOAL_PINNED).
+ * globals. Pins nest; if the goroutine ends while pinned, the worker is replaced, and so it is at shoal_unpin if the
+ * goroutine has changed its user, limits or the like: shoal(7). At most 56 goroutines at a time: one more ends as a
+ * crash (shoal_pin) or fails with EAGAIN (SHOAL_PINNED).
  */
 void shoal_pin(void);
 void shoal_unpin(void);

@@ -245,6 +245,12 @@ void sh_bell(void)
 	syscall(SYS_futex, &sh_root->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+/* The kernel counts from 40 down to 1, so that no result looks like a failure. */
+static int nice_of(int32_t pid)
+{
+	return 20 - (int)syscall(SYS_getpriority, PRIO_PROCESS, pid);
+}
+
 /*
  * A short time slice, not a higher priority: a process that works little runs early, and no more than before.
  * Linux 6.12.
@@ -257,7 +263,7 @@ void sh_prompt(int32_t pid, bool yes)
 		int32_t nice;
 		uint32_t priority;
 		uint64_t runtime, deadline, period;
-	} attr = {.size = sizeof attr, .nice = getpriority(PRIO_PROCESS, (id_t)pid), .runtime = yes ? PROMPT_NS : 0};
+	} attr = {.size = sizeof attr, .nice = nice_of(pid), .runtime = yes ? PROMPT_NS : 0};
 
 	syscall(SYS_sched_setattr, pid, &attr, 0);
 }

@@ -44,6 +44,7 @@ struct m {
 	void *gopc;				   /* caller of newproc */
 	uintptr_t syscallpc, syscallsp, syscallbp; /* the frame from which curg entered its system call */
 	struct g *lockedg;			   /* the G that is pinned here: the worker runs nothing else */
+	uint32_t kept; /* lockedg depends on this process: KEPT_* and the generation of the process; 0: it does not */
 	_Atomic int32_t handed;	    /* id of the P that was brought for lockedg, -1: none; pairs with startlockedm */
 	_Atomic uint32_t call_fd;   /* descriptor + 1 on which curg's system call may block, 0: none known */
 	_Atomic uint32_t comes_out; /* that call is ended once its P is taken: curg waits by netpoll */

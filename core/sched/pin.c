@@ -17,12 +17,16 @@
  *   f  the worker has another P by now?
  *      takes P out of m->handed
  *
+ * A G that has changed its process (its user, its limits) keeps it: m->kept. The process is not renewed while the G
+ * is pinned; at unpin it gets the mark to leave, and the G goes on in another process before shoal_unpin returns.
+ *
  * d and f are compare-and-swaps of the same word, so exactly one of them has the P.
  *
  * DEATH  giver: note.ready names the G, note.handed the P; repair_handed makes the P idle unless it has
  *        arrived. Pinned worker: repair frees its Ps, and the next process in the seat queues its G
  *        (pin_begin). The giver reads the seat's state after the G is runnable; the new process reads the
- *        G after it has set that state; so one of them sees the other
+ *        G after it has set that state; so one of them sees the other. A G whose process is kept ends as lost
+ *        when the next process in the seat claims it: m->kept names another generation then
  */
 #include "core/sched/pin.h"
 #include "core/g/api.h"
@@ -37,6 +41,42 @@
 #include "shm/check.h"
 #include "shm/kill.h"
 #include "shm/segment.h"
+
+#define KEPT_CHANGED 1u
+#define KEPT_STEP 2u
+
+/* The process in the seat, as m->kept names it. */
+static uint32_t kept_by_this(const struct m *m)
+{
+	return (sh_root->seat[m->seat].generation + 1) * KEPT_STEP;
+}
+
+void pin_keep(bool change)
+{
+	struct m *m = getm;
+
+	m->kept = kept_by_this(m) | (m->kept & KEPT_CHANGED) | (change ? KEPT_CHANGED : 0);
+	KILL_POINT("pin.kept");
+}
+
+bool pin_keeps(const struct m *m)
+{
+	return m->lockedg && m->kept;
+}
+
+/* True if the process must be replaced, because the G that was pinned here has changed it. */
+static bool keep_no_more(struct m *m)
+{
+	bool change = m->kept & KEPT_CHANGED;
+
+	if (change) {
+		atomic_store(&sh_root->seat[m->seat].leave, 1);
+		KILL_POINT("pin.leave");
+	}
+	m->kept = 0;
+	KILL_POINT("pin.unkept");
+	return change;
+}
 
 void pin(struct g *g)
 {
@@ -57,9 +97,11 @@ void pin(struct g *g)
 	KILL_POINT("pin.m");
 }
 
-void unpin(struct g *g)
+/* True if the caller must go on in another process. */
+bool unpin(struct g *g)
 {
 	struct m *m = getm;
+	bool change = m->lockedg == g && m->kept && keep_no_more(m);
 
 	sh_check(g->lockedm);
 	g->locked = 0;
@@ -70,7 +112,7 @@ void unpin(struct g *g)
 		g->lockedm = 0;
 		KILL_POINT("pin.lost");
 		host_wake((unsigned)seat);
-		return;
+		return false;
 	}
 	g->lockedm = 0;
 	KILL_POINT("pin.unnamed");
@@ -79,6 +121,7 @@ void unpin(struct g *g)
 	if (m->seat < WORKERS_MAX)
 		atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
 	KILL_POINT("pin.counted");
+	return change;
 }
 
 /*
@@ -107,8 +150,8 @@ void shoal_unpin(void)
 
 	if (g->locked > 1)
 		g->locked--;
-	else if (g->locked)
-		unpin(g);
+	else if (g->locked && unpin(g))
+		goyield(); /* this process is asked to leave: another one goes on here */
 }
 
 /* ---- on g0 ---- */
@@ -149,11 +192,20 @@ _Noreturn void pin_retire(struct m *m)
 {
 	sh_check(m == getm);
 	m->lockedg = NULL;
+	m->kept = 0;
 	atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
 	KILL_POINT("pin.retired");
 	if (getp())
 		handoffp(releasep());
 	host_leave();
+}
+
+/* The process that the claimed G depends on has died: this one dies as if it had run the G, so repair ends the G. */
+static _Noreturn void lose_kept(struct m *m)
+{
+	atomic_store(&m->oncpu, 1);
+	KILL_POINT("pin.lose");
+	host_die(); /* repair_pin clears m->kept */
 }
 
 /*
@@ -176,8 +228,11 @@ struct g *stoplockedm(struct m *m)
 		}
 		if (!still_pinned(m, g))
 			pin_retire(m);
-		if (getp() && !atomic_load(&sched.gcwaiting) && g_claim(g))
+		if (getp() && !atomic_load(&sched.gcwaiting) && g_claim(g)) {
+			if (__builtin_expect(m->kept && (m->kept & ~KEPT_CHANGED) != kept_by_this(m), 0))
+				lose_kept(m);
 			return g;
+		}
 		if (getp()) {
 			handoffp(releasep());
 			continue;
@@ -191,7 +246,7 @@ struct g *stoplockedm(struct m *m)
 		if (atomic_load(&m->handed) < 0 && g_state(g) == G_RUNNABLE)
 			ready_hint(g);
 		if (atomic_load(&m->handed) < 0 && !take_given_p(m) && still_pinned(m, g)) {
-			if (host_must_leave())
+			if (host_must_leave() && !pin_keeps(m))
 				host_leave();
 			host_idle(0);
 		}
@@ -292,6 +347,8 @@ void repair_pin(struct m *m, struct g *g)
 		atomic_fetch_or(&sched.mlocked, 1ull << (unsigned)m->seat);
 	else if (m->seat < WORKERS_MAX)
 		atomic_fetch_and(&sched.mlocked, ~(1ull << (unsigned)m->seat));
+	if (!m->lockedg)
+		m->kept = 0;
 	atomic_store(&m->handed, -1);
 	KILL_POINT("repair.pin");
 }

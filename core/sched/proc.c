@@ -691,7 +691,7 @@ static __attribute__((noinline)) void park_for_reap(struct m *m, struct g *g)
 /* Prepares g to be entered. False: it may not run any more. */
 static inline bool execute(struct m *m, struct p *p, struct g *g, bool inherit)
 {
-	if (__builtin_expect(host_must_leave(), 0))
+	if (__builtin_expect(host_must_leave(), 0) && !pin_keeps(m))
 		leave_process(g);
 	if (__builtin_expect(atomic_load_explicit(&g->task->state, memory_order_relaxed) != TASK_RUNNING, 0)) {
 		park_for_reap(m, g);

@@ -78,6 +78,12 @@ bool host_must_leave(void)
 	return sim_cur->leave;
 }
 
+void host_die(void)
+{
+	sim_fail("G %u: the process that it depends on has died", g_index(getg()));
+	abort();
+}
+
 void host_leave(void)
 {
 	sim_cur->state = SIM_DEAD;

@@ -71,6 +71,8 @@ iconv_t iconv_open(const char *to, const char *from)
 	err = errno;
 	if (c->libc == (iconv_t)-1 || !c->pinned)
 		shoal_unpin();
+	else
+		pin_keep(false);
 	if (c->libc != (iconv_t)-1)
 		return c;
 	g_free(g, c);

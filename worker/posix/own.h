@@ -26,12 +26,13 @@ struct task_own {
 	uint64_t settings; /* the same without the mappings. Stored before state */
 	int32_t fd_cwd;	   /* current folder; -1: the one with which it began */
 	uint32_t umask, has_umask;
-	uint32_t environ_room;		      /* capacity of the list at envp; 0: the first list, which is full */
-	uint32_t timezone;		      /* the task has called tzset or a function that does: tzname is set */
-	char locale[TASK_LOCALE];	      /* of all categories; empty: "C" */
-	void *streams;			      /* open streams */
-	char *strtok, *optarg;		      /* libc's variables of these names */
-	int32_t optind;			      /* getopt's position, saved while the root is parked */
+	uint32_t environ_room;	  /* capacity of the list at envp; 0: the first list, which is full */
+	_Atomic uint64_t refused; /* enum identity_call: calls of which the task was told that they are refused */
+	uint32_t timezone;	  /* the task has called tzset or a function that does: tzname is set */
+	char locale[TASK_LOCALE]; /* of all categories; empty: "C" */
+	void *streams;		  /* open streams */
+	char *strtok, *optarg;	  /* libc's variables of these names */
+	int32_t optind;		  /* getopt's position, saved while the root is parked */
 	int32_t opterr, optopt, getopt_begun; /* getopt's variables; begun: libc's hidden place is this task's */
 	struct tm tm;			      /* result of localtime and gmtime */
 	char asctime[64];		      /* result of asctime and ctime */

@@ -1,9 +1,8 @@
 /*
- * posix/process.c - what would copy, replace or end the process: a worker, and not the task's.
+ * posix/process.c - what would copy, replace or end the process, which is a worker and not the task's.
  *
- * A task ends by exit and its like, also where libc calls them inside (err, argp). What makes a second
- * copy of the worker, or another program of it, is refused: ENOTSUP; posix_spawn starts programs. Limits
- * are the workers', which all tasks share: asking for what there is is granted, anything else EPERM.
+ * A task ends by exit and its like, also where libc calls them inside (err, argp). A call that would make a copy of
+ * the worker, or run another program in it, is refused with ENOTSUP; posix_spawn starts programs.
  */
 #include "worker/posix/posix.h"
 
@@ -13,7 +12,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/resource.h>
 
 static int refused(void)
 {
@@ -82,8 +80,6 @@ REAL(pid_t, fork, (void), )
 REAL(pid_t, _Fork, (void), )
 REAL(int, daemon, (int nochdir, int noclose), nochdir, noclose)
 REAL(int, forkpty, (int *fd, char *name, const struct termios *t, const struct winsize *w), fd, name, t, w)
-REAL(int, unshare, (int flags), flags)
-REAL(int, setns, (int fd, int kind), fd, kind)
 
 pid_t fork(void)
 {
@@ -109,16 +105,6 @@ int daemon(int nochdir, int noclose)
 int forkpty(int *fd, char *name, const struct termios *t, const struct winsize *w)
 {
 	return on_g() ? refused() : real_forkpty(fd, name, t, w);
-}
-
-int unshare(int flags)
-{
-	return on_g() ? refused() : real_unshare(flags);
-}
-
-int setns(int fd, int kind)
-{
-	return on_g() ? refused() : real_setns(fd, kind);
 }
 
 int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
@@ -203,42 +189,3 @@ static int list(const char *first, va_list ap, char **argv)
 EXEC_LIST(execl, execve, environ)
 EXEC_LIST(execlp, execvpe, environ)
 EXEC_LIST(execle, execve, va_arg(ap, char **))
-
-/* ---- limits ---- */
-
-static int limit(int which, const struct rlimit *new, struct rlimit *old)
-{
-	struct rlimit now;
-
-	if (syscall(SYS_prlimit64, 0, which, NULL, &now) < 0)
-		return -1;
-	if (new && (new->rlim_cur != now.rlim_cur || new->rlim_max != now.rlim_max)) {
-		errno = new->rlim_cur > new->rlim_max ? EINVAL : EPERM;
-		return -1;
-	}
-	if (old)
-		*old = now;
-	return 0;
-}
-
-int setrlimit(__rlimit_resource_t which, const struct rlimit *new)
-{
-	return on_g() ? limit((int)which, new, NULL) : (int)syscall(SYS_prlimit64, 0, which, new, NULL);
-}
-
-int setrlimit64(__rlimit_resource_t which, const struct rlimit64 *new)
-{
-	return setrlimit(which, (const struct rlimit *)new);
-}
-
-int prlimit(pid_t pid, enum __rlimit_resource which, const struct rlimit *new, struct rlimit *old)
-{
-	if (on_g() && (pid == 0 || pid == getpid()))
-		return limit((int)which, new, old);
-	return (int)syscall(SYS_prlimit64, pid, which, new, old);
-}
-
-int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *new, struct rlimit64 *old)
-{
-	return prlimit(pid, which, (const struct rlimit *)new, (struct rlimit *)old);
-}
