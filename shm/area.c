@@ -1,5 +1,5 @@
 /*
- * area.c - the pages of tasks' mappings, and who owns which addresses. See area.h.
+ * area.c - maps the pages of tasks' mappings, and records the owner of each chunk of addresses. See area.h.
  */
 #include "shm/area.h"
 #include "shm/check.h"
@@ -81,7 +81,7 @@ static bool claim_all(uint32_t first, uint32_t n, uint32_t owner)
 	return true;
 }
 
-/* The first of n free neighbours in [from, to), or to. */
+/* Returns the first of n free neighbouring chunks in [from, to), or to. */
 static uint32_t find_free(uint32_t from, uint32_t to, uint32_t n)
 {
 	uint32_t run = 0;

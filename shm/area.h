@@ -13,7 +13,7 @@
  * never meet.
  *
  * OWNER  a chunk: the task whose slot + 1 is in sh_chunk[]; only that task, and the medic at its end, write
- * DEATH  a chunk that was claimed and is not used yet is the task's until its end
+ * DEATH  a chunk that was claimed but is not used yet belongs to the task until the task ends
  */
 #ifndef SHM_AREA_H
 #define SHM_AREA_H
@@ -30,25 +30,28 @@
 #define SH_CHUNK (64ul << 20)
 #define SH_CHUNKS (SH_AREA_SIZE / SH_CHUNK)
 
-/* The address lies where the area or its pages are. */
+/* True if the address is in the area or in the second mapping of its pages. */
 static inline bool sh_in_area(uintptr_t at)
 {
 	return at - SH_AREA < SH_AREA_SIZE;
 }
 
-/* Maps the pages of the area from the segment's file. By sh_segment_create and sh_segment_attach. 0 or -errno. */
+/*
+ * Maps the pages of the area from the segment's file. Called by sh_segment_create and sh_segment_attach. 0 or
+ * -errno.
+ */
 int sh_area_map(int fd);
 void sh_area_unmap(void);
-/* The caller may touch all pages from now on, at both places: the medic. */
+/* Makes all pages accessible to the caller (the medic), at both addresses. */
 void sh_area_open(void);
-/* Makes the pages at [off, off + size) appear at the address with this protection as well. 0 or -errno. */
+/* Maps the pages at [off, off + size) at the address as well, with this protection. 0 or -errno. */
 int sh_area_show(size_t off, size_t size, void *at, int prot);
 /* Gives the pages back to the system; they read as zeros afterwards. */
 void sh_area_discard(size_t off, size_t size);
 
-/* Claims n neighbouring chunks for the owner: the first one's number, or -1 if there are none. */
+/* Claims n neighbouring chunks for the owner. Returns the number of the first, or -1 if there are none. */
 int64_t sh_chunks_claim(uint32_t owner, uint32_t n);
-/* The chunk's memory is given back, and the chunk is free, if the owner has it. */
+/* Frees the chunk and returns its memory to the system, if it belongs to the owner. */
 void sh_chunk_release(uint32_t chunk, uint32_t owner);
 bool sh_chunk_owned(uint32_t chunk, uint32_t owner);
 

@@ -18,7 +18,7 @@
 #define MAGIC 0x70616568736c6873ul
 #define SLACK_BYTES (64ul << 20)
 #define RESERVE_PART 16 /* part of the limit that is reserved for the runtime */
-#define RELEASE_STEP 64 /* spans freed while the lock is held once */
+#define RELEASE_STEP 64 /* number of spans that are freed before the lock is dropped for a moment */
 #define HEAPS_REST 64
 
 #define EIGHT(k, X) \
@@ -36,7 +36,7 @@ const uint32_t sh_class_recip[CLASSES] = {ALL_CLASSES(RECIP)};
 
 /* ---- the arena ---- */
 
-/* Pages of a span of the class: the most, up to max, that waste at most a 16th. */
+/* Returns the number of pages of a span of the class: the largest, up to max, that wastes at most a 16th. */
 static uint8_t pick_pages(unsigned class, unsigned max)
 {
 	size_t size = class_bytes(class);
@@ -296,7 +296,7 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 
 	sh_check(seat < HEAP_SEATS);
 	sh_lock_take(&a->lock, seat);
-	/* by a caller that died before it could record it */
+	/* a caller that died before it recorded the release has done it already */
 	if (atomic_load_explicit(&h->state, memory_order_relaxed) == HEAP_FREE) {
 		sh_lock_drop(&a->lock, seat);
 		return;
@@ -340,7 +340,7 @@ void sh_heap_release(struct sh_heap *h, unsigned seat)
 
 /* ---- flush ---- */
 
-/* Gives the span to its heap, or to the arena if it is empty. Holds: the lock and the cpu. */
+/* Moves the span to its heap's partial list, or frees it if it is empty. Holds: the lock and the cpu. */
 static void give_to_heap(struct sh_arena *a, struct sh_heap *h, uint32_t p)
 {
 	uint64_t d = span_desc(a, p);
@@ -380,7 +380,7 @@ void sh_heap_flush(struct sh_heap *h, unsigned seat, unsigned cpu)
 			if (desc_state(d) != RUN_SMALL || desc_owner(d) != cpu || mark == MARK_QUEUED)
 				continue;
 			if (mark == MARK_FULL && !atomic_compare_exchange_strong(&a->span[p].mark, &full, MARK_LISTED))
-				continue; /* it was queued just now: it stays with the cpu */
+				continue; /* another process has just queued it: it stays with the cpu */
 			give_to_heap(a, h, p);
 		}
 		sh_cache_settled(k);

@@ -1,9 +1,9 @@
 /*
- * check.h - checks of what cannot happen, in release builds too.
+ * check.h - checks of conditions that always hold, in release builds too.
  *
- * A failed check means that the segment, or our idea of it, is wrong. The process that finds it reports file, line
- * and condition and ends itself with SIGABRT: it must not go on. The medic repairs what it held, as after any
- * other death.
+ * A failed check means that the segment is damaged or that the code is wrong. The process that finds it reports
+ * file, line and condition and ends itself with SIGABRT, because continuing could do more damage. The medic
+ * repairs what it held, as after any other death.
  */
 #ifndef SHM_CHECK_H
 #define SHM_CHECK_H

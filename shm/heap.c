@@ -10,9 +10,9 @@
  *        of a span frees by a plain store, all others by one atomic xor
  * LOCK   arena->lock, see span.c
  * ORDER  see heap_int.h
- * DEATH  a block is live or free by its two bits, so every operation has one commit. A death can only spoil
- *        the ways to free blocks: a cache that is found busy is rebuilt by its next user, and every cache
- *        once after any death, before it takes more pages
+ * DEATH  a block is live or free by its two bits, so every operation has one commit. A death can only damage the
+ *        lists that lead to free blocks: a cache that is found busy is rebuilt by its next user, and after any death
+ *        every cache is rebuilt once before it takes more pages
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -34,7 +34,7 @@ struct place {
 	unsigned bit;
 };
 
-/* Fetch the line for writing: a read first would make it travel twice. */
+/* Prefetches the cache line for writing. If it were fetched for reading first, it would be transferred twice. */
 static inline void want_line(const void *line)
 {
 #if defined(__x86_64__)
@@ -44,10 +44,7 @@ static inline void want_line(const void *line)
 #endif
 }
 
-/*
- * Finds the place of the block in a SMALL span, if p is the start of one, live or not; otherwise only desc
- * and page.
- */
+/* Finds the place of the block in a SMALL span, if a block (live or not) starts at p; otherwise only desc and page. */
 static inline __attribute__((always_inline)) bool locate_small(struct sh_arena *a, const void *p, struct place *at)
 {
 	size_t off = (uintptr_t)p - (uintptr_t)a, in;
@@ -173,7 +170,7 @@ static inline void aim(struct sh_arena *a, struct sh_cache *k, unsigned class, u
 	KILL_POINT("heap.aim.avail");
 }
 
-/* An empty span leaves its (heap, cpu). Takes the lock unless it is held. */
+/* Frees an empty span of a (heap, cpu). Takes the lock unless the caller holds it. */
 static void give_back(struct sh_arena *a, struct sh_slot *s, unsigned seat, bool locked, uint32_t p)
 {
 	sh_check(seat < HEAP_SEATS);
@@ -217,12 +214,16 @@ static bool scan_current(struct sh_arena *a, struct sh_cache *k, unsigned class)
 	if (scan(a, k, class, from <= n ? from : 0, n))
 		return true;
 	/*
-	 * From now on a free in this span is made known; earlier ones are found here. Pairs with free_remote.
+	 * From here on a process that frees a block of this span queues the span; blocks that were freed before
+	 * are found below. Pairs with free_remote.
 	 */
 	atomic_exchange(&sp->mark, MARK_FULL);
 	KILL_POINT("heap.scan.full");
 	if (scan(a, k, class, 0, n)) {
-		/* If a freer was faster, the span is queued as well, which does no harm. */
+		/*
+		 * If another process has queued the span in between, the span is queued and CURRENT, which does no
+		 * harm.
+		 */
 		if (atomic_compare_exchange_strong(&sp->mark, &full, MARK_CURRENT))
 			return true;
 		s->span = 0;
@@ -391,7 +392,7 @@ static bool refill(struct sh_heap *h, struct sh_cache *k, unsigned class, unsign
 	struct sh_arena *a = h->arena;
 	struct sh_slot *s = &k->slot[class];
 
-	if (k->busy) { /* its last user died in here */
+	if (k->busy) { /* the last user of the cache died during a change */
 		if (!locked)
 			sh_lock_take(&a->lock, seat);
 		sh_cache_rebuild(a, h, k->cpu);
@@ -471,7 +472,7 @@ static unsigned aligned_class(size_t size, size_t align)
 	return class;
 }
 
-/* All that the first lines of sh_heap_alloc cannot do. */
+/* Handles the cases that sh_heap_alloc does not handle inline. */
 static __attribute__((noinline)) void *alloc_slowly(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
 						    size_t align, bool zero)
 {
@@ -507,7 +508,10 @@ void *sh_heap_alloc(struct sh_heap *h, unsigned seat, unsigned cpu, size_t size,
 
 /* ---- free ---- */
 
-/* A block of the caller's own span is free: makes it findable for later allocations. */
+/*
+ * Called after the caller has freed a block of its own span: lists the span so that a later allocation finds the
+ * block.
+ */
 static __attribute__((noinline)) void relist(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
 					     unsigned seat)
 {
@@ -552,7 +556,7 @@ static void push_remote(struct sh_arena *a, uint32_t p)
 	KILL_POINT("heap.queue.pushed");
 }
 
-/* A block of a FULL span was freed: makes that known to the owner, unless another process does. */
+/* Called after a block of a FULL span was freed: queues the span for its owner, unless another process does it. */
 static __attribute__((noinline)) void queue_span(struct sh_arena *a, uint32_t p, unsigned seat)
 {
 	uint32_t full = MARK_FULL;
@@ -591,7 +595,8 @@ static inline struct place late_place(struct sh_arena *a, uint32_t late)
 }
 
 /*
- * Frees a live block of another's span: free from here on, though its bits change later. False: it was free.
+ * Frees a live block of a span of another cpu. It counts as free at once, but its bits change later. Returns false
+ * if it was free already.
  */
 static inline bool free_late(struct sh_arena *a, struct sh_cache *k, const struct place *at, unsigned seat)
 {
@@ -613,7 +618,7 @@ static inline bool free_late(struct sh_arena *a, struct sh_cache *k, const struc
 	return true;
 }
 
-/* Frees all late blocks in their spans. */
+/* Changes the bits of all late blocks in their spans. */
 static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 {
 	for (unsigned i = 0; i < LATE; i++) {
@@ -628,9 +633,9 @@ static void free_all_late(struct sh_arena *a, struct sh_cache *k, unsigned seat)
 }
 
 /*
- * Frees a block of the word from which the cpu last allocated, without the page map. This makes the usual pair of free and
- * allocate short. False: it is not such a block, or not live. Reads at before id: a slot that has the id of the cpu
- * now had it all the time, because only the user of the cpu can change that.
+ * Frees a block in the word from which the cpu last allocated, without a look at the page map. This shortens the
+ * usual pair of free and allocate. Returns false if the block is not in that word, or not live. It reads at before
+ * id: a slot that has the id of this cpu now had it before too, because only the user of the cpu can change it.
  */
 static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 {
@@ -661,7 +666,7 @@ static inline bool free_recent(struct sh_arena *a, unsigned cpu, const void *p)
 	return true;
 }
 
-/* A block of another's span, a large block, or a caller without a cpu. */
+/* Frees a block of another cpu's span, a large block, or any block for a caller without a cpu. */
 static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigned seat, unsigned cpu, const void *p)
 {
 	struct place at = {0};
@@ -681,7 +686,10 @@ static __attribute__((noinline)) bool free_elsewhere(struct sh_arena *a, unsigne
 	return true;
 }
 
-/* The slot has no block available: continue at the block just freed, whose line is hot. */
+/*
+ * Called if the slot has no block available: continues at the block that was just freed, because its cache line is
+ * hot.
+ */
 static __attribute__((noinline)) void aim_here(struct sh_arena *a, struct sh_cache *k, unsigned class, uint32_t p,
 					       uint32_t word)
 {
@@ -731,7 +739,7 @@ bool sh_heap_try_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
 void sh_heap_free(struct sh_arena *a, unsigned seat, unsigned cpu, void *p)
 {
 	if (__builtin_expect(!sh_heap_try_free(a, seat, cpu, p), 0))
-		sh_check(!"free of what is no live block");
+		sh_check(!"free() of a pointer that is not a live block");
 }
 
 bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, size_t size)
@@ -744,7 +752,7 @@ bool sh_heap_resize(struct sh_arena *a, unsigned seat, unsigned cpu, void *p, si
 	if (desc_state(at.desc) == RUN_SMALL) {
 		size_t have = class_bytes(desc_class(at.desc));
 
-		return size <= have && (have <= 64 || size * 2 > have); /* a smaller block would be worth a copy */
+		return size <= have && (have <= 64 || size * 2 > have); /* a much smaller block is worth a copy */
 	}
 	return sh_large_resize(a, at.page, seat, size);
 }

@@ -51,8 +51,8 @@ struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit);
 struct sh_heap *sh_heap_new(struct sh_arena *, unsigned seat, size_t limit);
 
 /*
- * Whether the heap may use the arena's reserve (a 16th of the limit). Other heaps cannot, so the runtime has memory
- * for its own work when tasks have used up theirs.
+ * Sets whether the heap may use the arena's reserve (a 16th of the limit). Other heaps cannot, so the runtime has
+ * memory for its own work when tasks have used up theirs.
  */
 void sh_heap_privilege(struct sh_heap *, bool);
 
@@ -65,20 +65,20 @@ void *sh_heap_alloc(struct sh_heap *, unsigned seat, unsigned cpu, size_t size, 
 
 /* Frees a block, from any P and any seat, of any heap. False: no live block starts at p. */
 bool sh_heap_try_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p);
-/* the same, and checks that it was a live block */
+/* The same, but a pointer that is not a live block ends the process. */
 void sh_heap_free(struct sh_arena *, unsigned seat, unsigned cpu, void *p);
 
 /* Grows or shrinks the block in place. False: not possible, nothing changed. */
 bool sh_heap_resize(struct sh_arena *, unsigned seat, unsigned cpu, void *p, size_t size);
 
-/* bytes that the block at p holds; 0: no live block starts there */
+/* Returns the usable size of the block at p, or 0 if no live block starts there. */
 size_t sh_heap_usable(struct sh_arena *, const void *p);
 bool sh_heap_owns(const struct sh_arena *, const void *p);    /* true if p lies in the range of blocks */
 struct sh_heap *sh_heap_of(struct sh_arena *, const void *p); /* the heap to which the block belongs, or NULL */
 
 /*
- * Frees all blocks of the heap and the heap itself. Nobody may use it any more. Restartable: if the caller dies in it,
- * or before it has recorded that it is done, it is called again.
+ * Frees all blocks of the heap and the heap itself. No process may use it any more. Restartable: if the caller
+ * dies during the call, or before it has recorded the end, the next medic calls this again.
  */
 void sh_heap_release(struct sh_heap *, unsigned seat);
 
@@ -94,18 +94,21 @@ bool sh_heap_retire(struct sh_heap *, unsigned seat);
 void sh_heap_touch(struct sh_heap *, unsigned seat);
 void sh_heap_renewed(struct sh_heap *, unsigned seat);
 uint64_t sh_heap_seats(const struct sh_heap *);
-/* The heap with this number if it is retired, for a walk over all from 0. *more: false behind the last. */
+/*
+ * Returns the heap with this number if it is retired, otherwise NULL. A walk starts at number 0 and ends when
+ * *more is false.
+ */
 struct sh_heap *sh_heap_retired(struct sh_arena *, uint32_t number, bool *more);
 uint32_t sh_heap_number(const struct sh_heap *);
 
-/* The P with this cpu goes out of use: its cached spans go back to the heap, empty ones to the arena. */
+/* Called when the P with this cpu goes out of use: its cached spans go back to the heap, empty ones to the arena. */
 void sh_heap_flush(struct sh_heap *, unsigned seat, unsigned cpu);
 
 /*
- * The process in the seat is dead. If it held the arena's lock or was in the middle of an operation, makes everything
- * whole and frees the lock. Other seats may go on allocating; at most they wait for the lock. Restartable. medic:
- * the seat that repairs. It does not wait for the lock of another dead seat; release, flush and audit do, so if
- * several seats are dead, repair all of them before any of these.
+ * Repairs what the dead process in the seat held: if it held the arena's lock or died during an operation,
+ * completes the structures and frees the lock. Other seats may continue to allocate; at most they wait for the
+ * lock. Restartable. medic: the seat of the caller. This call does not wait for the lock of another dead seat;
+ * release, flush and audit do, so if several seats are dead, repair all of them before any of these.
  */
 void sh_heap_repair(struct sh_arena *, unsigned seat, unsigned medic);
 
@@ -130,8 +133,8 @@ size_t sh_arena_live(struct sh_arena *, unsigned seat); /* bytes in live blocks;
 int sh_heap_audit(struct sh_arena *, unsigned seat, char *msg, size_t n);
 
 /*
- * What the heap's task has mapped outside of the arena counts as its memory: from now on this number of bytes more.
- * False: a limit would be passed, and nothing is changed. sh_heap_set_mapped sets the sum.
+ * Adds bytes that the heap's task has mapped outside of the arena to its memory. Returns false, and changes
+ * nothing, if a limit would be exceeded. sh_heap_set_mapped sets the sum.
  */
 bool sh_heap_map(struct sh_heap *, unsigned seat, size_t bytes);
 void sh_heap_unmap(struct sh_heap *, unsigned seat, size_t bytes);

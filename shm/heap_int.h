@@ -27,7 +27,7 @@
  * for ever. The two words are neighbours: another process fetches one cache line to free a block.
  *
  * mark says how free blocks of a SMALL span are found again:
- *   FULL     not at all: whoever frees a block must make it known (owner: -> LISTED, others: -> QUEUED)
+ *   FULL     not at all: a process that frees a block must list the span (owner: -> LISTED, others: -> QUEUED)
  *   QUEUED   it is on the slot's remote stack, or is being pushed by the seat whose note names it
  *   LISTED   it is on the owner's list, or on the partial list of the heap
  *   CURRENT  the slot allocates from it
@@ -89,7 +89,7 @@ struct sh_span {
 } __attribute__((aligned(64)));
 
 /*
- * From this a (heap, cpu) allocates blocks of one class. The word `at`:
+ * The place from which a (heap, cpu) allocates blocks of one class. The word `at`:
  *
  *   63                          32 31     26 25                     0
  *   +-----------------------------+---------+------------------------+
@@ -160,7 +160,7 @@ struct sh_heap {
 } __attribute__((aligned(64)));
 
 /*
- * What a seat has in hand.
+ * The heap operation that a seat has started.
  * OWNER  the process in the seat; after its death the medic
  * LOCK   none
  * ORDER  set before the commit that it announces, cleared after it
@@ -188,7 +188,7 @@ struct sh_recent {
  * The arena.
  * OWNER  the first fields are written once, by sh_arena_init
  * LOCK   lock guards the rest; the atomic counters are read by any process
- * ORDER  desc of a run, then all that follows from it
+ * ORDER  desc of a run, then everything that can be computed from it
  * DEATH  with the lock held: sh_heap_repair rebuilds all of it from runs, heaps and caches
  */
 struct sh_arena {
@@ -201,7 +201,7 @@ struct sh_arena {
 	struct sh_heap *heap;
 	struct sh_cache *cache;
 	_Atomic uint64_t *head; /* one bit for each page: a run starts here */
-	/* of a free page: it holds memory that is not zero. Of a used page: it did when it was taken */
+	/* Of a free page: its memory is not zero. Of a used page: its memory was not zero when it was taken. */
 	_Atomic uint64_t *dirty;
 	/* first page of the span to which a page belongs; trusted only if that span agrees */
 	_Atomic uint32_t *map;
@@ -294,7 +294,7 @@ static inline unsigned at_last(uint64_t at)
 	return at >> 26 & 63;
 }
 
-/* What a ^ r of word w is if all blocks are free. */
+/* Returns a ^ r of word w for an empty span. */
 static inline uint64_t word_empty(const struct sh_span *s, unsigned w)
 {
 	unsigned n = s->blocks - w * 64;
@@ -334,19 +334,19 @@ static inline unsigned class_of(size_t size)
 	return k * 8 + (unsigned)(s >> (k + 4));
 }
 
-/* ---- span.c: callers hold arena->lock unless it says otherwise ---- */
+/* ---- span.c: callers hold arena->lock unless the comment says otherwise ---- */
 
 /* Takes a free run of n pages out of its bin, aligned; it stays FREE. 0: none. */
 uint32_t sh_run_take(struct sh_arena *, uint32_t n, size_t align);
-/* Makes a span of a run from sh_run_take: the commit, and all that follows from it. */
+/* Makes a span of a run from sh_run_take: stores desc, the commit, and everything that can be computed from it. */
 void sh_span_commit(struct sh_arena *, uint32_t p, uint64_t desc);
 /* Frees the pages of a span. */
 void sh_span_free(struct sh_arena *, uint32_t p);
-/* LARGE only: the span has n pages from now on. False: the pages behind it are not free. */
+/* For LARGE only: changes the span to n pages. Returns false if the pages behind it are not free. */
 bool sh_span_resize(struct sh_arena *, uint32_t p, uint32_t n);
-/* True if heap and arena may have n pages more. */
+/* True if the limits of heap and arena allow n more pages. */
 bool sh_span_allowed(const struct sh_heap *, uint32_t n);
-/* How many of the pages hold memory already. Needs no lock for the caller's own run. */
+/* Returns how many of the pages hold memory already. Needs no lock for the caller's own run. */
 uint32_t sh_pages_dirty(struct sh_arena *, uint32_t p, uint32_t n);
 bool sh_page_dirty(struct sh_arena *, uint32_t p);
 /* Needs no lock. Faults the pages in at once, unless this process did so before. */
@@ -358,9 +358,9 @@ void sh_arena_purge(struct sh_arena *, unsigned seat, uint64_t pages);
  * whose repair the medic must not wait; the note stays.
  */
 bool sh_purge_finish(struct sh_arena *, unsigned dead, unsigned by);
-/* The first page of the run in which p lies. */
+/* Returns the first page of the run that contains p. */
 uint32_t sh_run_head(struct sh_arena *, uint32_t p);
-/* Rebuilds all that follows from the descs. */
+/* Rebuilds everything that can be computed from the descs. */
 void sh_runs_rebuild(struct sh_arena *);
 
 /* ---- heap_repair.c ---- */
@@ -374,8 +374,8 @@ void sh_cache_rebuild(struct sh_arena *, struct sh_heap *, unsigned cpu);
 /* ---- heap.c ---- */
 void sh_cache_list(struct sh_arena *, struct sh_slot *, uint32_t p); /* puts a span on the owner's list */
 /*
- * After a rebuild: frees late and queued blocks, empties the lists; then the cache is whole. Holds: the lock
- * and the cpu.
+ * Called after a rebuild: frees late and queued blocks and empties the lists; then the cache is valid. Holds: the
+ * lock and the cpu.
  */
 void sh_cache_settle(struct sh_arena *, struct sh_cache *, unsigned seat);
 void sh_cache_settled(struct sh_cache *);

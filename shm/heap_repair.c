@@ -1,12 +1,14 @@
 /*
- * heap_repair.c - makes caches and arena whole after a death; and the audit.
+ * heap_repair.c - repairs caches and arena after a death; and the audit.
  *
- * OWNER  sh_heap_repair works for a seat whose process is gone. If that seat holds the arena's lock, the
- *        repair holds it, in its name
+ * OWNER  sh_heap_repair works for a seat whose process is dead. If that seat holds the arena's lock, the repair
+ *        works
+ *        under that lock
  * LOCK   arena->lock
- * ORDER  the dead seat's lock is freed after the rebuild, its notes are cleared after what they say is done
- * DEATH  nothing is trusted but descs, block bits, marks, heap states and cache[cpu], each of which changes by
- *        one store; so a repair that was killed is simply repeated
+ * ORDER  the dead seat's lock is freed after the rebuild, its notes are cleared after their operations are
+ *        completed
+ * DEATH  nothing is trusted but descs, block bits, marks, heap states and cache[cpu], each of which changes by one
+ *        store; so a repair that was killed is simply repeated
  */
 #include "shm/check.h"
 #include "shm/heap_int.h"
@@ -119,7 +121,7 @@ static void rebuild_heaps(struct sh_arena *a)
 	}
 }
 
-/* A seat that died between listing the lock and taking it, or between freeing and unlisting it. */
+/* Unlists the lock of a seat that died between listing and taking it, or between freeing and unlisting it. */
 static void forget_lock(struct sh_arena *a, unsigned seat)
 {
 	struct sh_held *held = sh_seat_held(seat);

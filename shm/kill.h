@@ -31,7 +31,7 @@ void sh_sim_point(const char *name);
 #define KILL_POINT(n) sh_sim_point(n)
 #elif defined(SHOAL_KILL_POINTS)
 /*
- * All points of the program, collected by the linker in one section; a point in an inline function is there
+ * All points of the program, which the linker collects in one section. A point in an inline function occurs
  * several times.
  */
 extern const struct sh_kill_point __start_shoal_kill[], __stop_shoal_kill[];

@@ -46,7 +46,7 @@ static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat
 		}
 		if (sh_lock_wait_hook)
 			sh_lock_wait_hook(l, seat);
-		/* it would wait for itself */
+		/* a seat that holds the lock would wait for itself */
 		sh_check(atomic_load_explicit(&l->owner, memory_order_relaxed) != seat + 1);
 		if (n < SPINS)
 			sh_pause(n < SPIN_DOUBLE ? 1u << n : 1u << SPIN_DOUBLE);
@@ -58,7 +58,7 @@ static __attribute__((noinline)) void lock_wait(struct sh_lock *l, unsigned seat
 	}
 }
 
-/* The first entry of the seat is in use: takes the next free one. */
+/* Called if the first entry of the seat is in use: takes the next free one. */
 static __attribute__((noinline)) unsigned note_next(struct sh_held *h, struct sh_lock *l)
 {
 	unsigned i = 1;
@@ -78,10 +78,10 @@ static __attribute__((noinline)) void unnote(struct sh_held *h, const struct sh_
 			h->lock[i] = NULL;
 			return;
 		}
-	sh_check(!"lock dropped that its seat does not list");
+	sh_check(!"a lock was dropped that its seat does not list");
 }
 
-/* Both are short so that they can be inlined: most callers hold one lock. */
+/* Both functions are short so that they can be inlined: most callers hold one lock. */
 void sh_lock_take(struct sh_lock *l, unsigned seat)
 {
 	struct sh_held *h = sh_seat_held(seat);

@@ -73,13 +73,14 @@ struct sh_held {
 };
 
 /*
- * Called in each round of a wait, if set. The medic sets it: the owner may be dead, and nobody else repairs.
+ * Called in each round of a wait, if set. The medic sets it, because the owner may be dead and only the medic
+ * repairs.
  */
 extern void (*sh_lock_wait_hook)(struct sh_lock *, unsigned seat);
 
 extern struct sh_held *sh_seat_held(unsigned seat); /* the list of a seat: shm/segment.c */
 
-void sh_lock_take(struct sh_lock *, unsigned seat); /* waits */
+void sh_lock_take(struct sh_lock *, unsigned seat); /* waits until the lock is free */
 bool sh_lock_try(struct sh_lock *, unsigned seat);
 void sh_lock_drop(struct sh_lock *, unsigned seat); /* checks that the seat owns it */
 bool sh_lock_held(const struct sh_lock *, unsigned seat);

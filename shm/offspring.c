@@ -113,7 +113,7 @@ static bool has_detached(int32_t pid)
 	return session >= 0 && session != syscall(SYS_getsid, atomic_load(&sh_root->zygote)) && asks_to_stay(pid);
 }
 
-/* Its number may have become another process's since it was found: the descriptor stays with the one it names. */
+/* Uses a pidfd, because the kernel may have given the pid to another process meanwhile. */
 static bool signal_one(int32_t pid, uint64_t task, int sig)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);

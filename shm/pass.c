@@ -1,5 +1,5 @@
 /*
- * pass.c - see pass.h. Calls the kernel itself: in a worker the names of libc park goroutines.
+ * pass.c - see pass.h. Calls the kernel directly, because in a worker the names of libc park goroutines.
  */
 #include "shm/pass.h"
 #include "shm/check.h"

@@ -9,7 +9,10 @@
 
 #define SH_PASS_MAX 16 /* descriptors in a message */
 
-/* Sends n bytes, the first with nfds descriptors. flags as for sendmsg; no SIGPIPE. Returns bytes sent, or -1 and errno. */
+/*
+ * Sends n bytes; the first byte carries nfds descriptors. flags as for sendmsg; no SIGPIPE. Returns the number of
+ * bytes sent, or -1 and errno.
+ */
 ssize_t sh_pass_send(int sock, const void *data, size_t n, const int *fds, int nfds, int flags);
 
 /*

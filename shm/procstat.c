@@ -1,5 +1,5 @@
 /*
- * procstat.c - see procstat.h. Calls the kernel itself: in a worker the names of libc park goroutines.
+ * procstat.c - see procstat.h. Calls the kernel directly, because in a worker the names of libc park goroutines.
  */
 #include "shm/procstat.h"
 #include "shm/segment.h"

@@ -1,5 +1,5 @@
 /*
- * procstat.h - what the kernel says about a process in /proc/PID/stat.
+ * procstat.h - reads the state of a process from /proc/PID/stat.
  */
 #ifndef SHM_PROCSTAT_H
 #define SHM_PROCSTAT_H
@@ -14,7 +14,7 @@ struct sh_procstat {
 };
 #define SH_PROCSTAT_EXITING 4u /* PF_EXITING: the process is being torn down */
 
-/* Calls the kernel itself and allocates nothing. False if there is no such process, or no /proc. */
+/* Calls the kernel directly and allocates nothing. Returns false if there is no such process, or no /proc. */
 bool sh_procstat_read(int32_t pid, struct sh_procstat *);
 
 #endif

@@ -31,7 +31,7 @@ void sh_check_failed(const char *file, int line, const char *what)
 	int n = snprintf(text, sizeof text, "shoal: check failed in process %d: %s:%d: %s\n", (int)getpid(), file, line,
 			 what);
 
-	/* Calls the kernel itself: on a goroutine libc's names belong to the task and may park. */
+	/* Calls the kernel directly: on a goroutine the names of libc belong to the task and may park. */
 	if (n > 0)
 		syscall(SYS_write, 2, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
 	if (sh_check_hook)
@@ -150,8 +150,8 @@ static struct {
 } robust;
 
 /*
- * From now on the kernel marks the word when we die, if it contains our tid. FUTEX_WAITERS makes it wake a
- * waiter.
+ * From here on the kernel marks the word when this process dies, if the word contains its tid. FUTEX_WAITERS makes
+ * the kernel wake a waiter.
  */
 static uint32_t robust_on(_Atomic uint32_t *word)
 {
@@ -181,7 +181,7 @@ uint32_t sh_seat_reserve(unsigned seat)
 	sh_check(seat < SH_SEATS);
 	ask = (uint32_t)(atomic_load(&s->claim) >> 32) + 1;
 	atomic_store(&s->claim, (uint64_t)ask << 32);
-	/* The medic waits on the words of the seats that it knows: the bell makes it learn of this one. */
+	/* The medic waits on the words of the seats that it knows. The bell makes it read the seats again. */
 	atomic_store(&s->liveness, 0);
 	atomic_store(&s->state, SEAT_STARTING);
 	sh_bell();
@@ -218,7 +218,10 @@ void sh_seat_take(unsigned seat)
 	KILL_POINT("seat.take.unheld");
 	sh_robust_hold(&s->liveness);
 	KILL_POINT("seat.take.alive");
-	/* after the word: the process that ends the runtime kills all that it finds by their words */
+	/*
+	 * Check this after the store of the word: the process that ends the runtime kills all processes that the
+	 * words name.
+	 */
 	if (atomic_load(&sh_root->over))
 		_exit(0);
 }
@@ -252,8 +255,8 @@ static int nice_of(int32_t pid)
 }
 
 /*
- * A short time slice, not a higher priority: a process that works little runs early, and no more than before.
- * Linux 6.12.
+ * Sets a short time slice, not a higher priority: a process that works little then runs early, but no more than
+ * before. Needs Linux 6.12.
  */
 void sh_prompt(int32_t pid, bool yes)
 {

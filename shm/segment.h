@@ -1,11 +1,11 @@
 /*
  * segment.h - the shared memory and the seats in it.
  *
- * One memfd, mapped MAP_SHARED at SH_BASE in every process of a runtime; pointers into it are plain pointers. The file
- * is sparse: a range costs nothing until it is touched.
+ * One memfd, mapped MAP_SHARED at SH_BASE in every process of a runtime; pointers into it are plain pointers. The
+ * file is sparse: a range costs nothing until it is touched.
  *
- * It is sealed with SHRINK|GROW|SEAL. With FUTURE_WRITE the kernel would refuse MADV_REMOVE (EPERM, measured on 6.18), and
- * memory once touched could never go back to the system.
+ * It is sealed with SHRINK|GROW|SEAL, but not with FUTURE_WRITE: then the kernel would refuse MADV_REMOVE (EPERM,
+ * measured on 6.18), and memory once touched could never go back to the system.
  */
 #ifndef SHM_SEGMENT_H
 #define SHM_SEGMENT_H
@@ -18,8 +18,8 @@
 #define SH_GiB (1ul << 30)
 #define SH_BASE 0x200000000000ul
 /*
- * Windows: at the same addresses in every worker, one each SH_WIN_STRIDE. Nothing is ever mapped between two windows, so
- * a frame larger than a whole stack faults and cannot reach the next window.
+ * Windows: at the same addresses in every worker, one each SH_WIN_STRIDE. Nothing is ever mapped between two
+ * windows, so a frame larger than a whole stack faults and cannot reach the next window.
  */
 #define SH_WIN_BASE 0x300000000000ul
 #define SH_WIN_STRIDE (64ul << 20)
@@ -71,16 +71,16 @@ enum sh_seat_state {
  *      +----------------------- DEAD <-----------------------------+
  *            medic has repaired
  *
- * Seat claim. A process that starts slowly must not sit down in a seat that was given to another meanwhile:
+ * Seat claim. A process that starts slowly must not take a seat that was given to another process meanwhile:
  *
- *      keeper of the seats (supervisor)          the new process
+ *      owner of the seats (supervisor)           the new process
  *   a  sh_seat_reserve: claim = number << 32
  *   b  asks the zygote for a clone            d  sh_seat_claim(number): claim = number << 32 | pid
  *   c  waits too long: sh_seat_unreserve:        by compare-and-swap; fails: it exits
  *      claim = (number + 1) << 32             e  sh_seat_take: robust list, liveness = tid
  *
- * c and d are compare-and-swaps of the same word, so exactly one succeeds. A process that dies between d and e is named
- * by claim; after e the kernel marks liveness.
+ * c and d are compare-and-swaps of the same word, so exactly one succeeds. A process that dies between d and e is
+ * named by claim; after e the kernel marks liveness.
  *
  * OWNER  the process in it; state: as in the picture
  * LOCK   none
@@ -92,8 +92,8 @@ struct sh_seat {
 	_Atomic uint32_t liveness;
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
-	uint32_t generation;	       /* how many processes have been in the seat */
-	uint64_t load_gen;	       /* modules with which it was cloned: see sh_segment.load_gen */
+	uint32_t generation;	       /* number of processes that have had the seat */
+	uint64_t load_gen;	       /* load_gen of the segment when the process was cloned: which modules it has */
 	_Atomic uint32_t exited_clean; /* 1: it ended in good order (renewal, stop) */
 	/*
 	 * eventfd in the workers' descriptor table; -1: the seat was never used. It stays with the seat: if it were closed
@@ -105,13 +105,10 @@ struct sh_seat {
 	uint64_t started_ns, live_ns; /* when it took the seat; when it was ready to run goroutines */
 	int64_t dead_ns, repaired_ns; /* when the medic saw the last death; when the repair was complete */
 	_Atomic uint32_t restarts;    /* deaths so far, without renewals */
-	_Atomic uint32_t prompt;      /* it sleeps, and runs soon after a wake-up: sh_prompt */
-	_Atomic uint32_t stopped;     /* the supervisor has heard that it was stopped: the medic checks */
+	_Atomic uint32_t prompt;      /* the process sleeps with a short time slice (sh_prompt) */
+	_Atomic uint32_t stopped;     /* the supervisor has seen that the process was stopped: the medic checks it */
 	_Atomic uint32_t leave;	      /* asked to leave at its next safe point; another process takes the seat */
-	/*
-	 * number of the last reservation in the high half, pid of the process that claimed it in the low
-	 * half; 0: none
-	 */
+	/* High half: number of the last reservation. Low half: pid of the process that claimed it, or 0. */
 	_Atomic uint64_t claim;
 	struct sh_held held;
 } __attribute__((aligned(128)));
@@ -161,7 +158,7 @@ static inline int sh_in_segment(const void *p)
 /* True if p is the same memory in every process that runs tasks: in the segment or in variables of an instance. */
 int sh_shared(const void *p);
 /*
- * For the zygote: the pages of [start, start + size) become such memory, or are no longer.
+ * Called by the zygote: marks the pages of [start, start + size) as such memory, or removes the mark.
  * LOCK   none: a bit for each page, changed by the zygote alone
  * DEATH  of the zygote in between: some bits are set for pages that no process has mapped; no pointer leads there
  */
@@ -169,36 +166,44 @@ void sh_data_add(uintptr_t start, size_t size);
 void sh_data_remove(uintptr_t start, size_t size);
 
 /*
- * Reserves the seat for a process that is to be cloned; returns the number with which that process claims it.
- * Only for the process that keeps the seats. The seat is STARTING from here on, without a mark of the last
- * death: both together would look like a death.
+ * Reserves the seat for a process that is to be cloned, and returns the number with which that process claims it.
+ * Only the owner of the seats may call this. It sets the seat to STARTING and clears the mark of the last death:
+ * both together would look like a death.
  */
 uint32_t sh_seat_reserve(unsigned seat);
-bool sh_seat_claim(unsigned seat, uint32_t ask); /* for the process itself; false: it has come too late */
-bool sh_seat_unreserve(unsigned seat);		 /* no process may claim it any more; false: one has */
-/* The pid that has claimed the seat; 0: none yet. */
+bool sh_seat_claim(unsigned seat, uint32_t ask); /* called by the new process; false: it came too late */
+/* withdraws the reservation; false: a process has claimed the seat */
+bool sh_seat_unreserve(unsigned seat);
+/* Returns the pid that has claimed the seat, or 0. */
 static inline int32_t sh_seat_claimed(struct sh_seat *s)
 {
 	return (int32_t)(uint32_t)atomic_load(&s->claim);
 }
 
-void sh_seat_take(unsigned seat); /* for the process that has claimed it: puts liveness into its robust list */
-/* From now on the kernel marks the word when the caller dies (FUTEX_OWNER_DIED) and wakes one waiter. One word a process. */
+void sh_seat_take(unsigned seat); /* called by the process that has claimed it: puts liveness into its robust list */
+/*
+ * From here on the kernel marks the word when the caller dies (FUTEX_OWNER_DIED) and wakes one waiter. A process
+ * can hold one word.
+ */
 void sh_robust_hold(_Atomic uint32_t *word);
-bool sh_robust_take(_Atomic uint32_t *word, uint32_t was); /* the same if the word is still `was`; else false */
+/* the same if the word still has the value `was`, else returns false */
+bool sh_robust_take(_Atomic uint32_t *word, uint32_t was);
 /* True if the kernel has marked the word of the seat's process. */
 int sh_seat_dead(unsigned seat);
-/* Wakes a worker that sleeps in its loop. Only from processes with the workers' descriptor table. */
+/* Wakes a worker that sleeps in its loop. The caller must share the workers' descriptor table. */
 void sh_seat_wake(unsigned seat);
-/* Rings the medic. From any process. */
+/* Wakes the medic. Any process may call this. */
 void sh_bell(void);
 
-/* The process (0: the caller) runs soon after each wake-up, even if all processors are busy; or like all others again. */
+/*
+ * Gives the process (0: the caller) a short time slice, so that it runs soon after a wake-up even if all
+ * processors are busy, or the normal time slice again.
+ */
 void sh_prompt(int32_t pid, bool yes);
 /* Descriptors from this number on are reserved for the runtime: otherwise tasks could keep workers from starting. */
 unsigned sh_fd_ceiling(void);
 uint64_t sh_now(void);		      /* monotonic time in ns */
-void sh_populate(void *at, size_t n); /* faults the pages in at once: a sixth of the cost of one by one */
+void sh_populate(void *at, size_t n); /* faults the pages in at once, which costs a sixth of single faults */
 const char *sh_format(char *buf, size_t n, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

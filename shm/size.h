@@ -12,7 +12,10 @@ struct sh_unit {
 	double factor;
 };
 
-/* Numbers with a unit each, added up: "1h30m". Digits and a decimal point only. False if text is anything else or too large. */
+/*
+ * Adds up numbers with a unit each, such as "1h30m". Only digits and a decimal point are allowed. Returns false
+ * for any other text, or if the sum is too large.
+ */
 bool sh_units_parse(const char *text, const struct sh_unit *, int64_t *sum);
 bool sh_size_parse(const char *text, int64_t *bytes); /* units of 1024: B K M G T, k m g t, KiB MiB GiB TiB */
 

@@ -3,11 +3,12 @@
  *
  * OWNER  the holder of arena->lock, except the memory of runs in use or in PURGE
  * LOCK   arena->lock. System calls are made outside of it
- * ORDER  the desc of a new part is written first, where nobody looks yet; then the one store that splits or
- *        joins runs
- * DEATH  bins, head bits, back lengths and counters follow from the descs; if the lock was held,
- *        sh_runs_rebuild computes them again. A seat that dies in a purge has the run in its note: the
- *        medic purges it again, or, if the lock is taken, the next process in the seat
+ * ORDER  the desc of a new part is written first, where no process reads yet; then the one store that splits or
+ *        joins
+ *        runs
+ * DEATH  bins, head bits, back lengths and counters can be computed from the descs; if the lock was held,
+ *        sh_runs_rebuild computes them again. A seat that dies in a purge has the run in its note: the medic purges
+ *        it again, or, if the lock is taken, the next process in the seat
  */
 #include "shm/kernel.h"
 #include "shm/check.h"
@@ -139,7 +140,7 @@ static void bin_drop(struct sh_arena *a, uint32_t p, uint32_t n)
 	}
 }
 
-/* The page at which n aligned pages fit into a free run, or 0. */
+/* Returns the page at which n aligned pages fit into a free run, or 0. */
 static uint32_t fit(struct sh_arena *a, uint32_t p, uint32_t len, uint32_t n, size_t align)
 {
 	uintptr_t at = ((uintptr_t)page_at(a, p) + align - 1) & ~(align - 1);
@@ -182,7 +183,7 @@ static inline uint64_t free_desc(uint32_t n)
 	return desc_make(RUN_FREE, 0, 0, 0, n);
 }
 
-/* The free run that ends at page p, or 0. back may be stale: the run to which it leads decides. */
+/* Returns the free run that ends at page p, or 0. back may be stale, so the run at which it points is checked. */
 static uint32_t free_before(struct sh_arena *a, uint32_t p)
 {
 	uint32_t back = a->span[p - 1].back;
@@ -194,7 +195,7 @@ static uint32_t free_before(struct sh_arena *a, uint32_t p)
 	return desc_state(d) == RUN_FREE && desc_pages(d) == back ? p - back : 0;
 }
 
-/* Appends unused pages to the last free run until n fit into it. That run, or 0. */
+/* Appends unused pages to the last free run until n pages fit into it. Returns that run, or 0. */
 static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
 {
 	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top, p = fit(a, q, a->end - q, n, align);
@@ -308,7 +309,7 @@ void sh_span_commit(struct sh_arena *a, uint32_t p, uint64_t d)
 	sh_count(&a->kept, -(uint64_t)sh_pages_dirty(a, p, desc_pages(d)));
 }
 
-/* A run is FREE: joins it with its neighbours and puts it into a bin. */
+/* Joins a FREE run with its free neighbours and puts the result into a bin. */
 static void join(struct sh_arena *a, uint32_t p, uint32_t n)
 {
 	uint32_t next = p + n, last = free_before(a, p);
@@ -345,7 +346,7 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	unlink_span(a, h, p);
 	add_used(a, h, -(uint64_t)n);
 	sh_count(&a->kept, n);
-	set_dirty(a, p, n, true); /* before it is free: otherwise zeros would be promised */
+	set_dirty(a, p, n, true); /* before the run is free, because a later user relies on clean pages being zero */
 	atomic_store_explicit(&a->span[p].mark, MARK_LISTED, memory_order_relaxed);
 	KILL_POINT("heap.span.dirty");
 	set_desc(a, p, free_desc(n));
@@ -353,7 +354,7 @@ void sh_span_free(struct sh_arena *a, uint32_t p)
 	join(a, p, n);
 }
 
-/* A span grows into the free pages behind it, and beyond top. */
+/* Extends a span into the free pages behind it, and beyond top. */
 static bool absorb(struct sh_arena *a, uint32_t p, uint32_t old, uint32_t n)
 {
 	uint64_t d = span_desc(a, p), f;
@@ -419,8 +420,8 @@ bool sh_span_resize(struct sh_arena *a, uint32_t p, uint32_t n)
 /* ---- memory of the system ---- */
 
 /*
- * Which pages are in the page tables of this process. Private, and a hint: a page that another process has touched costs
- * a fault of a microsecond here.
+ * The pages that are in the page tables of this process. Private, and only a hint: for a page that another process
+ * has touched, a fault costs a microsecond here.
  */
 static struct {
 	const void *arena;
@@ -448,7 +449,7 @@ void sh_span_populate(struct sh_arena *a, uint32_t p, uint32_t n, uint32_t dirty
 		kernel_madvise(page_at(a, p), (size_t)n << PAGE_SHIFT, MADV_POPULATE_WRITE);
 }
 
-/* The purged run is free and its memory gone. Holds: the lock. */
+/* Frees the purged run, whose memory was returned. Holds: the lock. */
 static void end_purge(struct sh_arena *a, uint32_t p)
 {
 	uint32_t n = desc_pages(span_desc(a, p));
@@ -462,7 +463,7 @@ static void end_purge(struct sh_arena *a, uint32_t p)
 	a->changes++;
 }
 
-/* The longest free run with memory, cut to about `want` pages; 0: none. Holds: the lock. */
+/* Returns the longest free run with memory, cut to about `want` pages, or 0. Holds: the lock. */
 static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 {
 	sh_check(HOLDS(a));
@@ -478,7 +479,7 @@ static uint32_t pick_purge(struct sh_arena *a, uint64_t want, unsigned seat)
 				if (!dirty)
 					continue;
 				bin_drop(a, p, n);
-				while (!sh_page_dirty(a, from)) /* skip what comes before the first memory */
+				while (!sh_page_dirty(a, from)) /* skips the pages before the first one with memory */
 					from++;
 				if (from > p) {
 					set_desc(a, from, free_desc(p + n - from));
@@ -513,13 +514,17 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	if (!p)
 		return true;
 	d = span_desc(a, p);
-	/* The seat is dead, or ours: no other process changes a run that it purges. */
+	/* The seat is dead or the caller's, so no other process changes the run that the seat purges. */
 	if (desc_state(d) == RUN_PURGE && desc_heap(d) == dead) {
 		kernel_madvise(page_at(a, p), (size_t)desc_pages(d) << PAGE_SHIFT, MADV_REMOVE);
 		for (unsigned n = 0; !sh_lock_try(&a->lock, by); n++) {
 			if (n == FINISH_TRIES)
 				return false;
-			syscall(SYS_sched_yield); /* the kernel's call: on a goroutine libc's would give way, with the lock held */
+			/*
+			 * a direct system call: on a goroutine the sched_yield of libc would park with the lock
+			 * held
+			 */
+			syscall(SYS_sched_yield);
 		}
 		end_purge(a, p);
 		sh_lock_drop(&a->lock, by);
@@ -529,7 +534,7 @@ bool sh_purge_finish(struct sh_arena *a, unsigned dead, unsigned by)
 	return true;
 }
 
-/* Free pages may keep their memory up to the slack, and while all is within the limit. */
+/* True if free pages keep more memory than the slack, or the memory in use and kept together exceeds the limit. */
 static bool too_much_kept(const struct sh_arena *a)
 {
 	uint64_t kept = atomic_load_explicit(&a->kept, memory_order_relaxed);
@@ -544,7 +549,7 @@ void sh_arena_purge(struct sh_arena *a, unsigned seat, uint64_t pages)
 	while (pages > 0 && too_much_kept(a)) { /* read without the lock: a hint */
 		uint32_t p, n;
 
-		if (!sh_purge_finish(a, seat, seat)) /* left by the process before us in this seat */
+		if (!sh_purge_finish(a, seat, seat)) /* a purge that the last process in this seat did not finish */
 			return;
 		sh_lock_take(&a->lock, seat);
 		p = too_much_kept(a) ? pick_purge(a, pages < PURGE_STEP ? pages : PURGE_STEP, seat) : 0;
@@ -570,7 +575,7 @@ bool sh_arena_trim(struct sh_arena *a, unsigned seat)
 
 /* ---- repair ---- */
 
-/* Sums of a rebuild, stored at its end, so that no reader sees half of them. */
+/* The sums of a rebuild. They are stored at its end, so that no reader sees incomplete sums. */
 struct sums {
 	_Atomic uint64_t used, retired, kept;
 };

@@ -1,5 +1,5 @@
 /*
- * library.c - wakes goroutines whose library has been loaded. See library.h.
+ * library.c - wakes goroutines whose request for a library was answered. See library.h.
  */
 #include "core/task/library.h"
 #include "core/sync/semtable.h"

@@ -1,5 +1,6 @@
 /*
- * maps.c - the table of a task's mappings. See maps.h. Pure data: worker/view.c makes processes agree with it.
+ * maps.c - the table of a task's mappings. See maps.h. It only changes data; worker/view.c makes processes agree
+ * with it.
  */
 #include "core/task/maps.h"
 #include "core/host.h"
@@ -12,7 +13,7 @@
 
 #include <string.h>
 
-#define ASKS_BEFORE_KILL 300 /* about as many ms: then a worker that does not unmap is ended */
+#define ASKS_BEFORE_KILL 300 /* about as many ms; after that, a worker that has not unmapped is killed */
 
 static unsigned cpu_of(void)
 {
@@ -42,7 +43,7 @@ struct map_space *sh_maps_of(struct task *t)
 	return s;
 }
 
-/* ---- looking ---- */
+/* ---- searching ---- */
 
 static const struct map_table no_table;
 
@@ -86,7 +87,7 @@ bool sh_maps_vacant(struct map_space *s, uintptr_t start, uintptr_t end)
 	return true;
 }
 
-/* Its pages are not those at its own addresses. */
+/* True if the entry's pages are not those of its own addresses. */
 static bool displaced(const struct map_entry *e)
 {
 	return e->kind == MAPS_MEMORY && e->state != MAPS_GONE && e->start - SH_AREA != e->off;
@@ -163,7 +164,10 @@ bool sh_maps_own(struct map_space *s, uintptr_t start, uintptr_t end)
 	return true;
 }
 
-/* [*at, *end) has no pages that an entry elsewhere uses: *at moves past them, *end before the next. */
+/*
+ * Shrinks [*at, *end) to a part whose pages no entry elsewhere uses: *at moves past such pages, *end before the
+ * next.
+ */
 static void avoid_displaced(const struct map_table *t, uintptr_t *at, uintptr_t *end)
 {
 	for (uint32_t i = 0; i < t->n; i++) {
@@ -174,7 +178,7 @@ static void avoid_displaced(const struct map_table *t, uintptr_t *at, uintptr_t 
 			continue;
 		if (low <= *at) {
 			*at = high;
-			i = (uint32_t)-1; /* from the start: another one may lie behind it */
+			i = (uint32_t)-1; /* start again, because another such entry may lie behind this one */
 		} else {
 			*end = low;
 		}
@@ -183,7 +187,7 @@ static void avoid_displaced(const struct map_table *t, uintptr_t *at, uintptr_t 
 		*at = *end;
 }
 
-/* Where our chunks that follow each other from this address on end. */
+/* Returns the end of the space's consecutive chunks from this address on. */
 static uintptr_t end_of_chunks(struct map_space *s, uintptr_t at)
 {
 	uint32_t c = chunk_of(at);
@@ -193,7 +197,10 @@ static uintptr_t end_of_chunks(struct map_space *s, uintptr_t at)
 	return chunk_start(c);
 }
 
-/* The addresses from *at on that are free, up to *end; false: *at is taken, and has moved on to where to look next. */
+/*
+ * Finds the end of the free addresses from *at on. Returns false if *at is in use; then *at moves to where to
+ * search next.
+ */
 static bool gap_at(struct map_space *s, uintptr_t *at, uintptr_t *end)
 {
 	const struct map_table *t = table_of(s);
@@ -278,7 +285,7 @@ void sh_maps_edit_put(struct map_edit *ed, struct map_entry e)
 bool sh_maps_edit_begin(struct map_edit *ed, struct map_space *s, uint32_t more)
 {
 	const struct map_table *t = table_of(s);
-	uint32_t room = 2 * t->n + 2 * more + 2; /* each entry may be put anew beside what is left of it */
+	uint32_t room = 2 * t->n + 2 * more + 2; /* each entry may be split into two */
 
 	ed->space = s;
 	ed->to = sh_heap_alloc(s->task->heap, (unsigned)getm->seat, cpu_of(),
@@ -310,7 +317,7 @@ void sh_maps_edit_remove(struct map_edit *ed, uintptr_t start, uintptr_t end)
 	}
 }
 
-/* Nearly sorted: few entries are out of order, those at the end. */
+/* An insertion sort, because only few entries are out of order, at the end. */
 static void sort(struct map_table *t)
 {
 	for (uint32_t i = 1; i < t->n; i++) {
@@ -370,7 +377,7 @@ void sh_maps_edit_commit(struct map_edit *ed, uintptr_t start, uintptr_t end)
 		sh_heap_free(sh_root->arena, (unsigned)getm->seat, cpu_of(), old);
 }
 
-/* ---- the medic's ---- */
+/* ---- called by the medic ---- */
 
 static bool has_mappings(unsigned seat, const struct map_space *s)
 {
@@ -378,7 +385,7 @@ static bool has_mappings(unsigned seat, const struct map_space *s)
 	       atomic_load(&sh_root->seat[seat].state) == SEAT_LIVE;
 }
 
-/* Workers that have mappings of the space, asked to unmap them. */
+/* Asks workers that have mappings of the space to unmap them. Returns the number of such workers. */
 static unsigned ask_to_unmap(struct task *t, struct map_space *s)
 {
 	unsigned n = 0;
@@ -423,7 +430,7 @@ void sh_maps_repair(struct sh_lock *l)
 	if (!s->task || !s->task->heap || atomic_load(&s->task->maps) != s)
 		return;
 	sh_heap_set_mapped(s->task->heap, (unsigned)getm->seat, sh_maps_charged(atomic_load(&s->table)));
-	/* The table may have changed, and the change not been noted: each worker maps everything anew. */
+	/* The table may have changed without a record of the change, so each worker must map everything again. */
 	atomic_fetch_add(&s->gen, MAP_CHANGES + 1);
 	KILL_POINT("maps.repair.raised");
 	host_task_changed(s->task);
@@ -435,14 +442,14 @@ static const char *entry_fault(struct map_space *s, const struct map_entry *e)
 	uint32_t owner;
 
 	if (e->start >= e->end || e->start % MAP_PAGE || e->end % MAP_PAGE)
-		return "a mapping is not made of pages: task";
+		return "a mapping does not begin and end at a page: task";
 	if (sh_in_area(e->start) && !sh_maps_own(s, e->start, e->end))
 		return "a mapping lies in another task's addresses: task";
 	if (e->kind == MAPS_MEMORY && !sh_maps_own(s, SH_AREA + e->off, SH_AREA + e->off + (e->end - e->start)))
-		return "a mapping has another task's pages: task";
+		return "a mapping uses another task's pages: task";
 	owner = e->kind == MAPS_FILE && e->state == MAPS_USED ? atomic_load(&poll_owner[e->fd]) & ~POLL_CLOSING : 0;
 	if (owner && owner != (s->owner | POLL_INNER))
-		return "a mapped file is another's: task";
+		return "a mapped file belongs to another task: task";
 	return NULL;
 }
 
@@ -458,7 +465,7 @@ static const char *table_fault(struct map_space *s, struct task *t)
 			wrong = entry_fault(s, &table->e[i]);
 	}
 	if (!wrong && sh_heap_mapped(t->heap) != sh_maps_charged(table))
-		wrong = "its mapped memory is counted wrongly: task";
+		wrong = "the count of mapped memory is wrong: task";
 	return wrong;
 }
 

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* Reserved for so many instances; pages that are not touched cost nothing. core has no allocator of its own. */
+/* Room for this many instances. Pages that are not touched use no memory, and core has no allocator of its own. */
 #define TABLE_MAX (1u << 20)
 
 static struct objects **table;
@@ -64,7 +64,7 @@ const struct object *sh_objects_text(const struct task *t, uintptr_t pc)
 	return NULL;
 }
 
-/* -1 and 0 fill an array that the compiler laid out with gaps. */
+/* False for -1 and 0, with which linkers fill arrays of constructors. */
 static bool is_function(uintptr_t f)
 {
 	return f != 0 && f != UINTPTR_MAX;
@@ -91,9 +91,9 @@ void sh_object_destroy(const struct object *o)
 /* ---- reset ---- */
 
 #define PAGE 4096ul
-#define REMOVE_PAGES 16 /* so many pages in a row are given back, fewer are cleared */
+#define REMOVE_PAGES 16 /* at least so many consecutive pages are returned to the system; fewer are cleared */
 
-/* Zeros again. Only pages that a task has touched have memory. */
+/* Sets the pages to zero. Only pages that a task has touched have memory. */
 static void clear_pages(char *at, size_t size)
 {
 	unsigned char here[256];

@@ -1,9 +1,10 @@
 /*
- * objects.h - the module and the libraries of each instance, where they lie in this process.
+ * objects.h - the module and the libraries of each instance, with their addresses in this process.
  *
- * OWNER  the zygote fills the table; a worker has the copy with which it was cloned, and runs only
- *        tasks whose instance is in it. All of it is private to the process
- * DEATH  goes with the process
+ * OWNER  the zygote fills the table. A worker has the copy from when it was cloned, and runs only tasks whose
+ *        instance is
+ *        in it. The table is private to the process
+ * DEATH  the table is lost with the process
  */
 #ifndef CORE_TASK_OBJECTS_H
 #define CORE_TASK_OBJECTS_H
@@ -18,8 +19,8 @@ struct object_range {
 	uintptr_t start;
 	size_t size;
 	int prot;
-	char *pristine;	     /* their content before the first constructor; private to the process */
-	unsigned char *zero; /* a byte a page: there are only zeros in it */
+	char *pristine;	     /* initial content, before the first constructor; private to the process */
+	unsigned char *zero; /* one byte for each page: true if the page is all zeros */
 };
 
 /* One loaded file. */
@@ -34,33 +35,35 @@ struct object {
 	unsigned nneeds;
 	struct object_range *range;
 	unsigned nranges;
-	bool lazy;	   /* functions that it calls may be missing */
-	uint64_t scope;	   /* of what a task has opened: which other opened objects it may find symbols in */
-	size_t tls_module; /* the loader's number; 0: it has no thread-local variables */
+	bool lazy; /* opened with RTLD_LAZY: functions that it calls may be missing */
+	/* for an object that a task has opened: stands for the list of global objects at that time */
+	uint64_t scope;
+	size_t tls_module; /* the loader's number of the object; 0: it has no thread-local variables */
 	object_init *init, **init_array;
 	object_fini *fini, **fini_array;
 	size_t ninit, nfini;
 };
 
 struct objects {
-	void *handle;	       /* the loader's, of the module */
+	void *handle;	       /* the loader's handle of the module */
 	struct object *object; /* the module first, then its libraries breadth first */
-	unsigned n, nlinked;   /* nlinked: the module and what it links; the rest has been opened by tasks */
-	unsigned *order;       /* of the first nlinked, in which constructors run: each after those of what it needs */
+	unsigned n, nlinked;   /* nlinked: the module and its libraries; tasks have opened the others */
+	/* order of constructors of the first nlinked: an object after the objects that it needs */
+	unsigned *order;
 	unsigned *by_text;
 };
 
-/* Zygote: the objects of an instance from now on. by_text is filled in here. NULL: it has none any more. */
+/* Called by the zygote: sets the objects of an instance and fills in by_text. NULL: the instance has none any more. */
 void sh_objects_set(uint32_t instance, struct objects *);
-/* NULL: this process does not have the instance. */
+/* Returns the objects of the task's instance, or NULL if this process does not have it. */
 const struct objects *sh_objects_of(const struct task *);
-/* The object of the task in whose text the address lies. Async-signal-safe. NULL: none. */
+/* Returns the object of the task whose code contains the address, or NULL. Async-signal-safe. */
 const struct object *sh_objects_text(const struct task *, uintptr_t pc);
 
 /* Calls the constructors of one object, as ld.so does. */
 void sh_object_construct(const struct object *, int argc, char **argv, char **envp);
-/* Its variables are again as they were before the first constructor. */
+/* Restores its variables to their values before the first constructor. */
 void sh_object_reset(const struct object *);
-void sh_object_destroy(const struct object *); /* and its destructors, in the opposite order */
+void sh_object_destroy(const struct object *); /* calls its destructors, in reverse order */
 
 #endif
