@@ -29,10 +29,7 @@ static struct module *modules;
 
 /* ---- reading the content ---- */
 
-/*
- * Two multiplicative hashes of 64 bits. An attacker could make two files with equal hashes, but whoever may submit
- * a module may run any code anyway.
- */
+/* Two multiplicative hashes of 64 bits. Contents with equal hashes are compared: same_content(). */
 static void hash_bytes(const unsigned char *at, size_t n, uint64_t out[2])
 {
 	uint64_t a = 0xcbf29ce484222325u, b = 0x9e3779b97f4a7c15u, w;
@@ -80,11 +77,26 @@ struct content {
 	bool links; /* true: it needs libraries outside of libc's family */
 };
 
-static struct module *find_module(const uint64_t hash[2], uint64_t size, const char *path, const char *search)
+/* The hashes only select what to compare. */
+static bool same_content(const struct module *m, const struct content *c)
+{
+	void *copy;
+	bool same;
+
+	if (m->hash[0] != c->hash[0] || m->hash[1] != c->hash[1] || m->size != c->size)
+		return false;
+	copy = kernel_mmap(NULL, c->size, PROT_READ, MAP_PRIVATE, m->so_fd, 0);
+	if (copy == MAP_FAILED)
+		return false;
+	same = memcmp(copy, c->map, c->size) == 0;
+	kernel_munmap(copy, c->size);
+	return same;
+}
+
+static struct module *find_module(const struct content *c, const char *path, const char *search)
 {
 	for (struct module *m = modules; m; m = m->next)
-		if (m->hash[0] == hash[0] && m->hash[1] == hash[1] && m->size == size &&
-		    sh_module_matches(m, path, search))
+		if (same_content(m, c) && sh_module_matches(m, path, search))
 			return m;
 	return NULL;
 }
@@ -186,7 +198,7 @@ struct module *sh_module_from(int fd, const char *name, const char *path, const 
 		free(c.map);
 		return NULL;
 	}
-	m = find_module(c.hash, c.size, path, search);
+	m = find_module(&c, path, search);
 	if (!m)
 		m = new_module(&c, name, path, search);
 	else
@@ -272,6 +284,7 @@ void sh_module_add_entry(struct module *m, const char *entry)
 static struct module *adopt(unsigned index, const int fd[2])
 {
 	struct ledger_module *l = &sh_ledger->module[index];
+	unsigned nentries = l->nentries; /* sh_module_add_entry counts them in the ledger again */
 	struct module *m = calloc(1, sizeof *m);
 
 	if (!m)
@@ -290,7 +303,7 @@ static struct module *adopt(unsigned index, const int fd[2])
 	modules = m;
 	if (!sh_closure_read(&m->libraries, m->libraries_fd))
 		sh_module_outdate(m);
-	for (unsigned k = 0; k < l->nentries && k < LEDGER_ENTRIES; k++)
+	for (unsigned k = 0; k < nentries && k < LEDGER_ENTRIES; k++)
 		sh_module_add_entry(m, l->entries[k]);
 	return m;
 }
