@@ -74,7 +74,10 @@ STRESS  := $(call sources,tests/unit/*_stress.c)
 # Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
 # What units test besides shm and core.
-UNIT_OF := supervisor/daemon/limits.c supervisor/zygote/elf.c supervisor/zygote/elf_rewrite.c supervisor/zygote/stub.c tools/shoal/print.c tools/shoal/say.c
+UNIT_OF := supervisor/daemon/control.c supervisor/daemon/limits.c supervisor/daemon/verbs.c \
+           supervisor/daemon/task/module.c supervisor/daemon/view/trace.c supervisor/keeper/ledger.c \
+           supervisor/zygote/closure.c supervisor/zygote/elf.c supervisor/zygote/elf_rewrite.c supervisor/zygote/stub.c \
+           tools/shoal/parse.c tools/shoal/print.c tools/shoal/say.c
 SIM     := $(call sources,tests/sim/*.c)
 OUTSIDE := $(call sources,tests/outside/*.c)
 PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
@@ -177,7 +180,7 @@ $(B)/kill/shoald: $(call objects,$(O)-kill,$(DAEMON)) $(B)/.link $(B)/exports.li
 $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
 $(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lcriterion -ljansson -lpthread -ldl -lm)
+	$(call link,,-lcriterion -ljansson -luv -lpthread -ldl -lm)
 # It calls nothing of what a process lends the core.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
 $(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link
