@@ -373,7 +373,7 @@ void closefrom(int first)
 #define AS_SYSCALL(name, params, ...) \
 	int name params \
 	{ \
-		return (int)(posix_enter() ? BLOCKING(__VA_ARGS__) : syscall(__VA_ARGS__)); \
+		return (int)(posix_enter() ? after_write(BLOCKING(__VA_ARGS__)) : syscall(__VA_ARGS__)); \
 	}
 
 AS_SYSCALL(fsync, (int fd), SYS_fsync, fd)

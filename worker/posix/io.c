@@ -22,7 +22,7 @@
 #endif
 
 struct io {
-	int fd, flags; /* flags: of recvmsg and sendmsg */
+	int fd, flags; /* flags: of sendmsg */
 	struct iovec *iov;
 	size_t n;
 };
@@ -56,10 +56,10 @@ static long try_once(const struct io *io, const struct pollwait *w, enum poll_ki
 			return mode == POLL_READ ? syscall(SYS_recvfrom, io->fd, io->iov->iov_base, io->iov->iov_len,
 							   MSG_DONTWAIT, NULL, NULL)
 						 : syscall(SYS_sendto, io->fd, io->iov->iov_base, io->iov->iov_len,
-							   MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+							   MSG_DONTWAIT | io->flags, NULL, 0);
 		msg = (struct msghdr){.msg_iov = io->iov, .msg_iovlen = io->n};
 		return mode == POLL_READ ? syscall(SYS_recvmsg, io->fd, &msg, MSG_DONTWAIT)
-					 : syscall(SYS_sendmsg, io->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+					 : syscall(SYS_sendmsg, io->fd, &msg, MSG_DONTWAIT | io->flags);
 	}
 	if (kind == PD_NOWAIT) {
 		r = mode == POLL_READ ? syscall(SYS_preadv2, io->fd, io->iov, io->n, -1l, -1l, RWF_NOWAIT)
@@ -117,7 +117,7 @@ static long read_iov(const struct io *io)
 	return plain(io, POLL_READ);
 }
 
-/* All of it, as a descriptor that blocks does. The vector is used up. */
+/* All of it, as a descriptor that blocks does. The vector is used up. SIGPIPE and SIGXFSZ are delivered. */
 static long write_iov(struct io *io)
 {
 	struct pollwait w = netpoll_begin(io->fd, POLL_WRITE);
@@ -132,6 +132,7 @@ static long write_iov(struct io *io)
 			done += (size_t)r;
 			if (done >= want)
 				return (long)done;
+			io->flags = MSG_NOSIGNAL; /* a part is sent: the kernel would report that and no signal */
 			iov_advance(&io->iov, &io->n, (size_t)r);
 			continue;
 		}
@@ -139,10 +140,12 @@ static long write_iov(struct io *io)
 			w = netpoll_begin(io->fd, POLL_WRITE);
 			continue;
 		}
-		if (!is_to_be_repeated() || (errno == EAGAIN && fd_block(&w, &when) < 0))
+		if (!is_to_be_repeated() || (errno == EAGAIN && fd_block(&w, &when) < 0)) {
+			after_write(-1);
 			return done ? (long)done : -1;
+		}
 	}
-	return plain(io, POLL_WRITE);
+	return after_write(plain(io, POLL_WRITE));
 }
 
 ssize_t read(int fd, void *p, size_t n)
@@ -171,7 +174,7 @@ ssize_t write(int fd, const void *p, size_t n)
 	if (!posix_enter())
 		return syscall(SYS_write, fd, p, n);
 	if (fd == 1 || fd == 2)
-		return output_append(fd - 1, p, n);
+		return after_write(output_append(fd - 1, p, n));
 	return write_iov(&(struct io){fd, 0, &v, 1});
 }
 
@@ -214,7 +217,7 @@ ssize_t pread(int fd, void *p, size_t n, off_t at)
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
 	CANCEL_POINT();
-	return posix_enter() ? BLOCKING(SYS_pwrite64, fd, p, n, at) : syscall(SYS_pwrite64, fd, p, n, at);
+	return posix_enter() ? after_write(BLOCKING(SYS_pwrite64, fd, p, n, at)) : syscall(SYS_pwrite64, fd, p, n, at);
 }
 
 ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at)
@@ -226,7 +229,8 @@ ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at)
 ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
 	CANCEL_POINT();
-	return posix_enter() ? BLOCKING(SYS_pwritev, fd, iov, n, at, 0l) : syscall(SYS_pwritev, fd, iov, n, at, 0l);
+	return posix_enter() ? after_write(BLOCKING(SYS_pwritev, fd, iov, n, at, 0l))
+			     : syscall(SYS_pwritev, fd, iov, n, at, 0l);
 }
 
 ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
@@ -241,8 +245,8 @@ ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 {
 	if (posix_enter() && at == -1 && !flags)
 		return writev(fd, iov, n);
-	return on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_pwritev2, fd, iov, n, at, 0l, flags)
-					       : syscall(SYS_pwritev2, fd, iov, n, at, 0l, flags);
+	return after_write(on_g() && !(flags & RWF_NOWAIT) ? BLOCKING(SYS_pwritev2, fd, iov, n, at, 0l, flags)
+							   : syscall(SYS_pwritev2, fd, iov, n, at, 0l, flags));
 }
 
 ssize_t preadv64v2(int, const struct iovec *, int, off_t, int) __attribute__((alias("preadv2")));

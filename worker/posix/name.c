@@ -444,22 +444,3 @@ int gethostbyaddr_r(const void *restrict addr, socklen_t len, int family, struct
 	}
 	return host_into(g, q, to, buf, n, found, herr);
 }
-
-/* ---- sleeping until a time ---- */
-
-int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want, struct timespec *left)
-{
-	CANCEL_POINT();
-	struct timespec now = {0, 0};
-	int64_t ns;
-	int r;
-
-	if (!posix_enter()) {
-		r = (int)syscall(SYS_clock_nanosleep, clock, flags, want, left);
-		return r < 0 ? errno : 0;
-	}
-	if (!is_timespec(want) || clock_gettime(clock, &now) < 0)
-		return EINVAL;
-	ns = flags & TIMER_ABSTIME ? ns_between(&now, want) : ns_of_timespec(want);
-	return ns > 0 ? -shoal_sleep(ns) : 0;
-}

@@ -55,10 +55,43 @@ int dprintf(int fd, const char *fmt, ...)
 	return n;
 }
 
+/* Parks. 0, or an error number; left: the time that is left if a handler has run. */
+static int sleep_to(int64_t when, struct timespec *left)
+{
+	int64_t ns;
+	int r;
+
+	while ((r = sleep_until(when, WAIT_SLEEP)) == -EAGAIN)
+		;
+	if (r == 0)
+		return 0;
+	if (left) {
+		ns = when - host_now();
+		*left = (struct timespec){ns > 0 ? ns / 1000000000 : 0, ns > 0 ? ns % 1000000000 : 0};
+	}
+	return r == -ERESTART ? EINTR : -r;
+}
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want, struct timespec *left)
+{
+	CANCEL_POINT();
+	struct timespec now = {0, 0};
+	int64_t ns;
+	int r;
+
+	if (!posix_enter()) {
+		r = (int)syscall(SYS_clock_nanosleep, clock, flags, want, left);
+		return r < 0 ? errno : 0;
+	}
+	if (!is_timespec(want) || clock_gettime(clock, &now) < 0)
+		return EINVAL;
+	ns = flags & TIMER_ABSTIME ? ns_between(&now, want) : ns_of_timespec(want);
+	return ns > 0 ? sleep_to(deadline(ns), flags & TIMER_ABSTIME ? NULL : left) : 0;
+}
+
 int nanosleep(const struct timespec *want, struct timespec *left)
 {
 	CANCEL_POINT();
-	int64_t when;
 	int r;
 
 	if (!posix_enter())
@@ -69,18 +102,9 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 	}
 	if (want->tv_sec == 0 && want->tv_nsec == 0)
 		return 0;
-	when = deadline(ns_of_timespec(want));
-	while ((r = sleep_until(when, WAIT_SLEEP)) == -EAGAIN)
-		;
-	if (r == 0)
-		return 0;
-	if (left) {
-		int64_t ns = when - host_now();
-
-		*left = (struct timespec){ns > 0 ? ns / 1000000000 : 0, ns > 0 ? ns % 1000000000 : 0};
-	}
-	errno = r == -ERESTART ? EINTR : -r;
-	return -1;
+	r = sleep_to(deadline(ns_of_timespec(want)), left);
+	errno = r ? r : errno;
+	return r ? -1 : 0;
 }
 
 int usleep(useconds_t us)

@@ -111,6 +111,16 @@ static inline void iov_free(const struct iovec *few, struct iovec *v)
 	errno = err;
 }
 
+void sh_signals_due(void); /* signal.c: runs the handlers that are due on the current goroutine */
+
+/* The end of a call that writes: the handler of SIGPIPE or SIGXFSZ runs before it returns. */
+static inline long after_write(long r)
+{
+	if (__builtin_expect(r < 0, 0) && (errno == EPIPE || errno == EFBIG))
+		sh_signals_due();
+	return r;
+}
+
 /* A signal mask for the time of one wait: posix/signal.c. begin: false and errno if there is no memory. */
 struct signal_masked {
 	sigset_t old;

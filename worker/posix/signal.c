@@ -27,8 +27,7 @@
 #include <pthread.h>
 
 static const uint64_t ignored_by_default = SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT) |
-					   SIG_BIT(SIGTSTP) | SIG_BIT(SIGTTIN) | SIG_BIT(SIGTTOU) | SIG_BIT(SIGPIPE) |
-					   SIG_BIT(SIGSTOP);
+					   SIG_BIT(SIGTSTP) | SIG_BIT(SIGTTIN) | SIG_BIT(SIGTTOU) | SIG_BIT(SIGSTOP);
 
 bool signal_ignored(const struct signals *s, int sig)
 {
@@ -195,6 +194,14 @@ enum signals_ran host_signals(struct g *g)
 	}
 	errno = err;
 	return ran;
+}
+
+void sh_signals_due(void)
+{
+	struct g *g = on_g();
+
+	if (g && (atomic_load(&g->preempt) & PREEMPT_SIGNAL))
+		host_signals(g);
 }
 
 /* ---- who gets it ---- */

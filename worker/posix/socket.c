@@ -171,6 +171,12 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 /* ---- sending ---- */
 
+/* If a part is sent, the kernel reports that and no signal. */
+static int quiet(size_t done)
+{
+	return done ? MSG_NOSIGNAL : 0;
+}
+
 ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	CANCEL_POINT();
@@ -190,7 +196,7 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	want = iov_total(copy, rest.msg_iovlen);
 	w = netpoll_begin(fd, POLL_WRITE);
 	for (;;) {
-		RETRY(r, &w, &when, flags, syscall(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
+		RETRY(r, &w, &when, flags, syscall(SYS_sendmsg, fd, &rest, flags | MSG_DONTWAIT | quiet(done)));
 		if (r > 0)
 			done += (size_t)r;
 		if (r < 0 || done >= want || (flags & MSG_DONTWAIT))
@@ -200,7 +206,7 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 		iov_advance(&rest.msg_iov, &rest.msg_iovlen, (size_t)r);
 	}
 	iov_free(few, copy);
-	return done ? (ssize_t)done : r;
+	return after_write(done ? (ssize_t)done : r);
 }
 
 ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
@@ -218,10 +224,10 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 	w = netpoll_begin(fd, POLL_WRITE);
 	do {
 		RETRY(r, &w, &when, flags,
-		      syscall(SYS_sendto, fd, (const char *)p + done, n - done, flags | MSG_DONTWAIT | MSG_NOSIGNAL, to,
+		      syscall(SYS_sendto, fd, (const char *)p + done, n - done, flags | MSG_DONTWAIT | quiet(done), to,
 			      len));
 		if (r < 0)
-			return done ? (ssize_t)done : r;
+			return after_write(done ? (ssize_t)done : r);
 		done += (size_t)r;
 	} while (done < n && !(flags & MSG_DONTWAIT));
 	return (ssize_t)done;

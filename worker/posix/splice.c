@@ -48,13 +48,13 @@ ssize_t sendfile(int out, int in, off_t *at, size_t n)
 	if (!posix_enter())
 		return syscall(SYS_sendfile, out, in, at, n);
 	if (fd_kind(out) == PD_PLAIN)
-		return BLOCKING(SYS_sendfile, out, in, at, n);
+		return after_write(BLOCKING(SYS_sendfile, out, in, at, n));
 	look_at_both(w, in, out);
 	do {
 		if (both_ready(w, when) < 0)
 			return done ? (ssize_t)done : -1;
 		r = COMES_OUT(w, 2, SYS_sendfile, out, in, at, n - done);
-		if (r == 0 || (r < 0 && errno != EINTR && errno != EAGAIN))
+		if (r == 0 || (after_write(r) < 0 && errno != EINTR && errno != EAGAIN))
 			return done ? (ssize_t)done : r;
 		if (r < 0 && errno == EAGAIN && fd_block(&w[1], &when[1]) < 0)
 			return done ? (ssize_t)done : -1;
@@ -80,7 +80,7 @@ static ssize_t pass(struct blocking *k, int in, int out, bool waits)
 			return -1;
 		r = blocking_once(k);
 		if (r >= 0 || (errno != EINTR && errno != EAGAIN) || (errno == EAGAIN && !waits))
-			return r;
+			return after_write(r);
 		if (errno == EAGAIN && poll_now(in, POLLIN) != 0 && poll_now(out, POLLOUT) != 0 &&
 		    fd_wait(w, 2, host_now() + PAUSE_NS) < 0 && errno != EAGAIN)
 			return -1;
@@ -118,7 +118,7 @@ ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned flags)
 		r = COMES_OUT(&w, 1, SYS_vmsplice, fd, iov, n, flags | SPLICE_F_NONBLOCK);
 	while (r < 0 &&
 	       (errno == EINTR || (errno == EAGAIN && !(flags & SPLICE_F_NONBLOCK) && fd_block(&w, &when) == 0)));
-	return r;
+	return after_write(r);
 }
 
 /* Between files, which do not wait for each other; a part at a time, so that a close is not passed over. */
@@ -140,5 +140,5 @@ ssize_t copy_file_range(int in, off_t *in_at, int out, off_t *out_at, size_t n, 
 		r = BLOCKING(SYS_copy_file_range, in, in_at, out, out_at, part, flags);
 		done += r > 0 ? (size_t)r : 0;
 	} while (r > 0 && done < n && !fd_is_closed(&w[0]) && !fd_is_closed(&w[1]));
-	return done ? (ssize_t)done : r;
+	return after_write(done ? (ssize_t)done : r);
 }
