@@ -27,7 +27,8 @@ struct task;
 void host_mcall(struct g *(*fn)(struct g *));
 _Noreturn void host_mexit(struct g *(*fn)(struct g *)); /* host_mcall for a goroutine that ends */
 
-char *host_window(uint32_t win); /* lowest address of the window, as goroutines see it */
+/* lowest address of the window, or of the thread's stack, as goroutines see it; the next three likewise */
+char *host_window(uint32_t win);
 /* the memory behind the window of that seat, as every process sees it */
 char *host_region(unsigned seat, uint32_t win);
 size_t host_window_size(uint32_t win);
@@ -51,7 +52,10 @@ bool host_on_other_stack(void); /* a stack that the program made, for instance f
 /* True if the caller is the code of a goroutine; false in a constructor or in a library's own thread. */
 static inline bool host_on_stack(void)
 {
-	return __builtin_expect((uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE < SH_WIN_SPAN, 1) ||
+	/* windows, and stacks of threads above them */
+	return __builtin_expect((uintptr_t)__builtin_frame_address(0) - SH_WIN_BASE <
+					SH_STACKS + SH_STACKS_SIZE - SH_WIN_BASE,
+				1) ||
 	       host_on_other_stack();
 }
 /* True if this process was asked to leave, or lacks a module that was loaded after its start. */

@@ -51,8 +51,14 @@ static int map_at(int fd)
 		return -EEXIST;
 	}
 	kernel_madvise(at, SH_SIZE, MADV_DONTDUMP);
+	at = kernel_mmap((void *)SH_STACKS, SH_STACKS_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, fd, (off_t)SH_STACKS_FILE);
+	if (at == MAP_FAILED)
+		return -errno;
+	kernel_madvise(at, SH_STACKS_SIZE, MADV_DONTDUMP);
 	return sh_area_map(fd);
 }
+_Static_assert(SH_STACKS_FILE >= SH_AREA_FILE + SH_AREA_SIZE, "the parts of the file do not overlap");
 
 int sh_segment_create(size_t memory_limit)
 {
@@ -61,7 +67,7 @@ int sh_segment_create(size_t memory_limit)
 
 	if (fd < 0)
 		return -errno;
-	if (kernel_ftruncate(fd, SH_AREA_FILE + SH_AREA_SIZE) < 0 ||
+	if (kernel_ftruncate(fd, SH_STACKS_FILE + SH_STACKS_SIZE) < 0 ||
 	    kernel_fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
 		kernel_close(fd);
@@ -108,6 +114,7 @@ int sh_segment_attach(int fd)
 void sh_segment_detach(void)
 {
 	kernel_munmap((void *)SH_BASE, SH_SIZE);
+	kernel_munmap((void *)SH_STACKS, SH_STACKS_SIZE);
 	sh_area_unmap();
 }
 
@@ -118,7 +125,7 @@ void sh_segment_detach(void)
 
 int sh_shared(const void *p)
 {
-	if (sh_in_segment(p) || sh_in_area((uintptr_t)p))
+	if (sh_in_segment(p) || sh_in_area((uintptr_t)p) || sh_in_stacks(p))
 		return 1;
 	return (uintptr_t)p < DATA_TOP && (atomic_load_explicit(DATA_WORD(p), memory_order_relaxed) & DATA_BIT(p)) != 0;
 }

@@ -24,19 +24,24 @@
 #define SH_WIN_BASE 0x300000000000ul
 #define SH_WIN_STRIDE (64ul << 20)
 #define SH_WIN_SPAN (80 * SH_GiB)
+/* Stacks of threads: shared memory, at the same addresses in every process. core/g/tstack.h divides the range. */
+#define SH_STACKS 0x310000000000ul
+#define SH_STACKS_SIZE (8ul << 40)
+#define SH_STACKS_FILE (24ul << 40) /* offset in the file of the segment */
 
 /* Ranges, as offsets from SH_BASE. */
-#define SH_OFF_ROOT 0ul		   /* struct sh_segment, then the core's root: schedt, Ps, Ms, tasks */
-#define SH_OFF_GTASK (1 * SH_GiB)  /* task slot of each G, for scans */
-#define SH_OFF_GS (2 * SH_GiB)	   /* the Gs */
-#define SH_OFF_RUNQ (8 * SH_GiB)   /* the global run queue */
-#define SH_OFF_TIMERS (9 * SH_GiB) /* the timer heaps of the Ps */
-#define SH_OFF_POLL (16 * SH_GiB)  /* poll descriptors, by number */
-#define SH_OFF_CHILD (17 * SH_GiB) /* programs that tasks have started */
-#define SH_OFF_CHUNK (18 * SH_GiB) /* owners of the chunks of the area: shm/area.h */
-#define SH_OFF_DATA (24 * SH_GiB)  /* a bit for each page of a process: it holds variables of a task */
-#define SH_OFF_ARGS (32 * SH_GiB)  /* arguments and environment of tasks, 1 MiB for each slot */
-#define SH_OFF_LIFE (48 * SH_GiB)  /* events in the life of goroutines, a ring for each seat */
+#define SH_OFF_ROOT 0ul		    /* struct sh_segment, then the core's root: schedt, Ps, Ms, tasks */
+#define SH_OFF_GTASK (1 * SH_GiB)   /* task slot of each G, for scans */
+#define SH_OFF_GS (2 * SH_GiB)	    /* the Gs */
+#define SH_OFF_RUNQ (8 * SH_GiB)    /* the global run queue */
+#define SH_OFF_TIMERS (9 * SH_GiB)  /* the timer heaps of the Ps */
+#define SH_OFF_POLL (16 * SH_GiB)   /* poll descriptors, by number */
+#define SH_OFF_CHILD (17 * SH_GiB)  /* programs that tasks have started */
+#define SH_OFF_CHUNK (18 * SH_GiB)  /* owners of the chunks of the area: shm/area.h */
+#define SH_OFF_TSTACK (20 * SH_GiB) /* which goroutine has which thread's stack: core/g/tstack.c */
+#define SH_OFF_DATA (24 * SH_GiB)   /* a bit for each page of a process: it holds variables of a task */
+#define SH_OFF_ARGS (32 * SH_GiB)   /* arguments and environment of tasks, 1 MiB for each slot */
+#define SH_OFF_LIFE (48 * SH_GiB)   /* events in the life of goroutines, a ring for each seat */
 #define SH_LIFE_SIZE (1ul << 20)
 #define SH_OFF_LIBRARY (56 * SH_GiB) /* requests for libraries, 32 KiB a task */
 #define SH_OFF_HEAP (64 * SH_GiB)    /* the arena */
@@ -155,7 +160,15 @@ static inline int sh_in_segment(const void *p)
 	return (uintptr_t)p - SH_BASE < SH_SIZE;
 }
 
-/* True if p is the same memory in every process that runs tasks: in the segment or in variables of an instance. */
+static inline int sh_in_stacks(const void *p)
+{
+	return (uintptr_t)p - SH_STACKS < SH_STACKS_SIZE;
+}
+
+/*
+ * True if p is the same memory in every process that runs tasks: in the segment, on a thread's stack, or in variables of
+ * an instance.
+ */
 int sh_shared(const void *p);
 /*
  * Called by the zygote: marks the pages of [start, start + size) as such memory, or removes the mark.

@@ -2,6 +2,7 @@
  * host.c - the worker's side of core/host.h: windows at fixed addresses, the switch, signals to other
  * processes. All state here is private to the process.
  */
+#include "core/g/tstack.h"
 #include "core/sync/semtable.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -53,11 +54,13 @@ char *host_window(uint32_t w)
 {
 	uint64_t stride = w < WIN_COUNT ? w : WIN_COUNT + 2 * (uint64_t)(w - WIN_COUNT) + 1;
 
-	return (char *)SH_WIN_BASE + stride * SH_WIN_STRIDE;
+	return win_of_thread(w) ? tstack_low(w) : (char *)SH_WIN_BASE + stride * SH_WIN_STRIDE;
 }
 
 size_t host_window_size(uint32_t w)
 {
+	if (win_of_thread(w))
+		return tstack_class_of(w)->size;
 	return w < WIN_COUNT ? WIN_SIZE : WIN_LARGE_SIZE;
 }
 
@@ -65,7 +68,7 @@ char *host_region(unsigned seat, uint32_t w)
 {
 	uint64_t at = w < WIN_COUNT ? w * WIN_SIZE : WIN_COUNT * WIN_SIZE + (uint64_t)(w - WIN_COUNT) * WIN_LARGE_SIZE;
 
-	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + at;
+	return win_of_thread(w) ? tstack_low(w) : (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + at;
 }
 
 _Static_assert(WIN_COUNT *WIN_SIZE + WIN_LARGE_COUNT * WIN_LARGE_SIZE <= SH_REGION, "the windows fit a region");
@@ -88,10 +91,10 @@ static void map_window(uint32_t w)
 	sh_check(at == (void *)host_window(w));
 }
 
-static void set_guard(char *at)
+static void set_guard(char *at, size_t size)
 {
-	if (madvise(at, PAGE, MADV_GUARD_INSTALL) < 0)
-		mprotect(at, PAGE, PROT_NONE);
+	if (madvise(at, size, MADV_GUARD_INSTALL) < 0)
+		mprotect(at, size, PROT_NONE);
 }
 
 static void clear_guard(char *at)
@@ -100,10 +103,33 @@ static void clear_guard(char *at)
 		mprotect(at, PAGE, PROT_READ | PROT_WRITE);
 }
 
+/*
+ * The gap below a thread's stack faults in this process from now on. The guard of a stack is always at the same place:
+ * other goroutines may read all of it, in a process that had set the guard for an earlier owner.
+ */
+static void guard_thread(uint32_t w)
+{
+	static uint8_t guarded[(TSTACKS + 7) / 8];
+	uint32_t n = w - WIN_THREADS;
+	size_t gap = tstack_class_of(w)->gap;
+	char *low = tstack_low(w);
+
+	if (__builtin_expect(guarded[n / 8] & 1u << n % 8, 1))
+		return;
+	if (gap < TSTACK_GAP_GUARDED || syscall(SYS_munmap, low - gap, gap) < 0)
+		set_guard(low - TSTACK_GAP_LEAST, TSTACK_GAP_LEAST);
+	guarded[n / 8] |= (uint8_t)(1u << n % 8);
+}
+
 void host_window_guard(uint32_t w, size_t stack_max)
 {
-	uint32_t want = (uint32_t)(stack_guard(w, stack_max) / PAGE) + 1;
+	uint32_t want;
 
+	if (win_of_thread(w)) {
+		guard_thread(w);
+		return;
+	}
+	want = (uint32_t)(stack_guard(w, stack_max) / PAGE) + 1;
 	if (__builtin_expect(guard_pages[w] == want, 1))
 		return;
 	if (guard_pages[w] > 1)
@@ -111,7 +137,7 @@ void host_window_guard(uint32_t w, size_t stack_max)
 	if (!guard_pages[w])
 		map_window(w);
 	if (want > 1)
-		set_guard(host_window(w) + (want - 1) * PAGE);
+		set_guard(host_window(w) + (want - 1) * PAGE, PAGE);
 	guard_pages[w] = want;
 }
 

@@ -48,13 +48,16 @@ static bool below_stack(const struct g *g, uintptr_t at)
 {
 	uintptr_t low = stack_bottom(g);
 
+	if (win_of_thread(g->win))
+		return at < low && at >= low - tstack_class_of(g->win)->gap;
 	return at < low && at >= (uintptr_t)host_window(g->win) - SH_WIN_STRIDE + WIN_SIZE;
 }
 
 static void overflow(struct crash *c, const struct g *g)
 {
 	c->kind = CRASH_OVERFLOW;
-	sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %u-byte limit", g->stack_max);
+	sh_format(c->message, sizeof c->message, "stack overflow: goroutine stack exceeds %lu-byte limit",
+		  win_of_thread(g->win) ? tstack_class_of(g->win)->size : g->stack_max);
 }
 
 /* Return addresses by frame pointers, as far as they stay within the window, and a copy of what is on top of it. */
@@ -138,7 +141,7 @@ void host_stack_damaged(struct g *g)
 
 	begin_record(c, CRASH_SIGNAL, SIGSEGV);
 	c->address = g->sp;
-	if (g->win < WIN_ALL && below_stack(g, (uintptr_t)g->sp))
+	if (win_valid(g->win) && below_stack(g, (uintptr_t)g->sp))
 		overflow(c, g);
 	else
 		sh_format(c->message, sizeof c->message, "SIGSEGV: its stack pointer %p is outside of its stack",

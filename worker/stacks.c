@@ -69,6 +69,8 @@ size_t stack_guard(uint32_t w, size_t stack_max)
 {
 	size_t size = host_window_size(w);
 
+	if (win_of_thread(w))
+		return 0;
 	return stack_max + 2 * PAGE < size ? size - stack_max - 2 * PAGE : 0;
 }
 

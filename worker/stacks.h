@@ -5,7 +5,7 @@
 #define WORKER_STACKS_H
 
 #include "core/g/g.h"
-#include "core/g/stack.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "shm/segment.h"
 
@@ -22,9 +22,12 @@ static inline bool in_window(const struct g *g, const void *at)
 {
 	uintptr_t off = (uintptr_t)at - SH_WIN_BASE;
 
-	return __builtin_expect(off / SH_WIN_STRIDE == g->win, 1) ||
-	       (g->win >= WIN_COUNT && g->win < WIN_ALL &&
-		(uintptr_t)at - (uintptr_t)host_window(g->win) < host_window_size(g->win));
+	if (__builtin_expect(off / SH_WIN_STRIDE == g->win, 1))
+		return true;
+	if (win_of_thread(g->win))
+		return (uintptr_t)at - (uintptr_t)tstack_low(g->win) < tstack_class_of(g->win)->size;
+	return g->win >= WIN_COUNT && g->win < WIN_ALL &&
+	       (uintptr_t)at - (uintptr_t)host_window(g->win) < host_window_size(g->win);
 }
 
 #endif

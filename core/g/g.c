@@ -7,6 +7,7 @@
  */
 #include "core/g/g.h"
 #include "core/g/life.h"
+#include "core/g/tstack.h"
 #include "core/g/names.h"
 #include "core/g/stack.h"
 #include "core/host.h"
@@ -530,6 +531,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 		task_tombstone(t, g->gid, how, signal, address, g->attempt);
 	/* Its memory: stack, argument, name, output. Each block is unlinked before it is freed. */
 	stack_free(g);
+	if (__builtin_expect(g->win != WIN_NONE, 0))
+		tstack_unbind(g);
 	if (g->arg_size > G_ARG_INLINE && (block = g->arg)) {
 		g->arg_size = 0;
 		g->arg = NULL;

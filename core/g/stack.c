@@ -15,6 +15,9 @@
  *
  * LOCK   the scan bit guards the frames of a G that does not run. Displacing a G and entering it exclude
  *        each other, because the worker that enters it has claimed it
+ * A thread's stack (tstack.h) is in no window: it has no image, is never displaced, and RES_IMAGE says that its frames
+ * are where they always are, and that no worker has it yet.
+ *
  * DEATH  displacing: the window keeps the frames until g->res says image. Entering: the source keeps
  *        them until g->res names this seat. Growing: g->image and g->image_cap are read only of a G
  *        that does not run, and this one was running
@@ -22,6 +25,7 @@
 #include "core/g/stack.h"
 #include "core/g/g.h"
 #include "core/g/life.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/root.h"
 #include "core/sched/m.h"
@@ -44,12 +48,9 @@
  */
 char *stack_top(uint32_t win)
 {
+	if (win >= WIN_THREADS) /* less, so that a thread that waits needs one page */
+		return host_window(win) + host_window_size(win) - (win % 7) * 256;
 	return host_window(win) + host_window_size(win) - (win % 15) * 256;
-}
-
-static size_t top_in_window(uint32_t win)
-{
-	return host_window_size(win) - (win % 15) * 256;
 }
 
 /* Bytes of stack that a G uses which does not run. SIZE_MAX: its sp is not in its window. */
@@ -57,10 +58,13 @@ static size_t used_of(const struct g *g)
 {
 	size_t used;
 
-	if (g->win >= WIN_ALL)
+	if (!win_valid(g->win))
 		return SIZE_MAX;
 	used = (size_t)(stack_top(g->win) - g->sp);
-	return used <= top_in_window(g->win) && used <= g->stack_max + 65536ul ? used : SIZE_MAX;
+	if (win_of_thread(g->win))
+		return used <= host_window_size(g->win) ? used : SIZE_MAX;
+	return used <= (size_t)(stack_top(g->win) - host_window(g->win)) && used <= g->stack_max + 65536ul ? used
+													   : SIZE_MAX;
 }
 
 bool stack_whole(const struct g *g)
@@ -89,6 +93,7 @@ void windows_init(struct m *m)
 			m->occ[w] = NULL;
 			m->wfree[m->nwfree++] = (uint16_t)w;
 		}
+	tstack_forget_seat(m->seat);
 }
 
 static uint32_t pick_window(struct m *m, const struct g *g)
@@ -159,6 +164,22 @@ static void displace(struct m *m, uint32_t win, struct g *g)
 	m->occ[win] = NULL;
 }
 
+/* The frames are there already: sets the guard, and the seat where they are guarded. */
+static void enter_thread(struct m *m, struct g *g, int res)
+{
+	host_window_guard(g->win, g->stack_max);
+	if (res == RES_NONE)
+		return;
+	if (used_of(g) == SIZE_MAX)
+		host_stack_damaged(g);
+	if (res >= 0) {
+		g->migrations++;
+		getp()->migrations++;
+	}
+	atomic_store_explicit(&g->res, m->seat, memory_order_release);
+	KILL_POINT("stack.enter.thread");
+}
+
 void stack_enter(struct g *g)
 {
 	struct m *m = getm;
@@ -170,6 +191,10 @@ void stack_enter(struct g *g)
 	sh_check(g_state(g) == G_RUNNING);
 	if (res == m->seat)
 		return;
+	if (win_of_thread(w)) {
+		enter_thread(m, g, res);
+		return;
+	}
 	if (w >= WIN_ALL && w != WIN_NONE)
 		host_stack_damaged(g);
 	if (w == WIN_NONE) {
@@ -232,6 +257,8 @@ static __attribute__((noinline)) bool fit_image(struct g *g, size_t used)
 	sh_check(m == getm);
 	if (!stack_whole(g))
 		return false;
+	if (win_of_thread(g->win))
+		return true;
 	want = block_for(used <= g->image_cap ? used * 2 : used);
 	if (want < 2 * g->image_cap && used > g->image_cap)
 		want = block_for(2 * g->image_cap);
@@ -277,7 +304,7 @@ bool stack_fit(struct g *g)
 	return fit_image(g, used);
 }
 
-/* At the end of a G: frees its block and its window. */
+/* At the end of a G, or of its run: frees its block and its window. A thread keeps its stack for another run. */
 void stack_free(struct g *g)
 {
 	struct m *m = getm;
@@ -285,7 +312,7 @@ void stack_free(struct g *g)
 	char *old = g->image;
 	uint32_t w = g->win;
 
-	sh_check(g->win == WIN_NONE || g->win < WIN_ALL);
+	sh_check(g->win == WIN_NONE || win_valid(g->win));
 	g->image_cap = 0;
 	g->life_stack = 0;
 	g->image = NULL;
@@ -294,7 +321,8 @@ void stack_free(struct g *g)
 	if (old && sh_heap_usable(sh_root->arena, old))
 		sh_heap_free(sh_root->arena, (unsigned)m->seat, p ? p->id : SH_HEAP_NOCPU, old);
 	atomic_store_explicit(&g->res, RES_NONE, memory_order_release);
-	g->win = WIN_NONE;
+	if (!win_of_thread(w))
+		g->win = WIN_NONE;
 	g->sp = NULL;
 	KILL_POINT("stack.free.none");
 	if (w < WIN_COUNT && p && m->occ[w] == g) {

@@ -7,6 +7,7 @@
 #include "core/repair/audit.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/repair/audit_timers.h"
 #include "core/root.h"
@@ -148,7 +149,7 @@ static const char *g_fault(struct g *g)
 			return "running on a worker that runs another: goroutine";
 		break;
 	case G_WAITING:
-		if (res == RES_IMAGE && !g->image)
+		if (res == RES_IMAGE && !g->image && !win_of_thread(g->win))
 			return "waiting, its stack is nowhere: goroutine";
 		if ((wrong = wait_fault(g)) && atomic_load(&g->status) == s)
 			return wrong;
@@ -270,6 +271,9 @@ int audit(char *msg, size_t n)
 			AUDIT(&r, sh_filelock_fault(task_at(i)), task_at(i)->id);
 			AUDIT(&r, sh_maps_fault(task_at(i)), task_at(i)->id);
 		}
+	for (unsigned k = 0; k < TSTACK_CLASSES && r.faults < 10; k++)
+		for (uint32_t i = 0; i < tstack_top(k); i++)
+			AUDIT(&r, tstack_fault(tstack_class[k].first + i), tstack_class[k].first + i);
 	audit_free_list(&r);
 	audit_timers(&r);
 	if (!r.faults && sh_heap_audit(sh_root->arena, (unsigned)getm->seat, msg, n) != 0)

@@ -17,6 +17,7 @@
 #include "core/g/life.h"
 #include "core/g/names.h"
 #include "core/g/stack.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/repair/crash.h"
 #include "core/repair/note.h"
@@ -281,6 +282,7 @@ static void repair_free(struct m *m, struct p *p)
 
 	if (!g || g->gid != m->note.gid || g_state(g) != G_DEAD || (p && p->gfree == g))
 		return;
+	tstack_unbind(g); /* newproc had given it one */
 	gfreturn(g, &m->note.g);
 	KILL_POINT("repair.free.put");
 }

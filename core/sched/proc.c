@@ -26,6 +26,7 @@
 #include "core/g/life.h"
 #include "core/g/names.h"
 #include "core/g/stack.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/root.h"
 #include "core/sched/idle.h"
@@ -445,8 +446,8 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 
 	*err = 0;
 	if (!fn || (size && !arg) || size > (o && o->stack_max ? o->stack_max : WIN_SIZE) / 2 ||
-	    (o && (o->stack_max > WIN_LARGE_SIZE || o->attempts < 0 ||
-		   (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT))))) {
+	    (o && (o->stack_max > (o->flags & GO_THREAD ? TSTACK_MAX : WIN_LARGE_SIZE) || o->attempts < 0 ||
+		   (o->flags & ~(SHOAL_PINNED | SHOAL_ISOLATED | GO_ROOT | GO_THREAD))))) {
 		*err = EINVAL;
 		return NULL;
 	}
@@ -464,8 +465,12 @@ struct g *newproc(struct task *t, const struct shoal_go_opts *o, void (*fn)(void
 	g->arg_size = (uint32_t)size;
 	g->err = 0;
 	if (__builtin_expect(size > 0 || o, 0)) {
-		*err = copy_extras(g, t, o, arg, size);
+		bool stack = !o || !(o->flags & (GO_ROOT | GO_THREAD)) ||
+			     tstack_bind(g, o->stack_max ? o->stack_max : WIN_SIZE);
+
+		*err = stack ? copy_extras(g, t, o, arg, size) : EAGAIN;
 		if (*err) {
+			tstack_unbind(g);
 			gfput(g);
 			return NULL;
 		}

@@ -52,7 +52,8 @@ enum ready_where {
 void ready(struct g *, enum ready_where); /* without a P, NEXT means WAKE and TAIL means GLOBAL */
 void goyield(void);			  /* Gives way. Parks. */
 _Noreturn void goexit(void);
-#define GO_ROOT (1u << 31) /* flag in shoal_go_opts: the root of its task. Only the medic uses it */
+#define GO_ROOT (1u << 31)   /* flag in shoal_go_opts: the root of its task. Only the medic uses it */
+#define GO_THREAD (1u << 30) /* another one: it has a thread's stack (core/g/tstack.h), as a root has */
 struct g *newproc(struct task *, const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size,
 		  struct shoal_wg *wg, int *err);
 /* entry of the worker to the scheduler, on g0: takes a P or idles; returns its first G */

@@ -124,11 +124,14 @@ static char **strings(struct task *t, char *from, int n)
 
 static struct g *find_root(struct task *t);
 
+#define MAIN_STACK (8ul << 20) /* what a program is used to */
+
 static void start_root(struct task *t)
 {
 	struct shoal_go_opts o = {/* the attempts of the root are counted in the task */
 				  .name = "main",
 				  .attempts = 1,
+				  .stack_max = strcmp(t->entry_name, "main") == 0 ? MAIN_STACK : 0,
 				  .flags = GO_ROOT};
 	int err;
 
@@ -157,7 +160,7 @@ static void finish_main(void *unused)
 /* Nothing of it lives any more, and its root left by shoal_exit or pthread_exit. Once: without memory it ends at once. */
 static void finish(struct task *t)
 {
-	struct shoal_go_opts o = {.name = "exit", .attempts = 1};
+	struct shoal_go_opts o = {.name = "exit", .attempts = 1, .flags = GO_THREAD};
 	int err;
 
 	if (!t->finishing) {

@@ -12,6 +12,7 @@
 #include "supervisor/daemon/log.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/g/life.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/process.h"
 #include "core/repair/audit.h"
@@ -49,6 +50,7 @@
 #define STW_NS 50000		  /* between two steps of stopping the world */
 #define PROMPT_NS 20000000	  /* between two calls of prompt_sleepers */
 #define ALONE_NS 10000000000ull	  /* how long the medic lives without zygote, standby and supervisor */
+#define SWEEP_NS 50000000	  /* between two looks at stacks that wait for their sweep */
 #define STUCK_NS 1000000	  /* between two steps of a task that does not end */
 
 static uint32_t active_slots[TASK_SLOTS]; /* slots that are queued, running or ending */
@@ -463,7 +465,7 @@ void medic_main(void)
 	for (;;) {
 		uint32_t bell = atomic_load(&sh_root->bell);
 		int64_t ns, now;
-		bool soon;
+		bool soon, sweep;
 
 		life_look(getm);
 		now = (int64_t)sh_now();
@@ -482,8 +484,11 @@ void medic_main(void)
 		if (atomic_load(&sched.want_worker))
 			notify_supervisor();
 		soon |= old_heaps_scan((int64_t)sh_now());
+		sweep = tstack_sweep((int64_t)sh_now());
 		if (ns == 0)
 			ns = idle_sleep();
+		if (sweep && ns > SWEEP_NS)
+			ns = SWEEP_NS;
 		if (procs_step((int64_t)sh_now()) && ns > STW_NS)
 			ns = STW_NS;
 		sleep_for(bell, soon && ns > STUCK_NS ? STUCK_NS : ns);

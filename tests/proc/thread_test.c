@@ -58,3 +58,25 @@ PROC_TEST(a_thread_that_crashes_ends_the_task)
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/thread/threads.so crash 2>&1"), 139, "%s",
 		     text);
 }
+
+PROC_TEST(a_pointer_into_another_threads_stack_is_good_on_all_workers)
+{
+	static const char *const cases[] = {"results", "objects", "exchange", "sizes"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		run_ok("stacks", cases[i]);
+	run_ok("stacks", "held 2000");
+}
+
+PROC_TEST(a_thread_that_overflows_its_stack_ends_the_task)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/thread/stacks.so overflow 2>&1"), 139, "%s",
+		     text);
+	cr_expect(strstr(text, "stack overflow: goroutine stack exceeds 8388608-byte limit"), "%s", text);
+	for (int mib = 9; mib < 16; mib += 2) {
+		cr_expect_eq(
+			sh("timeout 20 build/shoal run build/tests/modules/thread/stacks.so huge %d 2>&1", mib << 20),
+			139, "%s", text);
+		cr_expect(strstr(text, "stack overflow"), "%s", text);
+	}
+}

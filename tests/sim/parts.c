@@ -1,5 +1,6 @@
 /* parts.c - what the goroutines of a simulated run do, and what must hold for each kind of it. See parts.h. */
 #include "tests/sim/parts.h"
+#include "core/sched/proc.h"
 #include "core/g/api.h"
 #include "core/host.h"
 #include "core/sched/m.h"
@@ -58,7 +59,7 @@ static void *shared(void *global, size_t n)
 
 static shoal_gid start(struct shoal_wg *wg, void (*fn)(void *), struct arg a)
 {
-	struct shoal_go_opts o = {.flags = SHOAL_ISOLATED, .attempts = 1};
+	struct shoal_go_opts o = {.flags = SHOAL_ISOLATED | (sim_below(2) ? GO_THREAD : 0), .attempts = 1};
 	size_t size = sim_below(3) ? offsetof(struct arg, pad) : sizeof a;
 	shoal_gid gid;
 

@@ -210,7 +210,9 @@ static void keep_page(off_t at)
 
 static void clear_page(off_t at)
 {
-	memset((char *)SH_BASE + at, 0, PAGE);
+	char *page = at < (off_t)SH_STACKS_FILE ? (char *)SH_BASE + at : (char *)SH_STACKS + (at - SH_STACKS_FILE);
+
+	memset(page, 0, PAGE);
 }
 
 /* As sh_segment_create() leaves it. To make one and fault its pages in costs more than to run a seed in it. */

@@ -7,6 +7,7 @@
  */
 #undef _FORTIFY_SOURCE /* its longjmp allows one stack only */
 #include "core/g/stack.h"
+#include "core/g/tstack.h"
 #include "core/g/g.h"
 #include "core/g/life.h"
 #include "core/host.h"
@@ -73,6 +74,8 @@ void sim_stack_enter(struct sim_stack *s)
 
 char *host_window(uint32_t w)
 {
+	if (win_of_thread(w))
+		return tstack_low(w);
 	if (w < WIN_COUNT)
 		return (char *)SH_WIN_BASE + (uint64_t)w * WIN_SIZE;
 	return (char *)SH_WIN_BASE + WIN_COUNT * WIN_SIZE + (uint64_t)(w - WIN_COUNT) * WIN_LARGE_SIZE;
@@ -80,16 +83,22 @@ char *host_window(uint32_t w)
 
 size_t host_window_size(uint32_t w)
 {
+	if (win_of_thread(w))
+		return tstack_class_of(w)->size;
 	return w < WIN_COUNT ? WIN_SIZE : WIN_LARGE_SIZE;
 }
 
 char *host_region(unsigned seat, uint32_t w)
 {
+	if (win_of_thread(w))
+		return tstack_low(w);
 	return (char *)sh_at(SH_OFF_WINDOWS) + seat * SH_REGION + (host_window(w) - (char *)SH_WIN_BASE);
 }
 
 char *host_here(const void *at)
 {
+	if (sh_in_stacks(at))
+		return (char *)at;
 	return (char *)sh_at(SH_OFF_WINDOWS) + getm->seat * SH_REGION + ((uintptr_t)at - SH_WIN_BASE);
 }
 

@@ -100,6 +100,18 @@ class InfoGoroutines(gdb.Command):
                 function_at(int(g["fn"])), text(g["name"])))
 
 
+WIN_THREADS = 0x10000
+
+
+def thread_stack(win):
+    """(lowest address, size) of a thread's stack: core/g/tstack.h."""
+    for c in (gdb.parse_and_eval("tstack_class[%d]" % k) for k in range(6)):
+        n = win - WIN_THREADS - int(c["first"])
+        if n < int(c["n"]):
+            return int(c["base"]) + n * (int(c["size"]) + int(c["gap"])) + int(c["gap"]), int(c["size"])
+    raise gdb.GdbError("no stack has the number %d" % win)
+
+
 def frames_of(g):
     """(lowest address, bytes, registers) of the stack of a goroutine that does not run."""
     at = layout()
@@ -116,10 +128,14 @@ def frames_of(g):
     stride = win if small else int(at["windows"]) + 2 * (win - int(at["windows"])) + 1
     window = int(at["window_base"]) + stride * int(at["window_stride"])
     size = int(at["window_size"]) if small else int(at["large_size"])
+    if win >= WIN_THREADS:
+        window, size = thread_stack(win)
     sp, used = int(g["sp"]), window + size - int(g["sp"])
     if not 64 <= used <= size:
         raise gdb.GdbError("goroutine %d is damaged: its stack pointer is outside its window" % int(g["gid"]))
-    if res == RES_IMAGE:
+    if win >= WIN_THREADS:
+        source = sp
+    elif res == RES_IMAGE:
         source = int(g["image"])
     else:
         offset = win * int(at["window_size"]) if small else (

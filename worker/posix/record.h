@@ -66,6 +66,8 @@ struct own {
 	uint64_t cpus;	 /* its affinity as it was set, 0: it was not */
 	uint8_t policy, priority;
 	char name[16];
+	char *stack; /* memory that the program gave for its stack, or NULL */
+	size_t stack_size;
 };
 
 static inline struct own *own_of(const struct g *g)

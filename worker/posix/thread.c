@@ -201,25 +201,33 @@ static void thrd_main(void *arg)
 	s.own->result = (void *)(intptr_t)((thrd_start_t)(void (*)(void))s.fn)(s.arg);
 }
 
+/* The same on memory that the program has given. */
+static void thread_main_on(void *arg)
+{
+	struct start *s = arg;
+
+	sh_call_on(s->own->stack + (s->own->stack_size & ~15ul), thread_main, arg);
+}
+
 static int make_thread(struct g *g, pthread_t *t, const pthread_attr_t *attr, void (*main)(void *), struct start s)
 {
-	struct shoal_go_opts o = {.stack_max = 0};
-	int err, state = PTHREAD_CREATE_JOINABLE;
+	struct thread_options o;
+	int err;
 
+	if ((err = thread_options(attr, &o)) != 0)
+		return err;
 	if (!own_make(g) || !(s.own = g_alloc(g, sizeof *s.own)))
 		return EAGAIN;
-	if (attr && (err = thread_options(attr, &o, &state)) != 0) {
-		g_free(g, s.own);
-		return err;
-	}
 	memset(s.own, 0, sizeof *s.own);
 	s.own->magic = OWN_MAGIC;
-	atomic_store_explicit(&s.own->state, state == PTHREAD_CREATE_DETACHED ? THREAD_DETACHED : 0,
+	s.own->stack = o.given;
+	s.own->stack_size = o.given_size;
+	atomic_store_explicit(&s.own->state, o.detach == PTHREAD_CREATE_DETACHED ? THREAD_DETACHED : 0,
 			      memory_order_relaxed);
 	*t = (pthread_t)s.own; /* first: the thread may look at it, and be gone before newproc returns */
 	next_own = s.own;
 	getm->gopc = __builtin_return_address(0);
-	if (newproc(g->task, &o, main, &s, sizeof s, NULL, &err))
+	if (newproc(g->task, &o.go, o.given ? thread_main_on : main, &s, sizeof s, NULL, &err))
 		return 0;
 	next_own = NULL;
 	g_free(g, s.own);

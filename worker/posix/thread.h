@@ -14,7 +14,14 @@ struct own *thread_of(pthread_t);
 struct g *thread_g(const struct own *);
 int thread_number(const struct g *); /* as gettid gives it: no thread of the system has such a number */
 void thread_adopt(struct g *child);  /* in host_g_inherit: the record that pthread_create has made for it */
-/* What an attribute asks for. 0 or an error of pthread_create. */
-int thread_options(const pthread_attr_t *, struct shoal_go_opts *, int *detach);
+/* What attributes ask for. */
+struct thread_options {
+	struct shoal_go_opts go;
+	int detach;
+	char *given; /* memory for its stack, or NULL */
+	size_t given_size;
+};
+/* The attributes may be NULL. 0 or an error of pthread_create. */
+int thread_options(const pthread_attr_t *, struct thread_options *);
 
 #endif

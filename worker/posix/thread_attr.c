@@ -2,11 +2,12 @@
  * thread_attr.c - what a thread is asked to be, and what it says of itself: attributes, name, scheduling,
  * affinity, CPU time.
  *
- * A goroutine has the stack that was asked for, at most THREAD_STACK_MOST. Scheduling and affinity are accepted and
+ * A thread has the stack that was asked for, at most TSTACK_MAX: see core/g/tstack.h. Scheduling and affinity are accepted and
  * told again, and have no effect: the Ps run all goroutines alike.
  */
 #include "worker/posix/sync/word.h"
 #include "worker/posix/thread.h"
+#include "worker/output.h"
 #include "worker/stacks.h"
 
 #include <dlfcn.h>
@@ -37,17 +38,42 @@ static size_t default_stack(void)
 	return size;
 }
 
-int thread_options(const pthread_attr_t *attr, struct shoal_go_opts *o, int *detach)
+/* Memory that the program gives for the stack: *low, or NULL. */
+static size_t given_stack(const pthread_attr_t *attr, char **low)
 {
 	size_t size = 0;
+	void *at = NULL;
 
-	pthread_attr_getdetachstate(attr, detach);
-	pthread_attr_getstacksize(attr, &size);
-	if (size == default_stack())
-		return 0;
-	if (size > WIN_LARGE_SIZE)
+	if (pthread_attr_getstack(attr, &at, &size) != 0 || (uintptr_t)at + size == 0)
+		at = NULL; /* the attribute keeps the upper end, NULL for none */
+	*low = at;
+	return size;
+}
+
+int thread_options(const pthread_attr_t *attr, struct thread_options *o)
+{
+	size_t size = default_stack();
+
+	*o = (struct thread_options){.detach = PTHREAD_CREATE_JOINABLE};
+	if (attr) {
+		pthread_attr_getdetachstate(attr, &o->detach);
+		pthread_attr_getstacksize(attr, &size);
+		o->given_size = given_stack(attr, &o->given);
+	}
+	if (o->given) {
+		if (!sh_shared(o->given) || !sh_shared(o->given + o->given_size - 1)) {
+			static const char line[] =
+				"shoal: pthread_create is refused: the stack in its attributes is not memory of the task\n";
+
+			output_append(1, line, sizeof line - 1);
+			return EINVAL;
+		}
+		size = STACK_LEAST; /* for what the runtime does */
+	}
+	if (size > TSTACK_MAX)
 		return EAGAIN;
-	o->stack_max = size < STACK_LEAST ? STACK_LEAST : size;
+	o->go.stack_max = size < STACK_LEAST ? STACK_LEAST : size;
+	o->go.flags = GO_THREAD;
 	return 0;
 }
 
@@ -55,7 +81,6 @@ int pthread_getattr_np(pthread_t t, pthread_attr_t *attr)
 {
 	struct own *o;
 	struct g *g;
-	char *low;
 	int err;
 
 	if (!on_g())
@@ -66,11 +91,13 @@ int pthread_getattr_np(pthread_t t, pthread_attr_t *attr)
 		return err;
 	if (atomic_load(&o->state) & THREAD_DETACHED)
 		pthread_attr_setdetachstate(attr, PTHREAD_CREATE_DETACHED);
+	if (o->stack)
+		return pthread_attr_setstack(attr, o->stack, o->stack_size);
 	pthread_attr_setguardsize(attr, 4096);
-	if (g->win == WIN_NONE) /* it has not run yet */
+	if (!win_valid(g->win)) /* made by shoal_go, and has not run yet */
 		return pthread_attr_setstacksize(attr, g->stack_max);
-	low = (char *)stack_bottom(g);
-	return pthread_attr_setstack(attr, low, (size_t)(stack_top(g->win) - low));
+	/* The upper end is that of a page, as in other systems; the frames begin a little below. */
+	return pthread_attr_setstack(attr, host_window(g->win) + host_window_size(g->win) - g->stack_max, g->stack_max);
 }
 
 /* ---- names: g->name leads to the one in the record, which ps and dump show ---- */

@@ -26,6 +26,7 @@
 #include "core/g/life.h"
 #include "core/g/names.h"
 #include "core/g/stack.h"
+#include "core/g/tstack.h"
 #include "core/host.h"
 #include "core/repair/dump.h"
 #include "core/root.h"
@@ -83,7 +84,7 @@ static void copy_syscall(struct g *g, struct dump_g *d)
 	const struct m *m = allm(seat);
 
 	d->flags |= DUMP_NO_STACK;
-	if (seat <= 0 || seat >= SH_SEATS || win >= WIN_ALL || atomic_load(&g->res) != seat)
+	if (seat <= 0 || seat >= SH_SEATS || !win_valid(win) || atomic_load(&g->res) != seat)
 		return;
 	used = (uint64_t)stack_top(win) - m->syscallsp;
 	if (used > host_window_size(win) || used % 8)
@@ -106,7 +107,7 @@ static void copy_stack(struct g *g, struct dump_g *d)
 	uint64_t used;
 	const char *from;
 
-	if (!g->sp || win >= WIN_ALL || res == RES_NONE) {
+	if (!g->sp || !win_valid(win) || res == RES_NONE) {
 		d->flags |= DUMP_NOT_BEGUN;
 		return;
 	}
@@ -147,7 +148,7 @@ static void record_state(struct g *g, struct dump_g *d)
 	d->worker = d->worker > 0 && d->worker < SH_SEATS ? d->worker : -1;
 	d->p = d->worker > 0 ? atomic_load(&allm(d->worker)->p) : -1;
 	d->waiting_ns = d->status == G_WAITING && since > 0 && since < now ? now - since : 0;
-	d->stack_size = g->image_cap;
+	d->stack_size = win_of_thread(g->win) ? host_window_size(g->win) : g->image_cap;
 	d->gopc = (uint64_t)g->gopc;
 	d->fn = (uint64_t)g->fn;
 	d->flags = g->locked ? DUMP_PINNED : 0;

@@ -14,6 +14,8 @@
 #include "core/g/g.h"
 #include "core/g/names.h"
 #include "core/g/stack.h"
+#include "core/g/tstack.h"
+#include "core/host.h"
 #include "core/root.h"
 #include "core/sched/m.h"
 #include "core/sched/p.h"
@@ -83,12 +85,12 @@ static bool read_facts(struct g *g, int64_t task, struct g_facts *l)
 	l->p = l->worker != NOSEAT ? atomic_load(&allm(l->worker)->p) : -1;
 	l->waiting_ns = l->status == G_WAITING && since > 0 ? (int64_t)sh_now() - since : 0;
 	l->waiting_ns = l->waiting_ns > 0 ? l->waiting_ns : 0;
-	l->stack_size = g->image_cap;
+	l->stack_size = win_of_thread(g->win) ? host_window_size(g->win) : g->image_cap;
 	l->stack_used = 0;
-	if (win < WIN_ALL && l->status != G_RUNNING) {
+	if (win_valid(win) && l->status != G_RUNNING) {
 		uintptr_t used = (uintptr_t)stack_top(win) - (uintptr_t)g->sp;
 
-		l->stack_used = used <= WIN_LARGE_SIZE ? used : 0;
+		l->stack_used = used <= host_window_size(win) ? used : 0;
 	}
 	sh_view_name(l->name, g->name);
 	return true;
