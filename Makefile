@@ -195,7 +195,7 @@ $(B)/tests/proc: $(call objects,$(O),$(PROC)) $(O)/libshoal.a $(B)/.link
 $(B)/tests/kill: $(call objects,$(O),$(KILL)) $(B)/.link
 	$(call link,,-ljansson)
 $(B)/tests/storm: $(call objects,$(O),$(STORM)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lpthread -ldl -lm)
+	$(call link,,-ljansson -lpthread -ldl -lm)
 $(B)/tests/faults: $(call objects,$(O),$(FAULTS)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lpthread -ldl -lm)
 define fuzz_target
@@ -207,9 +207,9 @@ $(B)/fuzz/$1: $(call fuzz_sources,$1)
 endef
 $(foreach t,$(FUZZ),$(eval $(call fuzz_target,$t)))
 $(B)/tests/fuzz-live: $(call objects,$(O),tests/fuzz/live.c tests/fuzz/damage.c $(OUTSIDE)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lpthread -ldl -lm)
+	$(call link,,-ljansson -lpthread -ldl -lm)
 $(B)/tests/fuzz-segment: $(call objects,$(O),tests/fuzz/segment.c tests/fuzz/damage.c $(OUTSIDE)) $(O)/libshoal.a $(B)/.link
-	$(call link,,-lpthread -ldl -lm)
+	$(call link,,-ljansson -lpthread -ldl -lm)
 $(B)/bench: $(call objects,$(O),$(BENCH)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-luv -lpthread -ldl -lm)
 $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link

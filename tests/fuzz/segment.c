@@ -189,6 +189,19 @@ static void ask(uint64_t run)
 	close(s);
 }
 
+/* All goroutines of the task have begun and wait. */
+static void wait_until_parked(void)
+{
+	for (unsigned i = 0; i < 600; i++) {
+		if (!sh("timeout 30 %s/shoal stats --json 2>&1", build) &&
+		    outside_number(text, "goroutines", 0) == PARKED + 1 &&
+		    !sh("timeout 30 %s/shoal sched 2>&1 | grep -q 'gomaxprocs=2 idleprocs=2 '", build))
+			return;
+		nanosleep(&(struct timespec){0, 50000000}, NULL);
+	}
+	end("the goroutines do not park: %.200s", text);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -213,10 +226,10 @@ int main(int argc, char **argv)
 	if (sh("timeout 30 %s/shoal start --procs 2 2>&1 && timeout 30 %s/shoal submit %s/tests/modules/basic/many.so %d 3600000 2>&1",
 	       build, build, build, PARKED))
 		end("no supervisor: %.200s", text);
-	nanosleep(&(struct timespec){0, 500000000}, NULL);
 	pid = supervisor();
 	if (!outside_map(pid))
-		end("the segment is not to be had");
+		end("cannot map the segment");
+	wait_until_parked();
 	for (uint64_t i = 0; i < runs; i++) {
 		fuzz_begin(seed + i);
 		for (uint64_t times = 1 + below(12); times; times--)

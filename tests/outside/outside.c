@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,12 +35,11 @@ int outside_sh(char *text, size_t room, const char *fmt, va_list ap)
 
 long outside_number(const char *text, const char *key, long otherwise)
 {
-	char word[64];
-	const char *at;
+	json_t *all = json_loads(text, 0, NULL), *n = json_object_get(all, key);
+	long number = json_is_number(n) ? (long)json_number_value(n) : otherwise;
 
-	snprintf(word, sizeof word, "\"%s\": ", key);
-	at = strstr(text, word);
-	return at ? atol(at + strlen(word)) : otherwise;
+	json_decref(all);
+	return number;
 }
 
 int outside_connect(const char *socket_path)

@@ -1,6 +1,6 @@
 /*
- * outside.h - a running supervisor, from outside: by the shell, by its socket, by its segment. For programs that
- * start one and look.
+ * outside.h - access to a running supervisor by shell commands, its socket and its segment. For programs that start
+ * one.
  */
 #ifndef TESTS_OUTSIDE_OUTSIDE_H
 #define TESTS_OUTSIDE_OUTSIDE_H
@@ -9,11 +9,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A shell command; what it prints is in text, with a 0 behind it. Its exit code, 128 + signal, or -1. */
+/* Runs a shell command and stores its output, with a final 0, in text. Returns its exit code, 128 + signal, or -1. */
 int outside_sh(char *text, size_t room, const char *fmt, va_list);
-/* A number in the text that a verb has printed with --json; otherwise if the key is not there. */
+/* The number with this key in the object that a verb has printed with --json; otherwise if there is none. */
 long outside_number(const char *text, const char *key, long otherwise);
-int outside_connect(const char *socket_path); /* -1: nobody takes connections */
-bool outside_map(long pid);		      /* the segment of the supervisor pid is at SH_BASE from here on */
+int outside_connect(const char *socket_path); /* -1: no process accepts connections */
+bool outside_map(long pid);		      /* maps the segment of the supervisor pid at SH_BASE */
 
 #endif

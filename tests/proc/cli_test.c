@@ -157,19 +157,20 @@ static int by_size(const void *a, const void *b)
 CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 {
 	static long ns[1200];
+	json_t *all;
 	int n = 0;
 
 	cr_expect_eq(sh("build/shoal stop --now && SHOAL_DEBUG=nodelay build/shoal start --procs 2 2>&1"), 0, "%s",
 		     text);
 	cr_expect_eq(sh("timeout 40 build/shoal run build/tests/modules/survive/crash.so timed 1010 2>&1"), 0, "%s",
 		     text);
-	cr_expect_eq(
-		sh("build/shoal crash --json | tr ',' '\\n' | grep -E '\"(address|time_ns)\"' | sed 's/.*: //;s/\"//g'"),
-		0);
-	for (char *at = strtok(text, "\n"), *when; at && n < 1200; at = strtok(NULL, "\n"), n++) {
-		when = strtok(NULL, "\n");
-		cr_assert_not_null(when);
-		ns[n] = (atol(when) & 0xffffffffff) - (strtol(at, NULL, 16) & 0xffffffffff);
+	all = json_object_get(see("crash"), "crashes");
+	for (; (size_t)n < json_array_size(all) && n < 1200; n++) {
+		json_t *crash = json_array_get(all, (size_t)n), *at = json_object_get(crash, "address");
+
+		cr_assert(json_is_string(at));
+		ns[n] = (json_integer_value(json_object_get(crash, "time_ns")) & 0xffffffffff) -
+			(strtol(json_string_value(at), NULL, 16) & 0xffffffffff);
 		cr_assert_gt(ns[n], 0);
 	}
 	cr_assert_eq(n, 1000, "%d", n);
@@ -463,7 +464,7 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 		"%s", text);
 }
 
-/* What scripts rely on: each key in the first entry of its list. */
+/* Scripts rely on these keys. Each is in the first entry of its list. */
 CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 {
 	static const struct {
@@ -486,33 +487,27 @@ CLI_TEST(the_keys_that_scripts_rely_on_are_there)
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 1 5000 2>&1"), 0, "%s", text);
 	WAIT_FOR(waiting_for("chan receive") == 1);
 	for (size_t i = 0; i < sizeof views / sizeof *views; i++) {
-		char keys[256], quoted[64], *at = text, *end;
+		json_t *o = see("%s", views[i].verb);
+		char keys[256];
 
-		cr_expect_eq(sh("build/shoal %s --json", views[i].verb), 0, "%s", text);
-		if (views[i].list) {
-			snprintf(quoted, sizeof quoted, ", \"%s\": [{", views[i].list);
-			at = strstr(text, quoted);
-			cr_assert_not_null(at, "%s: %s", views[i].verb, text);
-			if ((end = strstr(at, "}, {")))
-				*end = '\0'; /* the first of them alone */
-		}
+		cr_assert_not_null(o, "%s: %s", views[i].verb, text);
+		if (views[i].list)
+			o = json_array_get(json_object_get(o, views[i].list), 0);
 		snprintf(keys, sizeof keys, "%s", views[i].keys);
-		for (char *key = strtok(keys, " "); key; key = strtok(NULL, " ")) {
-			snprintf(quoted, sizeof quoted, "\"%s\": ", key);
-			cr_expect_not_null(strstr(at, quoted), "%s: no %s in %s", views[i].verb, key, at);
-		}
+		for (char *key = strtok(keys, " "); key; key = strtok(NULL, " "))
+			cr_expect_not_null(json_object_get(o, key), "%s: no %s in %s", views[i].verb, key, text);
 	}
 }
 
-/* A filter whose reader has gone ends as others do; what cannot be written is told. */
-CLI_TEST(output_that_nobody_takes)
+/* If its reader has ended, a verb ends by SIGPIPE as filters do. If its output cannot be written, it says so. */
+CLI_TEST(a_verb_whose_output_cannot_be_written_fails)
 {
 	static const char *const verbs[] = {"tasks",  "ps --json",	   "dump",  "workers", "help",
 					    "life 1", "trace -o - -s 0.1", "logs 1"};
 
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-		/* It begins when its reader is gone. */
+		/* The verb starts after its reader has ended. */
 		sh("rm -f %s/gone; { until [ -e %s/gone ]; do sleep 0.01; done; build/shoal %s 2>%s/err; echo $? >%s/code; } | "
 		   "(exec <&-; touch %s/gone)",
 		   dir, dir, verbs[i], dir, dir, dir);
@@ -544,7 +539,7 @@ CLI_TEST(colour_and_width_are_the_terminals)
 		cr_expect_leq(strlen(at), 60u, "%s", at);
 }
 
-/* The last of what is switched is off. */
+/* After the last sequence that switches it on, the verb has switched it off. */
 static void expect_off(const char *on, const char *off, const char *verb)
 {
 	const char *last = NULL, *at = text;
@@ -570,12 +565,12 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 	if (sh("command -v script") != 0)
 		cr_skip_test("no program 'script' to have a terminal with");
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/basic/many.so 10 60000 2>&1"), 0, "%s", text);
-	/* The shell lives on, as it does where somebody types. */
+	/* The shell survives Ctrl-C, as an interactive one does. */
 	sh("echo 'trap : INT; stty rows 24 cols 80; stty -g >'%s'/a; build/shoal \"$@\"; echo $? >'%s'/code; stty -g >'%s'/b' >%s/s.sh",
 	   dir, dir, dir, dir);
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		for (size_t k = 0; k < sizeof when / sizeof *when; k++) {
-			/* Again if it came before the verb had begun. */
+			/* Ctrl-C is repeated, because the first one may come before the verb has started. */
 			sh("rm -f %s/a %s/b %s/code; (until [ -s %s/a ]; do sleep 0.005; done; sleep %s; "
 			   "for i in $(seq 100); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
 			   "TERM=xterm timeout 60 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",

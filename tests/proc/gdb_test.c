@@ -9,14 +9,8 @@
 /* Waits until the task has a goroutine that waits for that reason; returns its number. */
 static long goroutine_that_waits_for(const char *reason)
 {
-	for (unsigned tries = 0; tries < 500; tries++) {
-		sh("build/shoal ps | grep -F '%s' | awk '{ print $1; exit }'", reason);
-		if (atol(text) > 0)
-			return atol(text);
-		usleep(20000);
-	}
-	cr_assert_fail("no goroutine waits for: %s", reason);
-	return 0;
+	WAIT_FOR(sh("build/shoal ps | grep -F '%s' | awk '{ print $1; exit }'", reason) == 0 && atol(text) > 0);
+	return atol(text);
 }
 
 Test(gdb, a_parked_goroutine_shows_its_frames_with_lines_of_the_module, .init = start, .fini = stop, .timeout = 240)

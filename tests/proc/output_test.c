@@ -1,5 +1,5 @@
 /*
- * output_test.c - what a task has written is there once, whoever dies; and when there is no room for it.
+ * output_test.c - the output of a task is complete and has no byte twice, although processes are killed.
  */
 #include "tests/proc/proc.h"
 
@@ -19,8 +19,8 @@ static void start_with_points(void)
 	until("build/shoal info 2>&1");
 }
 
-/* The supervisor's answer is in text. */
-static void ask(const char *request)
+/* Returns the supervisor's answer. */
+static json_t *ask(const char *request)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -35,29 +35,30 @@ static void ask(const char *request)
 	n += k > 0 ? (size_t)k : 0;
 	text[n] = 0;
 	close(fd);
+	return parse_text();
 }
 
 static int kills_done(void)
 {
-	ask("{\"verb\":\"kill\"}\n");
-	cr_assert_not_null(strstr(text, "\"done\""), "%.200s", text);
-	return atoi(strstr(text, "\"done\"") + 7 + strspn(strstr(text, "\"done\"") + 7, ": "));
+	json_t *done = json_object_get(ask("{\"verb\":\"kill\"}\n"), "done");
+
+	cr_assert(json_is_integer(done), "%.200s", text);
+	return (int)json_integer_value(done);
 }
 
-/* Each store on the way of a line to the file, at the first that comes by and at later ones. */
-Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_points, .fini = stop, .timeout = TEST_S)
+/* Kills at each store on the way of a line to the file: at the first pass and at later ones. */
+Test(output, is_complete_once_after_a_death_at_any_point, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const int hits[] = {1, 2, 7, 40};
-	char request[160], name[64], *points, *at;
+	json_t *points = json_incref(json_object_get(ask("{\"verb\":\"kill\"}\n"), "points"));
+	char request[160];
 	unsigned tried = 0;
 	int kills;
 
-	ask("{\"verb\":\"kill\"}\n");
-	points = strdup(text);
-	for (at = points; (at = strstr(at, "\"output.")); at++) {
-		snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
-		snprintf(request, sizeof request, "\"%s\"", name);
-		if (strstr(at + 1, request)) /* the last mention of each */
+	for (size_t k = 0; k < json_array_size(points); k++) {
+		const char *name = json_string_value(json_array_get(points, k));
+
+		if (strncmp(name, "output.", 7) != 0)
 			continue;
 		for (size_t i = 0; i < sizeof hits / sizeof *hits; i++) {
 			snprintf(request, sizeof request, "{\"verb\":\"kill\",\"point\":\"%s\",\"hit\":%d}\n", name,
@@ -68,14 +69,14 @@ Test(output, is_there_once_whoever_dies_at_which_point, .init = start_with_point
 			tried++;
 		}
 	}
-	free(points);
+	json_decref(points);
 	kills = kills_done();
 	fprintf(stderr, "output: %u runs, %d kills\n", tried, kills);
 	cr_expect_gt(kills, 40);
 }
 
 /* A write that a death cut short is completed: the repair's own points, after a death in the middle of a write. */
-Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_points, .fini = stop, .timeout = TEST_S)
+Test(output, is_completed_by_the_medic_or_by_the_next_one, .init = start_with_points, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const then[] = {"output.repair.written", "output.consumed",	"output.finished",
 					   "output.repaired",	    "output.part.kept", "output.write.done",
@@ -98,7 +99,7 @@ Test(output, is_completed_by_the_medic_and_its_successor, .init = start_with_poi
 	cr_expect_gt(kills, 20);
 }
 
-Test(output, is_there_once_whenever_workers_are_killed, .init = start_nodelay, .fini = stop, .timeout = TEST_S)
+Test(output, is_complete_once_while_workers_are_killed, .init = start_nodelay, .fini = stop, .timeout = TEST_S)
 {
 	unsigned kills, runs = 0;
 
@@ -110,8 +111,9 @@ Test(output, is_there_once_whenever_workers_are_killed, .init = start_nodelay, .
 	cr_expect_eq(kills, 60);
 }
 
-/* The root dies between its last write and its end, and starts again. */
-Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_points, .fini = stop, .timeout = TEST_S)
+/* The root is killed between its last write and its end, and the next attempt starts. */
+Test(output, of_wordfreq_is_exact_wherever_its_root_is_killed, .init = start_with_points, .fini = stop,
+     .timeout = TEST_S)
 {
 	static const char *const point[] = {"output.append.copied", "output.append.counted", "output.write.described",
 					    "output.write.noted",   "output.write.done",     "output.consumed",
@@ -138,8 +140,8 @@ Test(output, of_wordfreq_is_exact_wherever_its_root_dies, .init = start_with_poi
 	cr_expect_gt(kills, 15);
 }
 
-/* A stdout that nobody reads holds up who writes, and nobody else. */
-Test(output, to_a_full_pipe_holds_up_who_writes, .init = start, .fini = stop, .timeout = TEST_S)
+/* A full pipe as stdout blocks the goroutine that writes, and no other. */
+Test(output, to_a_full_pipe_blocks_only_the_writer, .init = start, .fini = stop, .timeout = TEST_S)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/output/piped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 lines, and others ran\n");

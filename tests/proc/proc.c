@@ -68,6 +68,11 @@ double now_ms(void)
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
+void pass_ms(unsigned ms)
+{
+	usleep(ms * 1000);
+}
+
 void until(const char *fmt, ...)
 {
 	char command[4096];
@@ -81,20 +86,45 @@ void until(const char *fmt, ...)
 
 /* ---- JSON ---- */
 
-json_t *see(const char *fmt, ...)
+static json_t *keep_json(json_t *next)
 {
 	static json_t *last;
+
+	json_decref(last);
+	return last = next;
+}
+
+json_t *see(const char *fmt, ...)
+{
 	char verb[256];
 	va_list ap;
 
-	json_decref(last);
-	last = NULL;
 	va_start(ap, fmt);
 	vsnprintf(verb, sizeof verb, fmt, ap);
 	va_end(ap);
-	if (sh("build/shoal %s --json 2>/dev/null", verb) == 0)
-		last = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-	return last;
+	return keep_json(sh("build/shoal %s --json 2>/dev/null", verb) == 0
+				 ? json_loads(text, JSON_REJECT_DUPLICATES, NULL)
+				 : NULL);
+}
+
+json_t *parse_text(void)
+{
+	json_t *all = keep_json(json_loads(text, JSON_REJECT_DUPLICATES, NULL));
+
+	cr_assert_not_null(all, "not JSON: %.2000s", text);
+	return all;
+}
+
+bool is_true(json_t *o, const char *key)
+{
+	return json_is_true(json_object_get(o, key));
+}
+
+bool is_text(json_t *o, const char *key, const char *want)
+{
+	const char *is = json_string_value(json_object_get(o, key));
+
+	return is && !strcmp(is, want);
 }
 
 long number_in(const char *verb, const char *key)
@@ -102,6 +132,16 @@ long number_in(const char *verb, const char *key)
 	json_t *n = json_object_get(see("%s", verb), key);
 
 	return json_is_number(n) ? (long)json_number_value(n) : -1;
+}
+
+long sum_in(const char *verb, const char *list, const char *key)
+{
+	json_t *all = json_object_get(see("%s", verb), list);
+	long sum = 0;
+
+	for (size_t i = 0; i < json_array_size(all); i++)
+		sum += (long)json_integer_value(json_object_get(json_array_get(all, i), key));
+	return sum;
 }
 
 unsigned count_in(const char *verb, const char *list, const char *key, const char *value)
@@ -199,7 +239,8 @@ void trace_start(double seconds, const char *name)
 {
 	sh("rm -f %s/%s.code; (timeout 60 build/shoal trace --seconds %.1f -o %s/%s; echo $? >%s/%s.code) >/dev/null 2>&1 &",
 	   dir, name, seconds, dir, name, dir, name);
-	WAIT_FOR(recorders() == 1);
+	/* Its only sleep is between two rounds over the rings, so it has begun. */
+	WAIT_FOR(sh("cat /proc/[0-9]*/stat 2>/dev/null | grep -q '(shoald-trace) S %d '", pid_of("pid")) == 0);
 }
 
 /* ---- a thread that kills workers: it has a buffer of its own, and asserts nothing ---- */

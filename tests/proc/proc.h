@@ -32,6 +32,11 @@ void stop(void);	  /* after an audit */
 double now_ms(void);
 /* Repeats the shell command until its exit code is 0; what it printed last is in text. */
 void until(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/*
+ * Lets time pass that is part of the test: an outage, the pace of a client, an interval in which something is
+ * measured. Never to wait for an event.
+ */
+void pass_ms(unsigned ms);
 /* Evaluates the condition until it is true. */
 #define WAIT_FOR(...) \
 	do { \
@@ -49,6 +54,12 @@ void until(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 json_t *see(const char *verb, ...) __attribute__((format(printf, 1, 2)));
 /* A number at the top level, -1: there is none. */
 long number_in(const char *verb, const char *key);
+/* The sum of this number over all members of the list. */
+long sum_in(const char *verb, const char *list, const char *key);
+/* Parses text, which must be JSON; the object is kept until the next call of this or of see. */
+json_t *parse_text(void);
+bool is_true(json_t *, const char *key);
+bool is_text(json_t *, const char *key, const char *want); /* the member is this string */
 /* Members of the list whose key has this value (NULL: any). */
 unsigned count_in(const char *verb, const char *list, const char *key, const char *value);
 int pid_of(const char *whom); /* of supervisor (pid), medic, zygote, standby, keeper; 0: nobody right now */

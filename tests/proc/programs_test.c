@@ -1,12 +1,12 @@
 /*
  * programs_test.c - programs that a task starts end with it, in whatever way it ends.
  *
- * When the task is known to have ended, none of them is left: nothing here waits for that.
+ * When `run` or `wait` returns, none of them is left, so the tests do not wait for that.
  */
 #include "tests/proc/proc.h"
 
 #define STARTS "build/tests/modules/programs/starts.so"
-/* A program; one whose shell has gone; in a group, in a session, with an environment of its own; a tree. */
+/* A program; one whose shell has ended; one in its own group, session, environment; a tree of programs. */
 #define SIX(n) \
 	"'exec sleep " n "1' 'sleep " n "2 &' 'timeout 9999 sleep " n "3' 'setsid sleep " n "4 & exit' " \
 	"'env -i sleep " n "5 &' '(sh -c \"sleep " n "6; true\"; true) & wait'"
@@ -23,9 +23,7 @@ static int left(const char *mark)
 
 static void wait_for(const char *mark, int n)
 {
-	for (int i = 0; i < 1000 && left(mark) < n; i++)
-		usleep(20000);
-	cr_assert_geq(left(mark), n, "%d programs never ran", n);
+	WAIT_FOR(left(mark) >= n);
 }
 
 #define PROGRAMS_TEST(name) Test(programs, name, .init = start, .fini = stop, .timeout = 60)
@@ -50,7 +48,7 @@ PROGRAMS_TEST(end_with_a_task_that_is_ended)
 	cr_expect_eq(left("70022"), 0, "timeout: %s", text);
 }
 
-/* A second attempt finds nothing of the first. */
+/* The second attempt starts without programs of the first. */
 PROGRAMS_TEST(end_with_each_attempt)
 {
 	cr_expect_eq(sh("build/shoal run --attempts 3 " STARTS " crash 'sleep 700311 & echo once' 2>/dev/null"), 134);
@@ -67,13 +65,13 @@ PROGRAMS_TEST(of_another_task_go_on)
 	cr_expect_geq(left("70041"), 1);
 }
 
-/* Detached: a session of its own, and a word in the environment. One without the other is not enough. */
+/* A program is detached if it has its own session and the mark in its environment; either alone is not enough. */
 PROGRAMS_TEST(that_detach_themselves_stay)
 {
 	cr_expect_eq(sh("build/shoal run " STARTS " done 'SHOAL_KEEP_CHILDREN=1 setsid sleep 700511 &' "
 			"'SHOAL_KEEP_CHILDREN=1 sleep 700521 &' 'setsid sleep 700531 &'"),
 		     0);
-	cr_expect_eq(left("70051"), 1, "the detached one has gone");
+	cr_expect_eq(left("70051"), 1, "the detached program has ended");
 	cr_expect_eq(left("70052"), 0);
 	cr_expect_eq(left("70053"), 0);
 	sh("kill $(ps -eo pid=,args= | awk '$2 == \"sleep\" && $3 == 700511 { print $1 }')");
@@ -97,7 +95,7 @@ Test(programs, end_when_the_supervisor_is_stopped, .init = start_and_leave, .fin
 	cr_expect_eq(left("70061"), 0, "%s", text);
 }
 
-/* A private supervisor is followed by no other: what it ran ends with it. The medic sees to it a moment later. */
+/* No supervisor follows a private one, so its tasks end with it. The medic ends their programs a moment later. */
 Test(programs, end_when_a_private_supervisor_is_killed, .timeout = 60)
 {
 	int run;
@@ -107,7 +105,5 @@ Test(programs, end_when_a_private_supervisor_is_killed, .timeout = 60)
 	run = atoi(text);
 	wait_for("70071", 6);
 	cr_expect_eq(sh("kill -9 $(ps -eo pid=,ppid=,args= | awk '$2 == %d && /one-shot/ { print $1 }')", run), 0);
-	for (int i = 0; i < 500 && left("70071"); i++)
-		usleep(10000);
-	cr_expect_eq(left("70071"), 0, "%s", text);
+	WAIT_FOR(left("70071") == 0);
 }

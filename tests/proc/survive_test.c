@@ -27,13 +27,13 @@ static bool replaced(const char *whom, int old)
 	return pid && pid != old;
 }
 
-/* The supervisor is killed, and another started after an outage; returns how long that took, in ms. */
+/* Kills the supervisor and starts another after an outage. Returns how long the start took, in ms. */
 static double replace_supervisor(unsigned outage_ms)
 {
 	double began;
 
 	kill_it("pid");
-	usleep(outage_ms * 1000);
+	pass_ms(outage_ms);
 	began = now_ms();
 	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
 	return now_ms() - began;
@@ -375,8 +375,8 @@ static int pid_for_sure(const char *name)
 	return pid;
 }
 
-/* All four within 50 ms, in that order. Who is gone by himself, another has taken his place. */
-static void kill_in_order(const int *order, unsigned gap_us)
+/* Kills all four within 50 ms, in that order. One that has ended meanwhile was replaced already. */
+static void kill_in_order(const int *order, unsigned gap_ms)
 {
 	int pid[4];
 
@@ -384,7 +384,7 @@ static void kill_in_order(const int *order, unsigned gap_us)
 		cr_assert_gt(pid[i] = pid_for_sure(whom[i]), 1, "no pid of the %s: %s", whom[i], text);
 	for (int i = 0; i < 4; i++) {
 		kill(pid[order[i]], SIGKILL);
-		usleep(gap_us);
+		pass_ms(gap_ms);
 	}
 	cr_expect_eq(sh("timeout 20 build/shoal start 2>&1"), 0, "%s", text);
 }
@@ -408,7 +408,7 @@ static void every_order(unsigned step)
 				0, "%s", text);
 			id[i] = atol(text);
 		}
-		kill_in_order(order, n % 2 ? 12000 : 0);
+		kill_in_order(order, n % 2 ? 12 : 0);
 		for (int i = 0; i < 4; i++)
 			cr_expect_eq(
 				sh("timeout 60 build/shoal wait %ld 2>&1 || { e=$?; build/shoal logs %ld 2>&1; exit $e; }",
@@ -420,13 +420,13 @@ static void every_order(unsigned step)
 	}
 }
 
-SURVIVE_TEST(whatever_the_order_in_which_all_kinds_die)
+SURVIVE_TEST(tasks_survive_the_deaths_of_all_four_kinds_of_process_in_any_order)
 {
 	every_order(1);
 }
 
-/* Who is cloned by one and found by the next may not have come yet: it sits down, or another, and never both. */
-SURVIVE_TEST(whatever_the_order_and_clones_come_late)
+/* A worker that the last zygote has cloned may come late: it takes its seat, or another worker does, never both. */
+SURVIVE_TEST(tasks_survive_deaths_in_any_order_when_new_workers_come_late)
 {
 	setenv("SHOAL_DEBUG", "nodelay,late=30", 1);
 	cr_expect_eq(sh("build/shoal stop --now && build/shoal start --procs 2 2>&1"), 0, "%s", text);
@@ -434,7 +434,7 @@ SURVIVE_TEST(whatever_the_order_and_clones_come_late)
 	cr_expect_eq(sh("grep 'check failed' %s/s.log", dir), 1, "%s", text);
 }
 
-/* Kills some of the processes that are there, in any order, with pauses. Returns how many died of it. */
+/* Kills one to four of the processes, in random order, with pauses. Returns how many it killed. */
 static unsigned kill_some(unsigned seed)
 {
 	unsigned n = 1 + (unsigned)rand() % 4, killed = 0;
@@ -446,14 +446,14 @@ static unsigned kill_some(unsigned seed)
 		int victim = pid[rand() % 4];
 
 		killed += victim > 1 && !gone(victim) && kill(victim, SIGKILL) == 0;
-		usleep((useconds_t)(rand() % 4) * 10000);
+		pass_ms((unsigned)rand() % 4 * 10);
 	}
 	cr_expect(sh("timeout 20 build/shoal start 2>&1") == 0 || strstr(text, "runs already"), "seed %u: %s", seed,
 		  text);
 	return killed;
 }
 
-SURVIVE_TEST(whoever_and_whenever)
+SURVIVE_TEST(tasks_survive_random_deaths_at_random_times)
 {
 	unsigned seed = (unsigned)time(NULL), kills = 0, ended = 0, tasks = 0;
 

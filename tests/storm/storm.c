@@ -554,6 +554,21 @@ static void end_all(void)
 			kill(atoi(line), SIGKILL);
 }
 
+static int count_goroutines(void)
+{
+	return (int)figure("stats", "goroutines");
+}
+
+static void wait_for_server(void)
+{
+	for (int i = 0, fd; i < 400; i++, usleep(50000))
+		if ((fd = connect_to_server()) >= 0) {
+			close(fd);
+			return;
+		}
+	wrong("the web server does not listen");
+}
+
 static struct samples *new_samples(void)
 {
 	return mmap(NULL, sizeof(struct samples), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -583,7 +598,8 @@ static void begin(void)
 	   "timeout -s KILL 40 build/shoal run build/tests/modules/basic/work.so; build/shoal run build/tests/modules/memory/hungry.so eat; "
 	   "timeout -s KILL 40 build/shoal run build/tests/modules/survive/mark.so %s/warm w 10",
 	   dir);
-	usleep(300000);
+	if (!settle("goroutines", count_goroutines, 0))
+		wrong("goroutines of the first tasks are left");
 }
 
 int main(int argc, char **argv)
@@ -597,7 +613,7 @@ int main(int argc, char **argv)
 	rng = now_ns() | 1;
 	begin();
 	if (!outside_map(figure("info", "pid"))) {
-		puts("the segment is not to be had");
+		puts("cannot map the segment");
 		return 1;
 	}
 	prctl(PR_SET_TIMERSLACK, 1);
@@ -608,7 +624,7 @@ int main(int argc, char **argv)
 	port = 20000 + getpid() % 20000;
 	sh(text, sizeof text, "build/shoal submit --attempts 10000 --name web build/examples/httpd.so --port %d", port);
 	web = (uint64_t)atol(text);
-	usleep(300000);
+	wait_for_server();
 	for (unsigned i = getenv("STORM_CALM") ? CLIENTS : 0; i <= CLIENTS; i++) { /* calm: to measure, not to stress */
 		child = fork();
 		if (child == 0) {
