@@ -15,7 +15,7 @@ static void expect_text(const char *what)
 
 /* ---- crash records ---- */
 
-CLI_TEST(a_crash_is_told_with_function_file_and_line)
+CLI_TEST(a_crash_is_reported_with_function_file_and_line)
 {
 	int pid;
 
@@ -182,7 +182,7 @@ CLI_TEST(a_crash_is_recorded_in_microseconds_and_a_thousand_are_kept)
 
 /* ---- asked wrongly ---- */
 
-CLI_TEST(wrong_words_are_a_usage_error)
+CLI_TEST(wrong_arguments_are_a_usage_error)
 {
 	static const char *const wrong[] = {"nonsense",
 					    "run",
@@ -254,7 +254,7 @@ CLI_TEST(wrong_words_are_a_usage_error)
 }
 
 /* Whoever slips is told what he may have meant; whoever is far off is not. */
-CLI_TEST(a_slip_of_the_hand_is_understood)
+CLI_TEST(a_mistyped_verb_or_option_is_suggested)
 {
 	static const struct {
 		const char *typed, *told;
@@ -307,7 +307,7 @@ CLI_TEST(every_verb_has_help_and_is_in_the_list)
 	}
 }
 
-CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
+CLI_TEST(without_a_supervisor_verbs_say_how_to_start_one)
 {
 	static const char *const needs[] = {
 		"wait 1",  "logs 1", "cancel 1", "tasks", "ps",	   "workers",
@@ -325,7 +325,7 @@ CLI_TEST(without_a_supervisor_who_needs_one_says_how_to_begin_one)
 	expect_text("old\n");
 }
 
-CLI_TEST(what_is_not_there_has_its_own_code)
+CLI_TEST(a_missing_file_has_its_own_exit_code)
 {
 	cr_expect_eq(sh("build/shoal dump 0 2>&1"), 5, "%s", text);
 	cr_expect_eq(sh("build/shoal life 0 2>&1"), 5, "%s", text);
@@ -619,7 +619,7 @@ CLI_TEST(without_descriptors_submissions_are_refused_and_what_was_accepted_ends)
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1"), 0, "%s", text);
 }
 
-CLI_TEST(a_reload_looks_at_files_afresh)
+CLI_TEST(a_reload_reads_the_files_again)
 {
 	sh("echo 'int shoal_main(int c, char **v) { return 3; }' >%s/r.c; touch -d 2020-01-01 %s/r.c", dir, dir);
 	cr_expect_eq(sh("timeout 20 build/shoal run %s/r.c 2>&1", dir), 3, "%s", text);
@@ -630,7 +630,7 @@ CLI_TEST(a_reload_looks_at_files_afresh)
 }
 
 /* Installed, and used from somewhere else. */
-CLI_TEST(an_installed_one_needs_nothing_of_the_tree)
+CLI_TEST(an_installed_shoal_works_without_the_source_tree)
 {
 	cr_expect_eq(sh("make -s install PREFIX=%s/p 2>&1", dir), 0, "%s", text);
 	sh("printf '#include <shoal.h>\\n#include <stdio.h>\\nint shoal_main(int c, char **v) { puts(v[1]); return 3; }\\n' >%s/j.c",

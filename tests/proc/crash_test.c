@@ -85,7 +85,7 @@ Test(crash, record_says_what_happened, .init = start, .fini = stop, .timeout = T
 }
 
 /* Who was killed says nothing: there is no record, and its end says that it was lost. */
-Test(crash, lost_is_no_crash, .init = start, .fini = stop, .timeout = TEST_S)
+Test(crash, a_lost_goroutine_is_not_a_crash, .init = start, .fini = stop, .timeout = TEST_S)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/ends.so lost 2>&1"), 137, "%s", text);
 	cr_expect_eq(sh("build/shoal crash 2>&1"), 0);

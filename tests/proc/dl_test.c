@@ -122,7 +122,7 @@ PROC_TEST(dl_plugin_shares_the_libraries_of_the_module)
 }
 
 /* A constructor that crashes ends the task that opens the library, and nobody else. */
-PROC_TEST(dl_bad_libraries_harm_their_task_only)
+PROC_TEST(dl_bad_libraries_affect_only_their_task)
 {
 	build_plugin("crash",
 		     "volatile int *nowhere; __attribute__((constructor)) static void f(void) { *nowhere = 1; }\n", "");

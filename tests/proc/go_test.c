@@ -17,7 +17,7 @@ static void is_a_deadlock(const char *mode)
 }
 
 /* TestLockedDeadlock, TestLockedDeadlock2. */
-GO_TEST(a_deadlock_is_one_whoever_is_pinned)
+GO_TEST(a_deadlock_is_found_although_a_goroutine_is_pinned)
 {
 	is_a_deadlock("pinned_deadlock");
 	is_a_deadlock("pinned_deadlock2");
@@ -25,7 +25,7 @@ GO_TEST(a_deadlock_is_one_whoever_is_pinned)
 }
 
 /* TestNetpollDeadlock. */
-GO_TEST(who_waits_for_the_network_is_in_no_deadlock)
+GO_TEST(a_wait_for_the_network_is_not_a_deadlock)
 {
 	cr_expect_eq(sh("build/shoal submit " MORE " net_wait 2>&1"), 0, "%s", text);
 	WAIT_FOR(waiting_for("IO wait") == 1);
@@ -67,7 +67,7 @@ GO_TEST(signals_do_not_keep_a_sleeper_asleep)
 	until("[ -s %s/code ]", dir);
 	cr_expect_eq(sh("cat %s/naps; exit $(cat %s/code)", dir, dir), 0, "%s", text);
 	cr_expect_lt(atoi(text), 2000, "%s", text);
-	cr_expect_gt(sent, 100, "only %u signals were sent", sent);
+	cr_expect_geq(sent, workers, "only %u signals were sent", sent);
 }
 
 /* TestTracebackParentChildGoroutines, TestMainGoroutineID. */

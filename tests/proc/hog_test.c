@@ -8,7 +8,7 @@
 #define LATE_MS \
 	500 /* without preemption it is late by the whole time that the hogs compute; a busy machine costs tens of ms */
 
-PROC_TEST(whatever_a_goroutine_computes_others_run)
+PROC_TEST(others_run_beside_a_goroutine_that_computes)
 {
 	char kinds[40][16];
 	unsigned n = 0;

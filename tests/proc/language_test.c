@@ -103,7 +103,7 @@ KILLED_TEST(language_sched_killed)
 	cases_killed("sched");
 }
 
-PROC_TEST(language_misuse_is_told)
+PROC_TEST(language_misuse_is_reported)
 {
 	static const char *const how[][2] = {
 		{"unlock", "shoal_mutex_unlock"},

@@ -184,7 +184,7 @@ PROC_TEST(library_that_cannot_be_the_tasks_is_refused_by_name)
 	cr_expect(strstr(text, "libfixed.so"), "%s", text);
 }
 
-PROC_TEST(library_is_looked_for_where_the_submitter_says)
+PROC_TEST(library_search_path_is_the_submitters)
 {
 	static const char app[] = "int number(void); int shoal_main(int argc, char **argv) { return number(); }\n";
 

@@ -61,7 +61,7 @@ LOCK_TEST(record_locks_exclude_tasks_and_processes_outside)
 	cr_expect_str_eq(text, "none\n");
 }
 
-LOCK_TEST(tasks_that_wait_for_each_others_locks_are_told)
+LOCK_TEST(tasks_that_wait_for_each_others_locks_get_edeadlk)
 {
 	cr_expect_eq(sh("for i in 0 1 2; do timeout 30 build/shoal run " MODULE
 			" cross %s/c$i %s/c$(((i + 1) %% 3)) 3 & p=\"$p $!\"; done; "
@@ -78,7 +78,7 @@ LOCK_TEST(a_wait_for_a_lock_is_cancelled)
 	let_go();
 }
 
-LOCK_TEST(what_runs_again_does_not_wait_for_its_former_locks)
+LOCK_TEST(the_next_attempt_does_not_wait_for_locks_of_the_last)
 {
 	cr_expect_eq(sh("timeout 30 build/shoal run " MODULE " again %s/f 2>&1", dir), 0, "%s", text);
 	cr_expect_eq(sh("timeout 30 build/shoal run --attempts 2 " MODULE " root %s/f 2>&1", dir), 0, "%s", text);

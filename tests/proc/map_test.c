@@ -35,7 +35,7 @@ MAP_TEST(mappings_of_files_are_coherent)
 	uses_nothing();
 }
 
-MAP_TEST(advice_locks_and_brk)
+MAP_TEST(madvise_mlock_and_brk_act_on_all_workers)
 {
 	runs("advise");
 	runs("locked");

@@ -62,7 +62,7 @@ MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
  * Libraries of a worker remember blocks of tasks that are over: they are not used again before the
  * worker is replaced, and when much has gathered it is.
  */
-MEMORY_TEST(what_libraries_remember_is_not_used_again)
+MEMORY_TEST(cached_state_of_libraries_is_not_reused)
 {
 	long most = 0, left;
 	int before[128], after[128];

@@ -55,7 +55,7 @@ NET_TEST(times_are_kept)
 	cr_expect_not_null(strstr(text, "all goroutines are asleep - deadlock!"), "%s", text);
 }
 
-NET_TEST(names_streams_and_programs)
+NET_TEST(names_streams_and_programs_act_like_in_a_process)
 {
 	static const char *const cases[] = {"names", "sleep", "streams", "system", "popen"};
 
@@ -78,7 +78,7 @@ NET_TEST(calls_that_block_are_cancelled)
 }
 
 /* One FILE, many goroutines on two workers. */
-NET_TEST(streams_have_one_user_at_a_time)
+NET_TEST(a_stdio_stream_has_one_user_at_a_time)
 {
 	static const char *const cases[] = {"file", "socket", "locks", "reopen"};
 	char end[80];
@@ -91,7 +91,7 @@ NET_TEST(streams_have_one_user_at_a_time)
 	cr_expect_str_eq(text, "kept too");
 }
 
-NET_TEST(corners)
+NET_TEST(allocation_of_extreme_sizes)
 {
 	static const char *const cases[] = {"flags", "shutdown", "connect",  "rights",
 					    "poll",  "copies",	 "language", "fifo"};
@@ -113,7 +113,7 @@ NET_TEST(locks_of_pthreads_park)
 		  "%s", text);
 }
 
-NET_TEST(seldom_heard_of)
+NET_TEST(rarely_used_calls_work)
 {
 	static const char *const cases[] = {"sigwait",	"timer",  "sysv",  "mq",   "files",
 					    "programs", "limits", "names", "iconv"};
@@ -374,7 +374,7 @@ NET_TEST(requests_of_all_kinds)
 	cr_expect_eq(sh("build/shoal check"), 0, "%s", text);
 }
 
-NET_TEST(a_server_answers_whatever_is_asked_of_it)
+NET_TEST(a_server_answers_malformed_requests)
 {
 	int port = start_server("--static /etc/passwd"), s = connect_to(port);
 
@@ -429,7 +429,7 @@ Test(net, connections_outlive_the_worker_that_accepted_them, .init = start_nodel
 }
 
 /* No worker runs a goroutine when it is killed: then nothing at all is lost. */
-NET_TEST(idle_connections_notice_nothing)
+NET_TEST(idle_connections_survive_deaths_of_idle_workers)
 {
 	enum { N = 200 };
 	int s[N], port = start_server(""), bad = 0;
@@ -452,7 +452,7 @@ NET_TEST(idle_connections_notice_nothing)
 }
 
 /* What a task leaves open is closed when it ends. */
-NET_TEST(descriptors_come_back)
+NET_TEST(descriptors_of_a_task_are_closed_at_its_end)
 {
 	int port = start_server(""), s[50];
 

@@ -4,7 +4,7 @@
  */
 #include "tests/proc/proc.h"
 
-PROC_TEST(what_is_per_process_is_the_tasks)
+PROC_TEST(process_state_belongs_to_the_task)
 {
 	for (int i = 0; i < 4; i++) {
 		cr_expect_eq(sh("TZ=UTC timeout 20 build/shoal run build/tests/modules/own/own.so set 2>&1"), 0, "%s",

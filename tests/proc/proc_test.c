@@ -71,7 +71,7 @@ PROC_TEST(a_task_ends_although_a_goroutine_loops)
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so loop 2>&1"), 4, "%s", text);
 }
 
-PROC_TEST(workers_are_killed_and_the_work_goes_on)
+PROC_TEST(work_continues_while_workers_are_killed)
 {
 	int pid[128];
 	unsigned kills = 0;
@@ -92,7 +92,7 @@ PROC_TEST(workers_are_killed_and_the_work_goes_on)
 	cr_expect_geq(kills, 5);
 }
 
-PROC_TEST(what_cannot_be_loaded_is_told)
+PROC_TEST(a_module_that_cannot_be_loaded_is_refused_with_the_reason)
 {
 	cr_expect_eq(sh("build/shoal run /nowhere/x.so 2>&1"), 127, "%s", text);
 	cr_expect_eq(sh("build/shoal run /etc/passwd 2>&1"), 126, "%s", text);

@@ -56,7 +56,7 @@ PROGRAMS_TEST(end_with_each_attempt)
 	cr_expect_eq(left("70031"), 0, "%s", text);
 }
 
-PROGRAMS_TEST(of_another_task_go_on)
+PROGRAMS_TEST(of_another_task_continue)
 {
 	sh("build/shoal submit " STARTS " stay 'sleep 700411'");
 	wait_for("70041", 1);

@@ -97,7 +97,7 @@ READERS_TEST(that_are_several_each_get_every_byte)
 }
 
 /* The task goes on when the only reader that held it back has died, and others were never held back. */
-READERS_TEST(that_die_let_the_task_go_on)
+READERS_TEST(that_die_let_the_task_continue)
 {
 	sh("build/shoal submit " LINES " 64; " UNREAD("echo $$ >%s/pid; exec build/shoal logs -f 1"), dir);
 	wait_until(IS_HELD_BACK "%s", "");

@@ -324,7 +324,7 @@ PROC_TEST(stacks_are_dumped_with_function_file_and_line)
 	cr_expect_eq(sh("build/shoal cancel 3 && build/shoal wait 3 2>&1"), 130, "%s", text);
 }
 
-PROC_TEST(sigquit_dumps_to_the_log_and_goes_on)
+PROC_TEST(sigquit_dumps_to_the_log_and_the_runtime_continues)
 {
 	cr_expect_eq(sh("build/shoal submit build/tests/modules/see/run.so deep 3 60000 2>&1"), 0, "%s", text);
 	WAIT_FOR(waiting_for("chan receive") == 1);

@@ -57,7 +57,7 @@ static void expect_lines(const char *file, int n)
 	cr_expect_eq(i, n, "%s has %d lines", file, i);
 }
 
-SURVIVE_TEST(commands_go_on_when_the_supervisor_is_killed)
+SURVIVE_TEST(commands_continue_when_the_supervisor_is_killed)
 {
 	double ms;
 
@@ -231,7 +231,7 @@ SURVIVE_TEST(a_second_supervisor_is_refused_and_a_service_managers_one_adopts)
 }
 
 /* What ran is cancelled when the one who ran it does not come back; who only submitted need not. */
-SURVIVE_TEST(no_process_is_left_when_all_is_gone)
+SURVIVE_TEST(no_process_is_left_after_the_runtime_ends)
 {
 	static const char *const rest[] = {"medic", "zygote", "standby", "keeper"};
 	int pid[4], zygote;
@@ -319,7 +319,7 @@ static int lines_of(const char *command)
 }
 
 /* T8: what workers and tasks had is back, however they ended. */
-Test(survive, nothing_is_left_of_those_who_were_killed, .init = start_short, .fini = stop, .timeout = TEST_S)
+Test(survive, nothing_is_left_of_killed_processes, .init = start_short, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const how[] = {"null", "overflow", "abort", "kill", "exit", "loop", "isolated"};
 	char fds[128];

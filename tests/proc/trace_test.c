@@ -125,7 +125,7 @@ static size_t check(json_t *root)
 }
 
 /* Begun and ended in the middle of it, with all there is to show: calls, timers, the net, those that run for long. */
-TRACE_TEST(it_is_what_chrome_and_perfetto_read)
+TRACE_TEST(the_trace_is_the_format_of_chrome_and_perfetto)
 {
 	static const char *const work[] = {"basic/many.so 500 60000", "see/run.so alive 20 60000",
 					   "see/run.so spin 3 60000", "see/life.so calls 6 60000",

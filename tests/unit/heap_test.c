@@ -190,7 +190,7 @@ Test(heap, double_free_late, .signal = SIGABRT)
 	sh_heap_free(a, 0, 1, p);
 }
 
-Test(heap, a_late_free_is_soon_a_free)
+Test(heap, a_deferred_free_is_completed_soon)
 {
 	enum { N = 100 };
 	char *p[N];
@@ -252,7 +252,7 @@ Test(heap, freed_by_another_is_used_again)
 	audit();
 }
 
-Test(heap, without_a_cpu)
+Test(heap, the_heap_works_without_a_cpu_number)
 {
 	enum { N = 2000 };
 	static void *p[N];
@@ -327,7 +327,7 @@ Test(heap, limit_of_a_heap)
 	audit();
 }
 
-Test(heap, limit_is_met_by_other_classes)
+Test(heap, limit_counts_blocks_of_all_classes)
 {
 	enum { N = 1 << 14 };
 	struct sh_heap *small = sh_heap_new(a, 0, MiB);
@@ -374,7 +374,7 @@ Test(heap, reserve_of_the_arena)
 	audit();
 }
 
-Test(heap, what_a_heap_leaves_is_not_used_again)
+Test(heap, stale_data_of_a_heap_is_not_reused)
 {
 	enum { N = 4000 };
 	struct sh_heap *t = sh_heap_new(a, 0, 0), *u = sh_heap_new(a, 0, 0);
@@ -499,7 +499,7 @@ Test(heap, small_heap_costs_little)
 	sh_heap_release(t, 0);
 }
 
-Test(heap, block_of_256_costs_264)
+Test(heap, a_block_of_256_bytes_uses_264)
 {
 	enum { N = 400000 };
 	size_t before = committed();
@@ -608,7 +608,7 @@ Test(heap, repair_of_a_queuer)
 	audit();
 }
 
-Test(heap, cache_found_busy_is_rebuilt)
+Test(heap, a_cache_that_a_death_left_busy_is_rebuilt)
 {
 	enum { N = 200 };
 	void *p[N];

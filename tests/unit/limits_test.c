@@ -78,7 +78,7 @@ LIMITS_TEST(a_limit_counts)
 	cr_expect_eq(procs(8), 3);
 }
 
-LIMITS_TEST(none_is_none)
+LIMITS_TEST(without_a_limit_there_is_none)
 {
 	cr_expect_eq(procs(8), 8); /* not even the file */
 	v2();
@@ -93,7 +93,7 @@ LIMITS_TEST(none_is_none)
 	cr_expect_eq(procs(8), 8);
 }
 
-LIMITS_TEST(more_than_there_are_is_none)
+LIMITS_TEST(a_limit_above_the_processors_does_not_count)
 {
 	v2();
 	file("sys/fs/cgroup/a/b/cpu.max", "1600000 100000\n");
@@ -118,7 +118,7 @@ LIMITS_TEST(it_is_rounded_up_and_never_below_two)
 }
 
 /* What a parent is denied its children do not have. */
-LIMITS_TEST(the_least_on_the_way_up_counts)
+LIMITS_TEST(the_smallest_limit_of_all_parents_counts)
 {
 	v2();
 	file("sys/fs/cgroup/a/b/cpu.max", "600000 100000\n");
@@ -131,7 +131,7 @@ LIMITS_TEST(the_least_on_the_way_up_counts)
 	cr_expect_eq(procs(8), 5);
 }
 
-LIMITS_TEST(a_change_is_seen)
+LIMITS_TEST(a_changed_file_is_noticed)
 {
 	v2();
 	for (unsigned n = 3; n < 8; n++) {
@@ -197,7 +197,7 @@ LIMITS_TEST(version_1)
 }
 
 /* cpuset and cpuacct are other controllers; version 2 beside a cpu of version 1 has nothing to say of it. */
-LIMITS_TEST(both_versions_at_once)
+LIMITS_TEST(both_versions_of_control_groups_at_once)
 {
 	v1("cpuset,cpuacct", "cpuset,cpuacct");
 	file("sys/fs/cgroup/cpuset,cpuacct/a/b/cpu.cfs_quota_us", "300000\n");
@@ -211,7 +211,7 @@ LIMITS_TEST(both_versions_at_once)
 	cr_expect_eq(procs(8), 3); /* of a parent */
 }
 
-LIMITS_TEST(memory_as_well)
+LIMITS_TEST(memory_is_limited_by_the_group)
 {
 	v2();
 	file("sys/fs/cgroup/a/b/memory.max", "max\n");
@@ -225,7 +225,7 @@ LIMITS_TEST(memory_as_well)
 }
 
 /* Lines that are no lines, and long ones. */
-LIMITS_TEST(files_of_another_kind_are_no_limit)
+LIMITS_TEST(files_with_other_content_are_no_limit)
 {
 	static const char *const cgroup[] = {"", "\n", "0:", "0::", "0::/a", ":::\n", "x\n0::/a/b\n", "3:cpu\n"};
 	static const char *const mountinfo[] = {"",

@@ -98,7 +98,7 @@ Test(module, its_content_is_a_copy)
 	cr_expect_neq(load(fd, &why), m);
 }
 
-Test(module, what_is_no_module_is_refused_with_the_reason)
+Test(module, a_file_that_is_not_a_module_is_refused_with_the_reason)
 {
 	static const char *text = "#!/bin/sh\nexit 0\n this is longer than the header of an ELF file by some bytes";
 	Elf64_Ehdr e = header();

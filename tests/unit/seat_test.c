@@ -15,7 +15,7 @@ static void set_up(void)
 	cr_assert(sh_segment_create(16ul << 20) >= 0);
 }
 
-Test(seat, is_claimed_once, .init = set_up)
+Test(seat, a_seat_is_claimed_once, .init = set_up)
 {
 	uint32_t ask = sh_seat_reserve(SEAT);
 
@@ -28,7 +28,7 @@ Test(seat, is_claimed_once, .init = set_up)
 	cr_expect_eq(sh_seat_claimed(&sh_root->seat[SEAT]), getpid());
 }
 
-Test(seat, is_not_for_who_comes_too_late, .init = set_up)
+Test(seat, a_late_process_does_not_get_the_seat, .init = set_up)
 {
 	uint32_t first = sh_seat_reserve(SEAT), second;
 
@@ -42,7 +42,7 @@ Test(seat, is_not_for_who_comes_too_late, .init = set_up)
 }
 
 /* The mark of the last death would end the next process before it began. */
-Test(seat, has_no_mark_of_the_last_death_when_it_is_asked_for, .init = set_up)
+Test(seat, a_new_seat_has_no_mark_of_the_last_death, .init = set_up)
 {
 	pid_t child = fork();
 
@@ -57,7 +57,7 @@ Test(seat, has_no_mark_of_the_last_death_when_it_is_asked_for, .init = set_up)
 }
 
 /* From a death's mark to another's number: of two who see it one has it, and his own death is marked. */
-Test(seat, word_is_taken_by_one, .init = set_up)
+Test(seat, only_one_process_takes_the_seat_word, .init = set_up)
 {
 	_Atomic uint32_t *word = &sh_root->zygote_word;
 	uint32_t dead;

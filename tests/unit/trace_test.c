@@ -234,7 +234,7 @@ Test(trace, each_worker_and_the_medic_have_a_named_track)
 	cr_expect_str_eq(arg(event("M", 2), "name"), "worker 1");
 }
 
-Test(trace, damaged_events_are_no_harm)
+Test(trace, damaged_events_give_valid_json)
 {
 	start();
 	for (unsigned i = 0; i < 1000; i++) {

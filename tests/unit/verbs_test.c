@@ -173,7 +173,7 @@ Test(verbs, a_stopping_supervisor_takes_no_task)
 	expect_refused(SUBMIT "\"args\":[]}", CODE_SHOAL, "stopping");
 }
 
-Test(verbs, a_wait_for_what_is_no_task_is_refused)
+Test(verbs, a_wait_for_an_unknown_task_is_refused)
 {
 	json_t *ids = json_array();
 	char *text;
