@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
+#include "shm/syscall.h"
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>

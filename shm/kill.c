@@ -6,11 +6,11 @@
 #if defined(SHOAL_KILL_POINTS) && !defined(SHOAL_SIM)
 #include "shm/check.h"
 #include "shm/segment.h"
+#include "shm/syscall.h"
 
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static int seated; /* only processes in a seat are killed, not the supervisor or the zygote */

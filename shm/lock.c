@@ -7,9 +7,9 @@
 #include "shm/lock.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/syscall.h"
 
 #include <errno.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 

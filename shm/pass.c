@@ -3,11 +3,11 @@
  */
 #include "shm/pass.h"
 #include "shm/check.h"
+#include "shm/syscall.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 union control {

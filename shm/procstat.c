@@ -3,11 +3,11 @@
  */
 #include "shm/procstat.h"
 #include "shm/segment.h"
+#include "shm/syscall.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 bool sh_procstat_read(int32_t pid, struct sh_procstat *stat)

@@ -5,6 +5,7 @@
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/syscall.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 

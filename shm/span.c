@@ -14,9 +14,9 @@
 #include "shm/check.h"
 #include "shm/heap_int.h"
 #include "shm/kill.h"
+#include "shm/syscall.h"
 
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE

@@ -8,6 +8,7 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/procstat.h"
+#include "shm/syscall.h"
 #include "worker/posix/signal.h"
 #include "worker/stacks.h"
 #include "worker/output.h"
@@ -23,7 +24,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 

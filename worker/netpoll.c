@@ -13,6 +13,7 @@
 #include "core/sched/netpoll.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/syscall.h"
 #include "worker/posix/clock.h"
 #include "worker/posix/filelock.h"
 #include "worker/posix/posix.h"
@@ -29,7 +30,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <uv.h>

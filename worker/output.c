@@ -20,6 +20,7 @@
 #include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "shm/kill.h"
+#include "shm/syscall.h"
 #include "worker/output.h"
 #include "worker/output_room.h"
 #include "worker/posix/posix.h"
@@ -32,7 +33,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 

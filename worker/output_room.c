@@ -18,6 +18,7 @@
  * If b reads the old limit, then c comes before f by the lock, and f wakes the writer. No wake-up is lost.
  */
 #include "worker/output_room.h"
+#include "shm/syscall.h"
 #include "worker/worker.h"
 #include "core/g/g.h"
 #include "core/g/names.h"
@@ -29,7 +30,6 @@
 #include "shm/kill.h"
 
 #include <errno.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static void ring_supervisor(void)

@@ -7,6 +7,7 @@
 #include "core/sync/waitq.h"
 #include "shm/check.h"
 #include "shm/signame.h"
+#include "shm/syscall.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
 #include "worker/libcall.h"
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>

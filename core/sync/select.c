@@ -35,10 +35,10 @@
 #include "shm/kill.h"
 #include "shm/lock.h"
 #include "shm/segment.h"
+#include "shm/syscall.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CASES_MAX 65536u

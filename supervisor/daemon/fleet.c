@@ -11,6 +11,7 @@
  */
 #include "shm/kernel.h"
 #include "shm/offspring.h"
+#include "shm/syscall.h"
 #include "supervisor/daemon/fleet.h"
 #include "core/sched/sched.h"
 #include "shm/procstat.h"
@@ -35,7 +36,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>

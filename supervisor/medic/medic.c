@@ -9,6 +9,7 @@
  * 20 to 40 us, long before SIGCHLD arrives.
  */
 #include "shm/kernel.h"
+#include "shm/syscall.h"
 #include "supervisor/daemon/log.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/g/life.h"
@@ -38,7 +39,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -20,6 +20,7 @@
  * descriptors without a file.
  */
 #include "shm/kernel.h"
+#include "shm/syscall.h"
 #include "supervisor/zygote/zygote.h"
 #include "core/sched/netpoll.h"
 
@@ -32,7 +33,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 

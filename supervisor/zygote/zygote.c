@@ -7,6 +7,7 @@
  */
 #include "shm/kernel.h"
 #include "shm/pass.h"
+#include "shm/syscall.h"
 #include "supervisor/zygote/zygote.h"
 #include "supervisor/keeper/ledger.h"
 #include "supervisor/daemon/log.h"
@@ -36,7 +37,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>

@@ -73,3 +73,13 @@ Test(state, a_goroutine_is_lost_with_the_worker_that_it_changed, .init = start, 
 	cr_expect_eq(sh("touch %s/go; timeout 30 build/shoal wait 1", dir), 137, "%s", text);
 	cr_expect_neq(sh("build/shoal logs 1 | grep 'core '"), 0, "it went on in a worker without its limit: %s", text);
 }
+
+PROC_TEST(system_calls_by_number_act_for_the_task)
+{
+	cr_expect_eq(sh("timeout 50 build/shoal run build/tests/modules/state/raw.so 2>%s/err", dir), 0, "%s", text);
+	cr_expect_str_eq(text, "1 2 3\nok\n");
+	cr_expect_eq(sh("cat %s/err", dir), 0);
+	cr_expect(strstr(text, "syscall(SYS_fork) is refused") && strstr(text, "syscall(SYS_clone) is refused"), "%s",
+		  text);
+	cr_expect_eq(sh("timeout 50 build/shoal run build/tests/modules/state/raw.so exit"), 7, "%s", text);
+}

@@ -9,13 +9,13 @@
  * DEATH  a block in dropped is the task's until its end
  */
 #include "shm/heap.h"
+#include "shm/syscall.h"
 #include "worker/worker.h"
 
 #include <errno.h>
 #include <jemalloc/jemalloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sh_heap *sh_loading_heap;

@@ -4,6 +4,7 @@
  * Off a goroutine (supervisor, zygote, libuv) each does what libc does.
  */
 #include "core/sync/waitq.h"
+#include "shm/syscall.h"
 #include "worker/posix/clock.h"
 #include "worker/posix/thread_cancel.h"
 #include "worker/worker.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>

@@ -10,6 +10,7 @@
 
 #include "core/sched/netpoll.h"
 #include "core/sync/waitq.h"
+#include "shm/syscall.h"
 #include "worker/posix/own.h"
 #include "worker/worker.h"
 
@@ -17,7 +18,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
