@@ -29,6 +29,7 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_LIBRARY] = "dlopen",
 	[WAIT_FUTEX] = "futex",
 	[WAIT_PTHREAD_JOIN] = "pthread_join",
+	[WAIT_RESTART] = "restart delay",
 };
 
 const char *g_status_name(unsigned status)

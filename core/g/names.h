@@ -30,6 +30,7 @@ enum waitreason {
 	WAIT_LIBRARY,
 	WAIT_FUTEX,
 	WAIT_PTHREAD_JOIN,
+	WAIT_RESTART,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];

@@ -44,6 +44,7 @@
 #include "core/sync/waitq.h"
 #include "core/sync/wg.h"
 #include "core/task/maps.h"
+#include "core/task/hold.h"
 #include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -133,6 +134,8 @@ static void g_lost(struct m *m, struct g *g)
 		return;
 	}
 	semtable_g_gone(g);
+	if (crashed)
+		sh_task_crashed(t);
 	if (!root && g->attempt < g->attempts) {
 		g_restart(g);
 		return;

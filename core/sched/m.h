@@ -50,8 +50,10 @@ struct m {
 	_Atomic uint32_t comes_out; /* that call is ended once its P is taken: curg waits by netpoll */
 	_Atomic uint32_t computes;  /* curg is in state syscall and computes in the C library: see worker/libcall.c */
 	uint32_t locks;		    /* how many acquirem are open */
-	uint32_t stuck;		    /* enum stuck_why: why the medic has killed it */
-	uint32_t nwfree;	    /* free windows, the last freed on top; a new process computes them from occ */
+	_Atomic uint32_t
+		blamed;	 /* the last process ended by a crash of the goroutine that it ran; the medic writes it */
+	uint32_t stuck;	 /* enum stuck_why: why the medic has killed it */
+	uint32_t nwfree; /* free windows, the last freed on top; a new process computes them from occ */
 	uint16_t wfree[1040];
 	uint32_t whand; /* the next window to displace */
 	uint64_t rng;

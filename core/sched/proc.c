@@ -37,6 +37,7 @@
 #include "core/sched/timer.h"
 #include "core/shoal.h"
 #include "core/sync/cancel.h"
+#include "core/task/hold.h"
 #include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/heap.h"
@@ -378,6 +379,8 @@ void gmain(struct g *g)
 	void *arg = NULL;
 
 	sh_check(g == getg());
+	if (__builtin_expect(atomic_load_explicit(&g->task->held_until, memory_order_relaxed) != 0, 0))
+		sh_task_wait_held(g);
 	if (g->arg_size) { /* its own copy: the original is kept for another attempt */
 		arg = __builtin_alloca(g->arg_size);
 		memcpy(arg, g->arg, g->arg_size);

@@ -49,6 +49,7 @@ struct schedt {
 	struct g *gfree;
 	_Atomic uint32_t sysmonwait; /* sysmon sleeps until it is rung; pairs with acquirep, entersyscall */
 	/* all workers are in system calls: the medic asks the supervisor for one more */
+	_Atomic uint32_t no_delay; /* for tests that crash often: no restart delay of tasks */
 	_Atomic uint32_t want_worker;
 	_Atomic uint32_t crowded; /* almost all workers are in system calls: see syscall_backoff. A hint */
 	uint32_t sysmon_rounds, idle_looks, starved; /* only sysmon uses these */

@@ -182,6 +182,14 @@ static void find_or_start_root(struct task *t)
 }
 
 /* Makes the heap and the root of a QUEUED task. */
+static void forget_crashes(struct task *t)
+{
+	t->crashes = 0;
+	memset(t->crash_ns, 0, sizeof t->crash_ns);
+	t->hold_ns = 0;
+	atomic_store(&t->held_until, 0);
+}
+
 static void task_start(struct task *t)
 {
 	size_t len = t->args_len < TASK_ARGS_SIZE ? t->args_len : TASK_ARGS_SIZE - 1;
@@ -207,6 +215,8 @@ static void task_start(struct task *t)
 	t->tombstones = NULL;
 	atomic_store(&t->waits, NULL);
 	t->file_locks = 0;
+	if (atomic_load(&t->attempt) <= 1)
+		forget_crashes(t);
 	host_task_start(t);
 	t->lock.kind = SH_LOCK_TASK;
 	for (int i = 0; i < 2; i++) {

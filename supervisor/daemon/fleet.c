@@ -468,6 +468,20 @@ static void add_wanted_worker(void)
 	add_seat(++nseats);
 }
 
+static void set_delay(void)
+{
+	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
+	atomic_store(&sched.no_delay, no_delay);
+}
+
+/* A process that ended in good order, or by its goroutine's crash (the delay is its task's), has none. */
+static unsigned delay_of_seat(unsigned seat)
+{
+	if (atomic_load(&seat_at(seat)->exited_clean) || atomic_load(&allm(seat)->blamed))
+		return 0;
+	return restart_delay(&seat_process[seat]);
+}
+
 void sh_fleet_look(void)
 {
 	finish_renewals();
@@ -480,7 +494,7 @@ void sh_fleet_look(void)
 
 		if (p->cloning || p->due || atomic_load(&seat_at(seat)->state) != SEAT_VACANT)
 			continue;
-		ms = atomic_load(&seat_at(seat)->exited_clean) ? 0 : restart_delay(p);
+		ms = delay_of_seat(seat);
 		if (ms > DELAY_MS && !any_worker_runs())
 			ms = DELAY_MS; /* no other worker runs, and tasks wait */
 		if (ms) {
@@ -500,7 +514,7 @@ void sh_fleet_adopt(unsigned workers)
 	for (unsigned seat = workers + 1; seat < WORKERS_MAX; seat++) /* workers added by add_wanted_worker */
 		if (atomic_load(&seat_at(seat)->state) != SEAT_EMPTY)
 			nseats = seat;
-	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
+	set_delay();
 	for (unsigned seat = 0; seat <= nseats; seat++) {
 		uint32_t state = atomic_load(&seat_at(seat)->state);
 
@@ -535,7 +549,7 @@ void sh_fleet_start(pid_t zygote_pid, unsigned workers)
 {
 	zygote = zygote_pid;
 	nseats = workers;
-	no_delay = getenv("SHOAL_DEBUG") && strstr(getenv("SHOAL_DEBUG"), "nodelay");
+	set_delay();
 	for (unsigned seat = 0; seat <= nseats; seat++)
 		add_seat(seat);
 }

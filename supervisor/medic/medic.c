@@ -131,6 +131,8 @@ static void mend_seat(unsigned seat)
 	repair_seat(seat);
 	s->repaired_ns = (int64_t)sh_now();
 	keep_crash(seat);
+	atomic_store(&allm(seat)->blamed, atomic_load(&allm(seat)->crash.valid) && allm(seat)->crash.gid);
+	KILL_POINT("medic.blamed");
 	atomic_store(&allm(seat)->crash.valid, 0);
 	set_aside_descriptors(seat);
 	log_fenced(seat);
