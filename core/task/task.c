@@ -103,7 +103,7 @@ static void root_main(void *unused)
 	(void)unused;
 	host_switch_task(t);
 	host_task_begin(getg());
-	code = t->entry(t->argc, t->argv);
+	code = t->entry(t->argc, t->argv, t->envp); /* main may have a third parameter */
 	host_task_exit(getg());
 	host_g_end(getg());
 	task_end(t, TASK_DONE, code & 0xff, 0);

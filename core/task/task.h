@@ -95,7 +95,7 @@ struct task {
 	uint64_t load_gen;	  /* a worker that was cloned earlier cannot run it */
 	/* Text of the module: only there a goroutine is preempted by a signal. Filled in by the zygote. */
 	uintptr_t text_start, text_end;
-	int (*entry)(int, char **);
+	int (*entry)(int, char **, char **);
 	int32_t fd_out, fd_err, fd_cwd; /* in the workers' descriptor table; -1: none */
 	int32_t argc; /* strings at task_args(): argc arguments, then nenv of K=V, each ended by a 0 */
 	int32_t nenv;

@@ -423,13 +423,20 @@ void sh_instance_unload(struct instance *in)
 
 /* ---- reading an instance ---- */
 
-uintptr_t sh_instance_entry(const struct instance *in, const char *entry)
+/* dlsym also finds variables, and symbols of the libraries: accept only code of the module. */
+static uintptr_t code_named(const struct instance *in, const char *name)
 {
 	const struct object *module = &in->objects.object[0];
-	uintptr_t at = (uintptr_t)dlsym(in->handles[0], entry);
+	uintptr_t at = (uintptr_t)dlsym(in->handles[0], name);
 
-	/* dlsym also finds variables, and symbols of the libraries: accept only code of the module. */
 	return at >= module->text && at < module->text_end ? at : 0;
+}
+
+uintptr_t sh_instance_entry(const struct instance *in, const char *entry)
+{
+	uintptr_t at = code_named(in, entry);
+
+	return at || strcmp(entry, "shoal_main") != 0 ? at : code_named(in, "main");
 }
 
 uint64_t sh_instance_number(const struct instance *in)

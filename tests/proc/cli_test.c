@@ -650,3 +650,12 @@ CLI_TEST(an_installed_shoal_works_without_the_source_tree)
 	cr_expect_str_eq(text, "three\n");
 	cr_expect_eq(sh("ls %s/p/share/man/man1/shoal.1 %s/p/share/man/man8/shoald.8 2>&1", dir, dir), 0, "%s", text);
 }
+
+PROC_TEST(a_module_without_shoal_main_begins_with_main)
+{
+	cr_expect_eq(sh("PROGRAM=x timeout 20 build/shoal run build/tests/modules/basic/program.so a b 2>&1"), 3, "%s",
+		     text);
+	cr_expect_str_eq(text, "b PROGRAM=x\n");
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/program.so:shoal_maim 2>&1"), 127, "%s",
+		     text);
+}

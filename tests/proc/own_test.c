@@ -4,6 +4,10 @@
  */
 #include "tests/proc/proc.h"
 
+#include <fcntl.h>
+#include <semaphore.h>
+#include <time.h>
+
 PROC_TEST(process_state_belongs_to_the_task)
 {
 	for (int i = 0; i < 4; i++) {
@@ -40,4 +44,34 @@ PROC_TEST(tasks_at_once_do_not_meet_in_libc)
 		   "done 2>&1"),
 		0, "%s", text);
 	cr_expect_eq(number_in("stats", "worker_deaths"), 0);
+}
+
+#define NAMED "timeout 30 build/shoal run build/tests/modules/own/named.so "
+
+PROC_TEST(a_named_semaphore_is_one_for_tasks_and_other_processes)
+{
+	char name[64], path[80];
+	sem_t *ask, *answer;
+	struct timespec t;
+
+	snprintf(name, sizeof name, "/shoal.test.%d", (int)getpid());
+	cr_expect_eq(sh(NAMED "rules %s 2>&1", name), 0, "%s", text);
+	cr_expect_eq(sh("build/shoal submit build/tests/modules/own/named.so answer %s 400 && " NAMED
+			"ask %s 200 2>&1 && " NAMED "ask %s 100 2>&1",
+			name, name, name),
+		     0, "%s", text);
+	snprintf(path, sizeof path, "%s.ask", name);
+	ask = sem_open(path, 0);
+	sem_unlink(path);
+	snprintf(path, sizeof path, "%s.answer", name);
+	answer = sem_open(path, 0);
+	sem_unlink(path);
+	cr_assert(ask != SEM_FAILED && answer != SEM_FAILED, "what a task has made is a semaphore to this process");
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_sec += WAIT_S;
+	for (int i = 0; i < 100; i++) {
+		cr_assert_eq(sem_post(ask), 0);
+		cr_assert_eq(sem_timedwait(answer, &t), 0, "turn %d", i);
+	}
+	cr_expect_eq(sh("timeout 30 build/shoal wait 2"), 0);
 }

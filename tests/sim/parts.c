@@ -659,10 +659,11 @@ static void run_part(void *arg)
 	q->done = 1;
 }
 
-int parts_root(int argc, char **argv)
+int parts_root(int argc, char **argv, char **envp)
 {
 	(void)argc;
 	(void)argv;
+	(void)envp;
 	root_wg = shared(&globals.wg[2 * PARTS], sizeof *root_wg);
 	for (unsigned i = 0; i < nparts; i++)
 		start(root_wg, run_part, (struct arg){.part = i});

@@ -35,7 +35,7 @@ extern unsigned workers; /* of this run */
 
 void parts_make(void); /* draws them from the seed */
 void parts_share(void);
-int parts_root(int argc, char **argv); /* the task's entry: 7 when all is done */
+int parts_root(int argc, char **argv, char **envp); /* the task's entry: 7 when all is done */
 bool parts_done(void);
 
 #endif

@@ -45,6 +45,7 @@ struct task_own {
 	_Atomic(void *) signals;	      /* handlers, mask, what is pending */
 	_Atomic(void *) aio;		      /* requests in progress: aio.c */
 	void *mq_notices;		      /* requests of mq_notify: mqnotify.c */
+	void *semaphores;		      /* struct named: what sem_open has opened: sync/named.c */
 	void *in;			      /* stdin after freopen; NULL: the null device */
 	_Atomic uint32_t constructed;	      /* how many objects of the instance have had their constructors called */
 };

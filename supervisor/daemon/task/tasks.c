@@ -451,7 +451,7 @@ static void begun(void *arg, const struct zrep *rep)
 	t->load_gen = j->instance->load_gen;
 	t->text_start = j->instance->text_start;
 	t->text_end = j->instance->text_end;
-	t->entry = (int (*)(int, char **))rep->entry;
+	t->entry = (int (*)(int, char **, char **))rep->entry;
 	t->fd_out = rep->fd[0];
 	t->fd_err = rep->fd[1];
 	t->fd_cwd = rep->fd[2];

@@ -5,9 +5,11 @@
 #define _GNU_SOURCE
 #include <shoal.h>
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <locale.h>
 #include <pwd.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,11 @@ static void change(void *arg)
 		must(page != MAP_FAILED && page[5000] == 0);
 		page[5000] = 1;
 		must(munmap(page, 8192) == 0);
+		if (i % 4 == 0) {
+			sem_t *s = sem_open("/shoal.kill.own", O_CREAT, 0600, 0);
+
+			must(s != SEM_FAILED && sem_post(s) == 0 && sem_wait(s) == 0 && sem_close(s) == 0);
+		}
 		if (i % 7 == 0)
 			must(atexit(at_end) == 0);
 		if (i % 5 == 0)
@@ -84,6 +91,7 @@ int shoal_main(int argc, char **argv)
 	for (int i = 0; i < CHANGERS; i++)
 		must(shoal_wg_go_with(&all, &stubborn, change, &i, sizeof i) != 0);
 	shoal_wg_wait(&all);
+	sem_unlink("/shoal.kill.own");
 	/* One that dies right after it has counted itself does so again. */
 	if (__atomic_load_n(&changed, __ATOMIC_SEQ_CST) < CHANGERS)
 		return 1;

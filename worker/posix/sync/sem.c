@@ -13,7 +13,6 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <semaphore.h>
-#include <stdarg.h>
 
 typedef const struct timespec time_spec;
 
@@ -110,25 +109,4 @@ int sem_post(sem_t *at)
 	if (atomic_load(&s->waiters) > 0)
 		sh_word_wake_one(g, &s->value, s->shared != 0);
 	return 0;
-}
-
-/* One with a name lies in a mapping of one worker's. */
-sem_t *sem_open(const char *name, int flags, ...)
-{
-	static sem_t *(*libc)(const char *, int, mode_t, unsigned);
-	va_list ap;
-	mode_t mode;
-	unsigned n;
-
-	if (on_g()) {
-		errno = ENOTSUP;
-		return SEM_FAILED;
-	}
-	va_start(ap, flags);
-	mode = va_arg(ap, mode_t);
-	n = va_arg(ap, unsigned);
-	va_end(ap);
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "sem_open");
-	return libc(name, flags, mode, n);
 }

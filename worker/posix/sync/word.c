@@ -44,12 +44,12 @@ bool sh_word_holder_runs(uint64_t gid)
 
 static int wait_in_kernel(_Atomic uint32_t *at, uint32_t expected, const struct word_waiter *w)
 {
-	struct timespec t = timespec_of_ns(w->when);
+	struct timespec t = timespec_of_ns(w->when); /* an absolute time: the call may begin anew */
 
-	if (BLOCKING_ONCE(SYS_futex, at, FUTEX_WAIT_BITSET, expected, w->when ? &t : NULL, NULL,
-			  w->bits ? w->bits : FUTEX_BITSET_MATCH_ANY) == 0)
+	if (BLOCKING(SYS_futex, at, FUTEX_WAIT_BITSET, expected, w->when ? &t : NULL, NULL,
+		     w->bits ? w->bits : FUTEX_BITSET_MATCH_ANY) == 0)
 		return 0;
-	return errno == EAGAIN ? 0 : errno;
+	return errno == EAGAIN || (errno == EINTR && w->why != WAIT_PTHREAD_SEM) ? 0 : errno;
 }
 
 int sh_word_wait(struct g *g, _Atomic uint32_t *at, uint32_t expected, const struct word_waiter *w)
