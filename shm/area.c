@@ -49,12 +49,12 @@ void sh_area_discard(size_t off, size_t size)
 {
 	char *at = (char *)SH_AREA_BACK + off;
 
-	if (!open_here)
-		kernel_mprotect(at, size,
-				PROT_READ | PROT_WRITE); /* the kernel removes pages only through a writable mapping */
+	if (kernel_madvise(at, size, MADV_REMOVE) == 0 || errno != EACCES || open_here)
+		return;
+	/* Kernels before Linux 6.7 remove pages only through a mapping that is writable at the moment. */
+	kernel_mprotect(at, size, PROT_READ | PROT_WRITE);
 	kernel_madvise(at, size, MADV_REMOVE);
-	if (!open_here)
-		kernel_mprotect(at, size, PROT_NONE);
+	kernel_mprotect(at, size, PROT_NONE);
 }
 
 /* ---- chunks ---- */

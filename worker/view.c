@@ -195,6 +195,20 @@ static void map_in_range(struct map_space *s, uintptr_t start, uintptr_t end)
 
 /* ---- changes ---- */
 
+/*
+ * Holds: space->lock. All of the range is memory of the area that is about to be mapped, which replaces what is there
+ * in one system call.
+ */
+static bool replaces(struct map_space *s, const struct map_change *c)
+{
+	struct map_table *t = atomic_load(&s->table);
+	uint32_t i = t ? sh_maps_seek(t, c->start) : 0;
+
+	return t && i < t->n && t->e[i].start <= c->start && t->e[i].end >= c->end && t->e[i].state == MAPS_USED &&
+	       t->e[i].kind == MAPS_MEMORY && t->e[i].prot != PROT_NONE && sh_in_area(c->start) &&
+	       sh_in_area(c->end - 1);
+}
+
 /* Holds: space->lock. */
 static void apply(struct map_space *s)
 {
@@ -210,7 +224,8 @@ static void apply(struct map_space *s)
 
 		view.gen++;
 		change = s->change[view.gen % MAP_CHANGES];
-		drop(change.start, change.end);
+		if (!replaces(s, &change))
+			drop(change.start, change.end);
 		map_in_range(s, change.start, change.end);
 	}
 	view.gen = gen;

@@ -75,3 +75,8 @@ PROC_TEST(a_named_semaphore_is_one_for_tasks_and_other_processes)
 	}
 	cr_expect_eq(sh("timeout 30 build/shoal wait 2"), 0);
 }
+
+PROC_TEST(a_robust_mutex_of_a_thread_that_ended_is_recovered_or_given_up)
+{
+	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/thread/robust.so 2>&1"), 0, "%s", text);
+}
