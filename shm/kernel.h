@@ -99,6 +99,10 @@ static inline int kernel_eventfd(unsigned count, int flags)
 {
 	return (int)syscall(SYS_eventfd2, count, flags);
 }
+static inline int kernel_signalfd(int fd, const sigset_t *set, int flags)
+{
+	return (int)syscall(SYS_signalfd4, fd, set, 8, flags); /* size of the kernel's signal set */
+}
 static inline int kernel_epoll_create1(int flags)
 {
 	return (int)syscall(SYS_epoll_create1, flags);

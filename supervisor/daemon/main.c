@@ -13,6 +13,7 @@
 #include "core/sched/sched.h"
 #include "shm/size.h"
 #include "supervisor/daemon/adopt.h"
+#include "supervisor/daemon/calls.h"
 #include "supervisor/daemon/control.h"
 #include "supervisor/daemon/fleet.h"
 #include "supervisor/daemon/link.h"
@@ -162,6 +163,23 @@ static void on_trace(uv_timer_t *timer)
 		return; /* no process waits for the start */
 }
 
+static void ignore_zygote(void *arg, const struct zrep *rep)
+{
+	(void)arg;
+	(void)rep;
+}
+
+/* The zygote, the medic and the workers share the zygote's descriptors, so the zygote opens the new file for all. */
+static void reload(void)
+{
+	const struct zreq req = {.op = Z_LOG};
+	int log = 2;
+
+	sh_source_forget();
+	if (sh_setup_reopen_log())
+		sh_link_ask(&req, &log, 1, ignore_zygote, NULL);
+}
+
 static void on_signal(uv_signal_t *handle, int sig)
 {
 	(void)handle;
@@ -169,7 +187,7 @@ static void on_signal(uv_signal_t *handle, int sig)
 	case SIGCHLD: sh_fleet_reap(); break;
 	case SIGTERM: sh_stop(sh_stopping >= STOP_DRAIN); break;
 	case SIGINT: sh_stop(true); break;
-	case SIGHUP: sh_source_forget(); break;
+	case SIGHUP: reload(); break;
 	case SIGQUIT: sh_view_dump(); break;
 	default: break;
 	}
@@ -431,18 +449,20 @@ static void make_runtime(void)
 int main(int argc, char **argv)
 {
 	char error[512];
-	int err, link;
+	int link;
 
 	parse(argc, argv);
 	prepare_process();
+	sh_calls_check();
 	listener = sh_setup_socket(error, sizeof error);
 	if (listener < 0)
 		sh_fail(1, "%s", error);
 	if (sh_options.ready_fd >= 0) {
 		setsid();
-		err = sh_options.one_shot ? 0 : sh_setup_log();
-		if (err < 0)
-			sh_fail(1, "cannot open the log file: %s", strerror(-err));
+		if (!sh_options.one_shot && sh_setup_log(error, sizeof error) < 0) {
+			sh_setup_remove_socket();
+			sh_fail(1, "%s", error);
+		}
 	}
 	prctl(PR_SET_NAME, "shoald");
 	sh_prompt(0, true);

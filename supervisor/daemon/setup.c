@@ -3,10 +3,12 @@
  * the supervisor may use.
  */
 #include "shm/kernel.h"
+#include "shm/ownfile.h"
 #include "shm/procstat.h"
 #include "core/sched/sched.h"
 #include "supervisor/daemon/setup.h"
 #include "supervisor/daemon/limits.h"
+#include "supervisor/daemon/log.h"
 #include "supervisor/daemon/main.h"
 #include "supervisor/keeper/keeper.h"
 #include "core/sched/p.h"
@@ -49,11 +51,25 @@ const char *sh_default_socket(void)
 
 /* ---- the socket ---- */
 
-/* Makes the folder of the socket if it does not exist. Refuses one in /tmp that belongs to another user. */
+static bool is_trusted(uid_t owner)
+{
+	return owner == geteuid() || owner == 0;
+}
+
+/* True if users other than the owner and root can replace files in the folder. */
+static bool is_open_to_others(const struct stat *st)
+{
+	return st->st_mode & S_IWOTH && !(st->st_mode & S_ISVTX);
+}
+
+/*
+ * Makes the folder of the socket if it does not exist. Refuses a folder, or a symlink to a folder, that another
+ * user has made: in /tmp any user can make one under our name.
+ */
 static int make_folder(const char *path, char *error, size_t n)
 {
 	char copy[PATH_MAX], *dir;
-	struct stat st;
+	struct stat link, st;
 
 	snprintf(copy, sizeof copy, "%s", path);
 	dir = dirname(copy);
@@ -61,12 +77,17 @@ static int make_folder(const char *path, char *error, size_t n)
 		snprintf(error, n, "%s: %s", dir, strerror(errno));
 		return -1;
 	}
+	if (lstat(dir, &link) == 0 && !is_trusted(link.st_uid)) {
+		snprintf(error, n, "%s belongs to another user: remove it, or use --socket", dir);
+		return -1;
+	}
 	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
 		snprintf(error, n, "%s is not a folder", dir);
 		return -1;
 	}
-	if (st.st_uid != geteuid() && st.st_uid != 0) {
-		snprintf(error, n, "%s belongs to another user", dir);
+	if (!is_trusted(st.st_uid) || is_open_to_others(&st)) {
+		snprintf(error, n, "%s belongs to another user, or others can write to it: remove it, or use --socket",
+			 dir);
 		return -1;
 	}
 	return 0;
@@ -89,32 +110,45 @@ static bool is_dying(pid_t pid)
 	return !sh_procstat_read(pid, &stat) || strchr("ZX", stat.state) || stat.flags & SH_PROCSTAT_EXITING;
 }
 
-static bool get_lock(int fd)
+/* Returns 0, -EWOULDBLOCK if another process holds the lock, or -errno if the file cannot be locked at all. */
+static int get_lock(int fd)
 {
 	for (unsigned ms = 0; ms < LOCK_DYING_MS; ms += 5) {
 		if (kernel_flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return true;
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
 		if (ms >= LOCK_MS && !is_dying(holder_of(fd)))
-			return false;
+			break;
 		kernel_poll(NULL, 0, 5);
 	}
-	return false;
+	return -EWOULDBLOCK;
 }
 
 /* Takes the lock until this process ends. The last holder may remove the file while we wait: check, then try again. */
 static int take_lock(const char *path, char *error, size_t n)
 {
 	struct stat ours, there;
+	int err;
 
 	snprintf(lock_path, sizeof lock_path, "%s.lock", path);
 	for (;;) {
-		lock_fd = kernel_open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		lock_fd = sh_own_file_open(lock_path, O_RDWR);
 		if (lock_fd < 0) {
-			snprintf(error, n, "%s: %s", lock_path, strerror(errno));
+			if (lock_fd == -EPERM)
+				snprintf(error, n, "%s is not a file of this user alone: remove it, or use --socket",
+					 lock_path);
+			else
+				snprintf(error, n, "%s: %s", lock_path, strerror(-lock_fd));
 			return -1;
 		}
-		if (!get_lock(lock_fd)) {
-			snprintf(error, n, "a supervisor runs on %s already, pid %d", path, (int)holder_of(lock_fd));
+		err = get_lock(lock_fd);
+		if (err < 0) {
+			if (err == -EWOULDBLOCK)
+				snprintf(error, n, "a supervisor runs on %s already, pid %d", path,
+					 (int)holder_of(lock_fd));
+			else
+				snprintf(error, n, "cannot lock %s: flock: %s", lock_path, strerror(-err));
 			kernel_close(lock_fd);
 			lock_fd = -1;
 			return -1;
@@ -192,25 +226,52 @@ void sh_setup_remove_socket(void)
 		kernel_unlink(lock_path); /* while it is locked: a waiter checks the path again, see take_lock */
 }
 
-int sh_setup_log(void)
+/* ---- the log ---- */
+
+static char log_path[PATH_MAX]; /* empty: the log is the stderr that the caller gave */
+
+static int use_log(int fd)
 {
-	char path[PATH_MAX];
-	size_t n = (size_t)snprintf(path, sizeof path - 8, "%s", sh_options.socket);
+	int r = kernel_dup2(fd, 1) < 0 || kernel_dup2(fd, 2) < 0 ? -errno : 0;
+
+	kernel_close(fd);
+	return r;
+}
+
+int sh_setup_log(char *error, size_t room)
+{
+	size_t n = strlen(sh_options.socket);
 	int fd, null;
 
-	if (n > 5 && strcmp(path + n - 5, ".sock") == 0)
+	if (n > 5 && strcmp(sh_options.socket + n - 5, ".sock") == 0)
 		n -= 5;
-	memcpy(path + n, ".log", 5);
-	fd = kernel_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	snprintf(log_path, sizeof log_path, "%.*s.log", (int)n, sh_options.socket);
+	fd = sh_own_file_open(log_path, O_WRONLY | O_APPEND);
 	null = kernel_open("/dev/null", O_RDWR | O_CLOEXEC, 0);
-	if (fd < 0 || null < 0)
-		return -errno;
+	if (fd == -EPERM) {
+		snprintf(error, room, "%s is not a file of this user alone: remove it, or use --socket", log_path);
+		return -1;
+	}
+	if (fd < 0 || null < 0) {
+		snprintf(error, room, "cannot open the log file %s: %s", log_path, strerror(fd < 0 ? -fd : errno));
+		return -1;
+	}
 	kernel_dup2(null, 0);
-	kernel_dup2(fd, 1);
-	kernel_dup2(fd, 2);
-	kernel_close(fd);
 	kernel_close(null);
-	return 0;
+	return use_log(fd);
+}
+
+bool sh_setup_reopen_log(void)
+{
+	int fd, err;
+
+	if (!log_path[0])
+		return false;
+	fd = sh_own_file_open(log_path, O_WRONLY | O_APPEND);
+	err = fd < 0 ? fd : use_log(fd);
+	if (err < 0)
+		sh_log("cannot open %s again: %s; the log stays in the file that is open", log_path, strerror(-err));
+	return err == 0;
 }
 
 /* ---- limits ---- */

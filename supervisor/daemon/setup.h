@@ -10,7 +10,10 @@
 /* Makes lock file, folder and socket. Returns the socket, or -1 with the reason in error. */
 int sh_setup_socket(char *error, size_t n);
 void sh_setup_remove_socket(void);
-int sh_setup_log(void); /* opens the log file next to the socket as descriptors 1 and 2 */
+/* Opens the log file next to the socket as descriptors 1 and 2. Returns 0, or -1 with the reason in error. */
+int sh_setup_log(char *error, size_t n);
+/* Opens the log file again, because its name may stand for another file. False if the log is not a file of ours. */
+bool sh_setup_reopen_log(void);
 unsigned sh_setup_cpus(void);
 size_t sh_setup_memory(void);
 size_t sh_setup_output_memory(void);

@@ -454,11 +454,11 @@ static void do_hello(const struct zreq *req, struct zrep *rep)
 static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 {
 	static const int wanted[] = {[Z_CLONE] = 0, [Z_TRIAL] = 3, [Z_LOAD] = 2,  [Z_UNLOAD] = 0, [Z_BEGIN] = 3,
-				     [Z_END] = 0,   [Z_WAKE] = 0,  [Z_SWEEP] = 0, [Z_HELLO] = 0};
+				     [Z_END] = 0,   [Z_WAKE] = 0,  [Z_SWEEP] = 0, [Z_HELLO] = 0,  [Z_LOG] = 1};
 	int keep = 0;
 
 	rep->serial = req->serial;
-	sh_check(req->op >= Z_CLONE && req->op <= Z_HELLO);
+	sh_check(req->op >= Z_CLONE && req->op <= Z_LOG);
 	if (nfds != wanted[req->op]) {
 		errno = EMFILE; /* the kernel drops descriptors for which no number is free */
 		fail(rep, 125, "descriptors");
@@ -477,6 +477,10 @@ static void serve(const struct zreq *req, struct zrep *rep, int *fds, int nfds)
 		break;
 	case Z_SWEEP: do_sweep(req, rep); break;
 	case Z_HELLO: do_hello(req, rep); break;
+	case Z_LOG:
+		kernel_dup2(fds[0], 1);
+		kernel_dup2(fds[0], 2);
+		break;
 	}
 out:
 	for (int i = 0; i < nfds && !keep; i++)
@@ -559,12 +563,26 @@ static bool clone_is_lost(unsigned seat)
 	return pid ? sh_process_gone(pid) && !atomic_load(&sh_root->seat[seat].liveness) : sh_seat_unreserve(seat);
 }
 
+/* As mark_dead of the supervisor: the kernel does not mark a process that damaged its robust list or its mapping. */
+static void mark_if_gone(unsigned seat)
+{
+	struct sh_seat *s = &sh_root->seat[seat];
+	int32_t pid = sh_seat_claimed(s);
+
+	if (atomic_load(&s->state) != SEAT_LIVE || sh_seat_dead(seat) || pid <= 0 || !sh_process_gone(pid))
+		return;
+	atomic_fetch_or(&s->liveness, FUTEX_OWNER_DIED);
+	sh_bell();
+}
+
 /* Clones a successor for each process that has died, at most ten times a second for each seat. */
 static void replace_dead_processes(void)
 {
 	for (unsigned seat = 0; seat <= sh_ledger->workers && seat < SH_SEATS; seat++) {
-		uint32_t state = atomic_load(&sh_root->seat[seat].state);
+		uint32_t state;
 
+		mark_if_gone(seat);
+		state = atomic_load(&sh_root->seat[seat].state);
 		if (sh_now() - cloned_ns[seat] < CARETAKER_CLONE_NS)
 			continue;
 		if (state == SEAT_VACANT || (state == SEAT_STARTING && clone_is_lost(seat)) ||

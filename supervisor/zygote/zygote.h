@@ -38,7 +38,8 @@ enum zygote_op {
 	Z_END,	  /* instance: its task has ended -> count: 1 if the instance should be unloaded */
 	Z_WAKE,	  /* seat: wakes a worker that sleeps in its loop */
 	Z_SWEEP,  /* instance: enum sweep -> count: number of stray descriptors, held ones, or closed ones */
-	Z_HELLO	  /* pid: of a new supervisor, or 0 if the supervisor is the same */
+	Z_HELLO,  /* pid: of a new supervisor, or 0 if the supervisor is the same */
+	Z_LOG	  /* descriptor: the file that the log is written to from here on */
 };
 
 bool sh_process_gone(int pid); /* true also for a zombie */

@@ -77,9 +77,13 @@ int sh_spill_start(const char *dir, bool fresh, char *error, size_t n)
 		return -1;
 	}
 	if (kernel_flock(folder_fd, LOCK_EX | LOCK_NB) < 0) {
-		snprintf(error, n,
-			 "another supervisor uses the output folder %s: give each supervisor its own --output-dir",
-			 dir);
+		if (errno == EWOULDBLOCK)
+			snprintf(
+				error, n,
+				"another supervisor uses the output folder %s: give each supervisor its own --output-dir",
+				dir);
+		else
+			snprintf(error, n, "cannot lock the output folder %s: flock: %s", dir, strerror(errno));
 		return -1;
 	}
 	if (fresh)
