@@ -3,7 +3,8 @@
  *
  * The process has one thread, allocates only its table, and waits in poll. While it has no supervisor it
  * checks once a second that its socket still exists in the file system. If the socket is gone, no
- * supervisor can ever adopt the runtime: the keeper exits, and the runtime ends.
+ * supervisor can ever adopt the runtime: the keeper exits, and the runtime ends. SIGTERM ends a keeper
+ * without a supervisor in the same way.
  */
 #include "shm/kernel.h"
 #include "shm/pass.h"
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -181,11 +183,28 @@ static void hear_channel(void)
 	}
 }
 
-static _Noreturn void serve(int listener)
+/* Ends the process, and the runtime with it: the zygote sees that both ends of its socket are closed. */
+static _Noreturn void end_runtime(const struct stat *ours)
+{
+	if (findable(ours))
+		kernel_unlink(at.sun_path);
+	_exit(0);
+}
+
+/* A keeper that has a supervisor ignores the signal: the supervisor would only start another keeper. */
+static void on_sigterm(int signals, const struct stat *ours)
+{
+	struct signalfd_siginfo info;
+
+	if (kernel_read(signals, &info, sizeof info) == sizeof info && channel < 0)
+		end_runtime(ours);
+}
+
+static _Noreturn void serve(int listener, int signals)
 {
 	int caller[CALLERS];
 	struct stat ours;
-	struct pollfd p[2 + CALLERS];
+	struct pollfd p[3 + CALLERS];
 
 	for (unsigned i = 0; i < CALLERS; i++)
 		caller[i] = -1;
@@ -197,9 +216,10 @@ static _Noreturn void serve(int listener)
 		/* Reads all messages of the old supervisor before it answers a new one. */
 		p[0] = (struct pollfd){channel, POLLIN, 0};
 		p[1] = (struct pollfd){listener, POLLIN, 0};
+		p[2] = (struct pollfd){signals, POLLIN, 0};
 		for (unsigned i = 0; i < CALLERS; i++)
-			p[2 + i] = (struct pollfd){caller[i], POLLIN, 0};
-		if (kernel_poll(p, 2 + CALLERS, channel < 0 ? LOOK_MS : -1) < 0)
+			p[3 + i] = (struct pollfd){caller[i], POLLIN, 0};
+		if (kernel_poll(p, 3 + CALLERS, channel < 0 ? LOOK_MS : -1) < 0)
 			continue;
 		if (channel < 0 && !findable(&ours))
 			_exit(0);
@@ -207,8 +227,10 @@ static _Noreturn void serve(int listener)
 			hear_channel();
 			continue;
 		}
+		if (p[2].revents)
+			on_sigterm(signals, &ours);
 		for (unsigned i = 0; i < CALLERS; i++)
-			if (p[2 + i].revents)
+			if (p[3 + i].revents)
 				handle_caller(&caller[i]);
 		if (!p[1].revents || (fd = kernel_accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
 			continue;
@@ -224,16 +246,18 @@ static _Noreturn void serve(int listener)
 
 static _Noreturn void keeper_main(int sock, int listener)
 {
-	static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGURG};
-	sigset_t none;
+	static const int ignored[] = {SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGURG};
+	sigset_t blocked;
 
 	prctl(PR_SET_NAME, "shoal-keeper");
 	setsid();
 	for (unsigned i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	sigemptyset(&none);
-	kernel_sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGTERM, SIG_DFL);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGTERM);
+	kernel_sigprocmask(SIG_SETMASK, &blocked, NULL);
 	channel = kernel_fcntl(sock, F_DUPFD_CLOEXEC, 64);
 	listener = kernel_fcntl(listener, F_DUPFD_CLOEXEC, 64);
 	kernel_dup3(channel, 3, O_CLOEXEC);
@@ -246,7 +270,7 @@ static _Noreturn void keeper_main(int sock, int listener)
 		_exit(1);
 	memset(kept, 0xff, sizeof *kept);
 	sh_segment_detach();
-	serve(4);
+	serve(4, kernel_signalfd(-1, &blocked, SFD_CLOEXEC));
 }
 
 /* ---- the supervisor's side ---- */
