@@ -108,6 +108,7 @@ const char *socket_path(void);
 void socket_use(char *path); /* overrides --socket and the environment */
 /* connects; false: no supervisor listens. Other errors end the process */
 bool conn_try(struct conn *, const char *path);
+pid_t conn_peer(const struct conn *); /* the supervisor's process; 0: it is hidden by a PID namespace */
 /* connects, or ends the process. If a supervisor died and its tasks continue, waits for the next supervisor */
 void conn_open(struct conn *);
 /*

@@ -177,6 +177,17 @@ bool conn_try(struct conn *c, const char *path)
 	return false;
 }
 
+/*
+ * The kernel says which process made the socket, by its number in our PID namespace. The number in the supervisor's
+ * answer may be of another namespace.
+ */
+pid_t conn_peer(const struct conn *c)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+	return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid > 0 ? peer.pid : 0;
+}
+
 void conn_open(struct conn *c)
 {
 	if (!conn_try(c, socket_path()) && !conn_reconnect(c, NULL, NULL))

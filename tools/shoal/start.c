@@ -5,6 +5,7 @@
  * folder. atexit stops it and removes the folder. If `run` is killed, the kernel sends the private supervisor
  * SIGINT.
  */
+#include "shm/ownfile.h"
 #include "tools/shoal/cli.h"
 
 #include <dirent.h>
@@ -22,6 +23,9 @@
 #include <unistd.h>
 
 #define STOP_MS 1000
+#define STOP_SAY_MS 1000 /* after this time `stop` says what it waits for */
+#define STOP_SHOWN 5
+#define STOP_GONE_MS 10000
 #define READY_MS 30000
 #define READY_FD 3
 
@@ -99,7 +103,7 @@ static _Noreturn void become_shoald(struct launch *l, int ready, pid_t parent)
 		if (getppid() != parent)
 			_exit(1);
 	}
-	int log = open(l->log, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600), null = open("/dev/null", O_RDWR);
+	int log = sh_own_file_open(l->log, O_WRONLY | O_APPEND), null = open("/dev/null", O_RDWR);
 	/* Move the descriptors out of the way first: the log may have a number that dup2 replaces below. */
 	ready = fcntl(ready, F_DUPFD, 10);
 	log = log >= 0 ? fcntl(log, F_DUPFD, 10) : -1;
@@ -336,6 +340,50 @@ bool supervisor_start_private(struct conn *c)
 
 /* ---- stop ---- */
 
+/* Says which tasks the stop waits for. Asks on a connection of its own, because the other one waits for the end. */
+static void say_what_stop_waits_for(void)
+{
+	struct conn c;
+	if (!conn_try(&c, socket_path()))
+		return;
+	conn_send(&c, request("tasks"), -1);
+	json_t *reply = conn_reply(&c, STOP_MS), *tasks = json_object_get(reply, "tasks"), *t;
+	size_t n = json_array_size(tasks), i, shown = n < STOP_SHOWN ? n : STOP_SHOWN;
+	char *list = must(strdup(""));
+	json_array_foreach(tasks, i, t)
+	{
+		if (i == shown)
+			break;
+		char *longer = format("%s%s %lld (%s)", list, i ? "," : "", (long long)get_int(t, "id", 0),
+				      get_text(t, "name"));
+		free(list);
+		list = longer;
+	}
+	if (n > shown)
+		say("waits for %zu tasks:%s and %zu more (end them with: shoal stop --now)", n, list, n - shown);
+	else if (n)
+		say("waits for %s%s (end %s with: shoal stop --now)", n > 1 ? "tasks" : "task", list,
+		    n > 1 ? "them" : "it");
+	free(list);
+	json_decref(reply);
+	conn_close(&c);
+}
+
+/* Waits for the answer, which comes when all tasks have ended. */
+static void await_stop(struct conn *c)
+{
+	json_t *reply = conn_reply(c, STOP_SAY_MS);
+	if (!reply && errno == ETIMEDOUT) {
+		say_what_stop_waits_for();
+		reply = conn_reply(c, -1);
+	}
+	if (!reply && errno != EPIPE)
+		fail(1, "the supervisor sent an invalid answer");
+	if (reply)
+		reply_check(reply);
+	json_decref(reply);
+}
+
 int verb_stop(int argc, char **argv)
 {
 	bool now = false;
@@ -344,22 +392,23 @@ int verb_stop(int argc, char **argv)
 		usage("unexpected argument '%s'", argv[0]);
 	struct conn c;
 	conn_open(&c);
-	pid_t pid = c.pid;
+	pid_t pid = conn_peer(&c);
 	int process = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	json_t *ask = request("stop");
 	put(ask, "now", json_boolean(now));
 	conn_send(&c, ask, -1);
-	json_t *reply = conn_reply(&c, -1);
-	if (!reply && errno != EPIPE)
-		fail(1, "the supervisor's answer makes no sense");
-	if (reply)
-		reply_check(reply);
-	json_decref(reply);
-	conn_close(&c);
-	/* Waits for the process to exit, so that a `start` right after this can use the socket. */
+	await_stop(&c);
+	/*
+	 * Waits for the process to exit, so that a `start` right after this can use the socket. If its PID namespace
+	 * hides it, the end of the connection says that it exits.
+	 */
 	struct pollfd p = {.fd = process, .events = POLLIN};
-	if (process >= 0 && poll(&p, 1, 10000) == 0)
-		fail(1, "the supervisor (pid %d) acknowledged the stop but is still running after 10 seconds",
-		     (int)pid);
+	json_t *more = conn_reply(&c, STOP_GONE_MS);
+	bool closed = !more && errno == EPIPE;
+	json_decref(more);
+	if (!closed || (process >= 0 && poll(&p, 1, STOP_GONE_MS) == 0))
+		fail(1, "the supervisor acknowledged the stop but is still running after %d seconds",
+		     STOP_GONE_MS / 1000);
+	conn_close(&c);
 	return 0;
 }
