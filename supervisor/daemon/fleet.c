@@ -112,12 +112,17 @@ static struct sh_seat *seat_at(unsigned seat)
 	return &sh_root->seat[seat];
 }
 
-/* The process died before it took its seat, so the kernel did not set FUTEX_OWNER_DIED: set it here. */
+/*
+ * The process of the seat has exited. The kernel sets FUTEX_OWNER_DIED, but not if the process died before it took
+ * its seat, or if a task damaged what the kernel needs for that: the robust list, the liveness word, or the
+ * mapping of the segment. So the reaper sets it as well.
+ */
 static void mark_dead(unsigned seat)
 {
 	struct sh_seat *s = seat_at(seat);
+	uint32_t state = atomic_load(&s->state);
 
-	if (atomic_load(&s->state) != SEAT_STARTING)
+	if ((state != SEAT_STARTING && state != SEAT_LIVE) || sh_seat_dead(seat))
 		return;
 	atomic_fetch_or(&s->liveness, FUTEX_OWNER_DIED);
 	sh_bell();
@@ -253,7 +258,9 @@ static void log_death(unsigned seat, pid_t pid, int status)
 
 static void on_seat_exit(unsigned seat, int status)
 {
-	log_death(seat, seat_process[seat].pid, status);
+	pid_t pid = seat_process[seat].pid;
+
+	log_death(seat, pid, status);
 	seat_process[seat].pid = 0;
 	if (seat == SH_SEAT_MEDIC) {
 		unsigned ms = atomic_load(&seat_at(seat)->exited_clean) ? 0 : restart_delay(&seat_process[seat]);
@@ -262,7 +269,7 @@ static void on_seat_exit(unsigned seat, int status)
 			clone_later(seat, ms);
 		else
 			clone_into(seat);
-	} else {
+	} else if (!alive(pid)) { /* false: only no descriptor was free to watch it */
 		mark_dead(seat);
 	}
 }
