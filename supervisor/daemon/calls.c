@@ -5,6 +5,7 @@
  * would hang or miss deaths later. Each call is made with arguments that the kernel refuses or that change nothing,
  * so its result says whether the call exists. Calls that have a replacement are not in the table.
  */
+#include "shm/kernel.h"
 #include "supervisor/daemon/calls.h"
 #include "supervisor/daemon/main.h"
 
@@ -49,7 +50,7 @@ void sh_calls_check(void)
 
 	if (fd < 0)
 		fail_for("pidfd_open", errno);
-	close((int)fd);
+	kernel_close((int)fd);
 	for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
 		long r = syscall(calls[i].number, calls[i].a, calls[i].b, calls[i].c, calls[i].d, 0, 0);
 
