@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/single_threaded.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -328,6 +329,7 @@ void worker_main(unsigned seat)
 	sh_seat_take(seat);
 	getm = allm(seat);
 	errno_at = &errno;
+	__libc_single_threaded = 0; /* goroutines run at once: C++ counts references by atomic operations */
 	atomic_store(&getm->curg, NULL);
 	/* The clone has set s->load_gen from the zygote's own count. The shared count may already be higher. */
 	atomic_store(&s->leave, 0);

@@ -29,12 +29,12 @@
 #include "shm/kernel.h"
 #include "worker/preempt.h"
 #include "worker/stacks.h"
+#include "worker/posix/thread.h"
 #include "worker/worker.h"
 
 #include <link.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/single_threaded.h>
 #include <ucontext.h>
 #include <unwind.h>
 
@@ -203,7 +203,7 @@ static void hand_on(struct g *g, ucontext_t *u)
 
 void libcall_preempt(struct g *g, void *ucontext)
 {
-	if (!__libc_single_threaded || !sh_objects_of(g->task))
+	if (thread_real_ones || !sh_objects_of(g->task))
 		return;
 	set_trap(g->task);
 	if (!getm->locks)

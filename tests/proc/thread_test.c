@@ -80,3 +80,15 @@ PROC_TEST(a_thread_that_overflows_its_stack_ends_the_task)
 		cr_expect(strstr(text, "stack overflow"), "%s", text);
 	}
 }
+
+PROC_TEST(threads_of_cplusplus_are_goroutines)
+{
+	if (sh("command -v g++"))
+		return;
+	cr_assert_eq(sh("g++ -std=c++20 -shared -fPIC -O2 -o %s/m.so tests/modules/thread/threads.cc 2>&1", dir), 0,
+		     "%s", text);
+	for (int i = 0; i < 5; i++) {
+		cr_expect_eq(sh("timeout 20 build/shoal run %s/m.so 2>&1", dir), 0, "%s", text);
+		cr_expect_str_eq(text, "ok\n");
+	}
+}

@@ -11,10 +11,10 @@
 #include "worker/posix/identity.h"
 #include "worker/posix/posix.h"
 #include "worker/posix/signal.h"
+#include "worker/posix/sync/futex.h"
 #include "worker/posix/thread.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
@@ -63,16 +63,6 @@ static int pselect_of(const long *a)
 
 	return pselect((int)a[0], (fd_set *)a[1], (fd_set *)a[2], (fd_set *)a[3], (const struct timespec *)a[4],
 		       mask_of(m ? m->mask : NULL, &mask));
-}
-
-/* Waits by address, in the kernel. */
-static long futex_of(const long *a)
-{
-	long op = a[1] & FUTEX_CMD_MASK;
-
-	if (op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET || op == FUTEX_LOCK_PI || op == FUTEX_WAIT_REQUEUE_PI)
-		return BLOCKING_ONCE(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
-	return sh_kernel(SYS_futex, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* True: r is what the function gave that stands for the call. */
@@ -184,7 +174,7 @@ static bool waits(long nr, const long *a, long *r)
 		break;
 	case SYS_wait4: *r = wait4((pid_t)a[0], (int *)a[1], (int)a[2], (void *)a[3]); break;
 	case SYS_waitid: *r = waitid((idtype_t)a[0], (id_t)a[1], (siginfo_t *)a[2], (int)a[3]); break;
-	case SYS_futex: *r = futex_of(a); break;
+	case SYS_futex: *r = sh_posix_futex(a); break;
 	case SYS_sched_yield: *r = sched_yield(); break;
 	default: return false;
 	}

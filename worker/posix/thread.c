@@ -146,6 +146,8 @@ void thread_end(struct g *g)
 
 /* ---- the start of one ---- */
 
+bool thread_real_ones;
+
 struct start {
 	struct own *own;
 	void *(*fn)(void *);
@@ -238,8 +240,10 @@ int pthread_create(pthread_t *restrict t, const pthread_attr_t *restrict attr, v
 {
 	struct g *g = posix_enter();
 
-	if (!g)
+	if (!g) {
+		thread_real_ones = true;
 		return real_pthread_create(t, attr, fn, arg);
+	}
 	return make_thread(g, t, attr, thread_main, (struct start){NULL, fn, arg});
 }
 
@@ -252,6 +256,7 @@ int thrd_create(thrd_t *t, thrd_start_t fn, void *arg)
 	if (!g) {
 		if (!libc)
 			*(void **)&libc = dlsym(RTLD_NEXT, "thrd_create");
+		thread_real_ones = true;
 		return libc(t, fn, arg);
 	}
 	r = make_thread(g, (pthread_t *)t, NULL, thrd_main,

@@ -8,6 +8,11 @@
 
 #include <pthread.h>
 
+/*
+ * This process has threads that are no goroutines: libraries' own. (__libc_single_threaded says always that there
+ * are threads, so that C++ counts references by atomic operations.)
+ */
+extern bool thread_real_ones;
 /* The record that a pthread_t of this task means; NULL: it means no thread, or one that was joined. */
 struct own *thread_of(pthread_t);
 /* Its goroutine, NULL: it has ended. */
