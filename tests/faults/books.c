@@ -20,10 +20,10 @@
 #include <unistd.h>
 
 #define CLIENTS 4
-#define BY_COMMAND 100 /* of so many tasks two are submitted by the command line */
+#define BY_COMMAND 100 /* of this many tasks two are submitted by the command line */
 
 static struct tally {
-	_Atomic uint64_t attempted, acknowledged, ended, away; /* away: lost with their worker, and said so */
+	_Atomic uint64_t attempted, acknowledged, ended, away; /* lost with their worker, and reported as lost */
 	_Atomic uint64_t silent, doubled, odd; /* ended well without their word; with it twice; in any other way */
 	_Atomic int stop;
 } * all;
@@ -144,7 +144,7 @@ unsigned kill_next(unsigned n)
 		struct sh_seat *s = &sh_root->seat[seat];
 		int pid = atomic_load(&s->pid);
 
-		/* Who is dead and not buried is no victim: each kill is a death. */
+		/* A victim must be alive: each kill is a death. */
 		if (atomic_load(&s->state) != SEAT_LIVE || pid <= 1 || sh_seat_dead(seat) ||
 		    (atomic_load(&s->liveness) & 0x3fffffff) != (uint32_t)pid)
 			continue;
@@ -168,7 +168,7 @@ static int own_fds(void)
 	return n;
 }
 
-/* In the table that all workers share, without those of their loops and seats. */
+/* Open descriptors in the table that all workers share, without those of loops and seats. */
 static long count_fds(void)
 {
 	char path[64];
@@ -260,17 +260,17 @@ void part_books(void)
 			client(alive, tasks);
 	while (alive) {
 		if (now_ns() > until)
-			atomic_store(&all->stop, 1); /* what was begun comes to its end, and is what is told of */
+			atomic_store(&all->stop, 1); /* tasks that were begun run to their end, and are counted */
 		while (alive && waitpid(-1, NULL, WNOHANG) > 0)
 			alive--;
-		/* As many kills as there are to be, spread over as many tasks. */
+		/* Spreads the kills over the tasks. */
 		if (kills < most && kills * CLIENTS * tasks <= atomic_load(&all->attempted) * most) {
 			seat = kill_next(seat);
 			kills++;
 		}
 		nap_us(500);
 	}
-	for (; kills < most && !atomic_load(&all->stop); kills++) { /* and the rest while nobody works */
+	for (; kills < most && !atomic_load(&all->stop); kills++) { /* the remaining kills, without tasks */
 		seat = kill_next(seat);
 		nap_us(2000);
 	}

@@ -15,7 +15,7 @@
 static const struct way {
 	const char *how, *status;
 	int code;
-	unsigned share; /* of the tasks: one in so many */
+	unsigned share; /* one of this many tasks */
 } ways[] = {
 	{"return", "done", 5, 1},
 	{"exit", "done", 6, 1},
@@ -108,10 +108,10 @@ void part_ends(void)
 	char what[80];
 	int s;
 
-	/* No delays, no quarantine; little memory, for those who take all of it. */
+	/* No delays and no quarantine. Little memory, for the tasks that use all of it. */
 	runtime_start("nodelay,quarantine=0", "--procs 2 --memory 128M");
 	s = ask_open();
-	for (unsigned i = 0; i < 3; i++) /* what the runtime makes once */
+	for (unsigned i = 0; i < 3; i++) /* memory that the runtime allocates once */
 		end_so(s, &ways[i], 8);
 	left_begin();
 	done = figure("stats", "tasks_done");

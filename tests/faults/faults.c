@@ -100,7 +100,7 @@ void runtime_map(void)
 	}
 }
 
-/* Interrupted, or nobody reads on: the runtime does not stay behind. */
+/* On an interrupt or a closed output the runtime is stopped, too. */
 static void on_end(int sig)
 {
 	pid_t pid = *dir ? fork() : -1;
@@ -148,7 +148,7 @@ void runtime_stop(void)
 	forget_map();
 	if (sh("timeout 20 build/shoal stop --now 2>&1"))
 		failed("stop: %.300s", text);
-	/* A process that finds itself wrong ends, and is mended like any other: nothing else would tell. */
+	/* A failed check ends its process, which is repaired like any other. Only the log shows it. */
 	if (!sh("grep -m3 'check failed' %s/s.log", dir))
 		failed("somebody was in a state that cannot be: %.400s", text);
 	if (nfailed == failed_before)
@@ -172,7 +172,10 @@ void nap_us(unsigned us)
 	nanosleep(&(struct timespec){us / 1000000, us % 1000000 * 1000}, NULL);
 }
 
-/* Who measures should not wait behind whom it measures (only root may do that); whom it starts should. */
+/*
+ * The measuring process has a higher priority than the processes that it measures (only root may do that). Processes
+ * that it starts have not.
+ */
 void measuring(bool yes)
 {
 	setpriority(PRIO_PROCESS, 0, yes ? -10 : 0);

@@ -23,15 +23,18 @@ extern char dir[64];	/* of the part: its socket is in it */
 
 void runtime_start(const char *debug, const char *options); /* SHOAL_DEBUG, and options of shoal start */
 void runtime_stop(void);				    /* after an audit */
-void runtime_map(void); /* its segment is at SH_BASE from here on; once more after its supervisor was replaced */
+void runtime_map(void); /* maps its segment at SH_BASE; called again after its supervisor was replaced */
 
-/* A shell command; what it prints is in text. Returns its exit code. */
+/* Runs a shell command; its output is in text. Returns its exit code. */
 extern char text[1u << 20];
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 long figure(const char *verb, const char *key);				 /* a number out of the JSON of a verb */
 long submit(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* the task's id */
 
-/* The same without a process for each: a connection, and a line there and one back. NULL: it is broken. fds: -1, or what came along. */
+/*
+ * Sends one request line over a connection and returns the answer, without a process. NULL: the connection is
+ * broken. fds: the descriptors that came with it, or -1.
+ */
 int ask_open(void);
 json_t *ask(int s, int fds[2], const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -51,18 +54,20 @@ struct samples {
 void sample(struct samples *, double ns);
 double percentile(struct samples *, double p); /* sorts */
 
-/* Times, with what they should be at most: 0 for no such figure. hard: fails beyond so many times that. */
+/* Prints times with their figure (0: none). hard: the program fails beyond this multiple of it. */
 void row_times(const char *id, const char *what, struct samples *, double p50_ns, double p99_ns, double hard);
-/* One number, at most (or, with a minus, at least) what it should be. exact: beyond it, the program fails. */
+/*
+ * Prints one number; it should be at most (with a minus: at least) the figure. exact: beyond it the program fails.
+ */
 void row_number(const char *id, const char *what, double is, double most, const char *unit, bool exact);
 void row_least(const char *id, const char *what, double is, double least, const char *unit, double hard);
 /* Kills a worker that lives, the next one after seat n; its seat, or n. */
 unsigned kill_next(unsigned n);
-/* What there is of memory, descriptors, processes, goroutines; and rows of how much more there is now. */
+/* Counts memory, descriptors, processes and goroutines; a later call prints rows of what was added since. */
 void left_begin(void);
 void left_rows(const char *id, const char *after);
 void failed(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* on stderr, for who watches */
+void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* on stderr: progress */
 
 /* ---- the parts ---- */
 

@@ -72,7 +72,7 @@ void part_policy(void)
 
 /* ---- T11 ---- */
 
-/* Tasks run one after the other for so long. */
+/* Runs tasks one after the other for this time. */
 static unsigned throughput(double seconds)
 {
 	int64_t until = now_ns() + (int64_t)(seconds * 1e9);
@@ -84,7 +84,7 @@ static unsigned throughput(double seconds)
 	return n;
 }
 
-/* Somebody submits it again and again, twenty times a second, and is refused once it is in quarantine. */
+/* A client submits it twenty times a second, and is refused once it is in quarantine. */
 static pid_t crash_again_and_again(void)
 {
 	pid_t pid = fork();
@@ -118,7 +118,7 @@ void part_module(void)
 	row_least("T11", "a module whose tasks crash ten times is refused with", refused, 75, "", 75);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	/* With and without, by turns, so that what else the machine does falls on both. */
+	/* Alternates with and without it, so that other load on the machine affects both. */
 	for (unsigned i = 0; i < rounds; i++) {
 		double calm = throughput(span), disturbed;
 

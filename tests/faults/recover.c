@@ -30,7 +30,7 @@ static void crashes(const char *what, unsigned ms_apart)
 	unsigned n = quick ? 40 : 400;
 	struct samples s = {0};
 
-	/* On a goroutine that has attempts the task goes on whoever else dies. */
+	/* The task is on a goroutine with attempts, so it continues whatever else dies. */
 	if (sh("timeout 120 build/shoal run build/tests/modules/survive/crash.so timed %u %u 2>&1", n, ms_apart))
 		failed("survive_crash timed: %.200s", text);
 	for (uint64_t i = before; i < atomic_load(&rt->ncrashes); i++)
@@ -72,7 +72,10 @@ struct victim {
 	long bytes;
 };
 
-/* It has a P, runs a goroutine that is not the root (with which all begins anew) and has touched enough. */
+/*
+ * A victim has a P, runs a goroutine that is not the root (whose death would restart the task) and has touched
+ * enough memory.
+ */
 static bool found_victim(void *arg)
 {
 	struct victim *v = arg;
@@ -104,7 +107,9 @@ static bool runs_elsewhere(int p, unsigned seat, uint32_t generation)
 	       atomic_load(&allm(m)->p) == p;
 }
 
-/* When somebody else first did something with the P: by the events that all leave (sched.tracing: with exact times). */
+/*
+ * The time when another worker first used the P, from the events of all workers (sched.tracing: with exact times).
+ */
 static int64_t first_event(int p, unsigned victim, int64_t began)
 {
 	static struct life_event e[LIFE_RING];
@@ -128,8 +133,8 @@ static int64_t first_event(int p, unsigned victim, int64_t began)
 }
 
 /*
- * Kills it, sleeps until the others are done, and reads what they have noted: who looks all the time
- * takes the processor from those whom it watches, and from the dying process first of all.
+ * Kills it, sleeps until the others are done, and reads their notes. Polling would take processor time from the
+ * processes that it measures, first of all from the dying one.
  */
 static void kill_one(unsigned seat, struct samples *taken, struct samples *replaced)
 {

@@ -61,7 +61,7 @@ static void among(const char *how, unsigned kills)
 	runtime_stop();
 }
 
-/* ---- who has nothing to do with it ---- */
+/* ---- goroutines that the death does not concern ---- */
 
 #define QUIET_S 4 /* faults/many.c */
 

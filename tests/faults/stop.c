@@ -84,7 +84,10 @@ static bool is_stopped(void *arg)
 	return !sh_procstat_read(h->pid, &stat) || strchr("TZX", stat.state);
 }
 
-/* What it had has gone on elsewhere. Whether it was known dead by then is looked at after that, so no death is missed. */
+/*
+ * Its goroutines run on other workers. The check whether it was known dead by then comes after that, so it misses no
+ * death.
+ */
 static bool went_on(const struct hit *h)
 {
 	int m = atomic_load(&allp(h->p)->m);
@@ -193,7 +196,10 @@ static void the_medic_is_stopped(void)
 	runtime_stop();
 }
 
-/* Eight processes for each processor, of higher priority than the workers: those wait long, and none is ended for it. */
+/*
+ * Eight processes for each processor, with a higher priority than the workers: these wait long, and none may be
+ * ended for it.
+ */
 static void no_processor(void)
 {
 	unsigned n = 8 * (unsigned)sysconf(_SC_NPROCESSORS_ONLN);

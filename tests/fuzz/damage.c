@@ -1,6 +1,6 @@
 /*
- * damage.c - what is done to good inputs: bits turned, pieces taken out, doubled, moved in from elsewhere,
- * numbers made extreme, words put in.
+ * damage.c - damages good inputs: flips bits, cuts out, doubles and moves pieces, makes numbers extreme, inserts
+ * words.
  */
 #include "tests/fuzz/fuzz.h"
 

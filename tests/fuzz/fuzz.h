@@ -28,7 +28,7 @@ void fuzz_one(const uint8_t *data, size_t n); /* data[n] is 0. Ends the program 
 		text, sizeof(text) - 1 \
 	}
 
-/* What makes them, for who sends them elsewhere (live.c). */
+/* Makes the inputs, for live.c, which sends them to other processes. */
 uint64_t fuzz_random(void);
 void fuzz_begin(uint64_t seed);
 /* Damages a copy of a seed; never more than room. */

@@ -112,7 +112,7 @@ static long figure(const char *verb, const char *key)
 	return sh("timeout 30 %s/shoal %s --json 2>&1", build, verb) ? -1 : outside_number(text, key, -1);
 }
 
-/* What has been sent, for who looks for the reason. */
+/* Keeps what was sent, to find the reason of a failure. */
 static void keep(const char *what, const uint8_t *data, size_t n)
 {
 	char path[4200];
@@ -327,7 +327,7 @@ static void part_http(void)
 		fuzz_begin(seed + i);
 		len = fuzz_make(http, http_words, data, ROOM);
 		while ((bad = memmem(data, len, "/crash", 6)) || (bad = memmem(data, len, "/spin", 5)))
-			bad[1] = 'x'; /* these two do what they say */
+			bad[1] = 'x'; /* these two would really crash and spin */
 		if (s >= 0 && send(s, data, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EPIPE &&
 		    errno != ECONNRESET)
 			failed("http: send: %s", strerror(errno));

@@ -33,7 +33,7 @@ static uint8_t input[INPUT_MAX + 1];
 static size_t len;
 static char keep[512];
 
-/* What has just been read. */
+/* Keeps the last input. */
 static void on_crash(int sig)
 {
 	int fd = open(keep, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

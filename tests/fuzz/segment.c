@@ -64,13 +64,13 @@ static long supervisor(void)
 	return outside_number(text, "pid", -1);
 }
 
-/* Of the library: it reads the rings with it. */
+/* The core's library calls it when it reads the rings. */
 int64_t host_now(void)
 {
 	return (int64_t)sh_now();
 }
 
-/* ---- what is made wrong ---- */
+/* ---- damage ---- */
 
 static struct changed {
 	uint64_t *at, was;
@@ -138,7 +138,7 @@ static void change_something(void)
 	}
 }
 
-/* ---- what is asked ---- */
+/* ---- requests ---- */
 
 static int connected(uint64_t run)
 {
@@ -152,7 +152,10 @@ static int connected(uint64_t run)
 	return s;
 }
 
-/* Copied by a child, which may die of it, and repaired by the medic, which may not come to an end: nobody waits. */
+/*
+ * A child copies the stacks and may die of the damage; the medic repairs it and may not finish. So nothing waits for
+ * the answer.
+ */
 static void ask_for_stacks(uint64_t run)
 {
 	static const char dump[] = "{\"verb\":\"dump\"}\n";

@@ -17,7 +17,7 @@ const struct fuzz_input fuzz_seeds[] = {
 const uint64_t fuzz_runs = 150000;
 const char *const fuzz_words[] = {"\x20", "\xff\xff\xff\xff", "\x01\x01\x01\x01\x01\x01\x01\x01", "\x7f\xff\xff", NULL};
 
-#define BASE 0x100000ul /* where the stack is said to be */
+#define BASE 0x100000ul /* the claimed address of the stack */
 #define FRAMES 64
 
 static struct unwinder *u;
@@ -64,7 +64,7 @@ void fuzz_one(const uint8_t *data, size_t n)
 	k = unwind_stack(u, &r, reads, NULL, f, FRAMES);
 	if (k < 1 || k > FRAMES)
 		abort();
-	for (size_t i = 0; i < k; i++) /* what is told can be read */
+	for (size_t i = 0; i < k; i++) /* what it reports can be read */
 		if ((f[i].function && !strlen(f[i].function)) || (f[i].file && strlen(f[i].file) > 65536))
 			abort();
 }

@@ -34,10 +34,10 @@ CLI_TEST(a_crash_is_reported_with_function_file_and_line)
 	cr_expect_eq(sh("build/shoal crash 999 2>&1"), 5);
 	expect_text("no such task or goroutine: 999");
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/work.so 2>&1 && build/shoal crash 2"),
-		     0); /* none of it has crashed */
+		     0); /* none of these tasks has crashed */
 	sh("cat %s/s.log", dir);
 	expect_text("crash: task 1 goroutine 2 worker ");
-	/* Its worker is long gone, and so is the supervisor that saw it. */
+	/* Its worker and the supervisor that recorded it have ended. */
 	pid = pid_of("pid");
 	cr_expect_eq(kill(pid, SIGKILL), 0);
 	WAIT_FOR(gone(pid));
@@ -83,7 +83,7 @@ CLI_TEST(inlined_functions_are_frames_of_their_own)
 	cr_expect_eq(inlined, 3, "%s", text);
 }
 
-/* Also where the runtime was optimized as a whole: what waits is named with the line of its own file. */
+/* Also in a runtime that was optimized as a whole: the waiting function has the line of its own file. */
 CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 {
 	static const char *const calls[] = {"shoal_sleep g/api",
@@ -120,7 +120,7 @@ CLI_TEST(calls_of_the_runtime_are_named_with_their_own_lines)
 	expect_text("in_call(...)");
 }
 
-/* No frame pointer to follow: the tables that the compiler left, and the copy of the stack. */
+/* The code has no frame pointers: the unwinder uses the compiler's tables and the copy of the stack. */
 CLI_TEST(a_crash_is_unwound_without_frame_pointers)
 {
 	sh("cc -shared -fPIC -O2 -g -fomit-frame-pointer -Icore -o %s/bare.so tests/modules/survive/crash.c", dir);
@@ -253,7 +253,7 @@ CLI_TEST(wrong_arguments_are_a_usage_error)
 	cr_expect_eq(sh("build/shoald --procs 0 2>&1"), 2, "%s", text);
 }
 
-/* Whoever slips is told what he may have meant; whoever is far off is not. */
+/* A mistyped verb gets a suggestion; a word that is not similar to any gets none. */
 CLI_TEST(a_mistyped_verb_or_option_is_suggested)
 {
 	static const struct {
@@ -297,7 +297,7 @@ CLI_TEST(every_verb_has_help_and_is_in_the_list)
 		snprintf(help, sizeof help, "%.4000s", text);
 		snprintf(line, sizeof line, "usage: shoal %s", all_verbs[i]);
 		cr_expect_eq(strncmp(help, line, strlen(line)), 0, "%s", help);
-		/* Without a supervisor as well, and whatever else is said. */
+		/* Help also works without a supervisor and with any other arguments. */
 		cr_expect_eq(sh("build/shoal %s --socket %s/none --help 2>&1", all_verbs[i], dir), 0, "%s", text);
 		cr_expect_str_eq(text, help);
 		cr_expect_eq(sh("build/shoal %s -h 2>&1", all_verbs[i]), 0, "%s", text);
@@ -318,7 +318,7 @@ CLI_TEST(without_a_supervisor_verbs_say_how_to_start_one)
 		cr_expect_eq(sh("build/shoal --socket %s/none %s 2>&1", dir, needs[i]), 3, "%s: %s", needs[i], text);
 		expect_text("/none (start one with: shoal start)\n");
 	}
-	/* And what it would have written to is as it was. */
+	/* And the file that it would have written is unchanged. */
 	cr_expect_eq(sh("echo old >%s/t; build/shoal trace -o %s/t --socket %s/none 2>&1; c=$?; cat %s/t; exit $c", dir,
 			dir, dir, dir),
 		     3);
@@ -341,7 +341,7 @@ CLI_TEST(a_missing_file_has_its_own_exit_code)
 	cr_expect_eq(sh("build/shoal run build/tests/modules/basic/work.so:nobody 2>&1"), 127, "%s", text);
 }
 
-/* Each code that INTERFACE names, by the name it has there; of `run`, and once more of `submit` and `wait`. */
+/* Each exit code by its name in INTERFACE, for `run`, and again for `submit` and `wait`. */
 CLI_TEST(each_exit_code_has_its_meaning)
 {
 	static const struct {
@@ -444,7 +444,7 @@ CLI_TEST(a_socket_that_is_not_ours_is_no_supervisor)
 	expect_text("it is not a socket");
 	cr_expect_eq(sh("build/shoal tasks --socket %s/none 2>&1", dir), 3, "%s", text);
 	cr_expect_eq(sh("build/shoal tasks --socket /nowhere/at/all 2>&1"), 3, "%s", text);
-	/* Somebody else's: says something else, or nothing. */
+	/* Another program listens there; it answers with other text, or with nothing. */
 	cr_expect_eq(
 		sh("perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Listen => 5, Local => \"%s/other\") or die;"
 		   "print STDERR \"listening\\n\"; alarm 20; while ($c = $s->accept) { print $c \"220 ready\\n\"; close $c; }' "
@@ -584,7 +584,7 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 		}
 }
 
-/* Somebody else is told so, whether the file system or the supervisor stops him. */
+/* Another user gets the same message whether the file system or the supervisor refuses him. */
 CLI_TEST(another_user_is_not_permitted)
 {
 	if (geteuid() != 0)

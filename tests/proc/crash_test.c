@@ -1,6 +1,4 @@
-/*
- * crash_test.c - what a crash record says, field by field, for each signal.
- */
+/* crash_test.c - the fields of a crash record, for each signal. */
 #include "tests/proc/proc.h"
 
 #include <signal.h>
@@ -84,7 +82,7 @@ Test(crash, record_says_what_happened, .init = start, .fini = stop, .timeout = T
 	}
 }
 
-/* Who was killed says nothing: there is no record, and its end says that it was lost. */
+/* A killed worker leaves no crash record; its goroutine is reported as lost. */
 Test(crash, a_lost_goroutine_is_not_a_crash, .init = start, .fini = stop, .timeout = TEST_S)
 {
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/basic/ends.so lost 2>&1"), 137, "%s", text);

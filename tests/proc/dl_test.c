@@ -121,7 +121,7 @@ PROC_TEST(dl_plugin_shares_the_libraries_of_the_module)
 		cr_expect_eq(sh(RUN "%s/app.so %s/plug.so 2>&1", dir, dir), 0, "%s", text);
 }
 
-/* A constructor that crashes ends the task that opens the library, and nobody else. */
+/* A constructor that crashes ends the task that opens the library, and no other. */
 PROC_TEST(dl_bad_libraries_affect_only_their_task)
 {
 	build_plugin("crash",

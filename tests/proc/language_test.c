@@ -37,7 +37,7 @@ PROC_TEST(language_sched)
 	cases("sched");
 }
 
-/* What was written before the end is there, a line that was begun as well. */
+/* Output from before the end is complete, with the last unfinished line. */
 PROC_TEST(language_ends)
 {
 	static const struct {
@@ -64,8 +64,7 @@ PROC_TEST(language_ends)
 }
 
 /*
- * Workers are killed, but only so often: a root that is lost begins anew with all its cases, and on a slow machine
- * it would never come to its end.
+ * The number of kills is limited: a lost root restarts all its cases, and on a slow machine it would never finish.
  */
 static void cases_killed(const char *name)
 {
@@ -183,7 +182,7 @@ Test(proc, language_constructors_may_use_goroutines, .timeout = 60)
 		cr_expect_eq(sh("timeout 20 build/shoal run %s/c.c 2>&1", dir), 7, "%s", text);
 }
 
-/* One for each function, with a summary that is no more than a line, and what groff does not complain of. */
+/* There is a page for each function, with a summary of one line, and groff has no complaint. */
 Test(proc, language_pages, .timeout = TEST_S)
 {
 	int functions;

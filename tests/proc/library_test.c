@@ -89,7 +89,7 @@ PROC_TEST(library_symbols_resolve_as_in_a_program)
 	cr_expect_eq(sh(RUN "%s/app.so 2>&1", dir), 0, "%s", text);
 }
 
-/* What one object allocates another frees, libc among them: there is one malloc. */
+/* A block that one object allocates another may free, libc included: there is one malloc. */
 PROC_TEST(library_memory_is_of_one_malloc)
 {
 	build_library("own",

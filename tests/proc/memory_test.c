@@ -45,7 +45,10 @@ MEMORY_TEST(the_limit_is_met_with_enomem_and_nothing_else)
 	comes_down("memory_committed", 40 * MiB);
 }
 
-/* Stacks that not even the reserve holds end their goroutine, and its task; the runtime and the others go on. */
+/*
+ * A stack that does not fit into the reserve either ends its goroutine and its task; the runtime and other tasks
+ * continue.
+ */
 MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
 {
 	long before = number_in("stats", "memory_used");
@@ -59,8 +62,8 @@ MEMORY_TEST(a_stack_without_memory_is_a_crash_of_its_goroutine)
 }
 
 /*
- * Libraries of a worker remember blocks of tasks that are over: they are not used again before the
- * worker is replaced, and when much has gathered it is.
+ * Libraries in a worker may cache blocks of ended tasks. These blocks are not used again before the worker is
+ * replaced, which happens when they are many.
  */
 MEMORY_TEST(cached_state_of_libraries_is_not_reused)
 {
@@ -93,7 +96,9 @@ MEMORY_TEST(zlib_works_on_goroutines_that_move)
 	cr_expect_str_eq(text, "40 moved\n");
 }
 
-/* The goroutines in hand start again; streams of the others go on. The root is parked all the while. */
+/*
+ * Goroutines that ran on the killed worker start again; the streams of the others continue. The root stays parked.
+ */
 MEMORY_TEST(zlib_works_while_workers_are_killed)
 {
 	unsigned kills = 0;

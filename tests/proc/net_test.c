@@ -1,6 +1,4 @@
-/*
- * net_test.c - calls that park, system calls, and what becomes of connections when workers die.
- */
+/* net_test.c - calls that park, system calls, and connections when workers die. */
 #include "tests/proc/proc.h"
 
 #include <arpa/inet.h>
@@ -294,7 +292,10 @@ static int start_server(const char *options)
 	return port;
 }
 
-/* What comes back for it, to the end of the connection: how many bytes, of which the first in text. */
+/*
+ * Sends the request and reads to the end of the connection. Returns the number of bytes; the first of them are in
+ * text.
+ */
 static size_t exchange(int port, const char *request, size_t n)
 {
 	int s = connect_to(port);
@@ -322,7 +323,7 @@ static unsigned count_of(const char *what)
 	return n;
 }
 
-/* What a browser, a scanner or a broken client sends. */
+/* Requests as a browser, a scanner or a broken client sends them. */
 NET_TEST(requests_of_all_kinds)
 {
 	static const struct {
@@ -363,7 +364,7 @@ NET_TEST(requests_of_all_kinds)
 		n += sprintf(much + n, "GET / HTTP/1.1\r\n\r\n");
 	n += sprintf(much + n, "GET /x HTTP/1.0\r\n\r\n");
 	cr_expect_eq(exchange(port, much, (size_t)n), 500 * 78 + 104, "%zu", strlen(text));
-	for (int i = 0; i < 100; i++) /* half a request, and gone */
+	for (int i = 0; i < 100; i++) /* half a request, then the connection is closed */
 		close(({
 			int s = connect_to(port);
 			send(s, "GET / HT", 8, MSG_NOSIGNAL);
@@ -451,7 +452,7 @@ NET_TEST(idle_connections_survive_deaths_of_idle_workers)
 		close(s[i]);
 }
 
-/* What a task leaves open is closed when it ends. */
+/* Descriptors that a task leaves open are closed when it ends. */
 NET_TEST(descriptors_of_a_task_are_closed_at_its_end)
 {
 	int port = start_server(""), s[50];

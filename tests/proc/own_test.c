@@ -1,6 +1,6 @@
 /*
- * own_test.c - what POSIX keeps per process is a task's own: the same on both workers, and nothing
- * of it reaches the next task.
+ * own_test.c - state that POSIX keeps per process belongs to the task: the same on both workers, and not visible to
+ * the next task.
  */
 #include "tests/proc/proc.h"
 

@@ -1,4 +1,4 @@
-/* proc.c - what the tests of real processes share. See proc.h. */
+/* proc.c - functions that the tests of real processes share. See proc.h. */
 #include "tests/proc/proc.h"
 #include "tests/outside/outside.h"
 

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 extern char dir[64];	    /* the test's folder: its socket is in it */
-extern char text[1u << 20]; /* what the last command printed */
+extern char text[1u << 20]; /* the output of the last command */
 
-/* Runs a shell command; what it prints is in text. Returns its exit code. */
+/* Runs a shell command; its output is in text. Returns its exit code. */
 int sh(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void make_dir(void); /* dir, and SHOAL_SOCKET in it, without a supervisor */
 void start(void);    /* a supervisor with two Ps */
@@ -30,7 +30,7 @@ void stop(void);	  /* after an audit */
 
 #define WAIT_S 40 /* a condition that does not come true in this time never does */
 double now_ms(void);
-/* Repeats the shell command until its exit code is 0; what it printed last is in text. */
+/* Repeats the shell command until its exit code is 0; the last output is in text. */
 void until(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /*
  * Lets time pass that is part of the test: an outage, the pace of a client, an interval in which something is
@@ -48,7 +48,7 @@ void pass_ms(unsigned ms);
 		} \
 	} while (0)
 
-/* ---- what a verb prints with --json ---- */
+/* ---- the output of verbs with --json ---- */
 
 /* The whole object, kept until the next call; NULL: the verb failed. */
 json_t *see(const char *verb, ...) __attribute__((format(printf, 1, 2)));
@@ -62,28 +62,33 @@ bool is_true(json_t *, const char *key);
 bool is_text(json_t *, const char *key, const char *want); /* the member is this string */
 /* Members of the list whose key has this value (NULL: any). */
 unsigned count_in(const char *verb, const char *list, const char *key, const char *value);
-int pid_of(const char *whom); /* of supervisor (pid), medic, zygote, standby, keeper; 0: nobody right now */
+int pid_of(
+	const char *whom); /* the pid of supervisor ("pid"), medic, zygote, standby or keeper; 0: none at the moment */
 unsigned worker_pids(int *pid, unsigned most); /* of those that run */
 bool kill_worker(unsigned which);	       /* the which-th of them, modulo their number */
-bool gone(int pid);			       /* there is no such process, or it waits to be reaped */
+bool gone(int pid);			       /* the process does not exist, or is a zombie */
 /* So many goroutines have this status, or wait for this reason, in all tasks together. */
 unsigned with_status(const char *status);
 unsigned waiting_for(const char *reason);
-bool all_parked(long goroutines); /* so many there are, and no P has anything to run */
+bool all_parked(long goroutines); /* there are this many, and all Ps are idle */
 
-/* Workers that are there and have what they need. More come when system calls last. */
+/* The number of workers that have started. More are started while system calls last. */
 int count_workers(void);
 #define FDS_OF_A_WORKER 5 /* its loop's, and its seat's, in the table that all of them share */
 
-/* Starts `shoal trace` for so many seconds, to a file of dir, and returns when it records. The exit code goes to NAME.code. */
+/*
+ * Starts `shoal trace` for this many seconds into a file of dir, and returns when it records. Its exit code is
+ * written to NAME.code.
+ */
 void trace_start(double seconds, const char *name);
 unsigned recorders(void); /* processes that record for the supervisor */
 
 /* ---- a thread that kills workers until it is stopped ---- */
 
-void killer_start(unsigned least_ms, unsigned most_ms, unsigned most); /* between two kills; at most so many */
-unsigned killer_kills(void);					       /* so far */
-unsigned killer_stop(void);					       /* how many were killed in all */
+void killer_start(unsigned least_ms, unsigned most_ms,
+		  unsigned most); /* pauses between two kills, and the most kills */
+unsigned killer_kills(void);	  /* so far */
+unsigned killer_stop(void);	  /* how many were killed in all */
 
 #define TEST_S 300 /* against hangs; the runner has a guard of its own */
 #define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = TEST_S, ##__VA_ARGS__)

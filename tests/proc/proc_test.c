@@ -79,7 +79,7 @@ PROC_TEST(work_continues_while_workers_are_killed)
 	cr_expect_eq(
 		sh("mkfifo %s/go && build/shoal submit build/tests/modules/basic/many.so 50000 %s/go 2>&1", dir, dir),
 		0, "%s", text);
-	WAIT_FOR(all_parked(50001)); /* a worker that dies now runs nobody */
+	WAIT_FOR(all_parked(50001)); /* a worker that dies in this state runs no goroutine */
 	for (int i = 0; i < 5; i++) {
 		unsigned n = worker_pids(pid, 128);
 

@@ -15,7 +15,7 @@
 	"awk 'substr($0, 1, 12) + 0 != NR - 1 || length($0) != 63 || !/x$/ { bad++ } /\\0/ { nul++ } " \
 	"END { printf \"%%d lines, %%d wrong, %%d NUL\\n\", NR, bad, nul }'"
 #define EACH_ONCE "sort | " IN_ORDER
-/* In the background, with a stdout that nobody reads until the test has ended and removed its folder. */
+/* Runs it in the background; nothing reads its stdout until the test has removed its folder. */
 #define UNREAD(command) \
 	"{ sh -c '" command "' | while [ -d ${SHOAL_SOCKET%%/*} ]; do sleep 0.05; done; } >/dev/null 2>&1 &"
 #define MIB_OF_LINES 16384
@@ -96,7 +96,7 @@ READERS_TEST(that_are_several_each_get_every_byte)
 			 "%.400s", text);
 }
 
-/* The task goes on when the only reader that held it back has died, and others were never held back. */
+/* The task continues when the only reader that held it back has died. Other tasks are never held back. */
 READERS_TEST(that_die_let_the_task_continue)
 {
 	sh("build/shoal submit " LINES " 64; " UNREAD("echo $$ >%s/pid; exec build/shoal logs -f 1"), dir);
@@ -161,9 +161,9 @@ READERS_TEST(get_every_byte_over_the_deaths_of_workers)
 	expect_lines(24, "over the deaths of all workers");
 }
 
-/* ---- what nobody reads ---- */
+/* ---- output without a reader ---- */
 
-/* The end of the output is there, and how much of the beginning is missing is said. */
+/* The end of the output is kept, and `logs` says how much of the beginning was dropped. */
 READERS_TEST(that_come_late_are_told_what_was_dropped)
 {
 	long dropped, lines, first;
@@ -191,7 +191,7 @@ READERS_TEST(that_come_late_are_told_what_was_dropped)
 	json_decref(logs);
 }
 
-/* `logs` of a task that writes on without readers: what it prints between two notes is whole. */
+/* `logs` of a task that writes without readers: the output between two notes of dropped bytes is complete. */
 READERS_TEST(of_a_task_that_writes_on_get_no_byte_replaced)
 {
 	sh("build/shoal submit " LINES " 100000 >/dev/null");

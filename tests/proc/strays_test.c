@@ -1,6 +1,6 @@
 /*
- * strays_test.c - descriptors that deaths leave open between the call that made them and the note of whose they
- * are: they are closed while their task goes on, and none that is somebody's.
+ * strays_test.c - a worker may die between the call that makes a descriptor and the note of its owner. Such
+ * descriptors are closed while the task continues, and no others are.
  */
 #include "tests/proc/proc.h"
 
@@ -15,7 +15,7 @@ static void start_kill(void)
 	until("build/shoal info 2>&1");
 }
 
-/* Who comes by there next dies. */
+/* The next worker that passes the point dies. */
 static void arm(const char *point)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
@@ -47,7 +47,10 @@ static unsigned open_in(int pid)
 	return n;
 }
 
-/* Between two connections: the fewest that were seen, without those of the workers, of which more may come. */
+/*
+ * The fewest open descriptors that were seen (between two connections), without those of workers, whose number may
+ * grow.
+ */
 static unsigned fewest(int pid, unsigned looks)
 {
 	unsigned least, n;
@@ -89,7 +92,7 @@ Test(strays, descriptors_of_a_server_that_never_idles_are_closed, .init = start_
 		arm(points[i]);
 		WAIT_FOR(number_in("stats", "worker_deaths") == i + 1);
 	}
-	/* Each death has left one descriptor open, and all of them are closed while the server goes on. */
+	/* Each death left one descriptor open. All of them are closed while the server runs. */
 	WAIT_FOR(closed() >= DEATHS);
 	cr_expect_eq(closed(), DEATHS);
 	WAIT_FOR(count_workers() == number_in("info", "workers"));

@@ -8,7 +8,7 @@
 
 #define SURVIVE_TEST(name) Test(survive, name, .init = start, .fini = stop, .timeout = TEST_S)
 
-/* Kills it and waits until it is gone. Returns the pid that it had. */
+/* Kills it and waits until it has ended. Returns its pid. */
 static int kill_it(const char *whom)
 {
 	int pid = pid_of(whom);
@@ -19,7 +19,7 @@ static int kill_it(const char *whom)
 	return pid;
 }
 
-/* Another process than that has taken the place. */
+/* True if another process has replaced it. */
 static bool replaced(const char *whom, int old)
 {
 	int pid = pid_of(whom);
@@ -187,7 +187,7 @@ SURVIVE_TEST(the_standby_takes_the_place_of_a_killed_zygote)
 				"timeout 20 build/shoal run %s/n.c 2>&1",
 				i + 30, dir, dir),
 			     i + 30, "%s", text);
-		WAIT_FOR(pid_of("standby")); /* the next one is there */
+		WAIT_FOR(pid_of("standby")); /* the next one runs */
 	}
 	before = kill_it("standby");
 	WAIT_FOR(replaced("standby", before));
@@ -230,7 +230,7 @@ SURVIVE_TEST(a_second_supervisor_is_refused_and_a_service_managers_one_adopts)
 	cr_expect_eq(sh("build/shoal tasks -a | grep -c mine"), 0);
 }
 
-/* What ran is cancelled when the one who ran it does not come back; who only submitted need not. */
+/* Tasks of a `run` whose client does not reconnect are cancelled; tasks that were submitted continue. */
 SURVIVE_TEST(no_process_is_left_after_the_runtime_ends)
 {
 	static const char *const rest[] = {"medic", "zygote", "standby", "keeper"};
@@ -245,7 +245,7 @@ SURVIVE_TEST(no_process_is_left_after_the_runtime_ends)
 		cr_expect(gone(pid[i]), "%s %d is left", rest[i], pid[i]);
 	cr_expect_eq(sh("ls %s", dir), 0);
 	cr_expect_str_eq(text, "s.log\n", "%s", text);
-	/* No supervisor can find it again: it ends by itself. */
+	/* No supervisor can adopt it, so it ends by itself. */
 	cr_expect_eq(sh("timeout 20 build/shoal start --procs 2 2>&1"), 0, "%s", text);
 	WAIT_FOR((zygote = pid_of("zygote")));
 	kill_it("pid");
@@ -291,7 +291,9 @@ Test(survive, a_module_that_always_crashes_is_refused_for_a_while, .init = start
 	WAIT_FOR(sh("timeout 20 build/shoal run build/tests/modules/basic/crash.so exit 2>&1") == 17);
 }
 
-/* T11: what others get done while somebody submits such a module again and again, against what they get done without. */
+/*
+ * T11: the throughput of other tasks while a client submits such a module again and again, against that without it.
+ */
 Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = start_short, .fini = stop,
      .timeout = TEST_S)
 {
@@ -307,10 +309,10 @@ Test(survive, a_module_that_always_crashes_does_not_hold_up_others, .init = star
 	fprintf(stderr, "with a module that always crashes: %d tasks, without: %d (%.0f %%)\n", disturbed, calm,
 		disturbed * 100.0 / calm);
 	cr_expect_gt(calm, 20);
-	cr_expect_gt(disturbed, calm / 4); /* the figure is told above; this is for machines with other work */
+	cr_expect_gt(disturbed, calm / 4); /* the figure is printed above; this limit is for machines under load */
 }
 
-/* ---- what is left ---- */
+/* ---- what remains ---- */
 
 static int lines_of(const char *command)
 {
@@ -318,7 +320,7 @@ static int lines_of(const char *command)
 	return atoi(text);
 }
 
-/* T8: what workers and tasks had is back, however they ended. */
+/* T8: all resources of workers and tasks are released, however they ended. */
 Test(survive, nothing_is_left_of_killed_processes, .init = start_short, .fini = stop, .timeout = TEST_S)
 {
 	static const char *const how[] = {"null", "overflow", "abort", "kill", "exit", "loop", "isolated"};
@@ -366,7 +368,7 @@ static int pid_right_now(const char *name)
 	return pid > 1 && kill(pid, 0) == 0 ? pid : 0;
 }
 
-/* A medic or worker may be about to be cloned. */
+/* A clone of a medic or worker may be in progress. */
 static int pid_for_sure(const char *name)
 {
 	int pid = 0;

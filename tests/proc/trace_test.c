@@ -124,7 +124,7 @@ static size_t check(json_t *root)
 	return arrows;
 }
 
-/* Begun and ended in the middle of it, with all there is to show: calls, timers, the net, those that run for long. */
+/* The recording begins and ends during work of all kinds: calls, timers, network, long runs. */
 TRACE_TEST(the_trace_is_the_format_of_chrome_and_perfetto)
 {
 	static const char *const work[] = {"basic/many.so 500 60000", "see/run.so alive 20 60000",

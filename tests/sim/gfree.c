@@ -125,7 +125,8 @@ static bool none_is_lost_and_none_is_there_twice(void)
 	for (uint32_t i = 1; i <= MADE; i++)
 		out[nout++] = allg(i);
 	for (unsigned i = 0; i < 50000; i++) {
-		unsigned who = sim_below(8), up = i / 500 % 2 ? 3 : 6; /* more of these, then more of those */
+		unsigned who = sim_below(8),
+			 up = i / 500 % 2 ? 3 : 6; /* more of the one kind, then more of the other */
 
 		getm = who == 7 ? allm(3) : allm(1 + (int)(who & 1)); /* the third has no P */
 		if (sim_below(9) < up) {
@@ -135,7 +136,8 @@ static bool none_is_lost_and_none_is_there_twice(void)
 
 			put(out[k]);
 			out[k] = out[--nout];
-		} else if (nout + 2 * GFREE_MAX < MADE) { /* else what is free may be on the list of the other P */
+		} else if (nout + 2 * GFREE_MAX <
+			   MADE) { /* otherwise the free ones may be on the list of the other P */
 			struct g *g = get();
 
 			MUST(g && g_index(g) <= MADE);

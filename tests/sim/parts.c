@@ -1,4 +1,4 @@
-/* parts.c - what the goroutines of a simulated run do, and what must hold for each kind of it. See parts.h. */
+/* parts.c - the workloads of the goroutines of a simulated run, and what must hold for each. See parts.h. */
 #include "tests/sim/parts.h"
 #include "core/sched/proc.h"
 #include "core/g/api.h"
@@ -41,7 +41,7 @@ static void must(bool ok, const char *what, unsigned p, unsigned got, unsigned w
 }
 
 unsigned workers;
-static unsigned pins; /* those of the lost are not given back */
+static unsigned pins; /* a lost goroutine does not release its units */
 
 /* ---- goroutines ---- */
 
@@ -70,7 +70,7 @@ static shoal_gid start(struct shoal_wg *wg, void (*fn)(void *), struct arg a)
 	return gid;
 }
 
-/* Stays on its worker, whatever dies. One worker is left unpinned, or nobody would be there to do anything else. */
+/* Pins itself to its worker. One worker is left unpinned, so that the others can run. */
 static void pinned_for_a_while(void)
 {
 	int worker;
@@ -161,7 +161,7 @@ static void timed_receiver(void *p)
 		if (r == 1)
 			got(a->part, v);
 		else if (sim_count.lost && ++late > 50)
-			return; /* who would have closed it may be gone */
+			return; /* the goroutine that would have closed it may be lost */
 	}
 }
 
@@ -237,7 +237,7 @@ static void tree(void *p)
 	}
 }
 
-/* 0, or told that a holder died, which is right if one did. */
+/* Returns 0, or that a holder died, which is right if one did. */
 static void lock_it(unsigned p, int r)
 {
 	must(r == 0 || (r == -EOWNERDEAD && sim_count.lost), "lock", p, (unsigned)-r, 0);
@@ -265,7 +265,7 @@ static void locker(void *p)
 		maybe_yield();
 		q->counter = seen + 1;
 		q->inside = 0;
-		if (two && sim_below(2)) { /* not the last taken first */
+		if (two && sim_below(2)) { /* in another order than they were taken */
 			shoal_mutex_unlock(q->mu);
 			maybe_yield();
 			shoal_mutex_unlock(q->inner);
@@ -289,7 +289,7 @@ static void reader_writer(void *p)
 		if ((a->i + i) % 3) {
 			lock_it(a->part, shoal_rwmutex_rlock(q->rw));
 			must(!q->inside || sim_count.lost, "a reader beside a writer", a->part, q->inside, 0);
-			more = sim_below(3) ? 0 : sim_below(7); /* the table of what it holds */
+			more = sim_below(3) ? 0 : sim_below(7); /* its table of held locks */
 			for (unsigned n = 0; n < more; n++)
 				lock_it(a->part, shoal_rwmutex_rlock(&globals.read_only[n % 5]));
 			maybe_yield();
@@ -379,7 +379,7 @@ static void blocks_for_ever(void *p)
 	case 3:
 		lock_it(a->part, shoal_mutex_lock(q->mu));
 		r = shoal_cond_wait(q->cond, q->mu);
-		if (r == 0 || r == -EOWNERDEAD) /* a death may wake it; what counts is the next wait */
+		if (r == 0 || r == -EOWNERDEAD) /* a death may wake it; only the next wait counts */
 			r = sim_count.lost ? -ECANCELED : r;
 		shoal_mutex_unlock(q->mu);
 		break;
@@ -688,7 +688,7 @@ void parts_make(void)
 	}
 }
 
-/* The root has come to its end, and so have all parts. */
+/* The root and all parts have ended. */
 bool parts_done(void)
 {
 	for (unsigned i = 0; i < nparts && root_done; i++)

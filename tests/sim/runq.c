@@ -1,6 +1,6 @@
 /*
- * runq.c - the run queues from inside: every length, every share a thief takes, and what a
- * reader may see while the owner works. No goroutine runs: only queues are moved.
+ * runq.c - white-box tests of the run queues: every length, every share that a thief takes, and what a reader may
+ * see while the owner changes them. No goroutine runs.
  */
 #include "tests/sim/white.h"
 #include "core/g/g.h"

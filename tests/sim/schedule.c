@@ -35,7 +35,7 @@ static void all_global(uint32_t from, uint32_t to)
 		globrunqput(allg(from));
 }
 
-/* A goroutine that waits for a byte in pipe 0, and the byte is there. */
+/* A goroutine waits for a byte in pipe 0, which has one. */
 static void polled(struct g *g)
 {
 	white_wait(g, WAIT_IO);
@@ -71,7 +71,7 @@ static bool one_in_61_comes_from_the_global_queue_first(void)
 	return true;
 }
 
-/* Whoever inherits its waker's time slice is no tick. */
+/* A goroutine that inherits its waker's time slice counts as no tick. */
 static bool the_next_one_inherits_the_tick(void)
 {
 	struct p *p;
@@ -118,11 +118,11 @@ static bool each_place_in_its_turn(void)
 	MUST(next_is(9));  /* the net */
 	MUST(next_is(10)); /* another one's ring */
 	MUST(next_is(12)); /* its timers */
-	MUST(next_is(11)); /* and what it is to run next, last of all */
+	MUST(next_is(11)); /* and runnext last */
 	return true;
 }
 
-/* Its own timers come before all of that: who slept until now goes to the tail of the ring. */
+/* Its own timers come first: a sleeper that is due goes to the tail of the ring. */
 static bool own_timers_are_run_before_the_queues(void)
 {
 	struct p *p;
@@ -254,7 +254,7 @@ static struct {
 	bool there, lost;
 } work;
 
-/* Somebody else makes work, the way everybody does: into a queue, then wakep. */
+/* Another worker makes work as all do: into a queue, then wakep. */
 static void make_work(void)
 {
 	struct m *us = getm;
@@ -286,7 +286,7 @@ static void on_the_way_down(const char *point)
 	if (work.there) {
 		if (!strcmp(point, "host.idle") && !given(1))
 			work.lost = true;
-		if (work.lost) /* it would sleep for ever; that is told, and the test goes on */
+		if (work.lost) /* it would sleep for ever; the test notes that and continues */
 			wakep();
 		return;
 	}
@@ -338,7 +338,7 @@ static void at_the_barrier(const char *point)
 	sim_probe = at_the_barrier;
 }
 
-/* The dance: the P is down, and one more look is taken before it even gets ready to sleep. */
+/* The last check before sleep: the P is released, and the worker searches once more. */
 static bool another_look_is_taken_before_it_lies_down(void)
 {
 	white_begin(2, 8);
@@ -391,7 +391,7 @@ static void wake_from_sleep(const char *point)
 	make_work();
 }
 
-/* Of four that are busy one may search, beside one that does; beside two it sleeps at once. */
+/* Of four busy workers one more may search beside a spinning one; beside two it sleeps at once. */
 static bool not_more_than_half_of_the_busy_search(void)
 {
 	for (unsigned others = 0; others < 3; others++) {

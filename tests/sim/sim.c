@@ -130,8 +130,8 @@ static void check_end(struct task *t, size_t used_before)
 }
 
 /*
- * Every change of status that was recorded is one of the legal ones, and if nobody died each goroutine has
- * left every state as often as it came there.
+ * Every recorded change of status is legal. If no worker died, each goroutine left every state as often as it
+ * entered it.
  */
 static void check_lives(void)
 {
@@ -171,13 +171,14 @@ static void check_lives(void)
 		return;
 	for (unsigned k = 0; k < 8192; k++)
 		for (unsigned s = 0; s < 16 && life[k].gid; s++)
-			if (life[k].balance[s] && s != G_IDLE && s != G_DEAD) /* it was made dead once more than born */
+			if (life[k].balance[s] && s != G_IDLE &&
+			    s != G_DEAD) /* it becomes dead once more often than it is created */
 				sim_fail("goroutine %lu came %d times more to %s than it left",
 					 (unsigned long)life[k].gid, life[k].balance[s], g_status_name(s));
 	lives += used;
 }
 
-/* What is there of a fresh segment: pages that are not zero. */
+/* A fresh segment: its pages that are not zero. */
 #define FRESH_MAX 4096
 #define PAGE 4096ul
 static int segment = -1;
@@ -256,7 +257,7 @@ static void run(uint64_t seed, bool deaths)
 	check_lives();
 }
 
-/* Small enough to be typed. */
+/* Returns a number that is short enough to type. */
 static uint64_t random_base(void)
 {
 	uint32_t n;

@@ -47,7 +47,7 @@ static void edge_on(unsigned i)
 		return;
 	pipes[i].edge = true;
 	if (atomic_load(&sched.poller) != NOSEAT)
-		host_wake((unsigned)atomic_load(&sched.poller)); /* who sleeps in the set */
+		host_wake((unsigned)atomic_load(&sched.poller)); /* wakes the worker that sleeps in epoll */
 }
 
 void sim_pipe_watch(unsigned i)
@@ -64,7 +64,7 @@ void sim_pipe_put(unsigned i)
 
 void sim_pipe_close(unsigned i)
 {
-	pipes[i].closed = true; /* the descriptor, not the other end: who waits is told by the runtime alone */
+	pipes[i].closed = true; /* this end is closed: only the runtime can tell its waiters */
 	pipes[i].edge = false;
 	netpoll_closed(SIM_PIPE_FD(i));
 }

@@ -29,8 +29,8 @@ struct sim_stack {
 };
 
 /*
- * A simulated worker; the medic is the one in seat 0. here is where it goes on after a switch, on g0 or in the
- * body of a goroutine.
+ * A simulated worker; the medic is the one in seat 0. here: where it continues after a switch, on g0 or in the body
+ * of a goroutine.
  */
 struct sim_worker {
 	struct sim_stack g0;
@@ -51,7 +51,7 @@ extern uint64_t sim_seed;
 extern int64_t sim_now;
 extern bool sim_active;	      /* false in white-box tests and between runs */
 extern bool sim_stalled;      /* all sleep, and no timer wakes one */
-extern uint64_t sim_entered;  /* how often a goroutine has begun or gone on */
+extern uint64_t sim_entered;  /* how often a goroutine was started or resumed */
 extern struct task *sim_task; /* the one that runs */
 
 /* ---- sim_worker.c ---- */

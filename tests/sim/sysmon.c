@@ -62,7 +62,7 @@ static int64_t retaken_after(int64_t t, int64_t until, unsigned *looks)
 	return t - from;
 }
 
-/* Work waits in the queue of the P: it is seen in the call once, and taken at the next look, 20 us later. */
+/* Work waits in the queue of the P. The first look sees the call, the next one, 20 us later, takes the P. */
 static bool a_p_whose_queue_waits_is_taken_after_one_tick(void)
 {
 	unsigned looks;
@@ -109,13 +109,13 @@ static bool the_p_is_handed_to_another_worker(void)
 	MUST(take_given_p(getm) == allp(0));
 	acquirep(allp(0));
 	MUST(schedule() == allg(5));
-	/* Who comes back meanwhile finds no P: as runnable it would go to the global queue. */
+	/* A goroutine whose call returns meanwhile finds no P; made runnable it would go to the global queue. */
 	getm = allm(1);
 	MUST(!pidleget(1));
 	return true;
 }
 
-/* Another worker is there for whatever comes: the P stays for 10 ms. */
+/* Another worker is free for new work, so the P stays for 10 ms. */
 static bool a_p_that_nobody_wants_is_left_10_ms(void)
 {
 	unsigned looks;
@@ -126,14 +126,14 @@ static bool a_p_that_nobody_wants_is_left_10_ms(void)
 	ns = retaken_after(host_now(), 100 * MS, &looks);
 	MUST(ns >= 10 * MS && ns <= 20 * MS);
 	set_up(2, true);
-	atomic_fetch_or(&sched.mspinning, MBIT(2)); /* or somebody searches */
+	atomic_fetch_or(&sched.mspinning, MBIT(2)); /* or a worker is spinning */
 	entersyscall();
 	ns = retaken_after(host_now(), 100 * MS, &looks);
 	MUST(ns >= 10 * MS && ns <= 20 * MS);
 	return true;
 }
 
-/* All others are busy and somebody sleeps on a timer: who is to see it due? A millisecond. */
+/* All other workers are busy and a goroutine sleeps on a timer, which only this P would notice: 1 ms. */
 static bool a_lone_p_is_left_1_ms_when_timers_are_there(void)
 {
 	unsigned looks;
@@ -189,7 +189,7 @@ static bool short_calls_keep_their_p(void)
 	return true;
 }
 
-/* Back from a call whose P was taken, with another one idle. */
+/* A call returns whose P was taken; another P is idle. */
 static bool who_comes_back_takes_an_idle_p(void)
 {
 	unsigned looks;
@@ -204,7 +204,7 @@ static bool who_comes_back_takes_an_idle_p(void)
 	return true;
 }
 
-/* ---- who runs too long ---- */
+/* ---- goroutines that run too long ---- */
 
 static bool who_runs_too_long_is_told_after_10_ms(void)
 {
@@ -216,7 +216,7 @@ static bool who_runs_too_long_is_told_after_10_ms(void)
 	getm = allm(0);
 	while (!kicks && t - from < 100 * MS)
 		t += sysmon(t);
-	MUST(t - from >= 10 * MS && t - from <= 13 * MS); /* a look every 2.5 ms while somebody waits */
+	MUST(t - from >= 10 * MS && t - from <= 13 * MS); /* it looks every 2.5 ms while a goroutine waits */
 	MUST(kicks == 1);
 	return true;
 }

@@ -1,7 +1,6 @@
 /*
- * waitq.c - queues of those who wait: each change is cut short after each of its stores, and what is near
- * it is mended, which is cut short as well and done again. Then the queue is whole, and as it was before
- * the change or after it.
+ * waitq.c - wait queues: each change is stopped after each of its stores and repaired; the repair is stopped
+ * likewise and done again. Then the queue is whole, in its state before or after the change.
  */
 #include "tests/sim/white.h"
 #include "core/g/g.h"
@@ -79,7 +78,7 @@ static void build(struct waitq *q, unsigned n)
 	memset(q, 0, sizeof *q);
 	for (unsigned i = 0; i < MOST + 1; i++)
 		waiter(i)->next = waiter(i)->prev = NULL;
-	/* With those that came and went before it: their pointers are still there. */
+	/* Earlier waiters have left the queue; their pointers are still set. */
 	waitq_push(q, waiter(n));
 	for (unsigned i = 0; i < n; i++)
 		waitq_push(q, waiter(i));

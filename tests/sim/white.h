@@ -1,6 +1,6 @@
 /*
- * white.h - tests of the scheduler from inside: a fresh segment is put into a state, one function of the
- * core is called on it, and what it has chosen and left is looked at. No goroutine's code runs.
+ * white.h - white-box tests of the scheduler: a test puts a fresh segment into a state, calls one function of the
+ * core, and checks what it returned and changed. No goroutine's code runs.
  */
 #ifndef TESTS_SIM_WHITE_H
 #define TESTS_SIM_WHITE_H

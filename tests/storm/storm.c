@@ -50,7 +50,7 @@ static struct shared {
 	_Atomic uint64_t answers, connections_lost, connections_short; /* the last: while memory was short */
 	_Atomic uint64_t connections_due;			       /* lost with who ran */
 	_Atomic uint64_t refused;
-	_Atomic int scarce, stop; /* scarce: somebody takes all memory */
+	_Atomic int scarce, stop; /* scarce: a task uses all memory */
 } * all;
 
 struct samples {
@@ -79,7 +79,7 @@ static unsigned pick(unsigned n)
 	return (unsigned)((rng >> 20) % n);
 }
 
-/* What was done when, beside the supervisor's log. */
+/* A log of the kills with their times, like the supervisor's. */
 static void tell(const char *what, int pid)
 {
 	static FILE *f;
@@ -128,7 +128,7 @@ static long figure(const char *verb, const char *key)
 	return outside_number(text, key, 0);
 }
 
-/* What there is to see of a hang. */
+/* Prints the state of the runtime when it hangs. */
 static void tell_state(void)
 {
 	static const char *const verb[] = {"info", "workers", "sched", "tasks", "ps", "dump"};
@@ -163,7 +163,7 @@ static void one_task(unsigned client, unsigned number, char *text, size_t room)
 			"timeout -s KILL 40 build/shoal run --name %c%u.%u %s build/tests/modules/survive/mark.so %s/marks %c%u.%u 100 2>%s/err%u",
 			"oa"[kind], client, number, kind == MARK ? "" : "--attempts 50", dir, "oa"[kind], client,
 			number, dir, client);
-		/* With attempts left the last run is the one that counts; what earlier ones wrote is there too. */
+		/* With several attempts the last run counts; output of earlier ones is there too. */
 		right = kind == MARK ? strcmp(text, "100\n") == 0 : strstr(text, "100\n") != NULL;
 		break;
 	case WORK:
@@ -261,7 +261,7 @@ static void note_sample(struct samples *s, double us)
 		s->us[s->n++] = us;
 }
 
-/* SIGSTOP takes effect a little later. False: it is gone. */
+/* Stops it and waits until it has stopped. False: it has ended. */
 static bool hold(int pid)
 {
 	if (kill(pid, SIGSTOP) < 0)
@@ -336,7 +336,7 @@ static void stop_worker(void)
 		count_connections(seat);
 	stops++;
 	usleep(20000 + pick(60000));
-	kill(pid, SIGCONT); /* it may have been fenced: then nobody hears it */
+	kill(pid, SIGCONT); /* it may have been killed by the medic meanwhile */
 }
 
 static void kill_other(const char *whom, int pid)
@@ -400,7 +400,7 @@ static int count_workers(void)
 	return n;
 }
 
-/* Without those that each worker has for its own loop. */
+/* Without the descriptors of each worker's loop. */
 static int count_fds(void)
 {
 	char path[64];
@@ -447,7 +447,7 @@ static void print_times(const char *what, struct samples *s)
 	printf("  %-44s p50 %8.0f us   p99 %8.0f us   of %u\n", what, s->us[s->n / 2], s->us[s->n * 99 / 100], s->n);
 }
 
-/* Every mark once, for what had one attempt; an end for each that ended well. */
+/* Tasks with one attempt have each mark at most once, and an end if they ended well. */
 static void check_marks(void)
 {
 	char text[256];
@@ -534,7 +534,7 @@ static void report(int fds, int processes, long used)
 		printf("  check: %s", text);
 }
 
-/* Those of our folder and no others: should it hang, nothing is left behind all the same. */
+/* Ends the processes of our folder, should any be left. */
 static void end_all(void)
 {
 	char text[4096];
@@ -590,7 +590,7 @@ static void begin(void)
 	adopted = new_samples();
 	if (sh(text, sizeof text, "build/shoal start --procs 2 --spare 2 --memory 512M 2>&1"))
 		wrong("no supervisor: %.200s", text);
-	/* Each module once: what is loaded stays. */
+	/* Runs each module once, because loaded instances stay. */
 	sh(calm, sizeof calm, "timeout -s KILL 40 build/shoal run build/examples/wordfreq.so -n 50 core shm");
 	if (strlen(calm) < 100)
 		wrong("wordfreq counts nothing: %.200s", calm);
@@ -617,7 +617,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	prctl(PR_SET_TIMERSLACK, 1);
-	setpriority(PRIO_PROCESS, 0, -10); /* who measures should not wait behind whom it measures; only root may */
+	setpriority(PRIO_PROCESS, 0,
+		    -10); /* the measuring process has priority over what it measures; only root may do that */
 	used = figure("stats", "memory_used");
 	fds = count_fds();
 	processes = count_processes();

@@ -162,7 +162,7 @@ Test(control, a_client_that_leaves_takes_its_requests_along)
 	cr_expect_eq(sh_control_conns(), 0);
 	cr_expect_eq(fake.abandoned, 1);
 	fake.ended[0] = true;
-	sh_verbs_ended(fake.job[0]); /* no connection is left to answer to */
+	sh_verbs_ended(fake.job[0]); /* their connection is closed */
 	sh_verbs_stopped();
 }
 

@@ -19,7 +19,7 @@ struct fake {
 	bool ended[FAKE_JOBS];
 	char module[4096], cc[64]; /* of the last submission */
 	unsigned cancels, now, abandoned, stops, outdated;
-	size_t stream_bytes, stream_sent; /* `ps` answers with so many bytes, as a stream */
+	size_t stream_bytes, stream_sent; /* `ps` answers with this many bytes, as a stream */
 	unsigned streams_freed;
 	struct {
 		pid_t pid;

@@ -117,7 +117,7 @@ static int find_point(const char *name)
 	abort();
 }
 
-/* Whether workers or repairs here come by it: those of the segment's seats have no process here. */
+/* True if workers or repairs of this program pass the point: the seats of the segment have no processes here. */
 static bool concerns_us(unsigned i)
 {
 	return !strncmp(point(i), "heap.", 5) || !strncmp(point(i), "lock.", 5);
@@ -268,7 +268,7 @@ static void run_task(unsigned seat, unsigned cpu)
 	for (unsigned i = 0; i < n; i += 3)
 		if (p[i])
 			sh_heap_free(arena, seat, cpu, p[i]);
-	if (next() % 2) { /* some is left, and one block of it is freed later, perhaps by another cpu */
+	if (next() % 2) { /* some are left, and one of them is freed later, perhaps by another cpu */
 		sh_heap_touch(h, seat);
 		if (!sh_heap_retire(h, seat) && n > 1 && p[1])
 			sh_heap_free(arena, seat, next() % 2 ? cpu : SH_HEAP_NOCPU, p[1]);
@@ -363,7 +363,7 @@ static void repair(unsigned seat)
 }
 
 #ifdef SHOAL_KILL_POINTS
-/* One process alone takes ever larger blocks, which lie at the end of what was used, and grows them beyond it. */
+/* A single process allocates larger and larger blocks at the end of the used part and grows them beyond it. */
 static _Noreturn void climb(struct sh_heap *h)
 {
 	mortal = true;
@@ -502,7 +502,7 @@ static void list_points(void)
 }
 #endif
 
-/* All that is known is freed, then all is released: nothing may be left. */
+/* Frees all known blocks, then releases all heaps: nothing may be left. */
 static void settle(uint64_t deaths)
 {
 	struct sh_heap *h = atomic_load(&sh->system);

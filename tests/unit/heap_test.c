@@ -338,7 +338,7 @@ Test(heap, limit_counts_blocks_of_all_classes)
 		n++;
 	for (; n > 0; n--)
 		sh_heap_free(a, 0, n % 3, p[n - 1]);
-	while (sh_heap_alloc(small, 0, 0, 2000, 0, false)) /* what was freed remotely is found as well */
+	while (sh_heap_alloc(small, 0, 0, 2000, 0, false)) /* blocks that others freed are found, too */
 		big++;
 	cr_assert(big >= 400, "%u", big);
 	audit();
@@ -394,7 +394,7 @@ Test(heap, stale_data_of_a_heap_is_not_reused)
 	sh_arena_stats(a, &st);
 	cr_assert(st.used == sh_heap_used(h) && st.retired == sh_heap_used(t));
 	audit();
-	sh_heap_free(a, 0, 0, p[0]); /* by a library that replaces what it remembers */
+	sh_heap_free(a, 0, 0, p[0]); /* by a library that replaces its cache */
 	sh_heap_free(a, 0, 0, p[1]);
 	sh_heap_free(a, 0, 7, p[2]);
 	for (unsigned i = 0; i < 3 * N; i++) {
@@ -409,7 +409,7 @@ Test(heap, stale_data_of_a_heap_is_not_reused)
 	cr_assert_eq(sh_heap_seats(t), 1ul << 5);
 	sh_heap_renewed(t, 5);
 	cr_assert_eq(sh_heap_seats(t), 0);
-	if (fork() == 0) { /* the sums are made anew after a death */
+	if (fork() == 0) { /* the sums are computed again after a death */
 		sh_lock_take(&a->lock, 3);
 		a->retired = a->used = 12345;
 		kill(getpid(), SIGKILL);

@@ -117,7 +117,7 @@ LIMITS_TEST(it_is_rounded_up_and_never_below_two)
 	cr_expect_eq(procs(1), 1); /* but one is all there is */
 }
 
-/* What a parent is denied its children do not have. */
+/* A limit of a parent applies to its children. */
 LIMITS_TEST(the_smallest_limit_of_all_parents_counts)
 {
 	v2();
@@ -196,7 +196,7 @@ LIMITS_TEST(version_1)
 	}
 }
 
-/* cpuset and cpuacct are other controllers; version 2 beside a cpu of version 1 has nothing to say of it. */
+/* cpuset and cpuacct are other controllers. Version 2 beside a cpu controller of version 1 has no limit of it. */
 LIMITS_TEST(both_versions_of_control_groups_at_once)
 {
 	v1("cpuset,cpuacct", "cpuset,cpuacct");
@@ -266,7 +266,7 @@ static bool put(const char *dir, const char *name, const char *text)
 	return ok;
 }
 
-/* Whoever is in it sees 3; and 5 after it was changed. */
+/* A process in the group sees 3, and 5 after a change. */
 LIMITS_TEST(a_real_group)
 {
 	static const char *const mounts[] = {"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"};

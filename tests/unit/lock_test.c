@@ -41,7 +41,7 @@ static void set_up(void)
 	sh_lock_take(lock, HOLDER);
 }
 
-/* A signal ends a nap with EINTR, which is none of the caller's business. */
+/* A signal ends a nap with EINTR, which must not reach the caller. */
 Test(lock, taking_it_keeps_errno_although_signals_end_the_naps, .init = set_up, .timeout = 60)
 {
 	struct sigaction act = {.sa_handler = on_signal};

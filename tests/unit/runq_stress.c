@@ -84,7 +84,7 @@ static void make_some(struct p *p)
 	}
 }
 
-/* What a queue gave us: a hint. True: it was ours to run. */
+/* Takes a hint from a queue. True if this process claimed the G. */
 static bool ran(struct g *g, _Atomic uint64_t *from)
 {
 	uint32_t i = g_index(g);

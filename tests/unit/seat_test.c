@@ -1,6 +1,4 @@
-/*
- * seat_test.c - who may take a seat: one for each ask, and none when the ask was taken back.
- */
+/* seat_test.c - each request for a seat is taken by one process, and by none if it was withdrawn. */
 #include "shm/segment.h"
 
 #include <criterion/criterion.h>
@@ -56,7 +54,10 @@ Test(seat, a_new_seat_has_no_mark_of_the_last_death, .init = set_up)
 	cr_expect(!sh_seat_dead(SEAT));
 }
 
-/* From a death's mark to another's number: of two who see it one has it, and his own death is marked. */
+/*
+ * A seat goes from the mark of a death to another pid: of two that see the mark one gets it, and its own death is
+ * marked.
+ */
 Test(seat, only_one_process_takes_the_seat_word, .init = set_up)
 {
 	_Atomic uint32_t *word = &sh_root->zygote_word;
