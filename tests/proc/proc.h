@@ -62,8 +62,8 @@ bool is_true(json_t *, const char *key);
 bool is_text(json_t *, const char *key, const char *want); /* the member is this string */
 /* Members of the list whose key has this value (NULL: any). */
 unsigned count_in(const char *verb, const char *list, const char *key, const char *value);
-int pid_of(
-	const char *whom); /* the pid of supervisor ("pid"), medic, zygote, standby or keeper; 0: none at the moment */
+/* the pid of supervisor ("pid"), medic, zygote, standby or keeper; 0: none at the moment */
+int pid_of(const char *whom);
 unsigned worker_pids(int *pid, unsigned most); /* of those that run */
 bool kill_worker(unsigned which);	       /* the which-th of them, modulo their number */
 bool gone(int pid);			       /* the process does not exist, or is a zombie */
@@ -85,10 +85,10 @@ unsigned recorders(void); /* processes that record for the supervisor */
 
 /* ---- a thread that kills workers until it is stopped ---- */
 
-void killer_start(unsigned least_ms, unsigned most_ms,
-		  unsigned most); /* pauses between two kills, and the most kills */
-unsigned killer_kills(void);	  /* so far */
-unsigned killer_stop(void);	  /* how many were killed in all */
+/* pauses between two kills, and the most kills */
+void killer_start(unsigned least_ms, unsigned most_ms, unsigned most);
+unsigned killer_kills(void); /* so far */
+unsigned killer_stop(void);  /* how many were killed in all */
 
 #define TEST_S 300 /* against hangs; the runner has a guard of its own */
 #define PROC_TEST(name, ...) Test(proc, name, .init = start, .fini = stop, .timeout = TEST_S, ##__VA_ARGS__)

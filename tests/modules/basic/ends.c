@@ -33,7 +33,7 @@ static int overflow(int n)
 	return n == stop_at ? 0 : overflow(n + 1) + frame[0];
 }
 
-/* Past the runtime: the worker is gone, and nobody says why. */
+/* Ends the process without the runtime: the worker dies, and nothing says why. */
 static void dies(void *arg)
 {
 	(void)arg;

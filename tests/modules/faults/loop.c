@@ -83,8 +83,8 @@ int shoal_main(int argc, char **argv)
 		shoal_gid g = shoal_go_with(&once, how[0] == 'm' ? in_libc : asleep, NULL, 0);
 
 		began = shoal_now();
-		shoal_sleep(50000000); /* it has a P by now, and nobody else is there */
-		/* Somebody always waits for a processor. */
+		shoal_sleep(50000000); /* it has a P by now, and no other goroutine runs */
+		/* At any time a goroutine waits for a processor. */
 		for (int i = 0; i < 64; i++) {
 			int64_t until = began + n * 1000000000l;
 

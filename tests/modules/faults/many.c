@@ -60,7 +60,7 @@ static void nothing(void *arg)
 	(void)arg;
 }
 
-/* What takes each kind of lock; none of it waits for another goroutine. */
+/* Takes each kind of lock; no part of it waits for another goroutine. */
 static void round_of(struct shoal_chan *c)
 {
 	char *small = calloc(1, 48), *large = malloc(40000);

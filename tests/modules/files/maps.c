@@ -271,7 +271,7 @@ static void protect_case(void)
 	MUST(mprotect(h + PAGE, PAGE, RW) == 0 && mprotect(data + PAGE, PAGE, RW) == 0);
 	BOTH(get(h + PAGE, on) == 3 && !faults(data + PAGE, 1, on));
 	free(h);
-	/* What is another protection at the task's end must not be so in the next task. */
+	/* A protection that a task has changed must not be seen by the next task. */
 	MUST(posix_memalign((void **)&h, PAGE, 8 * PAGE) == 0 && mprotect(h, 8 * PAGE, PROT_NONE) == 0);
 	BOTH(faults(h, 1, on) == SIGSEGV);
 }
@@ -309,7 +309,7 @@ static void fixed_case(void)
 		MUST(mmap(want, 2 * PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == want);
 		put(want, (int)i + 1, 1);
 		BOTH(get(want, on) == (int)i + 1 && get(want + PAGE, on) == 0);
-		MUST(mmap(want, PAGE, RW, ANON, -1, 0) != want); /* a wish that cannot be met */
+		MUST(mmap(want, PAGE, RW, ANON, -1, 0) != want); /* a request that cannot be fulfilled */
 		MUST(munmap(want, PAGE) == 0);
 		BOTH(faults(want, 0, on) == SIGSEGV && get(want + PAGE, on) == 0);
 		MUST(mmap(want, PAGE, RW, ANON, -1, 0) == want); /* one that can */
@@ -349,7 +349,7 @@ static void remap_case(void)
 	char *p = map(4 * PAGE, RW, ANON), *q, *wall;
 
 	memset(p, 6, 4 * PAGE);
-	q = mremap(p, 4 * PAGE, 8 * PAGE, 0); /* in place, if what follows is free */
+	q = mremap(p, 4 * PAGE, 8 * PAGE, 0); /* in place, if the following pages are free */
 	if (q == MAP_FAILED)
 		MUST(errno == ENOMEM && (q = mremap(p, 4 * PAGE, 8 * PAGE, MREMAP_MAYMOVE)) != MAP_FAILED);
 	BOTH(get(q, on) == 6 && get(q + 4 * PAGE - 1, on) == 6 && get(q + 4 * PAGE, on) == 0 &&
@@ -638,7 +638,7 @@ static void many_case(void)
 	BOTH(faults(p[N / 2], 0, on) == SIGSEGV);
 }
 
-/* What is left mapped at the end of the task goes with it. */
+/* Mappings that are left at the end of the task are removed. */
 static void leave_case(void)
 {
 	int fd = filled(arg1, 4 * PAGE, 1);

@@ -26,13 +26,13 @@ static atomic_int case_bad, group_left;
 static shoal_gid group[GROUP_MAX];
 static int group_n;
 
-/* What must hold whatever dies. */
+/* Must hold even if workers die. */
 #define MUST(cond) \
 	do { \
 		if (!(cond) && !atomic_fetch_add(&case_bad, 1)) \
 			printf("FAIL %s: line %d: %s\n", case_name, __LINE__, #cond); \
 	} while (0)
-/* What must hold if nobody was lost. */
+/* Must hold if no goroutine was lost. */
 #define WANT(cond) \
 	do { \
 		if (!cases_lost) \

@@ -68,7 +68,7 @@ static void blocks(void)
 	}
 }
 
-/* A closed channel gives what is in it, then zeros; who waits is woken. */
+/* A closed channel delivers its values, then zeros; waiters are woken. */
 static void receive_closed(void *arg)
 {
 	int v = 5, r = shoal_recv(c, &v);
@@ -175,7 +175,7 @@ static void many_to_many(void)
 	}
 }
 
-/* Values larger than what a waiter has room for itself are never torn. */
+/* Values that are too large for the sudog's own space are never torn. */
 struct large {
 	long n, pad[40];
 };
@@ -240,7 +240,7 @@ static void no_size(void)
 	WANT(atomic_load(&count) == 200);
 }
 
-/* Go's TestNonblockRecvRace: what is in the buffer is found although the channel is being closed. */
+/* Go's TestNonblockRecvRace: a value in the buffer is received although the channel is being closed. */
 static void closer(void *arg)
 {
 	(void)arg;
@@ -261,7 +261,7 @@ static void receive_race(void)
 	}
 }
 
-/* Go's TestMultiConsumer: what went in comes out at the other end, through 23 hands. */
+/* Go's TestMultiConsumer: each value comes out at the other end, through 23 goroutines. */
 static void consumer(void *arg)
 {
 	int v, me = *(int *)arg;

@@ -1,6 +1,4 @@
-/*
- * misuse.c HOW - breaks a rule of the interface; is to be ended and told which.
- */
+/* misuse.c HOW - breaks a rule of the interface; the runtime must end it and name the rule. */
 #include <shoal.h>
 #include <stdint.h>
 #include <stdio.h>

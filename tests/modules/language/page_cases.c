@@ -96,7 +96,7 @@ static void options(void)
 	MUST(shoal_go_with(&o, wants_none, NULL, 0) == 0 && errno == EINVAL);
 	errno = 0;
 	MUST(shoal_go(NULL, NULL, 0) == 0 && errno == EINVAL);
-	MUST(shoal_wg_wait(&wg) == 0); /* who was not started is not counted */
+	MUST(shoal_wg_wait(&wg) == 0); /* a goroutine that was not started is not counted */
 	o = (struct shoal_go_opts){.name = name, .stack_max = 64ul << 20};
 	kib = 60000;
 	MUST(shoal_wg_go_with(&wg, &o, goes_deep, &kib, sizeof kib));
@@ -283,7 +283,7 @@ static void mutexes_take_no_notice(void)
 	MUST(shoal_mutex_trylock(&mu) == 0 && shoal_mutex_unlock(&mu) == 0);
 }
 
-/* What can be done at once is done although cancelled. */
+/* A call that need not wait succeeds although its goroutine is cancelled. */
 static void does_at_once(void *arg)
 {
 	int v = 3;

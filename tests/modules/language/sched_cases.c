@@ -49,7 +49,10 @@ static void changes_procs(void *arg)
 	atomic_fetch_add(&ended, 1);
 }
 
-/* TestStopTheWorldDeadlock: the number of Ps is changed a thousand times beside one that starts itself anew for ever. */
+/*
+ * TestStopTheWorldDeadlock: the number of Ps changes a thousand times beside a goroutine that starts itself again
+ * for ever.
+ */
 static void procs_beside_respawns(void)
 {
 	fresh();
@@ -139,7 +142,7 @@ static void ends_pinned(void *arg)
 	atomic_fetch_add(&ended, 1);
 }
 
-/* TestYieldLocked: it ends while it is pinned, and its worker with it; nobody else notices. */
+/* TestYieldLocked: it ends while it is pinned, and its worker with it; no other goroutine is affected. */
 static void yield_pinned(void)
 {
 	fresh();
@@ -228,7 +231,7 @@ static void looks_where_it_is(void *arg)
 	}
 }
 
-/* TestLockOSThreadAvoidsStatePropagation: what a pinned one did to its process goes with it. */
+/* TestLockOSThreadAvoidsStatePropagation: changes of a pinned goroutine to its process end with the process. */
 static void pinned_state_goes(void)
 {
 	fresh();
@@ -295,7 +298,7 @@ static void run_at_once(void)
 static char *bulk;
 static int64_t call_ns;
 
-/* A system call of about so long: a copy into memory that is no file of anybody's. */
+/* A system call of about this length: it copies memory into an anonymous file. */
 static void calls(void *arg)
 {
 	int fd = memfd_create("calls", MFD_CLOEXEC);
@@ -403,7 +406,7 @@ static void ends_soon(void *arg)
 	atomic_fetch_add(&ended, 1);
 }
 
-/* TestNetpollBreak: who sleeps until a timer that is far away is woken for what is made ready now. */
+/* TestNetpollBreak: a worker that sleeps until a far timer is woken for a goroutine that becomes ready. */
 static void far_timer_is_no_hindrance(void)
 {
 	int64_t from;
@@ -434,7 +437,10 @@ static void hands_back(void *arg)
 	shoal_sem_release(&sem, 1);
 }
 
-/* TestSemaHandoff: who waits in the queue gets the unit, not who comes by right after it was freed. */
+/*
+ * TestSemaHandoff: a released unit goes to the goroutine in the queue, not to one that comes right after the
+ * release.
+ */
 static void semaphore_is_handed_over(void)
 {
 	int won = 0, n = 1000;
@@ -462,7 +468,7 @@ static void nobody(void *arg)
 	(void)arg;
 }
 
-/* TestGoNil, and what else is refused. */
+/* TestGoNil, and other arguments that are refused. */
 static void refused(void)
 {
 	errno = 0;
@@ -492,7 +498,7 @@ static void deep(void *arg)
 	needs_stack(128);
 }
 
-/* TestStackMem: batches of deep ones, one after the other: what one batch needed serves the next. */
+/* TestStackMem: batches of goroutines with deep stacks; the next batch reuses the memory of the last. */
 static void stacks_are_used_again(void)
 {
 	for (int batch = 0; batch < (cases_killed ? 4 : 256); batch++) {

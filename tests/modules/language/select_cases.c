@@ -89,7 +89,7 @@ static void one_moment_closed(void)
 	}
 }
 
-/* Go's TestSelfSelect: both directions of one channel; nobody meets itself. */
+/* Go's TestSelfSelect: both directions of one channel; a goroutine never receives its own value. */
 static void selects_itself(void *arg)
 {
 	int me = *(int *)arg;
@@ -233,7 +233,7 @@ static void random_send(void)
 	}
 }
 
-/* Go's TestSelectDuplicateChannel: who is behind a select that had the channel twice is woken all the same. */
+/* Go's TestSelectDuplicateChannel: a waiter behind a select that has the channel twice is woken. */
 static void has_it_twice(void *arg)
 {
 	int v;

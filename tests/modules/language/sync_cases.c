@@ -124,7 +124,7 @@ static void ends_with_it(void *arg)
 	}
 }
 
-/* Who ends with a lock leaves word of it to the next, once. */
+/* A goroutine that ends with a lock marks it: the next holder learns that, once. */
 static void owner_dead(void)
 {
 	fresh();
@@ -511,7 +511,7 @@ static void takes_in_turn(void *arg)
 		order[atomic_fetch_add(&count, 1)] = *(int *)arg;
 }
 
-/* In order: who wants two is not passed by who wants one. */
+/* In order: a request for two units is not overtaken by a request for one. */
 static void semaphore_in_order(void)
 {
 	fresh();

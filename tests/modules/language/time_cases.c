@@ -143,7 +143,7 @@ static void many_sleepers(void)
 	WANT(atomic_load(&turns) == 500);
 }
 
-/* What is left until a time that is past: nothing, and never "for ever". What is there to be had is had. */
+/* The time left until a past time is 0, never "for ever". A value that is ready is received. */
 static void past_times(void)
 {
 	struct shoal_case k = {SHOAL_RECV, NULL, NULL, 0};

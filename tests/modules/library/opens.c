@@ -26,7 +26,7 @@ static void move(void)
 }
 #endif
 
-/* What plugins call back. */
+/* Functions that plugins call. */
 int host_calls;
 int host_call(int n);
 int host_call(int n)

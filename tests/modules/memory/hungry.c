@@ -30,7 +30,7 @@ static void must(int ok, const char *what)
 	exit(1);
 }
 
-/* All that is to be had, in blocks of the size; what was taken is counted. */
+/* Allocates all memory in blocks of this size and counts it. */
 static size_t take_all(struct block **list, size_t size)
 {
 	size_t sum = 0;

@@ -263,7 +263,7 @@ static void others_case(void)
 	MUST(f >= 3 && write(f, b, sizeof b) == sizeof b && read(f, b, 1) == 0);
 	close(f);
 	MUST(open("/nowhere/x", O_RDONLY) < 0 && errno == ENOENT);
-	MUST(close(0) == 0 && close(1) == 0); /* not what they are for, and harmless */
+	MUST(close(0) == 0 && close(1) == 0); /* an unusual use, but harmless */
 }
 
 /* ---- TCP and UDP ---- */
@@ -329,7 +329,7 @@ static void tcp_case(void)
 	MUST(count == 1000);
 	close(l);
 	shoal_wg_wait(&acceptors);
-	n = sizeof a; /* nobody listens there any more */
+	n = sizeof a; /* no process listens there */
 	l = socket(AF_INET, SOCK_STREAM, 0);
 	MUST(connect(l, (struct sockaddr *)&a, n) < 0 && errno == ECONNREFUSED);
 	close(l);

@@ -139,7 +139,7 @@ static void timer_case(void)
 	     alarm(0) == 1);
 }
 
-/* ---- what waits in the kernel: the P goes on ---- */
+/* ---- calls that wait in the kernel: the P runs other goroutines ---- */
 
 struct message {
 	long type;
@@ -349,7 +349,7 @@ static void names_case(void)
 	     h == &into && h->h_name && h->h_addr_list[0][3] == 1);
 }
 
-/* A name server that does not answer (the test has made it so): somebody else goes on meanwhile. */
+/* The name server (set up by the test) does not answer: another goroutine runs meanwhile. */
 static void silent_case(void)
 {
 	struct sockaddr_in a = {

@@ -220,7 +220,7 @@ static const struct {
 	{"fgets", call_fgets},	       {"getc", call_getchar},
 };
 
-/* What does not block is done, cancelled or not. */
+/* A call that does not block succeeds, cancelled or not. */
 static void goes_on(void)
 {
 	char b[16] = "";
@@ -302,7 +302,7 @@ int shoal_main(int argc, char **argv)
 		for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++) {
 			if (argc > 1 && strcmp(argv[1], "all") && strcmp(argv[1], calls[i].name))
 				continue;
-			if (!strcmp(calls[i].name, "accept")) { /* nobody is to be in its queue */
+			if (!strcmp(calls[i].name, "accept")) { /* its queue must be empty */
 				int l = listener;
 
 				listener = socket(AF_UNIX, SOCK_STREAM, 0);

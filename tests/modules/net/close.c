@@ -333,7 +333,7 @@ static void blocks(void *arg)
 
 	calling = 1;
 	r = w->call();
-	if (r > 0 && w->make == full_terminal) /* it has taken some more meanwhile: a part is written */
+	if (r > 0 && w->make == full_terminal) /* it took some more bytes meanwhile: a part is written */
 		MUST(r < (long)sizeof big);
 	else
 		MUST(r == -1 && errno == EBADF);
@@ -360,7 +360,7 @@ static void try(const struct way *w, int64_t pause)
 	MUST(close(fd) == 0);
 	another = dup(file); /* gets the number, as a rule */
 	shoal_wg_wait(&wg);
-	MUST(lseek(file, 0, SEEK_CUR) == 0); /* nobody has read from it */
+	MUST(lseek(file, 0, SEEK_CUR) == 0); /* no goroutine has read from it */
 	close(another);
 	close(other);
 	for (int i = 0; i < 8; i++)

@@ -26,7 +26,7 @@ static struct timespec after(clockid_t clock, int64_t ns)
 	return t;
 }
 
-/* Nobody polls and nobody holds up a worker: many wait, and one who does not is never late. */
+/* Waiters neither poll nor block a worker: beside many of them a goroutine that does not wait is never late. */
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 
 static void holds_long(void *arg)
@@ -154,7 +154,7 @@ static void writes(void *arg)
 	for (int i = 0; i < 30; i++) {
 		MUST(pthread_rwlock_wrlock(&rw) == 0 && !in && ++writers == 1);
 		n++;
-		shoal_sleep(50000); /* it goes on in another worker, maybe */
+		shoal_sleep(50000); /* it may continue on another worker */
 		shoal_yield();
 		MUST(--writers == 0 && !in && pthread_rwlock_unlock(&rw) == 0);
 		shoal_sleep(100000);
@@ -230,7 +230,7 @@ static void needs_it(void *arg)
 	MUST(pthread_once(&once, begins) == 0 && n == 1);
 }
 
-/* Whoever is the first in it never comes to its end; another runs it, and those who wait are told. */
+/* The first goroutine in it never finishes; another one runs it, and the waiters learn of it. */
 enum left_by { BY_CRASH, BY_EXIT, BY_CRASH_BEGUN_AGAIN };
 static enum left_by way;
 static uint64_t guard;
@@ -375,7 +375,7 @@ static void c11_case(void)
 	mtx_unlock(&mtx);
 }
 
-/* ---- what a thread has of its own ---- */
+/* ---- state of a thread ---- */
 
 static _Thread_local int own = 7, zero;
 static _Thread_local char aligned[64] __attribute__((aligned(64)));
@@ -531,7 +531,7 @@ static void exit_case(void)
 	MUST(shoal_wg_wait(&wg) == 0 && turns == 0);
 }
 
-/* ---- all asleep: who waits for a lock that nobody will give is seen ---- */
+/* ---- a deadlock on a lock is found ---- */
 
 static void asleep(void *arg)
 {
@@ -554,7 +554,7 @@ static void deadlock_case(void)
 	pthread_rwlock_wrlock(&rw);
 }
 
-/* ---- statics of C++: who dies as it initializes one is not taken for who is in its place ---- */
+/* ---- statics of C++: a goroutine that dies during the initialization is not taken for its successor ---- */
 
 static uint64_t of_crashed, of_again;
 static _Atomic int runs;

@@ -21,7 +21,7 @@
 	} while (0)
 #define MS 1000000
 
-static const char *net_at __attribute__((unused)) = ""; /* what of a case is being tried */
+static const char *net_at __attribute__((unused)) = ""; /* the current step of the case */
 
 struct net_case {
 	const char *name;

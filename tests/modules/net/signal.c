@@ -65,7 +65,7 @@ static void raises(void *arg)
 	kill(getpid(), SIGUSR1); /* not raise: it has inherited a mask in which the signal is blocked */
 }
 
-/* What was pending when the mask is lifted is what was waited for. */
+/* A signal that is pending when the mask is lifted ends the wait. */
 static void suspend_case(void)
 {
 	sigset_t set, none, before, after;
@@ -153,7 +153,7 @@ static void fault_case(void)
 	signal(SIGSEGV, SIG_DFL);
 }
 
-/* ---- pthreads: nobody waits in a futex of the worker's ---- */
+/* ---- pthreads: no goroutine waits in a futex of the worker ---- */
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER, re = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -218,7 +218,7 @@ static void threads_case(void)
 	MUST(queue == 0 && sem_timedwait(&sem, &t) < 0 && errno == ETIMEDOUT);
 }
 
-/* stdin is the null device, unless the task opens it anew; descriptor 0 stays. */
+/* stdin is the null device unless the task reopens it; descriptor 0 stays. */
 static void stdin_case(void)
 {
 	char b[64];

@@ -117,7 +117,7 @@ static void socket_case(void)
 	for (int i = 0; i < WRITERS * LINES; i++) {
 		if (i % 1000 == 0)
 			shoal_sleep(MS);
-		if (i == WRITERS * LINES - 1000) { /* what is left in the buffer */
+		if (i == WRITERS * LINES - 1000) { /* the rest of the buffer */
 			shoal_wg_wait(&wg);
 			fflush(f);
 		}
@@ -160,7 +160,7 @@ static void blocks_in_it(void *arg)
 	fgets(b, sizeof b, f);
 }
 
-/* The end of the task does not wait for who reads, and what is written is there. */
+/* The end of the task does not wait for readers, and all its output is there. */
 static void end_case(void)
 {
 	FILE *w = fopen(path, "w");

@@ -25,7 +25,7 @@ static void locks(void *arg)
 	close(fd);
 }
 
-/* More than there are workers at first wait for a lock in the kernel, while others go on. */
+/* More goroutines than workers wait for a lock in the kernel, while others run. */
 static void many_case(void)
 {
 	int fd = open(path, O_RDWR);

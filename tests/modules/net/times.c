@@ -201,7 +201,7 @@ static void precise(void)
 	}
 }
 
-/* Alone with a wait for nothing: nobody can end it. */
+/* A wait for nothing in a task without other goroutines: it cannot end. */
 static void for_nothing(void)
 {
 	poll(NULL, 0, -1);

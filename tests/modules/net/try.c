@@ -44,7 +44,7 @@ static void done_with_pair(void)
 	MUST(close(s[0]) == 0 && close(s[1]) == 0);
 }
 
-/* A read that waited and came back short: what the runtime might keep in mind. */
+/* A read that waited and returned fewer bytes: the runtime must not conclude anything from it. */
 static void sends_later(void *text)
 {
 	shoal_sleep(5 * MS);
@@ -259,7 +259,7 @@ static void waits_for_all(void)
 	}
 }
 
-/* A time-out gives what has come until then. */
+/* A time-out returns the bytes that have come so far. */
 static void waits_not_too_long(void)
 {
 	struct timeval t = {0, 30000};

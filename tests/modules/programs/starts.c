@@ -26,7 +26,7 @@ int shoal_main(int argc, char **argv)
 		if (posix_spawn(&pid, "/bin/sh", NULL, NULL, sh, environ))
 			return 9;
 	}
-	shoal_sleep(200000000); /* the shells have started what they are to start */
+	shoal_sleep(200000000); /* the shells have started their programs */
 	if (!strcmp(how, "stay"))
 		shoal_sleep(3600000000000); /* for ever would be a deadlock */
 	if (!strcmp(how, "exit"))

@@ -56,7 +56,7 @@ static void in_call(void *arg)
 
 /* ---- all ---- */
 
-#define WHILE 60 * MS /* who says that it is about to wait does by then */
+#define WHILE 60 * MS /* a goroutine that announced its wait waits by then */
 
 static void hero(void *arg)
 {

@@ -84,7 +84,7 @@ static int all_stay(int n)
 	return strayed != 0;
 }
 
-/* Free again, it is seen on another worker sooner or later: as long as others keep all of them awake. */
+/* After unpin it runs on another worker sooner or later, while others keep all workers awake. */
 static void nest(void *arg)
 {
 	int worker;

@@ -47,7 +47,7 @@ int shoal_main(int argc, char **argv)
 		}
 		seen |= 1u << v;
 	}
-	shoal_close(results); /* for who died after it had sent, and is run again */
+	shoal_close(results); /* for a goroutine that died after it had sent, and runs again */
 	shoal_wg_wait(&wg);
 	printf("%s\n", argc > 1 ? argv[1] : "-");
 	return 0;

@@ -42,7 +42,7 @@ static void note(const char *file, char what, const char *key)
 	close(fd);
 }
 
-/* Answers to what was asked twice come late, and are passed over. */
+/* Answers to repeated questions come late, and are ignored. */
 static int ask(int who, int value)
 {
 	int answer = 0;
