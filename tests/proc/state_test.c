@@ -21,7 +21,7 @@ Test(state, changes_of_the_process_are_refused_and_say_so, .init = start, .fini 
 	cr_expect_eq(sh(IDENTITY "try 2>&1 >%s/out", dir), 0, "%s", text);
 	for (char *at = text; (at = strstr(at, "is refused: ")); at++)
 		lines++;
-	cr_expect_eq(lines, 14, "one line for each call: %s", text);
+	cr_expect_eq(lines, 19, "one line for each call: %s", text);
 	cr_expect_not_null(strstr(text, "shoal: setgroups is refused: it would change a worker"), "%s", text);
 	cr_expect_not_null(strstr(text, "pin the goroutine first (shoal_pin)"), "%s", text);
 	cr_expect_eq(number_in("stats", "worker_deaths"), 0);

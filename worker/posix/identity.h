@@ -26,6 +26,8 @@ enum identity_call { IDENTITY_CALLS(IDENTITY_ENUM) IDENTITY_COUNT };
 bool sh_identity_may(enum identity_call);
 /* The same for what no goroutine may do, and why. False on a goroutine. */
 bool sh_identity_never(enum identity_call, const char *why);
+/* True: the number is that of a call which concerns the process, and r is its result (errno). */
+bool sh_identity_by_number(long nr, const long *a, long *r);
 #define ALL_WORKERS "it would change other workers, which other tasks use"
 
 enum whose { THIS_WORKER, ANOTHER_WORKER, NO_WORKER };

@@ -313,55 +313,6 @@ static bool memory(long nr, const long *a, long *r)
 	return true;
 }
 
-/* They change the process: the number and who decides. */
-static const struct {
-	long nr;
-	enum identity_call call;
-} changes[] = {
-	{SYS_setuid, IDENTITY_setuid},
-	{SYS_setreuid, IDENTITY_setreuid},
-	{SYS_setresuid, IDENTITY_setresuid},
-	{SYS_setgid, IDENTITY_setgid},
-	{SYS_setregid, IDENTITY_setregid},
-	{SYS_setresgid, IDENTITY_setresgid},
-	{SYS_setgroups, IDENTITY_setgroups},
-	{SYS_setfsuid, IDENTITY_setfsuid},
-	{SYS_setfsgid, IDENTITY_setfsgid},
-	{SYS_capset, IDENTITY_capset},
-	{SYS_setpriority, IDENTITY_setpriority},
-	{SYS_sched_setscheduler, IDENTITY_sched_setscheduler},
-	{SYS_sched_setparam, IDENTITY_sched_setparam},
-	{SYS_sched_setattr, IDENTITY_sched_setattr},
-	{SYS_sched_setaffinity, IDENTITY_sched_setaffinity},
-	{SYS_arch_prctl, IDENTITY_arch_prctl},
-	{SYS_personality, IDENTITY_personality},
-	{SYS_unshare, IDENTITY_unshare},
-	{SYS_setns, IDENTITY_setns},
-	{SYS_chroot, IDENTITY_chroot},
-	{SYS_pivot_root, IDENTITY_pivot_root},
-	{SYS_seccomp, IDENTITY_seccomp},
-	{SYS_iopl, IDENTITY_iopl},
-	{SYS_ioperm, IDENTITY_ioperm},
-	{SYS_ioprio_set, IDENTITY_ioprio_set},
-	{SYS_setsid, IDENTITY_setsid},
-	{SYS_setpgid, IDENTITY_setpgid},
-	{SYS_ptrace, IDENTITY_ptrace},
-	{SYS_set_mempolicy, IDENTITY_set_mempolicy},
-	{SYS_landlock_restrict_self, IDENTITY_landlock_restrict_self},
-	{SYS_set_robust_list, IDENTITY_set_robust_list},
-	{SYS_set_tid_address, IDENTITY_set_tid_address},
-	{SYS_rseq, IDENTITY_rseq},
-};
-
-/* True: it is refused. */
-static bool is_refused_change(long nr)
-{
-	for (unsigned i = 0; i < sizeof changes / sizeof *changes; i++)
-		if (changes[i].nr == nr)
-			return !sh_identity_may(changes[i].call);
-	return false;
-}
-
 /* They never wait. */
 static bool is_quick(long nr)
 {
@@ -392,9 +343,7 @@ long syscall(long nr, ...)
 	if (!posix_enter() || is_quick(nr))
 		return sh_kernel(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (files_and_sockets(nr, a, &r) || waits(nr, a, &r) || descriptors(nr, a, &r) || memory(nr, a, &r) ||
-	    signals(nr, a, &r) || process(nr, a, &r))
+	    signals(nr, a, &r) || process(nr, a, &r) || sh_identity_by_number(nr, a, &r))
 		return r;
-	if (is_refused_change(nr))
-		return -1;
 	return BLOCKING(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <ulimit.h>
 #include <unistd.h>
 
@@ -187,6 +188,25 @@ static void nothing(void)
 	must(unshare(0) == 0, "unshare of nothing");
 }
 
+/* The same calls by number. */
+static void by_number(void)
+{
+
+	must(syscall(SYS_setuid, getuid()) == 0, "setuid to the same, by number");
+	must(syscall(SYS_setpriority, PRIO_PROCESS, gettid(), getpriority(PRIO_PROCESS, 0)) == 0,
+	     "setpriority to the same, by number");
+	must(syscall(SYS_getpriority, PRIO_PROCESS, gettid()) == 20 - getpriority(PRIO_PROCESS, 0),
+	     "getpriority, by number");
+	errno = 0;
+	must(syscall(SYS_setuid, getuid() + 1) == -1 && errno == EPERM, "setuid, by number");
+	must(syscall(SYS_seccomp, 0, 0, NULL) == -1 && errno == EPERM, "seccomp");
+	must(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 7) == -1 && errno == EPERM, "ioprio_set");
+	shoal_pin();
+	must(syscall(SYS_set_robust_list, NULL, 0) == -1 && errno == EPERM, "set_robust_list, also pinned");
+	must(syscall(SYS_unshare, 0x400) == -1 && errno == EPERM, "unshare of descriptors, also pinned");
+	shoal_unpin();
+}
+
 static void names_a_goroutine(void)
 {
 	char name[16] = "";
@@ -211,6 +231,7 @@ static int try(void)
 	describe(after, sizeof after);
 	must(!strcmp(before, after), "what the process is");
 	nothing();
+	by_number();
 	names_a_goroutine();
 	return failed;
 }
