@@ -116,7 +116,14 @@ static void copy_stack(struct g *g, struct dump_g *d)
 		d->flags |= DUMP_NO_STACK;
 		return;
 	}
-	from = res == RES_IMAGE ? g->image : host_region((unsigned)res, win) + (g->sp - host_window(win));
+	if (win_of_thread(win)) /* the frames never move, and are at the same addresses here */
+		from = g->sp;
+	else
+		from = res == RES_IMAGE ? g->image : host_region((unsigned)res, win) + (g->sp - host_window(win));
+	if (!from) {
+		d->flags |= DUMP_NO_STACK;
+		return;
+	}
 	f = (const struct saved_frame *)from;
 	d->stack_used = used;
 	d->pc = f->pc;
