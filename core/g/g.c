@@ -515,7 +515,8 @@ void g_end(struct g *g, int how, int signal, void *address)
 	if (m->note.ending != g)
 		g_end_note(g, how, signal, address);
 	KILL_POINT("g.end.noted");
-	if ((g->flags & GF_ROOT) && (how == SHOAL_DONE || how == SHOAL_CANCELLED)) {
+	if ((g->flags & GF_ROOT) &&
+	    (how == SHOAL_DONE || how == SHOAL_CANCELLED || atomic_load(&t->state) == TASK_ENDING)) {
 		/* before the G is dead: a task with neither a root nor this flag gets a new root */
 		atomic_store(&t->root_exited, 1);
 		KILL_POINT("g.end.root");

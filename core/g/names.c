@@ -30,6 +30,8 @@ const char *const waitreason_name[WAIT_REASONS] = {
 	[WAIT_FUTEX] = "futex",
 	[WAIT_PTHREAD_JOIN] = "pthread_join",
 	[WAIT_RESTART] = "restart delay",
+	[WAIT_CRASHED] = "crashed",
+	[WAIT_LOST] = "lost",
 };
 
 const char *g_status_name(unsigned status)

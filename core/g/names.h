@@ -31,6 +31,9 @@ enum waitreason {
 	WAIT_FUTEX,
 	WAIT_PTHREAD_JOIN,
 	WAIT_RESTART,
+	/* It crashed or was lost, and so ended its task: it waits until the medic ends it with the task. */
+	WAIT_CRASHED,
+	WAIT_LOST,
 	WAIT_REASONS
 };
 extern const char *const waitreason_name[WAIT_REASONS];

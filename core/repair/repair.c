@@ -104,6 +104,13 @@ static bool to_blame(const struct m *m, const struct g *g)
 	return atomic_load(&((struct m *)m)->crash.valid) && m->crash.gid == g->gid;
 }
 
+/* Its task ends. Until the medic ends it with the others, its wait reason says how it ended. */
+static void leave_to_reaper(struct g *g, int how)
+{
+	g->waitreason = how == SHOAL_CRASHED ? WAIT_CRASHED : WAIT_LOST;
+	casgstatus(g, G_RUNNING, G_WAITING);
+}
+
 static void g_lost(struct m *m, struct g *g)
 {
 	struct crash *c = &m->crash;
@@ -130,7 +137,7 @@ static void g_lost(struct m *m, struct g *g)
 	if (atomic_load(&t->state) != TASK_RUNNING) {
 		/* The task is ending: as waiting it is ended with the others. Its frames are not needed. */
 		stack_free(g);
-		casgstatus(g, G_RUNNING, G_WAITING);
+		leave_to_reaper(g, how);
 		return;
 	}
 	semtable_g_gone(g);
@@ -144,7 +151,7 @@ static void g_lost(struct m *m, struct g *g)
 		stack_free(g);
 		task_end(t, (crashed ? TASK_CRASHED : TASK_LOST) | TASK_AGAIN, crashed ? 128 + sig : 137, sig);
 		/* last: after this a successor of the medic would not find it here */
-		casgstatus(g, G_RUNNING, G_WAITING);
+		leave_to_reaper(g, how);
 		return;
 	}
 	sh_format(t->message, sizeof t->message,
@@ -153,7 +160,7 @@ static void g_lost(struct m *m, struct g *g)
 	if (!isolated || root) {
 		stack_free(g);
 		task_end(t, crashed ? TASK_CRASHED : TASK_LOST, crashed ? 128 + sig : 137, sig);
-		casgstatus(g, G_RUNNING, G_WAITING);
+		leave_to_reaper(g, how);
 		return;
 	}
 	g_end(g, how, sig, crashed ? c->address : NULL);

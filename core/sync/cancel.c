@@ -28,7 +28,8 @@
 bool wait_cancellable(unsigned why)
 {
 	return why != WAIT_MUTEX && why != WAIT_RW_LOCK && why != WAIT_RW_RLOCK && why != WAIT_PREEMPTED &&
-	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY && why != WAIT_FUTEX;
+	       why != WAIT_STOPTHEWORLD && why != WAIT_PTHREAD_LOCK && why != WAIT_LIBRARY && why != WAIT_FUTEX &&
+	       why != WAIT_CRASHED && why != WAIT_LOST;
 }
 
 bool wait_interruptible(unsigned why)

@@ -388,12 +388,21 @@ static bool programs_ended(struct task *t)
 	return true;
 }
 
+/* A goroutine that ended its task says so by its wait reason (g_lost). The end of the task cancels the others. */
+static int how_it_ended(const struct g *g)
+{
+	return g->waitreason == WAIT_CRASHED ? SHOAL_CRASHED
+	       : g->waitreason == WAIT_LOST  ? SHOAL_LOST
+					     : SHOAL_CANCELLED;
+}
+
 /* False: some goroutine of the task still runs; call again. */
 static bool task_reap(struct task *t)
 {
 	uint32_t left = 0, done = 0;
 	size_t used;
 	struct g *g;
+	int how;
 
 	sh_check(atomic_load(&t->state) == TASK_ENDING);
 	if (still_runs(t))
@@ -412,7 +421,10 @@ static bool task_reap(struct task *t)
 			continue;
 		}
 		leave_join_queue(g);
-		g_end(g, SHOAL_CANCELLED, 0, NULL);
+		how = how_it_ended(g);
+		g_end_note(g, how, 0, NULL); /* before the reason is cleared: another medic then reads the note */
+		g->waitreason = WAIT_ZERO;
+		g_end(g, how, 0, NULL);
 		atomic_store(&getm->curg, NULL);
 		if (++done % REAP_BATCH == 0 && repair_pending())
 			return false;

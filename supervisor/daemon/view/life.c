@@ -78,6 +78,28 @@ static struct life *merge_rings(const struct found *f, const size_t *start)
 	return all;
 }
 
+/*
+ * A goroutine that crashed and so ended its task is not ended at once: the medic makes it waiting, and ends it with
+ * the others of the task (g_lost, task_reap). Only the worker's events are of its life, so drops the medic's events
+ * before the last one, which gets the time of the first of them. Returns the number of events that remain.
+ */
+static size_t drop_reaping(struct life *e, size_t n)
+{
+	size_t first = n;
+
+	if (!n || e[n - 1].to != G_DEAD || (e[n - 1].why != SHOAL_CRASHED && e[n - 1].why != SHOAL_LOST))
+		return n;
+	while (first && e[first - 1].worker == SH_SEAT_MEDIC && e[first - 1].from != G_DEAD)
+		first--;
+	if (first == n || first + 1 == n)
+		return n;
+	e[n - 1].from = e[first].from;
+	e[n - 1].ns = e[first].ns;
+	e[n - 1].p = e[first].p;
+	e[first] = e[n - 1];
+	return first + 1;
+}
+
 static const char *why_of(const struct life *l)
 {
 	static const char *const how[] = {"done", "crashed", "lost", "cancelled"};
@@ -154,6 +176,7 @@ json_t *sh_view_life(uint64_t gid)
 	if (!g && !f.n)
 		return NULL;
 	e = merge_rings(&f, start);
+	f.n = drop_reaping(e, f.n);
 	list = json_array();
 	for (size_t i = 0; i < f.n; i++) {
 		bool moved = e[i].to == G_RUNNING && e[i].from == G_RUNNABLE && last && e[i].worker != last;
