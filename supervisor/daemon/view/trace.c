@@ -50,6 +50,17 @@ struct trace {
 	pid_t pid; /* of the child that records */
 };
 
+/*
+ * A goroutine that ran when its worker died, or was taken from it: the medic wrote the event. The ring of the medic
+ * may be read before the one that holds the start of the run, so the slice is ended one round later at the latest.
+ */
+struct fall {
+	uint64_t gid;
+	int64_t ns;
+	uint64_t round;
+	const char *to, *why;
+};
+
 struct track {				   /* state of one worker's track */
 	int64_t runs_since, syscall_since; /* 0: nothing */
 	uint64_t gid;
@@ -67,6 +78,8 @@ struct end {
 struct ends {
 	struct end start, arrival;
 };
+
+#define FALLS 256
 
 static unsigned active_tracks;
 
@@ -106,13 +119,18 @@ static void put_name(uint64_t gid)
 		fprintf(out, ",\"task\":%lu", (unsigned long)task);
 }
 
+static bool in_worker(unsigned seat)
+{
+	return seat && seat < WORKERS_MAX;
+}
+
 static void name_track(unsigned seat)
 {
 	if (track[seat].named)
 		return;
 	track[seat].named = true;
 	fprintf(out, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"%s %u\"}}",
-		seat, seat && seat < WORKERS_MAX ? "worker" : "medic", seat);
+		seat, in_worker(seat) ? "worker" : "medic", seat);
 }
 
 static void end_run(unsigned seat, int64_t ns, const char *to, const char *why)
@@ -138,6 +156,63 @@ static void end_syscall(unsigned seat, int64_t ns)
 	fprintf(out, ",\"dur\":%.3f,\"name\":\"syscall\",\"args\":{\"gid\":%lu}}",
 		(double)(ns - t->syscall_since) / 1000.0, (unsigned long)t->gid);
 	t->syscall_since = 0;
+}
+
+/* ---- runs that another process ended ---- */
+
+static struct fall fall[FALLS];
+static unsigned nfalls;
+static uint64_t rounds;
+
+/* Ends the run of the goroutine, on whichever track it is. False: no track has its start yet. */
+static bool end_fallen(const struct fall *l)
+{
+	for (unsigned seat = 1; seat < SH_SEATS; seat++) {
+		struct track *t = &track[seat];
+
+		if (!t->runs_since || t->gid != l->gid || t->runs_since > l->ns)
+			continue;
+		end_syscall(seat, l->ns);
+		begin_event("i", seat, l->ns);
+		fprintf(out, ",\"s\":\"t\",\"name\":\"%s\",\"args\":{\"gid\":%lu}}", l->why, (unsigned long)l->gid);
+		end_run(seat, l->ns, l->to, l->why);
+		return true;
+	}
+	return false;
+}
+
+static void end_falls(void)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < nfalls; i++)
+		if (!end_fallen(&fall[i]) && fall[i].round == rounds)
+			fall[kept++] = fall[i];
+	nfalls = kept;
+	rounds++;
+}
+
+/* The track begins a new run although the last one has no end: perhaps its goroutine has fallen. */
+static void end_before(unsigned seat, int64_t ns)
+{
+	for (unsigned i = 0; i < nfalls && track[seat].runs_since; i++)
+		if (fall[i].gid == track[seat].gid && fall[i].ns <= ns)
+			end_fallen(&fall[i]);
+	end_syscall(seat, ns);
+	end_run(seat, ns, "?", "");
+}
+
+static void add_fall(const struct life *l)
+{
+	static const char *const how[] = {"done", "crashed", "lost", "cancelled"};
+	bool ends_task = l->to == G_WAITING && (l->why == WAIT_CRASHED || l->why == WAIT_LOST);
+	bool dead = l->to == G_DEAD || ends_task;
+
+	if (nfalls < FALLS)
+		fall[nfalls++] = (struct fall){l->gid, l->ns, rounds, dead ? "dead" : g_status_name(l->to),
+					       ends_task	 ? waitreason_name[l->why]
+					       : l->to == G_DEAD ? how[l->why & 3]
+								 : "taken over by the medic"};
 }
 
 static struct ends *ends; /* by index of the G; sparse: untouched pages use no memory */
@@ -193,13 +268,18 @@ static void add_event(const struct life *l)
 	struct track *t = &track[seat];
 
 	name_track(seat);
+	if ((l->from == G_RUNNING || l->from == G_SYSCALL) && (!t->runs_since || t->gid != l->gid) &&
+	    !in_worker(seat)) {
+		add_fall(l);
+		return;
+	}
 	if (l->from == G_SYSCALL)
 		end_syscall(seat, l->ns);
 	if (l->to == G_RUNNABLE && (l->from == G_WAITING || l->from == G_DEAD))
 		record_end(l, true, (unsigned)l->order + (l->from == G_DEAD ? 2 : 1));
 	if (l->to == G_RUNNING && l->from == G_RUNNABLE) {
 		record_end(l, false, (unsigned)l->order);
-		end_run(seat, l->ns, "?", "");
+		end_before(seat, l->ns);
 		t->runs_since = l->ns;
 		t->gid = l->gid;
 	} else if (l->to == G_SYSCALL) {
@@ -242,6 +322,7 @@ static void drain(uint64_t *at)
 					add_event(&l);
 			}
 	}
+	end_falls();
 }
 
 static _Noreturn void child(const struct trace *w)
