@@ -56,13 +56,22 @@ uint64_t sh_view_task_of(const struct g *g)
 void sh_view_name(char name[32], const char *from)
 {
 	uintptr_t at = (uintptr_t)from - (SH_BASE + SH_OFF_HEAP);
-	unsigned n = 0;
+	unsigned char copy[32] = "";
+	size_t n = 0, len;
 
 	if (at < SH_HEAP_SIZE - 32)
-		for (; n < 31 && from[n]; n++)
-			name[n] =
-				from[n] >= 0x20 && from[n] < 0x7f && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
-	name[n] = '\0';
+		memcpy(copy, from, sizeof copy - 1); /* a copy, because the task may change the name meanwhile */
+	for (; copy[n]; n += len) {
+		len = sh_utf8_at(copy + n, strlen((char *)copy + n));
+		if (!len && strlen((char *)copy) == sizeof copy - 1 && n + 4 > sizeof copy - 1) {
+			copy[n] = '\0'; /* the end cuts a character in two */
+			break;
+		}
+		if (len <= 1 && (!len || copy[n] < 0x20 || copy[n] == 0x7f || copy[n] == '"' || copy[n] == '\\'))
+			copy[n] = '?';
+		len = len ? len : 1;
+	}
+	memcpy(name, copy, sizeof copy);
 }
 
 /* False if the G is dead or does not belong to the task. */

@@ -28,8 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Returns the length of the UTF-8 sequence at s, or 0 if it is not valid. */
-static size_t utf8_at(const unsigned char *s, size_t max)
+size_t sh_utf8_at(const unsigned char *s, size_t max)
 {
 	size_t n = s[0] < 0x80			 ? 1
 		   : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
@@ -58,7 +57,7 @@ json_t *sh_view_string(const char *text, size_t max)
 		return string;
 	copy = strndup(text, len);
 	while (copy && at < len) {
-		size_t n = utf8_at((unsigned char *)copy + at, len - at);
+		size_t n = sh_utf8_at((unsigned char *)copy + at, len - at);
 
 		if (!n)
 			copy[at] = '?';
@@ -126,11 +125,22 @@ static uint64_t gid_of(struct g *g)
 	return g_plausible(g) ? g->gid : 0;
 }
 
-static const char *worker_status(unsigned seat, int p)
+/* True if the goroutine's status names the worker and is that one. */
+static bool is_in(struct g *g, unsigned seat, unsigned state)
+{
+	uint64_t s = g_plausible(g) ? atomic_load(&g->status) : 0;
+
+	return (s & G_STATE) == state && G_OWNER_SEAT(s) == (int)seat;
+}
+
+static const char *worker_status(unsigned seat, int p, struct g *g)
 {
 	switch (atomic_load(&sh_root->seat[seat].state)) {
 	case SEAT_STARTING: return "starting";
-	case SEAT_LIVE: return p >= 0 ? "running" : "idle";
+	case SEAT_LIVE:
+		if (is_in(g, seat, G_SYSCALL))
+			return "syscall";
+		return p >= 0 || is_in(g, seat, G_RUNNING) ? "running" : "idle";
 	case SEAT_DEAD: return "dead";
 	default: return "vacant";
 	}
@@ -150,12 +160,14 @@ json_t *sh_view_workers(void)
 		struct sh_seat *s = &sh_root->seat[seat];
 		bool live = atomic_load(&s->state) == SEAT_LIVE;
 		int p = live ? atomic_load(&allm(seat)->p) : -1;
-		uint64_t gid = live ? gid_of(atomic_load(&allm(seat)->curg)) : 0;
+		struct g *g = live ? atomic_load(&allm(seat)->curg) : NULL;
+		uint64_t gid = gid_of(g);
+		pid_t pid = sh_fleet_pid(seat); /* 0 until the zygote's answer has come */
 		json_t *o = json_object();
 
 		json_object_set_new(o, "id", json_integer(seat));
-		json_object_set_new(o, "pid", json_integer(sh_fleet_pid(seat)));
-		json_object_set_new(o, "status", json_string(worker_status(seat, p)));
+		json_object_set_new(o, "pid", json_integer(pid || !live ? pid : atomic_load(&s->pid)));
+		json_object_set_new(o, "status", json_string(worker_status(seat, p, g)));
 		json_object_set_new(o, "p", number_or_null(p, p >= 0 && p < P_MAX));
 		json_object_set_new(o, "gid", number_or_null((int64_t)gid, gid != 0));
 		json_object_set_new(o, "restarts", json_integer(atomic_load(&s->restarts)));
