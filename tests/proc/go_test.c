@@ -76,7 +76,7 @@ GO_TEST(a_dump_names_the_goroutine_and_who_made_it)
 	cr_expect_eq(sh("build/shoal submit " MORE " child 2>&1"), 0, "%s", text);
 	WAIT_FOR(waiting_for("sleep") == 2);
 	cr_expect_eq(sh("build/shoal dump 1 2>&1"), 0, "%s", text);
-	cr_expect_eq(strncmp(text, "goroutine 1 [sleep", 18), 0, "%s", text);
+	cr_expect_eq(strncmp(text, "goroutine 1 \"main\" [sleep", 25), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal dump 2 2>&1"), 0, "%s", text);
 	cr_expect_eq(strncmp(text, "goroutine 2 [sleep", 18), 0, "%s", text);
 	cr_expect_not_null(strstr(text, "in goroutine 1\n"), "%s", text);

@@ -169,8 +169,13 @@ int verb_top(int, char **);
 
 /* ---- frames.c ---- */
 struct unwind_frame;
-const char *frame_name(const struct unwind_frame *); /* valid until the next call */
-void frame_print(const struct unwind_frame *);	     /* prints the line with file and line number */
+const char *frame_name(const struct unwind_frame *);	       /* valid until the next call */
+void frame_print(FILE *to, const struct unwind_frame *);       /* prints the function, then the line of its place */
+void frame_print_place(FILE *to, const struct unwind_frame *); /* prints the line with file and line number */
+
+/* ---- crash.c ---- */
+/* Prints the stack of the last crash of the task to stderr, if there is a record of one. */
+void crash_report(struct conn *, int64_t task);
 json_t *frame_json(const struct unwind_frame *);
 
 /* ---- crash.c ---- */

@@ -8,12 +8,17 @@
 #include "tools/shoal/cli.h"
 #include "tools/shoal/unwind.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FRAMES 100
+#define REPORT_FRAMES 16
+#define REPORT_MS 10000
 
 struct stack {
 	uint64_t at;
@@ -148,10 +153,25 @@ static void print_registers(json_t *regs)
 		putchar('\n');
 }
 
+/* Prints the goroutine and at most `most` of its frames. */
+static void print_stack(FILE *to, json_t *crash, const struct unwind_frame *f, size_t n, size_t most)
+{
+	char *name = show_clean(get_text(crash, "name"));
+
+	if (get_int(crash, "gid", 0))
+		fprintf(to, "goroutine %lld%s%s%s [running]:\n", (long long)get_int(crash, "gid", 0),
+			*name ? " \"" : "", name, *name ? "\"" : "");
+	for (size_t i = 0; i < n && i < most; i++)
+		frame_print(to, &f[i]);
+	if (n > most)
+		fprintf(to, "...%zu more frames (see: shoal crash)...\n", n - most);
+	free(name);
+}
+
 static void print_crash(json_t *crash, const struct unwind_frame *f, size_t n)
 {
 	char *message = show_clean(get_text(crash, "message")), *time = when(crash),
-	     *name = show_clean(get_text(crash, "name")), *module = show_clean(get_text(crash, "module"));
+	     *module = show_clean(get_text(crash, "module"));
 
 	printf("crash %lld: %s\n", (long long)get_int(crash, "number", 0), message);
 	printf("[signal %s code=%lld addr=%s pc=%s]\n", get_text(crash, "signal_name"),
@@ -160,18 +180,11 @@ static void print_crash(json_t *crash, const struct unwind_frame *f, size_t n)
 	printf("task %lld%s%s%s, worker %lld (pid %lld), %s\n\n", (long long)get_int(crash, "task", 0),
 	       *module ? " (" : "", module, *module ? ")" : "", (long long)get_int(crash, "worker", 0),
 	       (long long)get_int(crash, "pid", 0), time);
-	if (get_int(crash, "gid", 0))
-		printf("goroutine %lld%s%s%s [running]:\n", (long long)get_int(crash, "gid", 0), *name ? " \"" : "",
-		       name, *name ? "\"" : "");
-	for (size_t i = 0; i < n; i++) {
-		printf("%s(...)\n", frame_name(&f[i]));
-		frame_print(&f[i]);
-	}
+	print_stack(stdout, crash, f, n, n);
 	putchar('\n');
 	print_registers(json_object_get(crash, "registers"));
 	free(message);
 	free(time);
-	free(name);
 	free(module);
 }
 
@@ -186,6 +199,51 @@ static void as_json(json_t *crash, const struct unwind_frame *f, size_t n)
 	json_object_del(crash, "stack");
 	json_object_del(crash, "stack_at");
 	json_object_del(crash, "pcs");
+}
+
+/* ---- after `run` ---- */
+
+static _Noreturn void print_report(json_t *reply, json_t *crash)
+{
+	static struct unwind_frame frame[FRAMES];
+	size_t n;
+
+	open_modules(reply);
+	n = drop_start_frames(frame, find_frames(crash, frame));
+	fprintf(stderr, "[signal %s code=%lld addr=%s pc=%s]\n\n", get_text(crash, "signal_name"),
+		(long long)get_int(crash, "code", 0), get_text(crash, "address"),
+		get_text(json_object_get(crash, "registers"), "rip"));
+	print_stack(stderr, crash, frame, n, REPORT_FRAMES);
+	fflush(stderr);
+	_exit(0);
+}
+
+/* A child unwinds the stack, because the module's debug information may be damaged. */
+void crash_report(struct conn *c, int64_t task)
+{
+	json_t *what = request("crash"), *reply, *list;
+	size_t n;
+	pid_t pid;
+
+	put(what, "id", json_integer(task));
+	conn_send(c, what, -1);
+	reply = conn_reply(c, REPORT_MS);
+	list = json_object_get(reply, "crashes");
+	n = json_array_size(list);
+	while (n && get_int(json_array_get(list, n - 1), "task", 0) != task) /* a goroutine has the same number */
+		n--;
+	if (n) {
+		fflush(NULL);
+		pid = fork();
+		if (pid == 0)
+			print_report(reply, json_array_get(list, n - 1));
+		for (int ms = 0; pid > 0 && waitpid(pid, NULL, WNOHANG) == 0; ms++) {
+			if (ms == REPORT_MS)
+				kill(pid, SIGKILL);
+			usleep(1000);
+		}
+	}
+	json_decref(reply);
 }
 
 int verb_crash(int argc, char **argv)

@@ -267,8 +267,11 @@ static const char *status_of(const struct dump_g *g)
 
 static void print_header(const struct dump_g *g)
 {
-	printf("goroutine %llu", (unsigned long long)g->gid);
-	printf(" [%s", status_of(g));
+	char *name = show_clean(g->name);
+
+	printf("goroutine %llu%s%s%s [%s", (unsigned long long)g->gid, *name ? " \"" : "", name, *name ? "\"" : "",
+	       status_of(g));
+	free(name);
 	if (g->status == G_WAITING && g->waiting_ns >= 60000000000)
 		printf(", %lld minutes", (long long)(g->waiting_ns / 60000000000));
 	if (g->flags & DUMP_PINNED)
@@ -293,12 +296,6 @@ static bool add_entry_frame(const struct group *k, struct unwind_frame *f)
 	       strcmp(s->frame[s->nframes - 1].function, f->function) != 0;
 }
 
-static void print_frame(const struct unwind_frame *f)
-{
-	printf("%s(...)\n", frame_name(f));
-	frame_print(f);
-}
-
 static void print_group(const struct group *k)
 {
 	struct unwind_frame by;
@@ -312,15 +309,17 @@ static void print_group(const struct group *k)
 			printf("...additional frames elided...\n");
 			break;
 		}
-		print_frame(&k->shape->frame[i]);
+		frame_print(stdout, &k->shape->frame[i]);
 	}
 	if (add_entry_frame(k, &by))
-		print_frame(&by);
+		frame_print(stdout, &by);
 	if (k->first->gopc) {
 		unwind_name(unwinder, k->first->gopc, true, &by);
 		printf("created by %s in goroutine %llu\n", frame_name(&by), (unsigned long long)k->first->parent);
-		frame_print(&by);
+		frame_print_place(stdout, &by);
 	}
+	if (k->first->task)
+		printf("in task %llu\n", (unsigned long long)k->first->task);
 	putchar('\n');
 }
 

@@ -18,12 +18,18 @@ const char *frame_name(const struct unwind_frame *f)
 	return name_buffer;
 }
 
-void frame_print(const struct unwind_frame *f)
+void frame_print_place(FILE *to, const struct unwind_frame *f)
 {
 	if (f->file)
-		printf("\t%s:%d +0x%llx\n", f->file, f->line, (unsigned long long)f->offset);
+		fprintf(to, "\t%s:%d +0x%llx\n", f->file, f->line, (unsigned long long)f->offset);
 	else
-		printf("\t%s +0x%llx\n", f->module ? f->module : "?", (unsigned long long)f->offset);
+		fprintf(to, "\t%s +0x%llx\n", f->module ? f->module : "?", (unsigned long long)f->offset);
+}
+
+void frame_print(FILE *to, const struct unwind_frame *f)
+{
+	fprintf(to, "%s(...)\n", frame_name(f));
+	frame_print_place(to, f);
 }
 
 json_t *frame_json(const struct unwind_frame *f)

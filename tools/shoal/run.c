@@ -393,6 +393,8 @@ int verb_run(int argc, char **argv)
 	json_t *task = find_task(reply, id);
 	int code = exit_code_of(task);
 	report_end(task);
+	if (strcmp(get_text(task, "status"), "crashed") == 0)
+		crash_report(&c, id);
 	json_decref(reply);
 	conn_close(&c);
 	return code;

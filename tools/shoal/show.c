@@ -241,10 +241,13 @@ int verb_procs(int argc, char **argv)
 	if (n)
 		put(what, "n", json_integer(count));
 	json_t *reply = ask(what);
+	int64_t set = get_int(reply, "procs", 0);
+	if (n && set != count)
+		say("set %lld Ps: there cannot be %lld", (long long)set, (long long)count);
 	if (cli.json)
 		print_json(reply);
 	else
-		printf("%lld\n", (long long)get_int(reply, "procs", 0));
+		printf("%lld\n", (long long)set);
 	json_decref(reply);
 	return 0;
 }

@@ -218,6 +218,22 @@ static void make_default_folder(const char *socket)
 	free(folder);
 }
 
+static void say_if_fewer_procs(int64_t wanted)
+{
+	struct conn c;
+	const char *env = getenv("SHOAL_PROCS");
+	if (!wanted && env)
+		wanted = atoll(env);
+	if (!wanted || !conn_try(&c, socket_path()))
+		return;
+	json_t *reply = conn_call(&c, request("procs"), -1);
+	int64_t set = get_int(reply, "procs", wanted);
+	if (set != wanted)
+		say("set %lld Ps: there cannot be %lld", (long long)set, (long long)wanted);
+	json_decref(reply);
+	conn_close(&c);
+}
+
 int verb_start(int argc, char **argv)
 {
 	int64_t procs = 0, spare = -1, memory = 0, output_memory = 0;
@@ -261,6 +277,7 @@ int verb_start(int argc, char **argv)
 	if (error)
 		fail(stop_failed(&l), "%s", error);
 	say("supervisor %d takes tasks at %s", (int)l.pid, l.socket);
+	say_if_fewer_procs(procs);
 	return 0;
 }
 

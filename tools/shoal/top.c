@@ -4,9 +4,11 @@
  * It asks the supervisor once a second and draws what fits; q ends it. Goroutines are counted, not listed, because
  * there may be millions.
  */
+#define NCURSES_WIDECHAR 1
 #include "tools/shoal/cli.h"
 
 #include <curses.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #define ROUND_MS 1000
 
@@ -84,20 +87,62 @@ static void catch_signals(sigset_t *held)
 	sigprocmask(SIG_BLOCK, held, NULL); /* until exit_sequence is complete */
 }
 
+/* Converts as much of the text as fits into `most` columns. Characters that cannot be shown become '?'. */
+static size_t fit(wchar_t *to, size_t room, const char *text, int most)
+{
+	mbstate_t state = {0};
+	size_t n = 0, left = strlen(text);
+	int used = 0;
+
+	while (left && n + 1 < room) {
+		wchar_t c;
+		size_t k = mbrtowc(&c, text, left, &state);
+		int width;
+
+		if (k == (size_t)-1 || k == (size_t)-2) {
+			memset(&state, 0, sizeof state);
+			c = L'?';
+			k = 1;
+			while (k < left && (text[k] & 0xc0) == 0x80) /* one mark for the whole character */
+				k++;
+		}
+		width = wcwidth(c);
+		if (width < 0)
+			c = L'?', width = 1;
+		if (used + width > most)
+			break;
+		used += width;
+		to[n++] = c;
+		text += k;
+		left -= k;
+	}
+	to[n] = 0;
+	return n;
+}
+
 /* Draws a line, cut at the right edge, with control characters replaced. */
 static void line(int y, int attributes, char *text)
 {
+	wchar_t wide[1024];
 	char *clean = show_clean(text);
 
 	if (y < LINES) {
+		size_t n = fit(wide, sizeof wide / sizeof *wide, clean, COLS);
+
+		move(y, 0);
+		clrtoeol();
 		attrset(attributes);
-		mvaddnstr(y, 0, clean, COLS);
-		if ((int)strlen(clean) < COLS)
-			clrtoeol();
+		mvaddnwstr(y, 0, wide, (int)n);
 		attrset(A_NORMAL);
 	}
 	free(clean);
 	free(text);
+}
+
+/* Returns how many of n rows are shown in `room` lines. If not all fit, the last line says how many more there are. */
+static size_t rows_shown(size_t n, int room)
+{
+	return room < 1 ? 0 : n <= (size_t)room ? n : (size_t)room - 1;
 }
 
 static long long member(json_t *o, const char *key)
@@ -153,45 +198,54 @@ static int draw_sched(int y, json_t *sched)
 
 /* ---- lists ---- */
 
+static void draw_worker(int y, json_t *w)
+{
+	char *up = show_duration(get_int(w, "uptime_ns", 0)), p[8] = "-", gid[24] = "-", pid[24] = "-";
+
+	if (get_int(w, "p", -1) >= 0)
+		snprintf(p, sizeof p, "%d", (int)get_int(w, "p", 0));
+	if (get_int(w, "gid", 0) > 0)
+		snprintf(gid, sizeof gid, "%lld", member(w, "gid"));
+	if (get_int(w, "pid", 0) > 0)
+		snprintf(pid, sizeof pid, "%lld", member(w, "pid"));
+	line(y, A_NORMAL,
+	     format("%6lld %9s  %-9s %3s %12s %9lld %10s", member(w, "id"), pid, get_text(w, "status"), p, gid,
+		    member(w, "restarts"), up));
+	free(up);
+}
+
+/* Draws the workers in the lines from y to `until`, exclusive. Returns the next free line. */
 static int draw_workers(int y, int until, json_t *reply)
 {
-	json_t *w;
-	size_t i;
+	json_t *list = json_object_get(reply, "workers");
+	size_t n = json_array_size(list), shown = rows_shown(n, until - y - 1);
 
 	line(y++, A_REVERSE,
 	     format("%6s %9s  %-9s %3s %12s %9s %10s%*s", "WORKER", "PID", "STATUS", "P", "GID", "RESTARTS", "UPTIME",
 		    COLS > 62 ? COLS - 62 : 0, ""));
-	json_array_foreach(json_object_get(reply, "workers"), i, w)
-	{
-		char *up = show_duration(get_int(w, "uptime_ns", 0));
-		char p[8] = "-", gid[24] = "-";
-
-		if (y < until) {
-			if (get_int(w, "p", -1) >= 0)
-				snprintf(p, sizeof p, "%d", (int)get_int(w, "p", 0));
-			if (get_int(w, "gid", 0) > 0)
-				snprintf(gid, sizeof gid, "%lld", member(w, "gid"));
-			line(y++, A_NORMAL,
-			     format("%6lld %9lld  %-9s %3s %12s %9lld %10s", member(w, "id"), member(w, "pid"),
-				    get_text(w, "status"), p, gid, member(w, "restarts"), up));
-		}
-		free(up);
-	}
+	for (size_t i = 0; i < shown; i++)
+		draw_worker(y++, json_array_get(list, i));
+	if (shown < n && y < until)
+		line(y++, A_DIM, format("       %zu more of %zu workers", n - shown, n));
 	return y;
 }
 
 static int draw_tasks(int y, json_t *reply)
 {
-	json_t *t;
-	size_t i;
+	json_t *list = json_object_get(reply, "tasks"), *t;
+	size_t n = json_array_size(list), shown = rows_shown(n, LINES - y - 1);
 
 	line(y++, A_REVERSE,
 	     format("%6s  %-9s %5s %10s  %-40s%*s", "TASK", "STATUS", "RUNS", "GOROUTINES", "WHAT",
 		    COLS > 76 ? COLS - 76 : 0, ""));
-	json_array_foreach(json_object_get(reply, "tasks"), i, t) if (y < LINES)
+	for (size_t i = 0; i < shown; i++) {
+		t = json_array_get(list, i);
 		line(y++, A_NORMAL,
 		     format("%6lld  %-9s %5lld %10lld  %s", member(t, "id"), get_text(t, "status"),
 			    member(t, "attempts"), member(t, "goroutines"), get_text(t, "name")));
+	}
+	if (shown < n)
+		line(y++, A_DIM, format("        %zu more of %zu tasks", n - shown, n));
 	return y;
 }
 
@@ -230,6 +284,7 @@ int verb_top(int argc, char **argv)
 		usage("unexpected argument '%s'", argv[0]);
 	if (!isatty(0) || !isatty(1))
 		fail(1, "stdin and stdout must be a terminal");
+	setlocale(LC_CTYPE, ""); /* names may hold any letter */
 	conn_open(&conn);
 	catch_signals(&held);
 	screen = newterm(term && *term ? term : "dumb", stdout, stdin);
