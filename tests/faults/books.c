@@ -154,7 +154,7 @@ unsigned kill_next(unsigned n)
 	return n;
 }
 
-/* ---- what there is: only what has settled counts ---- */
+/* ---- resources: they are counted when they no longer change ---- */
 
 static int own_fds(void)
 {

@@ -89,7 +89,7 @@ NET_TEST(a_stdio_stream_has_one_user_at_a_time)
 	cr_expect_str_eq(text, "kept too");
 }
 
-NET_TEST(allocation_of_extreme_sizes)
+NET_TEST(posix_calls_in_corner_cases)
 {
 	static const char *const cases[] = {"flags", "shutdown", "connect",  "rights",
 					    "poll",  "copies",	 "language", "fifo"};

@@ -238,7 +238,10 @@ PROC_TEST(goroutines_in_system_calls_have_stacks_and_no_p)
 	cr_expect_eq(sh("build/shoal cancel 1 && timeout 20 build/shoal wait 1 2>&1"), 130, "%s", text);
 }
 
-/* The last workers are kept out of it: who would end the calls, and all others, go on; who wants in has to wait. */
+/*
+ * The last workers do not take such calls, because the goroutines that will end the calls need them; further calls
+ * wait.
+ */
 PROC_TEST(more_blocking_calls_than_workers)
 {
 	unsigned inside, outside;
@@ -266,7 +269,7 @@ PROC_TEST(more_blocking_calls_than_workers)
 		     "%s", text);
 }
 
-/* One at a time on the free lists, never lost: as many as ever lived at once are all there are. */
+/* A dead goroutine is on one free list, and none is lost: there are as many as ever lived at the same time. */
 PROC_TEST(dead_goroutines_are_used_again)
 {
 	unsigned long highest = 0;

@@ -112,7 +112,7 @@ static bool each_place_in_its_turn(void)
 	MUST(next_is(1)); /* runnext */
 	MUST(next_is(2)); /* the ring */
 	MUST(next_is(3));
-	MUST(next_is(5)); /* a share of the global queue: 4 of 2 Ps, and one */
+	MUST(next_is(5)); /* its share of the global queue with 2 Ps: 4, and one more */
 	MUST(runqlen(p) == 2);
 	MUST(next_is(6) && next_is(7) && next_is(8));
 	MUST(next_is(9));  /* the net */

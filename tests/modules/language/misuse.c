@@ -168,5 +168,5 @@ int shoal_main(int argc, char **argv)
 		shoal_send((struct shoal_chan *)&v, &v);
 	if (!strncmp(how, "foreign-", 8))
 		on_anothers_stack(how + 8);
-	return 3; /* nobody minded */
+	return 3; /* the misuse was not noticed */
 }
