@@ -9,10 +9,10 @@
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/posix/constructors.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/own.h"
 #include "worker/posix/record.h"
 
-#include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -51,8 +51,7 @@ int __cxa_atexit(void (*fn)(void *), void *arg, void *module)
 
 	if (g)
 		return list(g, &task_own(g->task)->handlers, fn, arg);
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_atexit");
+	LIBC_FIND(libc, "__cxa_atexit");
 	return libc(fn, arg, module);
 }
 
@@ -63,8 +62,7 @@ int __cxa_at_quick_exit(void (*fn)(void *), void *module)
 
 	if (g)
 		return list(g, &task_own(g->task)->quick_handlers, fn, NULL);
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "__cxa_at_quick_exit");
+	LIBC_FIND(libc, "__cxa_at_quick_exit");
 	return libc(fn, module);
 }
 
@@ -108,8 +106,7 @@ void quick_exit(int code)
 		call_all(g, &task_own(g->task)->quick_handlers);
 		_exit(code);
 	}
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "quick_exit");
+	LIBC_FIND(libc, "quick_exit");
 	libc(code);
 	abort();
 }

@@ -14,20 +14,14 @@
  */
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/own.h"
 #include "worker/worker.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* libc's function of the same name, for callers that are not on a goroutine. */
-#define LIBC(result, name, ...) \
-	static result (*libc)(__VA_ARGS__); \
-	if (!libc) \
-	*(void **)&libc = dlsym(RTLD_NEXT, name)
 
 static char **find(char **list, const char *name, size_t n)
 {

@@ -13,7 +13,6 @@
 #include "worker/posix/thread_cancel.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -174,8 +173,7 @@ int signalfd(int fd, const sigset_t *mask, int flags)
 	int name params \
 	{ \
 		static int(*libc_) params; \
-		if (!libc_) \
-			*(void **)&libc_ = dlsym(RTLD_NEXT, #name); \
+		LIBC_FIND(libc_, #name); \
 		return fd_made(libc_(__VA_ARGS__)); \
 	}
 
@@ -203,8 +201,7 @@ DIR *opendir(const char *path)
 {
 	static DIR *(*real)(const char *);
 
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "opendir");
+	LIBC_FIND(real, "opendir");
 	return folder(real(path));
 }
 
@@ -212,8 +209,7 @@ int closedir(DIR *d)
 {
 	static int (*real)(DIR *);
 
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "closedir");
+	LIBC_FIND(real, "closedir");
 	if (on_g()) {
 		fd_closing(dirfd(d));
 		fd_emptied(dirfd(d)); /* what libc closes next is the bare number */

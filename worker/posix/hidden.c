@@ -2,10 +2,10 @@
  * hidden.c - see hidden.h: random numbers, hash tables, conversions, buffers, syslog.
  */
 #include "worker/posix/hidden.h"
+#include "worker/posix/libc.h"
 #include "shm/kill.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <getopt.h>
 #include <net/ethernet.h>
 #include <netinet/ether.h>
@@ -66,8 +66,7 @@ static void real_srandom(unsigned seed)
 {
 	static void (*libc)(unsigned);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "srandom");
+	LIBC_FIND(libc, "srandom");
 	libc(seed);
 }
 
@@ -164,7 +163,7 @@ DRAW(long, jrand48, (unsigned short x[3]), (x, &h->drand48, &r), x)
 REAL(unsigned short *, seed48, (unsigned short x[3]), x)
 static void call_void(const char *name, void *arg, long number)
 {
-	void *libc = dlsym(RTLD_NEXT, name);
+	void *libc = LIBC_OWN(name);
 
 	if (arg)
 		((void (*)(void *))libc)(arg);
@@ -372,8 +371,7 @@ static void real_vsyslog(int priority, const char *fmt, va_list ap)
 {
 	static void (*libc)(int, const char *, va_list);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "vsyslog");
+	LIBC_FIND(libc, "vsyslog");
 	libc(priority, fmt, ap);
 }
 
@@ -381,8 +379,7 @@ static void real_openlog(const char *ident, int option, int facility)
 {
 	static void (*libc)(const char *, int, int);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "openlog");
+	LIBC_FIND(libc, "openlog");
 	libc(ident, option, facility);
 }
 
@@ -390,8 +387,7 @@ static void real_closelog(void)
 {
 	static void (*libc)(void);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "closelog");
+	LIBC_FIND(libc, "closelog");
 	libc();
 }
 

@@ -8,7 +8,6 @@
 #include "core/sync/waitq.h"
 #include "worker/posix/posix.h"
 
-#include <dlfcn.h>
 #include <iconv.h>
 #include <link.h>
 

@@ -7,7 +7,6 @@
 #include "worker/posix/posix.h"
 #include "worker/posix/thread_cancel.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <mqueue.h>
 #include <stdarg.h>
@@ -75,8 +74,7 @@ mqd_t mq_open(const char *name, int flags, ...)
 		attr = va_arg(ap, struct mq_attr *);
 		va_end(ap);
 	}
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "mq_open");
+	LIBC_FIND(libc, "mq_open");
 	return fd_made(libc(name, flags, mode, attr));
 }
 

@@ -11,9 +11,9 @@
  * DEATH  a key whose maker died stays taken until the task's end, as in a process
  */
 #include "worker/posix/record.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/tls.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <threads.h>
 

@@ -8,8 +8,8 @@
 #include "core/sync/waitq.h"
 #include "shm/kill.h"
 #include "worker/posix/hidden.h"
+#include "worker/posix/libc.h"
 
-#include <dlfcn.h>
 #include <grp.h>
 #include <netdb.h>
 #include <pwd.h>
@@ -36,9 +36,9 @@ static void read_entry(void *arg)
 	int (*read)(void *, char *, size_t, void **);
 	void (*end)(void);
 
-	*(void **)&rewind = dlsym(RTLD_NEXT, c->rewind);
-	*(void **)&read = dlsym(RTLD_NEXT, c->read);
-	*(void **)&end = dlsym(RTLD_NEXT, c->end);
+	rewind = LIBC_OWN(c->rewind);
+	read = LIBC_OWN(c->read);
+	end = LIBC_OWN(c->end);
 	rewind(c->argument);
 	for (uint32_t i = 0; i <= c->skip; i++) {
 		c->answer = NULL;
@@ -106,7 +106,7 @@ static void rewind_list(enum hidden_list which)
 			rewind_list(which); \
 			return; \
 		} \
-		*(void **)&libc = dlsym(RTLD_NEXT, #set); \
+		libc = LIBC_OWN(#set); \
 		libc set_args; \
 	} \
 	void end(void) \
@@ -116,7 +116,7 @@ static void rewind_list(enum hidden_list which)
 			rewind_list(which); \
 			return; \
 		} \
-		*(void **)&libc = dlsym(RTLD_NEXT, #end); \
+		libc = LIBC_OWN(#end); \
 		libc(); \
 	}
 

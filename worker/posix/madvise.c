@@ -10,10 +10,9 @@
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/mmap.h"
 #include "worker/posix/thread_cancel.h"
-
-#include <dlfcn.h>
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -294,8 +293,7 @@ int brk(void *to)
 	if (!g) {
 		static int (*libc)(void *);
 
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "brk");
+		LIBC_FIND(libc, "brk");
 		return libc(to);
 	}
 	return start_brk(g, &s) < 0 ? -1 : set_brk(s, (uintptr_t)to);
@@ -310,8 +308,7 @@ void *sbrk(intptr_t n)
 	if (!g) {
 		static void *(*libc)(intptr_t);
 
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "sbrk");
+		LIBC_FIND(libc, "sbrk");
 		return libc(n);
 	}
 	if (start_brk(g, &s) < 0)

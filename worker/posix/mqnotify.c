@@ -11,10 +11,10 @@
  *        the socket. It may notify twice
  */
 #include "worker/posix/own.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/signal.h"
 #include "worker/posix/timer.h"
 
-#include <dlfcn.h>
 #include <mqueue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

@@ -12,7 +12,6 @@
 #include "worker/posix/thread_cancel.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -314,8 +313,7 @@ struct hostent *gethostbyname2(const char *name, int family)
 	struct question *q;
 
 	if (!g) {
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "gethostbyname2");
+		LIBC_FIND(libc, "gethostbyname2");
 		return libc(name, family);
 	}
 	q = question(g, ask_host, name, NULL);
@@ -337,8 +335,7 @@ struct hostent *gethostbyaddr(const void *addr, socklen_t n, int family)
 	struct question *q;
 
 	if (!g) {
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "gethostbyaddr");
+		LIBC_FIND(libc, "gethostbyaddr");
 		return libc(addr, n, family);
 	}
 	q = question(g, ask_host_of, NULL, NULL);

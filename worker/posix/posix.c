@@ -9,7 +9,6 @@
 #include "worker/posix/thread_cancel.h"
 #include "worker/worker.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>

@@ -11,6 +11,7 @@
 #include "core/sched/netpoll.h"
 #include "core/sync/waitq.h"
 #include "shm/syscall.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/own.h"
 #include "worker/worker.h"
 
@@ -20,16 +21,6 @@
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-/* real_NAME: libc's own. */
-#define REAL(result, name, params, ...) \
-	static result real_##name params \
-	{ \
-		static result(*libc) params; \
-		if (!libc) \
-			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
-		return libc(__VA_ARGS__); \
-	}
 
 /* The same function under the name by which old programs and libraries call it. */
 #if __has_attribute(copy)

@@ -6,7 +6,6 @@
  */
 #include "worker/posix/posix.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <pty.h>
 #include <sched.h>
@@ -54,8 +53,7 @@ void exit(int code)
 		host_task_exit(getg());
 		end_task(code);
 	}
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "exit");
+	LIBC_FIND(real, "exit");
 	real(code);
 	abort();
 }
@@ -115,8 +113,7 @@ int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 
 	if (on_g())
 		return refused();
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "clone");
+	LIBC_FIND(real, "clone");
 	va_start(ap, arg);
 	for (int i = 0; i < 3; i++)
 		more[i] = va_arg(ap, void *);

@@ -16,7 +16,6 @@
 #include "worker/posix/posix.h"
 #include "worker/view.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
@@ -34,8 +33,7 @@ static char *real_setlocale(int category, const char *name)
 {
 	static char *(*libc)(int, const char *);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "setlocale");
+	LIBC_FIND(libc, "setlocale");
 	return libc(category, name);
 }
 
@@ -66,8 +64,7 @@ static void real_tzset(void)
 {
 	static void (*libc)(void);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "tzset");
+	LIBC_FIND(libc, "tzset");
 	libc();
 }
 
@@ -301,8 +298,7 @@ struct tm *localtime_r(const time_t *restrict t, struct tm *restrict tm)
 {
 	static struct tm *(*libc)(const time_t *, struct tm *);
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "localtime_r");
+	LIBC_FIND(libc, "localtime_r");
 	if (on_g())
 		tzset();
 	return libc(t, tm);

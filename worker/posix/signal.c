@@ -18,12 +18,12 @@
  * a signal does not interrupt (a channel, a wait group), a new goroutine runs the handler.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/thread.h"
 #include "worker/posix/timer.h"
 #include "worker/arrivals.h"
 #include "worker/flags.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 
 static const uint64_t ignored_by_default = SIG_BIT(SIGCHLD) | SIG_BIT(SIGURG) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGCONT) |

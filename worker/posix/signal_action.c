@@ -2,9 +2,8 @@
  * posix/signal_action.c - what is to be done on a signal: sigaction and its older relatives.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/thread_cancel.h"
-
-#include <dlfcn.h>
 
 REAL(int, sigaction, (int sig, const struct sigaction *act, struct sigaction *old), sig, act, old)
 

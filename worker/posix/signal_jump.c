@@ -4,8 +4,8 @@
  * The mask is the goroutine's. libc's own functions would ask the kernel for the worker's.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/libc.h"
 
-#include <dlfcn.h>
 #include <setjmp.h>
 
 REAL(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), how, set, old)
@@ -37,8 +37,7 @@ static _Noreturn void jump(struct __jmp_buf_tag *env, int value)
 	struct __jmp_buf_tag without = *env;
 	uint64_t blocked;
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "siglongjmp");
+	LIBC_FIND(libc, "siglongjmp");
 	if (!g || !env->__mask_was_saved)
 		libc(env, value);
 	memcpy(&blocked, &env->__saved_mask, sizeof blocked);

@@ -5,11 +5,11 @@
  * worker stays empty.
  */
 #include "worker/posix/signal.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/timer.h"
 #include "worker/stacks.h"
 #include "worker/posix/thread_cancel.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sys/auxv.h>
 

@@ -22,7 +22,6 @@
 #include "worker/posix/signal.h"
 #include "worker/posix/thread_cancel.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -256,7 +255,7 @@ static void *spawn_thread(void *arg)
 	spawn_fn *real;
 	pid_t pid;
 
-	*(void **)&real = dlsym(RTLD_NEXT, s->call);
+	real = LIBC_OWN(s->call);
 	if (unshare(CLONE_FILES) < 0) {
 		s->r = errno;
 		return NULL;
@@ -349,8 +348,7 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
 						 .attr = attr,
 						 .argv = argv,
 						 .env = env});
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawn");
+	LIBC_FIND(real, "posix_spawn");
 	return real(pid, path, actions, attr, argv, env);
 }
 
@@ -366,8 +364,7 @@ int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_file_actions_t 
 						 .attr = attr,
 						 .argv = argv,
 						 .env = env});
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "posix_spawnp");
+	LIBC_FIND(real, "posix_spawnp");
 	return real(pid, name, actions, attr, argv, env);
 }
 
@@ -536,8 +533,7 @@ int system(const char *command)
 	pid_t pid;
 
 	if (!posix_enter()) {
-		if (!real)
-			*(void **)&real = dlsym(RTLD_NEXT, "system");
+		LIBC_FIND(real, "system");
 		return real(command);
 	}
 	if (!command)
@@ -561,8 +557,7 @@ FILE *popen(const char *command, const char *mode)
 	FILE *f;
 
 	if (!posix_enter()) {
-		if (!real)
-			*(void **)&real = dlsym(RTLD_NEXT, "popen");
+		LIBC_FIND(real, "popen");
 		return real(command, mode);
 	}
 	if (pipe2(fd, O_CLOEXEC) < 0)
@@ -592,8 +587,7 @@ int pclose(FILE *f)
 	int status;
 
 	if (!g) {
-		if (!real)
-			*(void **)&real = dlsym(RTLD_NEXT, "pclose");
+		LIBC_FIND(real, "pclose");
 		return real(f);
 	}
 	for (c = children; c < children + atomic_load(&posix_shared->children_top); c++)

@@ -7,7 +7,6 @@
 #include "core/sync/waitq.h"
 #include "worker/worker.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 
 /*
@@ -39,11 +38,5 @@ static inline struct stream *stream_of(const FILE *f)
 struct stream *stream_hold(FILE *);
 void stream_drop(struct stream *);
 bool stream_try(struct stream *);
-
-/* Calls libc's function of the same name. Each worker looks it up once, after any park that precedes the call. */
-#define LIBC(result, name, ...) \
-	static result (*libc)(__VA_ARGS__); \
-	if (!libc) \
-	*(void **)&libc = dlsym(RTLD_NEXT, name)
 
 #endif

@@ -6,6 +6,7 @@
  * no goroutine has opened, stdout and stderr among them, belong to the process and use libc's locks.
  */
 #include "worker/posix/stdio.h"
+#include "worker/posix/libc.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -97,8 +98,7 @@ void funlockfile(FILE *f)
 		static result(*libc) params; \
 		struct stream *s = stream_hold(f); \
 		result r; \
-		if (!libc) /* look up on this worker; the lock may have moved us here */ \
-			*(void **)&libc = dlsym(RTLD_NEXT, #name); \
+		LIBC_FIND(libc, #name); /* look up on this worker; the lock may have moved us here */ \
 		r = libc(__VA_ARGS__); \
 		stream_drop(s); \
 		return r; \

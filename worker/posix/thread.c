@@ -19,12 +19,12 @@
  *        waiters of the task look again
  */
 #include "worker/posix/thread.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/sync/word.h"
 #include "core/sync/cancel.h"
 #include "worker/posix/thread_cancel.h"
 #include "worker/posix/tls.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <sched.h>
 #include <threads.h>
@@ -254,8 +254,7 @@ int thrd_create(thrd_t *t, thrd_start_t fn, void *arg)
 	int r;
 
 	if (!g) {
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "thrd_create");
+		LIBC_FIND(libc, "thrd_create");
 		thread_real_ones = true;
 		return libc(t, fn, arg);
 	}
@@ -411,7 +410,6 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 
 	if (on_g())
 		return 0;
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "__register_atfork");
+	LIBC_FIND(libc, "__register_atfork");
 	return libc(prepare, parent, child, dso);
 }

@@ -6,11 +6,11 @@
  * told again, and have no effect: the Ps run all goroutines alike.
  */
 #include "worker/posix/sync/word.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/thread.h"
 #include "worker/output.h"
 #include "worker/stacks.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>

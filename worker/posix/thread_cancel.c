@@ -19,9 +19,9 @@
  */
 #include "worker/posix/thread_cancel.h"
 #include "core/sync/cancel.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/thread.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <threads.h>
@@ -136,8 +136,7 @@ void pthread_exit(void *result)
 
 	if (g)
 		leave_thread(g, result);
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "pthread_exit");
+	LIBC_FIND(libc, "pthread_exit");
 	libc(result);
 	abort();
 }

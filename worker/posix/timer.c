@@ -14,10 +14,10 @@
  *        set as it was. It may expire twice, and a timer that is deleted then is freed with the task
  */
 #include "worker/posix/cputime.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/signal.h"
 #include "worker/posix/timer.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <sys/time.h>
 #include <time.h>

@@ -19,9 +19,9 @@
  */
 #include "worker/posix/tls.h"
 #include "shm/heap.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/record.h"
 
-#include <dlfcn.h>
 #include <link.h>
 
 struct tls_index {

@@ -9,7 +9,6 @@
 #include "worker/posix/posix.h"
 #include "shm/kill.h"
 
-#include <dlfcn.h>
 #include <grp.h>
 #include <pwd.h>
 
@@ -56,8 +55,7 @@ static struct room *room_of(struct g *g, _Atomic(void *) *slot, size_t n)
 	{ \
 		static int (*libc)(key_type, struct type *, char *, size_t, struct type **); \
 		struct name##_call *c = arg; \
-		if (!libc) \
-			*(void **)&libc = dlsym(RTLD_NEXT, #name "_r"); \
+		LIBC_FIND(libc, #name "_r"); \
 		c->r = libc(c->key, c->to, c->buf, c->n, c->answer); \
 		c->err = errno; \
 	} \
@@ -79,8 +77,7 @@ static struct room *room_of(struct g *g, _Atomic(void *) *slot, size_t n)
 		struct type *answer = NULL; \
 		int r = ERANGE; \
 		if (!g) { \
-			if (!libc) \
-				*(void **)&libc = dlsym(RTLD_NEXT, #name); \
+			LIBC_FIND(libc, #name); \
 			return libc(key); \
 		} \
 		for (size_t n = ROOM; r == ERANGE && n <= ROOM_MAX; n *= 2) { \
@@ -110,8 +107,7 @@ static void list_groups(void *arg)
 	static int (*libc)(const char *, gid_t, gid_t *, int *);
 	struct lists *l = arg;
 
-	if (!libc)
-		*(void **)&libc = dlsym(RTLD_NEXT, "getgrouplist");
+	LIBC_FIND(libc, "getgrouplist");
 	l->r = libc(l->user, l->group, l->groups, l->n);
 	l->err = errno;
 }

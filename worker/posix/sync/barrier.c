@@ -9,8 +9,8 @@
  * DEATH  one that dies after its arrival is counted; one that dies before it leaves the others waiting
  */
 #include "worker/posix/sync/word.h"
+#include "worker/posix/libc.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 
 REAL(int, pthread_barrier_init, (pthread_barrier_t * b, const pthread_barrierattr_t *a, unsigned n), b, a, n)

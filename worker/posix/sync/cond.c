@@ -17,10 +17,9 @@
  * DEATH  a waiter that dies leaves the count too high: signals then look into the table of waits for nothing
  */
 #include "worker/posix/sync/mutex.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/sync/word.h"
 #include "worker/posix/thread_cancel.h"
-
-#include <dlfcn.h>
 
 typedef const struct timespec time_spec;
 

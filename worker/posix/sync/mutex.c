@@ -20,10 +20,10 @@
  * DEATH  a mutex that is not robust stays locked, as that of a dead thread does; dump shows its holder's number
  */
 #include "worker/posix/sync/mutex.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/sync/word.h"
 #include "worker/posix/thread.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 
 typedef const struct timespec time_spec;

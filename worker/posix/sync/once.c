@@ -9,8 +9,8 @@
  *        waiters of its task, and they look (semtable_g_gone)
  */
 #include "worker/posix/sync/word.h"
+#include "worker/posix/libc.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <threads.h>
 

@@ -13,9 +13,8 @@
  * DEATH  it stays locked, as one of a dead thread does
  */
 #include "worker/posix/sync/word.h"
+#include "worker/posix/libc.h"
 #include "worker/posix/thread.h"
-
-#include <dlfcn.h>
 
 typedef const struct timespec time_spec;
 
