@@ -12,6 +12,7 @@
 #include "shm/check.h"
 #include "shm/heap_int.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <string.h>
 
@@ -61,14 +62,14 @@ static void *carve(uintptr_t *at, size_t n, size_t bytes)
 {
 	void *p = (void *)*at;
 
-	*at += (n * bytes + 4095) & ~4095ul;
+	*at += (n * bytes + SH_PAGE - 1) & ~(SH_PAGE - 1);
 	return p;
 }
 
 struct sh_arena *sh_arena_init(void *base, size_t size, size_t limit)
 {
 	struct sh_arena *a = base;
-	uintptr_t at = (uintptr_t)base + ((sizeof *a + 4095) & ~4095ul);
+	uintptr_t at = (uintptr_t)base + ((sizeof *a + SH_PAGE - 1) & ~(SH_PAGE - 1));
 	uint32_t pages = (uint32_t)(size >> PAGE_SHIFT);
 
 	sh_check((uintptr_t)base % (4ul << 20) == 0);

@@ -132,13 +132,13 @@ int sh_shared(const void *p)
 
 void sh_data_add(uintptr_t start, size_t size)
 {
-	for (uintptr_t p = start & ~4095ul; p < start + size; p += 4096)
+	for (uintptr_t p = start & ~(SH_PAGE - 1); p < start + size; p += SH_PAGE)
 		atomic_fetch_or(DATA_WORD(p), DATA_BIT(p));
 }
 
 void sh_data_remove(uintptr_t start, size_t size)
 {
-	for (uintptr_t p = start & ~4095ul; p < start + size; p += 4096)
+	for (uintptr_t p = start & ~(SH_PAGE - 1); p < start + size; p += SH_PAGE)
 		atomic_fetch_and(DATA_WORD(p), ~DATA_BIT(p));
 }
 
@@ -312,7 +312,7 @@ void sh_populate(void *at, size_t n)
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-	uintptr_t from = (uintptr_t)at & ~4095ul, to = ((uintptr_t)at + n + 4095) & ~4095ul;
+	uintptr_t from = (uintptr_t)at & ~(SH_PAGE - 1), to = ((uintptr_t)at + n + SH_PAGE - 1) & ~(SH_PAGE - 1);
 
 	/* only an optimization: a failure shows at the store */
 	kernel_madvise((void *)from, to - from, MADV_POPULATE_WRITE);

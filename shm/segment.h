@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define SH_GiB (1ul << 30)
+#define SH_PAGE 4096ul /* a page of the machine */
 #define SH_BASE 0x200000000000ul
 /*
  * Windows: at the same addresses in every worker, one each SH_WIN_STRIDE. Nothing is ever mapped between two

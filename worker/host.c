@@ -8,6 +8,7 @@
 #include "shm/heap.h"
 #include "shm/kill.h"
 #include "shm/procstat.h"
+#include "shm/segment.h"
 #include "shm/syscall.h"
 #include "worker/posix/signal.h"
 #include "worker/stacks.h"
@@ -34,7 +35,6 @@
 #endif
 
 #define G0_STACK (256ul << 10)
-#define PAGE 4096ul
 
 /* Where things lie, for debuggers: tools/gdb/shoal.py reads it. */
 extern const struct debug_layout {
@@ -100,8 +100,8 @@ static void set_guard(char *at, size_t size)
 
 static void clear_guard(char *at)
 {
-	if (madvise(at, PAGE, MADV_GUARD_REMOVE) < 0)
-		mprotect(at, PAGE, PROT_READ | PROT_WRITE);
+	if (madvise(at, SH_PAGE, MADV_GUARD_REMOVE) < 0)
+		mprotect(at, SH_PAGE, PROT_READ | PROT_WRITE);
 }
 
 /*
@@ -130,15 +130,15 @@ void host_window_guard(uint32_t w, size_t stack_max)
 		guard_thread(w);
 		return;
 	}
-	want = (uint32_t)(stack_guard(w, stack_max) / PAGE) + 1;
+	want = (uint32_t)(stack_guard(w, stack_max) / SH_PAGE) + 1;
 	if (__builtin_expect(guard_pages[w] == want, 1))
 		return;
 	if (guard_pages[w] > 1)
-		clear_guard(host_window(w) + (guard_pages[w] - 1) * PAGE);
+		clear_guard(host_window(w) + (guard_pages[w] - 1) * SH_PAGE);
 	if (!guard_pages[w])
 		map_window(w);
 	if (want > 1)
-		set_guard(host_window(w) + (want - 1) * PAGE, PAGE);
+		set_guard(host_window(w) + (want - 1) * SH_PAGE, SH_PAGE);
 	guard_pages[w] = want;
 }
 

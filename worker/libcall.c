@@ -27,6 +27,7 @@
 #include "worker/libcall.h"
 #include "core/task/objects.h"
 #include "shm/kernel.h"
+#include "shm/segment.h"
 #include "worker/preempt.h"
 #include "worker/stacks.h"
 #include "worker/posix/thread.h"
@@ -40,7 +41,6 @@
 
 #define LIBRARIES 8
 #define FRAMES 64 /* the C library does not nest deeper on its own */
-#define PAGE 4096ul
 
 /* Text that belongs to the process and not to a task. */
 static struct {
@@ -159,7 +159,8 @@ void libcall_start(void)
 static void protect(const struct objects *s, int prot)
 {
 	for (unsigned i = 0; i < s->n; i++) {
-		uintptr_t from = s->object[i].text & ~(PAGE - 1), to = (s->object[i].text_end + PAGE - 1) & ~(PAGE - 1);
+		uintptr_t from = s->object[i].text & ~(SH_PAGE - 1),
+			  to = (s->object[i].text_end + SH_PAGE - 1) & ~(SH_PAGE - 1);
 
 		sh_check(kernel_mprotect((void *)from, to - from, prot) == 0);
 	}

@@ -15,9 +15,9 @@
  */
 #include "worker/stacks.h"
 #include "shm/check.h"
+#include "shm/segment.h"
 #include "worker/worker.h"
 
-#define PAGE 4096ul
 #define PRIVATE_MAX 4
 
 static const void *worker_thread;
@@ -71,14 +71,14 @@ size_t stack_guard(uint32_t w, size_t stack_max)
 
 	if (win_of_thread(w))
 		return 0;
-	return stack_max + 2 * PAGE < size ? size - stack_max - 2 * PAGE : 0;
+	return stack_max + 2 * SH_PAGE < size ? size - stack_max - 2 * SH_PAGE : 0;
 }
 
 uintptr_t stack_bottom(const struct g *g)
 {
 	size_t guard = stack_guard(g->win, g->stack_max);
 
-	return (uintptr_t)host_window(g->win) + (guard ? guard + PAGE : 0);
+	return (uintptr_t)host_window(g->win) + (guard ? guard + SH_PAGE : 0);
 }
 
 /* ---- the switch ---- */
@@ -103,7 +103,7 @@ static __attribute__((noinline)) void park_from_other(struct g *g, struct g *(*f
 {
 	struct park park = {fn};
 
-	sh_call_on((char *)stack_bottom(g) + PAGE, park_from_window, &park);
+	sh_call_on((char *)stack_bottom(g) + SH_PAGE, park_from_window, &park);
 }
 
 void host_mcall(struct g *(*fn)(struct g *))

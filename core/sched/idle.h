@@ -9,7 +9,8 @@ static inline unsigned npidle(void)
 {
 	unsigned procs = atomic_load_explicit(&sched.procs, memory_order_relaxed);
 
-	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle) & (procs < 64 ? (1ull << procs) - 1 : ~0ull));
+	return (unsigned)__builtin_popcountll(atomic_load(&sched.pidle) &
+					      (procs < P_MAX ? (1ull << procs) - 1 : ~0ull));
 }
 
 static inline bool spinning(const struct m *m)

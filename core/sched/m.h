@@ -54,7 +54,7 @@ struct m {
 		blamed;	 /* the last process ended by a crash of the goroutine that it ran; the medic writes it */
 	uint32_t stuck;	 /* enum stuck_why: why the medic has killed it */
 	uint32_t nwfree; /* free windows, the last freed on top; a new process computes them from occ */
-	uint16_t wfree[1040];
+	uint16_t wfree[WIN_ALL];
 	uint32_t whand; /* the next window to displace */
 	uint64_t rng;
 	/* stealing: the runnext of P watched_p that it found at watched_ns; NULL: none. See runnext_ripe */
@@ -76,5 +76,14 @@ struct m {
 
 extern struct m *getm; /* the M of this process; the medic has one as well, without a P */
 #define getg() (atomic_load_explicit(&getm->curg, memory_order_relaxed))
+
+/* Marsaglia's xorshift, of this worker alone. */
+static inline uint32_t m_random(struct m *m)
+{
+	m->rng ^= m->rng << 13;
+	m->rng ^= m->rng >> 7;
+	m->rng ^= m->rng << 17;
+	return (uint32_t)(m->rng >> 16);
+}
 
 #endif

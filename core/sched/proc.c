@@ -78,7 +78,7 @@ void schedinit(unsigned procs)
 	atomic_store(&sched.ngs, 1); /* index 0 is no goroutine */
 	atomic_store(&sched.procs_most, procs);
 	atomic_store(&sched.procs, procs);
-	atomic_store(&sched.pidle, procs == 64 ? ~0ull : (1ull << procs) - 1);
+	atomic_store(&sched.pidle, procs == P_MAX ? ~0ull : (1ull << procs) - 1);
 }
 
 void acquirem(void)
@@ -90,14 +90,6 @@ void releasem(void)
 {
 	sh_check(getm->locks > 0);
 	getm->locks--;
-}
-
-static uint32_t cheaprand(struct m *m)
-{
-	m->rng ^= m->rng << 13;
-	m->rng ^= m->rng >> 7;
-	m->rng ^= m->rng << 17;
-	return (uint32_t)(m->rng >> 16);
 }
 
 /* ---- making runnable ---- */
@@ -425,7 +417,7 @@ static void set_options(struct g *g, const struct task *t, const struct shoal_go
 	if (!o)
 		return;
 	if (o->stack_max)
-		g->stack_max = (uint32_t)((o->stack_max + 4095) & ~4095ul);
+		g->stack_max = (uint32_t)((o->stack_max + SH_PAGE - 1) & ~(SH_PAGE - 1));
 	if (o->attempts > 0)
 		g->attempts = (uint16_t)(o->attempts < 65535 ? o->attempts : 65535);
 	if (o->flags & SHOAL_ISOLATED)
@@ -562,7 +554,7 @@ static struct g *stealwork(struct m *m, struct p *p, int64_t now)
 		bool inherit;
 		struct g *g;
 
-		stealorder(cheaprand(m), n, &at, &step);
+		stealorder(m_random(m), n, &at, &step);
 		for (unsigned i = 0; i < n; i++, at = (at + step) % n) {
 			struct p *victim = allp(at);
 

@@ -105,6 +105,16 @@ static void chan_finish_wait(struct shoal_chan *c, struct sudog *sg, uint32_t ho
 	m->note.sg = NULL;
 }
 
+/* Names in the note the waiter that is about to be unlinked. */
+static inline void note_waiter(struct note *n, struct sudog *sg)
+{
+	n->sg_seq = sg->seq;
+	n->sg_mark = 0;
+	sh_noted();
+	n->sg = sg;
+	sh_noted();
+}
+
 /* The first waiter belongs to a select: unlinks it, and before it those that were matched elsewhere. */
 static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 {
@@ -114,11 +124,7 @@ static __attribute__((noinline)) struct sudog *take_select(struct waitq *q)
 	while ((sg = q->first)) {
 		bool claimed;
 
-		n->sg_seq = sg->seq;
-		n->sg_mark = 0;
-		sh_noted();
-		n->sg = sg;
-		sh_noted();
+		note_waiter(n, sg);
 		KILL_POINT("chan.take.select");
 		claimed = !(sg->n & SG_SELECT) || select_claim(sg);
 		KILL_POINT("chan.take.claimed");
@@ -142,11 +148,7 @@ static struct sudog *take_first(struct waitq *q)
 		return NULL;
 	if (__builtin_expect(sg->n & SG_SELECT, 0))
 		return take_select(q);
-	m->note.sg_seq = sg->seq;
-	m->note.sg_mark = 0;
-	sh_noted();
-	m->note.sg = sg;
-	sh_noted();
+	note_waiter(&m->note, sg);
 	KILL_POINT("chan.take.noted");
 	waitq_pop(q);
 	return sg;
@@ -509,11 +511,7 @@ static bool take_for_repair(struct shoal_chan *c, struct waitq *q, struct note *
 	struct sudog *sg = q->first;
 	bool claimed;
 
-	n->sg_seq = sg->seq;
-	n->sg_mark = 0;
-	sh_noted();
-	n->sg = sg;
-	sh_noted();
+	note_waiter(n, sg);
 	KILL_POINT("chan.repair.taken");
 	claimed = !(sg->n & SG_SELECT) || select_claim(sg);
 	waitq_pop(q);

@@ -52,16 +52,6 @@ bool select_claim(struct sudog *sg)
 	return atomic_compare_exchange_strong(&select_of(sg)->claim, &none, SG_CASE(sg->n) + 1);
 }
 
-static uint32_t fastrand(void)
-{
-	struct m *m = getm;
-
-	m->rng ^= m->rng << 13;
-	m->rng ^= m->rng >> 7;
-	m->rng ^= m->rng << 17;
-	return (uint32_t)(m->rng >> 16);
-}
-
 static int try_case(struct shoal_case *k)
 {
 	return k->op == SHOAL_SEND ? chan_try_send(k->chan, k->value) : chan_try_recv(k->chan, k->value);
@@ -77,7 +67,7 @@ static int try_all(struct shoal_case *cases, size_t n, uint16_t *order)
 
 		if (!cases[i].chan)
 			continue;
-		j = (uint32_t)((uint64_t)fastrand() * (k + 1) >> 32);
+		j = (uint32_t)((uint64_t)m_random(getm) * (k + 1) >> 32);
 		order[k++] = order[j];
 		order[j] = (uint16_t)i;
 	}

@@ -10,6 +10,7 @@
 #include "shm/check.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 
 #include <string.h>
 
@@ -441,7 +442,7 @@ static const char *entry_fault(struct map_space *s, const struct map_entry *e)
 {
 	uint32_t owner;
 
-	if (e->start >= e->end || e->start % MAP_PAGE || e->end % MAP_PAGE)
+	if (e->start >= e->end || e->start % SH_PAGE || e->end % SH_PAGE)
 		return "a mapping does not begin and end at a page: task";
 	if (sh_in_area(e->start) && !sh_maps_own(s, e->start, e->end))
 		return "a mapping lies in another task's addresses: task";

@@ -42,7 +42,6 @@
 struct task;
 
 #define MAP_CHANGES 128
-#define MAP_PAGE 4096ul
 
 enum map_kind {
 	MAPS_MEMORY, /* pages of the area, at off */

@@ -5,6 +5,7 @@
 #include "core/task/task.h"
 #include "shm/check.h"
 #include "shm/kernel.h"
+#include "shm/segment.h"
 
 #include <string.h>
 
@@ -90,7 +91,6 @@ void sh_object_destroy(const struct object *o)
 
 /* ---- reset ---- */
 
-#define PAGE 4096ul
 #define REMOVE_PAGES 16 /* at least so many consecutive pages are returned to the system; fewer are cleared */
 
 /* Sets the pages to zero. Only pages that a task has touched have memory. */
@@ -101,17 +101,17 @@ static void clear_pages(char *at, size_t size)
 	for (size_t n; size; at += n, size -= n) {
 		size_t from = 0, to;
 
-		n = size < sizeof here * PAGE ? size : sizeof here * PAGE;
+		n = size < sizeof here * SH_PAGE ? size : sizeof here * SH_PAGE;
 		if (kernel_mincore(at, n, here) < 0)
 			memset(here, 1, sizeof here);
-		for (; from < n / PAGE; from = to) {
+		for (; from < n / SH_PAGE; from = to) {
 			bool there = here[from] & 1;
 
-			for (to = from + 1; to < n / PAGE && (here[to] & 1) == there; to++)
+			for (to = from + 1; to < n / SH_PAGE && (here[to] & 1) == there; to++)
 				;
 			if (there && (to - from < REMOVE_PAGES ||
-				      kernel_madvise(at + from * PAGE, (to - from) * PAGE, MADV_REMOVE) < 0))
-				memset(at + from * PAGE, 0, (to - from) * PAGE);
+				      kernel_madvise(at + from * SH_PAGE, (to - from) * SH_PAGE, MADV_REMOVE) < 0))
+				memset(at + from * SH_PAGE, 0, (to - from) * SH_PAGE);
 		}
 	}
 }
@@ -122,15 +122,15 @@ static void reset_range(const struct object_range *r)
 	size_t at = 0, zero;
 
 	while (at < r->size) {
-		for (zero = at; zero < r->size && r->zero[zero / PAGE]; zero += PAGE)
+		for (zero = at; zero < r->size && r->zero[zero / SH_PAGE]; zero += SH_PAGE)
 			;
 		if (zero > at)
 			clear_pages(to + at, zero - at);
 		at = zero;
 		if (at < r->size) {
-			if (memcmp(to + at, r->pristine + at, PAGE) != 0)
-				memcpy(to + at, r->pristine + at, PAGE);
-			at += PAGE;
+			if (memcmp(to + at, r->pristine + at, SH_PAGE) != 0)
+				memcpy(to + at, r->pristine + at, SH_PAGE);
+			at += SH_PAGE;
 		}
 	}
 }

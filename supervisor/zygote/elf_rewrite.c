@@ -9,12 +9,12 @@
  */
 #include "supervisor/zygote/elf.h"
 #include "core/task/library.h"
+#include "shm/segment.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 4096ul
-#define PAGE_UP(a) (((a) + PAGE - 1) & ~(PAGE - 1))
+#define PAGE_UP(a) (((a) + SH_PAGE - 1) & ~(SH_PAGE - 1))
 #define DT_HIDDEN 0x60005ea1 /* a tag between DT_LOOS and DT_HIOS that the loader ignores */
 
 /* ---- libraries that are refused ---- */
@@ -252,7 +252,7 @@ static bool make_tail(struct rewrite *r, struct elf_tail *tail)
 {
 	struct elf *e = r->e;
 	size_t headers = (e->nphdr + 1ul) * sizeof(Elf64_Phdr);
-	Elf64_Phdr own = {.p_type = PT_LOAD, .p_flags = PF_R, .p_align = PAGE};
+	Elf64_Phdr own = {.p_type = PT_LOAD, .p_flags = PF_R, .p_align = SH_PAGE};
 
 	tail->at = PAGE_UP(e->size);
 	tail->address = image_end(e);

@@ -26,6 +26,7 @@
 #include "core/process.h"
 #include "shm/check.h"
 #include "shm/kernel.h"
+#include "shm/segment.h"
 #include "supervisor/zygote/copies.h"
 #include "supervisor/zygote/reserve.h"
 #include "supervisor/zygote/stub.h"
@@ -39,9 +40,8 @@
 #include <string.h>
 
 #define OPENED_MOST 64 /* an instance in which tasks have opened more objects serves no further task */
-#define PAGE 4096ul
-#define PAGE_DOWN(a) ((uintptr_t)(a) & ~(PAGE - 1))
-#define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + PAGE - 1)
+#define PAGE_DOWN(a) ((uintptr_t)(a) & ~(SH_PAGE - 1))
+#define PAGE_UP(a) PAGE_DOWN((uintptr_t)(a) + SH_PAGE - 1)
 
 struct instance {
 	uint64_t number;

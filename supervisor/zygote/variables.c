@@ -12,23 +12,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE 4096ul
-
 static bool is_zero(const char *page)
 {
-	return page[0] == 0 && memcmp(page, page + 1, PAGE - 1) == 0;
+	return page[0] == 0 && memcmp(page, page + 1, SH_PAGE - 1) == 0;
 }
 
 static bool share_range(struct object_range *r, int fd, off_t at)
 {
 	char *from = (char *)r->start;
 
-	for (size_t i = 0; i < r->size; i += PAGE) {
-		r->zero[i / PAGE] = is_zero(from + i);
-		if (r->zero[i / PAGE])
+	for (size_t i = 0; i < r->size; i += SH_PAGE) {
+		r->zero[i / SH_PAGE] = is_zero(from + i);
+		if (r->zero[i / SH_PAGE])
 			continue;
-		memcpy(r->pristine + i, from + i, PAGE);
-		if (kernel_pwrite(fd, from + i, PAGE, at + (off_t)i) != (ssize_t)PAGE)
+		memcpy(r->pristine + i, from + i, SH_PAGE);
+		if (kernel_pwrite(fd, from + i, SH_PAGE, at + (off_t)i) != (ssize_t)SH_PAGE)
 			return false;
 	}
 	if (kernel_mmap(from, r->size, r->prot, MAP_SHARED | MAP_FIXED, fd, at) == MAP_FAILED)
@@ -46,7 +44,7 @@ static bool share_all(const struct variables *v, struct object *object, unsigned
 			struct object_range *r = &object[i].range[k];
 
 			r->pristine = v->pristine + at;
-			r->zero = v->zero + at / PAGE;
+			r->zero = v->zero + at / SH_PAGE;
 			if (!share_range(r, fd, (off_t)at))
 				return false;
 			at += r->size;
@@ -65,7 +63,7 @@ struct variables *sh_variables_share(struct object *object, unsigned n)
 			v->size += object[i].range[k].size;
 	done = v && fd >= 0 && kernel_ftruncate(fd, (off_t)v->size) == 0;
 	if (done) {
-		v->zero = malloc(v->size / PAGE + 1);
+		v->zero = malloc(v->size / SH_PAGE + 1);
 		v->pristine = kernel_mmap(NULL, v->size + 1, PROT_READ | PROT_WRITE,
 					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		done = v->zero && v->pristine != MAP_FAILED && share_all(v, object, n, fd);

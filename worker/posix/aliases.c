@@ -173,17 +173,6 @@ int __pipe(int fd[2])
 	return pipe(fd);
 }
 
-int __fcntl(int fd, int op, ...)
-{
-	va_list ap;
-	void *arg;
-
-	va_start(ap, op);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	return fcntl(fd, op, arg);
-}
-
 int __poll(struct pollfd *p, nfds_t n, int ms)
 {
 	return poll(p, n, ms);

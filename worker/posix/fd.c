@@ -314,16 +314,8 @@ int fcntl(int fd, int op, ...)
 	return op == F_DUPFD || op == F_DUPFD_CLOEXEC ? fd_made((int)r) : (int)r;
 }
 
-int fcntl64(int fd, int op, ...)
-{
-	va_list ap;
-	void *arg;
-
-	va_start(ap, op);
-	arg = va_arg(ap, void *);
-	va_end(ap);
-	return fcntl(fd, op, arg);
-}
+int fcntl64(int, int, ...) __attribute__((alias("fcntl")));
+int __fcntl(int, int, ...) __attribute__((alias("fcntl")));
 
 /* ---- close ---- */
 

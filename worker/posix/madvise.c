@@ -10,6 +10,7 @@
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 #include "worker/posix/libc.h"
 #include "worker/posix/mmap.h"
 #include "worker/posix/thread_cancel.h"
@@ -89,7 +90,7 @@ int madvise(void *p, size_t n, int advice)
 	struct g *g = malloc_is_private ? NULL : on_g();
 	uintptr_t start = (uintptr_t)p, end = start + page_up(n);
 
-	if (g && start % MAP_PAGE == 0 && end > start && is_mapped(g, start, end))
+	if (g && start % SH_PAGE == 0 && end > start && is_mapped(g, start, end))
 		return advise_mapped(has_maps(g), start, end, advice);
 	if (g && sh_heap_owns(sh_root->arena, p)) { /* a block of malloc's */
 		if (advice == MADV_DONTNEED)
@@ -123,13 +124,13 @@ int mincore(void *p, size_t n, unsigned char *in)
 	uintptr_t start = (uintptr_t)p, end = start + page_up(n);
 	struct map_entry e;
 
-	if (!g || start % MAP_PAGE || !is_mapped(g, start, end))
+	if (!g || start % SH_PAGE || !is_mapped(g, start, end))
 		return (int)syscall(SYS_mincore, p, n, in);
 	sh_view_refresh();
 	for (uintptr_t at = start; at < end && next_entry(has_maps(g), at, end, &e); at = e.end)
 		if (e.prot == PROT_NONE && sh_in_area(e.start))
-			memset(in + (e.start - start) / MAP_PAGE, 0, (e.end - e.start) / MAP_PAGE);
-		else if (syscall(SYS_mincore, e.start, e.end - e.start, in + (e.start - start) / MAP_PAGE) < 0)
+			memset(in + (e.start - start) / SH_PAGE, 0, (e.end - e.start) / SH_PAGE);
+		else if (syscall(SYS_mincore, e.start, e.end - e.start, in + (e.start - start) / SH_PAGE) < 0)
 			return -1;
 	return 0;
 }

@@ -9,6 +9,7 @@
  * DEATH  a block in dropped is the task's until its end
  */
 #include "shm/heap.h"
+#include "shm/segment.h"
 #include "shm/syscall.h"
 #include "worker/worker.h"
 
@@ -219,7 +220,7 @@ int posix_memalign(void **out, size_t align, size_t n)
 
 void *pages_take(size_t n)
 {
-	return take((n + 4095) & ~4095ul, 4096, true);
+	return take((n + SH_PAGE - 1) & ~(SH_PAGE - 1), SH_PAGE, true);
 }
 
 void pages_give(void *p)
@@ -229,11 +230,11 @@ void pages_give(void *p)
 
 void *valloc(size_t n)
 {
-	return take(n, 4096, false);
+	return take(n, SH_PAGE, false);
 }
 
 void *pvalloc(size_t n);
 void *pvalloc(size_t n)
 {
-	return take((n + 4095) & ~4095ul, 4096, false);
+	return take((n + SH_PAGE - 1) & ~(SH_PAGE - 1), SH_PAGE, false);
 }

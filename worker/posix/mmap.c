@@ -17,6 +17,7 @@
 #include "core/task/task.h"
 #include "shm/heap.h"
 #include "shm/kill.h"
+#include "shm/segment.h"
 #include "worker/posix/filelock.h"
 #include "worker/stacks.h"
 
@@ -424,8 +425,8 @@ static int place(struct g *g, uintptr_t at, size_t size, int flags, struct map_e
 {
 	e->start = e->end = 0;
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
-		if (at % MAP_PAGE || at + size < at)
-			return at % MAP_PAGE ? EINVAL : ENOMEM;
+		if (at % SH_PAGE || at + size < at)
+			return at % SH_PAGE ? EINVAL : ENOMEM;
 		e->start = at;
 		if (flags & MAP_FIXED_NOREPLACE) {
 			if (!at_rest(g, at, at + size))
@@ -519,7 +520,7 @@ static void *map_for_process(void *at, size_t n, int prot, int flags, int fd, of
 		return pages_take(n);
 	if (getm && !at && !(flags & MAP_FIXED)) {
 		at = (void *)next; /* a wish: the kernel takes another place if it is not free */
-		next += page_up(n) + MAP_PAGE;
+		next += page_up(n) + SH_PAGE;
 	}
 	return kernel_mmap(at, n, prot, flags, fd, off);
 }
@@ -531,7 +532,7 @@ void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 
 	if (!g)
 		return map_for_process(at, n, prot, flags, fd, off);
-	if (!n || off % (off_t)MAP_PAGE || off < 0 || !(flags & MAP_TYPE) || (flags & MAP_TYPE) > MAP_SHARED_VALIDATE)
+	if (!n || off % (off_t)SH_PAGE || off < 0 || !(flags & MAP_TYPE) || (flags & MAP_TYPE) > MAP_SHARED_VALIDATE)
 		return map_failed(EINVAL);
 	if (size < n || (flags & MAP_HUGETLB))
 		return map_failed(ENOMEM);
@@ -551,7 +552,7 @@ int munmap(void *p, size_t n)
 
 	if (!g)
 		return sh_in_segment(p) ? 0 : (int)syscall(SYS_munmap, p, n);
-	if (!n || start % MAP_PAGE || end < start || page_up(n) < n) {
+	if (!n || start % SH_PAGE || end < start || page_up(n) < n) {
 		errno = EINVAL;
 		return -1;
 	}

@@ -5,18 +5,19 @@
 #define WORKER_POSIX_MMAP_H
 
 #include "worker/posix/posix.h"
+#include "shm/segment.h"
 #include "worker/view.h"
 
 #include <sys/mman.h>
 
 static inline uintptr_t page_down(uintptr_t at)
 {
-	return at & ~(MAP_PAGE - 1);
+	return at & ~(SH_PAGE - 1);
 }
 
 static inline uintptr_t page_up(uintptr_t at)
 {
-	return page_down(at + MAP_PAGE - 1);
+	return page_down(at + SH_PAGE - 1);
 }
 
 static inline void *map_failed(int err)

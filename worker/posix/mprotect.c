@@ -8,6 +8,7 @@
 #include "core/root.h"
 #include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/segment.h"
 #include "worker/posix/mmap.h"
 
 #include <fcntl.h>
@@ -197,7 +198,7 @@ static int protect_mapped(struct g *g, uintptr_t start, uintptr_t end, uint8_t p
 
 static bool lendable(uintptr_t start, uintptr_t end)
 {
-	for (uintptr_t at = start; at < end; at += MAP_PAGE)
+	for (uintptr_t at = start; at < end; at += SH_PAGE)
 		if (!sh_heap_owns(sh_root->arena, (void *)at) && (sh_in_segment((void *)at) || !sh_shared((void *)at)))
 			return false;
 	return !sh_in_area(start);
@@ -233,7 +234,7 @@ static int refuse(struct g *g, uintptr_t start, size_t size, int prot)
 
 	if (g->locked) /* pinned: it stays on this worker */
 		return syscall(SYS_mprotect, start, size, prot) < 0 ? errno : 0;
-	if (syscall(SYS_mincore, start, MAP_PAGE, &one) < 0)
+	if (syscall(SYS_mincore, start, SH_PAGE, &one) < 0)
 		return ENOMEM;
 	sh_format(
 		line, sizeof line,
@@ -251,7 +252,7 @@ int mprotect(void *p, size_t n, int prot)
 
 	if (!g)
 		return (int)syscall(SYS_mprotect, p, n, prot);
-	if (start % MAP_PAGE || (prot & ~(PROT_ALL | PROT_SEM)))
+	if (start % SH_PAGE || (prot & ~(PROT_ALL | PROT_SEM)))
 		err = EINVAL;
 	else if (end < start || page_up(n) < n)
 		err = ENOMEM;

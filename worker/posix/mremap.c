@@ -7,6 +7,7 @@
 #include "core/root.h"
 #include "core/task/task.h"
 #include "shm/heap.h"
+#include "shm/segment.h"
 #include "worker/posix/mmap.h"
 
 #include <stdarg.h>
@@ -210,9 +211,9 @@ void *mremap(void *p, size_t had, size_t n, int flags, ...)
 	if (!g)
 		return (void *)syscall(SYS_mremap, p, had, n, flags, to);
 	had = page_up(had);
-	if (start % MAP_PAGE || !n || size < n || (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) ||
+	if (start % SH_PAGE || !n || size < n || (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) ||
 	    (flags & MREMAP_FIXED &&
-	     (!(flags & MREMAP_MAYMOVE) || !to || to % MAP_PAGE || (to < start + had && start < to + size))) ||
+	     (!(flags & MREMAP_MAYMOVE) || !to || to % SH_PAGE || (to < start + had && start < to + size))) ||
 	    (!had && !(flags & MREMAP_MAYMOVE)))
 		return map_failed(EINVAL);
 	if (!has_maps(g))

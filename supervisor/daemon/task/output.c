@@ -44,7 +44,6 @@
 #include <unistd.h>
 
 #define KEEP_TASKS 1000u
-#define PAGE 4096ul
 #define CREDIT_LEAST (64ul << 10)
 #define CREDIT_MOST (4ul << 20)
 #define NOT_READ UINT64_MAX
@@ -93,7 +92,7 @@ static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
 
 static uint64_t page_up(uint64_t n)
 {
-	return (n + PAGE - 1) & ~(PAGE - 1);
+	return (n + SH_PAGE - 1) & ~(SH_PAGE - 1);
 }
 
 /* ---- files ---- */
@@ -240,7 +239,7 @@ static uint64_t drop_before(struct job *j, int stream, uint64_t to)
 	uint64_t size = sh_output_size(j, stream), from = ledger_of(j)->moved[stream];
 
 	to = min(to, first_unread(j, stream));
-	to = j->state == JOB_ENDED && to >= size ? size : min(to, size) & ~(PAGE - 1);
+	to = j->state == JOB_ENDED && to >= size ? size : min(to, size) & ~(SH_PAGE - 1);
 	if (fd_of(j, stream) < 0 || to <= from || j->leaving[stream])
 		return 0;
 	if (sh_spill_on()) {

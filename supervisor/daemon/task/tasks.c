@@ -145,7 +145,7 @@ static void ended(struct job *j)
 	if (how == TASK_CRASHED && t->signal) /* without a signal it was a deadlock, or a fault of the runtime */
 		sh_module_crashed(j->module);
 	if (t->args_len)
-		kernel_madvise(task_args(t), ((size_t)t->args_len + 4095) & ~4095ul, MADV_REMOVE);
+		kernel_madvise(task_args(t), ((size_t)t->args_len + SH_PAGE - 1) & ~(SH_PAGE - 1), MADV_REMOVE);
 	release(j);
 	sh_verbs_ended(j);
 	sh_output_keep(j);
