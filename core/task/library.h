@@ -49,8 +49,8 @@ struct library_own {
 
 struct library_request {
 	/*
-	 * asked: number of the request. done: number of the last answered request, whose answer is complete. Pairs
-	 * with sh_library_wake.
+	 * asked: number of the request. done: number of the last answered request, whose answer is complete.
+	 * Pairs with sh_library_wake.
 	 */
 	_Atomic uint64_t asked, done;
 	_Atomic uint64_t woken; /* medic: number of the last answer for which it has woken the waiters */
