@@ -15,7 +15,6 @@
 #include "shm/kill.h"
 #include "worker/posix/posix.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <semaphore.h>
@@ -191,8 +190,7 @@ sem_t *sem_open(const char *name, int flags, ...)
 	}
 	va_end(ap);
 	if (!posix_enter()) {
-		if (!libc)
-			*(void **)&libc = dlsym(RTLD_NEXT, "sem_open");
+		LIBC_FIND(libc, "sem_open");
 		return libc(name, flags, mode, value);
 	}
 	if (!path_of(name, path))
