@@ -156,22 +156,6 @@ static struct job *job_of(struct asker *a, json_t *request)
 
 /* ---- submit ---- */
 
-/* Returns $CC of the client, or of the supervisor. */
-static const char *compiler(json_t *env)
-{
-	size_t i;
-	json_t *item;
-
-	json_array_foreach(env, i, item)
-	{
-		const char *s = json_string_value(item);
-
-		if (s && strncmp(s, "CC=", 3) == 0)
-			return s + 3;
-	}
-	return getenv("CC");
-}
-
 /*
  * Copies arguments and environment of the task, one string after the other. Without arguments, argv[0] is the
  * module's path. Returns false and stores the reason in error if the request is malformed.
@@ -269,7 +253,7 @@ static void verb_submit(struct asker *a, json_t *request)
 	} else if (sh_stopping) {
 		sh_job_refuse(j, &(struct failure){.code = CODE_SHOAL, .text = "the supervisor is stopping"});
 	} else {
-		sh_job_submit(j, module, compiler(json_object_get(request, "env")));
+		sh_job_submit(j, module);
 	}
 }
 

@@ -68,11 +68,10 @@ static void free_job(struct job *j)
 	free(j);
 }
 
-void sh_job_submit(struct job *j, const char *module, const char *cc)
+void sh_job_submit(struct job *j, const char *module)
 {
 	cr_assert_lt(fake.njobs, FAKE_JOBS);
 	snprintf(fake.module, sizeof fake.module, "%s", module);
-	snprintf(fake.cc, sizeof fake.cc, "%s", cc ? cc : "");
 	fake.job[fake.njobs++] = j;
 	j->id = fake.njobs;
 	sh_job_answer(j, j->asker);

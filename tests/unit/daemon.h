@@ -17,7 +17,7 @@ struct fake {
 	struct job *job[FAKE_JOBS]; /* accepted; job[i] has the id i + 1 */
 	unsigned njobs;
 	bool ended[FAKE_JOBS];
-	char module[4096], cc[64]; /* of the last submission */
+	char module[4096]; /* of the last submission */
 	unsigned cancels, now, abandoned, stops, outdated;
 	size_t stream_bytes, stream_sent; /* `ps` answers with this many bytes, as a stream */
 	unsigned streams_freed;

@@ -109,7 +109,6 @@ Test(verbs, arguments_and_environment_are_taken_byte_for_byte)
 	cr_expect_eq(fake.job[0]->nenv, 2);
 	cr_assert_eq(fake.job[0]->args_len, sizeof want);
 	cr_expect_arr_eq(fake.job[0]->args, want, sizeof want);
-	cr_expect_str_eq(fake.cc, "x y", "the client's CC compiles its sources");
 }
 
 Test(verbs, a_name_is_cut_to_63_bytes)

@@ -31,8 +31,9 @@ static const struct verb verbs[] = {
 	{"run", verb_run, false, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",
 	 "runs a task, streams its output and exits with its exit code",
 	 TASK_OPTIONS "  --detach            the same as submit\n"
-		      "MODULE is a .so file, or a .c file that Shoal compiles. If no supervisor is running, one\n"
-		      "is started for this task alone. Ctrl-C cancels the task; a second Ctrl-C ends it at once.\n"
+		      "MODULE is a .so file, or a .c, .cc or .cpp file that Shoal compiles with $CC or $CXX,\n"
+		      "$CFLAGS and $LDLIBS. ENTRY: shoal_main, or main. If no supervisor is running, one is\n"
+		      "started for this task alone. Ctrl-C cancels the task; a second Ctrl-C ends it at once.\n"
 		      "Exit code: the task's own; 124 timed out, 125 Shoal itself failed, 126 module cannot be\n"
 		      "loaded, 127 module or entry not found, 128+signal crashed, 137 lost, 130 cancelled.\n"},
 	{"submit", verb_submit, true, true, EXIT_OWN_FAILURE, "[options] MODULE[:ENTRY] [ARG...]",

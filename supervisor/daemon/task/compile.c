@@ -1,5 +1,5 @@
 /*
- * compile.c - compiles a module that is a C file, without blocking the loop.
+ * compile.c - compiles a module that is a C or C++ file, without blocking the loop.
  *
  * The compiler is a child of the supervisor with its output in a pipe. The fleet reaps it like other children
  * (fleet.c). A compiler that runs longer than COMPILE_MS is killed.
@@ -26,7 +26,7 @@
 
 #define COMPILE_MS 300000u
 #define TEXT_MAX 65536u
-#define WORDS_MAX 32
+#define WORDS_MAX 256
 
 struct compile {
 	char dir[32], so[48], deps[48], header[48];
@@ -137,7 +137,7 @@ static void finish(struct compile *c)
 		snprintf(why.text, sizeof why.text, "the compiler did not finish within %u s", COMPILE_MS / 1000);
 	} else if (WIFEXITED(c->status) && WEXITSTATUS(c->status) == 127 && !c->len) {
 		why.code = CODE_NOT_LOADABLE;
-		snprintf(why.text, sizeof why.text, "no C compiler found: install one, or set CC");
+		snprintf(why.text, sizeof why.text, "no compiler found: install one, or set CC or CXX");
 	} else if (c->status != 0) {
 		why.code = CODE_NOT_LOADABLE;
 		snprintf(why.text, sizeof why.text, "does not compile");
@@ -201,28 +201,39 @@ static void on_late(uv_timer_t *timer)
 	finish(c);
 }
 
-static int start_compiler(struct compile *c, const char *path, const char *cc, int out)
+/* Adds the words of a text, which it cuts, to argv. */
+static int add_words(char **argv, int n, char *text)
 {
-	char include[PATH_MAX + 64], words[512], *argv[WORDS_MAX + 20], *save;
+	char *save;
+
+	for (char *w = strtok_r(text, " \t\n", &save); w && n < WORDS_MAX; w = strtok_r(NULL, " \t\n", &save))
+		argv[n++] = w;
+	return n;
+}
+
+static int start_compiler(struct compile *c, const char *path, char *command, int out)
+{
+	char include[PATH_MAX + 64], *argv[WORDS_MAX + 20], *libraries = strchr(command, '\n');
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none, defaults;
 	const char *header_dir;
 	int n = 0, err;
 
-	snprintf(words, sizeof words, "%s", cc && *cc ? cc : "cc");
-	for (char *w = strtok_r(words, " \t", &save); w && n < WORDS_MAX; w = strtok_r(NULL, " \t", &save))
-		argv[n++] = w;
-	if (!n)
-		argv[n++] = (char *)"cc";
+	if (libraries)
+		*libraries++ = '\0';
+	n = add_words(argv, n, command);
 	header_dir = include_dir();
 	/* Searched last: in the source tree the folder also has sched.h, which would hide the system's <sched.h>. */
 	snprintf(include, sizeof include, "-idirafter%s", header_dir ? header_dir : write_header(c));
 	for (char *const *a = (char *const[]){"-shared", "-fPIC", "-O2", "-g", "-fno-omit-frame-pointer",
 					      "-fstack-clash-protection", include, "-MD", "-MF", c->deps, "-o", c->so,
-					      (char *)path, "-lm", NULL};
+					      (char *)path, NULL};
 	     *a; a++)
 		argv[n++] = *a;
+	if (libraries)
+		n = add_words(argv, n, libraries);
+	argv[n++] = (char *)"-lm";
 	argv[n] = NULL;
 
 	sigemptyset(&none);
@@ -250,12 +261,13 @@ static void report_error(const char *what, int err, compile_done *done, void *ar
 	done(arg, -1, NULL, &why);
 }
 
-void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
+void sh_compile(const char *path, const char *compiler, compile_done *done, void *arg)
 {
+	char *command = strdup(compiler);
 	struct compile *c = calloc(1, sizeof *c);
 	int ends[2], err;
 
-	if (!c || !(c->text = malloc(TEXT_MAX + 1)))
+	if (!c || !command || !(c->text = malloc(TEXT_MAX + 1)))
 		abort();
 	c->done = done;
 	c->arg = arg;
@@ -268,7 +280,9 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 	snprintf(c->so, sizeof c->so, "%s/module.so", c->dir);
 	snprintf(c->deps, sizeof c->deps, "%s/module.d", c->dir);
 	snprintf(c->header, sizeof c->header, "%s/shoal.h", c->dir);
-	err = start_compiler(c, path, cc, ends[1]);
+	err = start_compiler(c, path, command, ends[1]);
+	free(command);
+	command = NULL;
 	kernel_close(ends[1]);
 	if (err) {
 		kernel_close(ends[0]);
@@ -286,7 +300,8 @@ void sh_compile(const char *path, const char *cc, compile_done *done, void *arg)
 	sh_fleet_watch(c->pid, on_exit_status, c);
 	return;
 failed:
-	report_error(cc && *cc ? cc : "cc", err, done, arg);
+	free(command);
+	report_error("the compiler cannot be started", err, done, arg);
 	free(c->text);
 	free(c);
 }

@@ -9,6 +9,6 @@
 #define COMPILE_DIR "/tmp/shoal-cc-"
 /* The callee closes so_fd. The caller frees deps, the text of the dependency file. */
 typedef void compile_done(void *arg, int so_fd, char *deps, const struct failure *);
-void sh_compile(const char *path, const char *cc, compile_done *, void *arg);
+void sh_compile(const char *path, const char *compiler, compile_done *, void *arg);
 
 #endif

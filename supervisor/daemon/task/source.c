@@ -215,19 +215,19 @@ static void compile(const char *path, const char *name, const struct file_mark *
 		abort();
 	*r = (struct request){NULL, done, arg};
 	for (c = running; c; c = c->next)
-		if (sh_mark_same(&c->mark, mark) && same_text(c->cc, w->cc) && same_text(c->search, w->search)) {
+		if (sh_mark_same(&c->mark, mark) && same_text(c->cc, w->compiler) && same_text(c->search, w->search)) {
 			r->next = c->requests;
 			c->requests = r;
 			return;
 		}
 	c = calloc(1, sizeof *c);
-	if (!c || !(c->cc = strdup(w->cc)) || !(c->name = strdup(name)) || !(c->search = strdup(w->search)))
+	if (!c || !(c->cc = strdup(w->compiler)) || !(c->name = strdup(name)) || !(c->search = strdup(w->search)))
 		abort();
 	c->mark = *mark;
 	c->requests = r;
 	c->next = running;
 	running = c;
-	sh_compile(path, w->cc, compiled, c);
+	sh_compile(path, w->compiler, compiled, c);
 }
 
 static int open_file(const char *path, int cwd, struct stat *st, struct failure *why)
@@ -275,13 +275,25 @@ static void get_compiled(const char *path, int fd, const char *name, const struc
 	free(absolute);
 }
 
+enum source_language sh_source_language(const char *path)
+{
+	static const char *const cxx[] = {".cc", ".cpp", ".cxx", ".C"};
+	const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+
+	if (!dot || dot == path || dot[-1] == '/')
+		return SOURCE_NONE;
+	for (size_t i = 0; i < sizeof cxx / sizeof *cxx; i++)
+		if (strcmp(dot, cxx[i]) == 0)
+			return SOURCE_CXX;
+	return strcmp(dot, ".c") == 0 ? SOURCE_C : SOURCE_NONE;
+}
+
 void sh_source_get(const char *path, int cwd, const struct wish *wish, module_done *done, void *arg)
 {
 	struct wish w = *wish;
 	struct failure why = {0};
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	size_t len = strlen(path);
-	bool source = len > 2 && strcmp(path + len - 2, ".c") == 0;
+	bool source = sh_source_language(path) != SOURCE_NONE;
 	char real[PATH_MAX] = "";
 	struct stat st;
 	struct file_mark mark;
@@ -292,12 +304,10 @@ void sh_source_get(const char *path, int cwd, const struct wish *wish, module_do
 		done(arg, NULL, &why);
 		return;
 	}
-	if (!w.cc || !*w.cc)
-		w.cc = "cc";
 	if (!source)
 		real_path(fd, real, sizeof real);
 	sh_mark_of(&mark, &st);
-	m = find_source(&mark, source ? w.cc : NULL, real, w.search);
+	m = find_source(&mark, source ? w.compiler : NULL, real, w.search);
 	if (!m && source) {
 		get_compiled(path, fd, name, &mark, &w, done, arg);
 		kernel_close(fd);

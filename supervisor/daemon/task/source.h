@@ -1,5 +1,5 @@
 /*
- * source.h - finds the module of a file, and compiles .c files.
+ * source.h - finds the module of a file, and compiles C and C++ files.
  */
 #ifndef SUPERVISOR_DAEMON_TASK_SOURCE_H
 #define SUPERVISOR_DAEMON_TASK_SOURCE_H
@@ -12,9 +12,12 @@ typedef void module_done(void *arg, struct module *, const struct failure *);
 
 /* What the submitter says about the file. */
 struct wish {
-	const char *cc;	    /* the compiler for a .c file; NULL or "": cc */
-	const char *search; /* LD_LIBRARY_PATH, only absolute paths; "": none */
+	const char *compiler; /* command and flags, a newline, then what comes behind the file: libraries */
+	const char *search;   /* LD_LIBRARY_PATH, only absolute paths; "": none */
 };
+
+enum source_language { SOURCE_NONE, SOURCE_C, SOURCE_CXX };
+enum source_language sh_source_language(const char *path); /* by the end of its name. NONE: it is a module */
 
 /* Finds the module and calls done, before it returns or later. cwd: the folder for a relative path, or -1. */
 void sh_source_get(const char *path, int cwd, const struct wish *, module_done *, void *arg);

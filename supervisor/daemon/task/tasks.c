@@ -521,14 +521,41 @@ static const char *environment_of(const struct job *j, const char *prefix)
 	return NULL;
 }
 
-void sh_job_submit(struct job *j, const char *module, const char *cc)
+/* A variable of the submitter's environment, or of the supervisor's. */
+static const char *variable(const struct job *j, const char *name, const char *otherwise)
 {
-	char *search;
+	char prefix[16];
+	const char *value;
+
+	snprintf(prefix, sizeof prefix, "%s=", name);
+	value = environment_of(j, prefix);
+	if (!value)
+		value = getenv(name);
+	return value && value[strspn(value, " \t")] ? value : otherwise;
+}
+
+/* For wish.compiler. The caller frees it. */
+static char *compiler_of(const struct job *j, const char *module)
+{
+	bool cxx = sh_source_language(module) == SOURCE_CXX;
+	char *command;
+
+	if (asprintf(&command, "%s %s %s\n%s", cxx ? variable(j, "CXX", "c++") : variable(j, "CC", "cc"),
+		     variable(j, "CFLAGS", ""), cxx ? variable(j, "CXXFLAGS", "") : "", variable(j, "LDLIBS", "")) < 0)
+		abort();
+	return command;
+}
+
+void sh_job_submit(struct job *j, const char *module)
+{
+	char *search, *compiler;
 
 	j->state = JOB_MODULE;
 	snprintf(j->path, sizeof j->path, "%s", module);
 	search = sh_search_path(environment_of(j, "LD_LIBRARY_PATH="), j->cwd);
-	sh_source_get(module, j->cwd, &(struct wish){cc, search ? search : ""}, got_module, j);
+	compiler = compiler_of(j, module);
+	sh_source_get(module, j->cwd, &(struct wish){compiler, search ? search : ""}, got_module, j);
+	free(compiler);
 	free(search);
 }
 

@@ -59,7 +59,7 @@ struct job {
 	struct job *newer;	/* next in the list of kept output, oldest first */
 };
 
-void sh_job_submit(struct job *, const char *module, const char *cc); /* owns the job from here on */
+void sh_job_submit(struct job *, const char *module); /* owns the job from here on */
 /*
  * NULL: there was no such id, or its slot was taken
  */
