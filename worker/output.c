@@ -329,6 +329,21 @@ ssize_t output_append(int stream, const void *data, size_t n)
 	return (ssize_t)done;
 }
 
+/* r: of output_append. Others see what goes to a file or pipe of the task's own, so it goes there at once. */
+ssize_t output_written(int stream, ssize_t r)
+{
+	struct g *g = getg();
+	struct task_out *o = &g->task->out[stream];
+
+	if (__builtin_expect(atomic_load_explicit(&o->room.kept, memory_order_relaxed), 1) || r < 0 || output_dying)
+		return r;
+	output_flush(g, true);
+	if (!atomic_load_explicit(&o->error, memory_order_relaxed))
+		return r;
+	errno = atomic_exchange(&o->error, 0);
+	return -1;
+}
+
 static bool make_part(struct g *g, int stream)
 {
 	struct outpart *part = g->part;
@@ -439,6 +454,8 @@ static ssize_t put_on_g(int stream, const char *p, size_t n)
 		f->_IO_write_ptr = f->_IO_write_base;
 	}
 	r = output_append(stream, p, n);
+	if (stream == 1) /* stderr has no buffer */
+		r = output_written(stream, r);
 	return r < 0 ? 0 : r; /* the write function of a cookie returns 0 on failure */
 }
 

@@ -54,6 +54,7 @@ bool children_left(void);			  /* programs that this worker has started and that 
  * took: fewer than n if the goroutine was cancelled meanwhile; -1 and errno: ECANCELED, or an earlier write failed.
  */
 ssize_t output_append(int stream, const void *data, size_t n);
+ssize_t output_written(int stream, ssize_t r); /* after it, if a system call wrote: what the call returns */
 void output_flush(struct g *, bool all);
 extern bool output_dying; /* its last words: it waits for nobody to read them */
 void process_start(void); /* posix/process.c: an exit inside of libc is the task's */

@@ -149,3 +149,9 @@ Test(output, to_a_full_pipe_blocks_only_the_writer, .init = start, .fini = stop,
 	cr_expect_eq(sh("timeout 20 build/shoal run build/tests/modules/output/piped.so 2>&1"), 0, "%s", text);
 	cr_expect_str_eq(text, "4000 lines, and others ran\n");
 }
+
+PROC_TEST(what_a_task_writes_to_a_file_of_its_own_is_there_at_once)
+{
+	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/output/redirected.so 2>&1"), 0, "%s", text);
+	cr_expect_str_eq(text, "ok\n");
+}

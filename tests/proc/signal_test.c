@@ -41,3 +41,11 @@ PROC_TEST(a_handler_ends_a_blocked_call_unless_it_restarts)
 	is_ok("posix", "restart");
 	is_ok("posix", "alarm");
 }
+
+PROC_TEST(timers_completions_and_queues_notify_as_they_are_asked_to)
+{
+	static const char *const cases[] = {"timer", "itimer", "aio", "cancel", "queue"};
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
+		is_ok("notices", cases[i]);
+}

@@ -174,7 +174,7 @@ ssize_t write(int fd, const void *p, size_t n)
 	if (!posix_enter())
 		return syscall(SYS_write, fd, p, n);
 	if (fd == 1 || fd == 2)
-		return after_write(output_append(fd - 1, p, n));
+		return after_write(output_written(fd - 1, output_append(fd - 1, p, n)));
 	return write_iov(&(struct io){fd, 0, &v, 1});
 }
 
@@ -197,7 +197,7 @@ ssize_t writev(int fd, const struct iovec *iov, int n)
 			if (r != (long)iov[i].iov_len)
 				break;
 		}
-		return (ssize_t)done;
+		return after_write(output_written(fd - 1, (ssize_t)done));
 	}
 	if (!(copy = iov_copy(few, iov, (size_t)n)))
 		return -1;

@@ -447,7 +447,9 @@ int fclose(FILE *f)
 	int fd = on_g() ? fileno(f) : -1, r;
 	struct stream *s;
 
-	if (is_output(f) || is_first_input(f)) /* the worker's stream, which other tasks use too */
+	if (is_output(f)) /* the worker's stream, which other tasks use too */
+		return fflush(f);
+	if (is_first_input(f))
 		return 0;
 	if (f == stdin && on_g())
 		close_input();
@@ -468,6 +470,8 @@ int fflush(FILE *f)
 
 	if (!f && on_g())
 		return flush_all(getg(), false);
+	if (is_output(f))
+		return after_write(output_written(f == stderr, 0)) < 0 ? EOF : 0;
 	s = f ? stream_hold(f) : NULL;
 	r = libc_fflush(f);
 	stream_drop(s);
