@@ -525,11 +525,22 @@ static int shell(pid_t *pid, const char *command, const posix_spawn_file_actions
 	return posix_spawn(pid, "/bin/sh", actions, NULL, argv, environ);
 }
 
+/* The wait status of a program. A handler that ends a wait with EINTR does not end this one, as in libc. */
+static int end_of(pid_t pid)
+{
+	int status, r;
+
+	do
+		r = waitpid(pid, &status, 0);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -1 : status;
+}
+
 int system(const char *command)
 {
 	CANCEL_POINT();
 	static int (*real)(const char *);
-	int status = -1, r;
+	int r;
 	pid_t pid;
 
 	if (!posix_enter()) {
@@ -544,7 +555,7 @@ int system(const char *command)
 		errno = r;
 		return -1;
 	}
-	return waitpid(pid, &status, 0) < 0 ? -1 : status;
+	return end_of(pid);
 }
 
 FILE *popen(const char *command, const char *mode)
@@ -584,7 +595,6 @@ int pclose(FILE *f)
 	static int (*real)(FILE *);
 	struct g *g = posix_enter();
 	struct child *c;
-	int status;
 
 	if (!g) {
 		LIBC_FIND(real, "pclose");
@@ -594,7 +604,7 @@ int pclose(FILE *f)
 		if (atomic_load(&c->task) == g->task->id && c->file == f) {
 			c->file = NULL; /* its address may be another stream's in a moment */
 			fclose(f);
-			return waitpid(atomic_load(&c->pid), &status, 0) < 0 ? -1 : status;
+			return end_of(atomic_load(&c->pid));
 		}
 	errno = ECHILD;
 	return -1;
