@@ -43,6 +43,10 @@ struct shoal_go_opts {
  * size is 0. The options may be NULL. Returns its number, or 0 and errno: EINVAL (no fn, a stack_max of more than
  * 64 MiB, an argument of more than half the stack), ENOMEM, EAGAIN (8,388,607 goroutines exist, or too many are
  * pinned).
+ *
+ * flags may contain SHOAL_PINNED and SHOAL_ISOLATED. A pinned goroutine stays on the worker that first runs it. If an
+ * isolated goroutine crashes (SIGSEGV, stack overflow, misuse of this interface) or its worker dies, only this
+ * goroutine ends, and shoal_join reports how. If any other goroutine crashes, its task ends.
  */
 shoal_gid shoal_go(void (*fn)(void *), const void *arg, size_t size);
 shoal_gid shoal_go_with(const struct shoal_go_opts *, void (*fn)(void *), const void *arg, size_t size);
