@@ -1,8 +1,8 @@
 # One Makefile, no recursion. `make help` lists the targets.
 #
-# Objects lie in $(B)/<variant>/, programs in $(B)/, whatever the variant: whoever switches MODE,
-# SAN or CC has the programs linked anew (see the stamps below). Source lists are wildcards, so a
-# new file needs no line here.
+# Objects are in $(B)/<variant>/, programs of all variants in $(B)/: after a change of MODE, SAN or CC
+# the programs are linked again (see the stamps below). Source lists are wildcards, so a new file
+# needs no line here.
 
 VERSION := 0.1.0
 
@@ -21,11 +21,11 @@ endif
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 ifeq ($(filter $(MODE),release debug),)
-$(error MODE is release or debug)
+$(error MODE must be release or debug)
 endif
 comma := ,
 ifneq ($(filter-out address undefined thread,$(subst $(comma), ,$(SAN))),)
-$(error SAN is address, undefined, thread, or address,undefined)
+$(error SAN must be address, undefined, thread, or address,undefined)
 endif
 
 # ---- flags ----
@@ -39,19 +39,19 @@ OPT_debug   := -O0 -g3 -DSHOAL_DEBUG=1
 SANFLAGS    := $(addprefix -fsanitize=,$(SAN)) $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=all)
 
 # An empty _GNU_SOURCE, so that a file that defines it itself does not define it differently.
-# CFLAGS and LDFLAGS are the caller's and come last.
+# CFLAGS and LDFLAGS come from the caller and are last.
 SH_CPPFLAGS := -I. -D_GNU_SOURCE= -DSHOAL_VERSION='"$(VERSION)"'
 SH_CFLAGS   := -std=gnu11 $(WARN) $(OPT_$(MODE)) $(if $(SAN),-O1) $(SANFLAGS) -fno-omit-frame-pointer -pthread
 SH_LDFLAGS  := $(SANFLAGS) -pthread -Wl,--as-needed
 MODFLAGS    := -std=gnu11 $(WARN) -shared -fPIC -O2 -g -fno-omit-frame-pointer -idirafter core
 
-# A goroutine may come back from a call in another process: the callers in worker/ may not know
-# which registers a callee leaves alone. clang has no such optimization, and no such flag.
+# A goroutine may return from a call in another process, so callers in worker/ must not rely on registers
+# that a callee happens not to change (gcc's -fipa-ra). clang has neither this optimization nor the flag.
 NO_IPA_RA := $(shell $(CC) -Werror -fno-ipa-ra -x c -c /dev/null -o /dev/null 2>/dev/null && echo -fno-ipa-ra)
 
-# shoald is optimized as a whole where that pays: the hot paths go through many small functions of
-# several files (yield 24.3 -> 22.0 ns, round trip 117 -> 107). Objects hold plain code as well,
-# for the other programs. clang would need another linker.
+# shoald is linked with link-time optimization, because its hot paths call many small functions of several
+# files (yield 22.0 ns instead of 24.3, round trip 107 instead of 117). The objects contain normal code as
+# well, for the other programs. clang would need another linker.
 LTO := $(if $(filter release,$(MODE)),$(if $(SAN),,$(shell $(CC) --version 2>/dev/null | grep -qi clang || echo -flto=auto)))
 
 # ---- sources ----
@@ -71,9 +71,9 @@ CLI     := $(call sources,tools/shoal/*.c)
 DAEMON  := $(SHM) $(CORE) $(WORKER) $(SUPER)
 
 STRESS  := $(call sources,tests/unit/*_stress.c)
-# Without a single *_test.c there is no unit program; helpers such as host.c are linked into it.
+# The unit program exists only if there is a *_test.c; it is linked with helpers such as host.c.
 UNIT    := $(if $(wildcard tests/unit/*_test.c),$(filter-out $(STRESS),$(call sources,tests/unit/*.c tests/unit/*.S)))
-# What units test besides shm and core.
+# Files outside of shm and core that the unit tests test.
 UNIT_OF := supervisor/daemon/control.c supervisor/daemon/limits.c supervisor/daemon/verbs.c \
            supervisor/daemon/task/module.c supervisor/daemon/view/trace.c supervisor/keeper/ledger.c \
            supervisor/zygote/closure.c supervisor/zygote/elf.c supervisor/zygote/elf_rewrite.c supervisor/zygote/stub.c \
@@ -84,7 +84,7 @@ PROC    := $(call sources,tests/proc/*.c) $(OUTSIDE)
 KILL    := $(call sources,tests/kill/*.c)
 STORM   := $(call sources,tests/storm/*.c) $(OUTSIDE)
 FAULTS  := $(call sources,tests/faults/*.c) $(OUTSIDE)
-# Each target with what it tries; live.c has programs for that.
+# The fuzz targets and the sources that each one tests; live.c tests running programs.
 FUZZ        := words groups stack
 FUZZ_words  := tools/shoal/parse.c shm/size.c
 FUZZ_groups := supervisor/daemon/limits.c
@@ -95,13 +95,13 @@ COMPARE := tests/bench/malloc_compare.c
 
 EXAMPLES  := $(patsubst tools/examples/%.c,$(B)/examples/%.so,$(call sources,tools/examples/*.c))
 TEST_MODS := $(patsubst tests/modules/%.c,$(B)/tests/modules/%.so,$(call sources,tests/modules/*/*.c))
-# Modules lie in the folder of their suite.
+# Test modules must be in the folder of their suite.
 ifneq ($(wildcard tests/modules/*.c),)
 $(error move $(wildcard tests/modules/*.c) into the folder of its suite below tests/modules)
 endif
 BENCH_MODS := $(patsubst tests/bench/%.c,$(B)/bench.d/%.so,$(filter-out $(BENCH) $(COMPARE),$(call sources,tests/bench/*.c)))
 
-# A program is built as soon as it has sources.
+# A program is built only if it has sources.
 PROGRAMS  := $(if $(CLI),$(B)/shoal) $(if $(SUPER),$(B)/shoald)
 TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PROC),$(B)/tests/proc) $(if $(KILL),$(B)/tests/kill) \
              $(if $(STORM),$(B)/tests/storm) $(if $(FAULTS),$(B)/tests/faults) \
@@ -110,10 +110,10 @@ TESTS     := $(if $(UNIT),$(B)/tests/unit) $(if $(SIM),$(B)/tests/sim) $(if $(PR
 
 .PHONY: all help test test-programs san-programs lint storm faults fuzz mutants unit-of demo demo-programs bench bench-programs install clean FORCE
 
-all: $(PROGRAMS)	## the programs: build/shoal and build/shoald
+all: $(PROGRAMS)	## builds the programs build/shoal and build/shoald
 	@:
 
-# ---- stamps: rewritten only when what they hold changes ----
+# ---- stamps: files that are rewritten only when their content changes ----
 
 stamp = @mkdir -p $(@D); printf '%s\n' $1 | cmp -s - $@ || printf '%s\n' $1 >$@
 quote = '$(subst ','\'',$1)'
@@ -123,7 +123,7 @@ $(O)/.flags $(O)-kill/.flags $(O)-sim/.flags: FORCE
 	$(call stamp,$(call quote,$(COMPILE_ID)))
 $(B)/.modflags: FORCE
 	$(call stamp,$(call quote,$(CC) $(MODFLAGS) $(CFLAGS)))
-# Also lists the sources: a program is linked anew when a file of it goes away.
+# It also lists the sources, so a program is linked again when one of its files is removed.
 $(B)/.link: FORCE
 	$(call stamp,$(call quote,$(O) $(COMPILE_ID) $(LDFLAGS) $(DAEMON) $(CLI) $(UNIT) $(SIM) $(PROC) $(KILL) $(STORM) $(FAULTS)))
 
@@ -132,12 +132,12 @@ $(B)/.link: FORCE
 compile = @mkdir -p $(@D); echo "  CC    $@"; \
 	$(CC) $(SH_CPPFLAGS) $1 $(SH_CFLAGS) $(if $(filter worker/%,$<),$(NO_IPA_RA)) $(if $(filter worker/posix/%,$<),-fexceptions) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# Whoever lacks a library is told its package, and not by the compiler.
+# If a library is missing, this prints its package before the compiler fails.
 $(B)/.headers: tools/deps.sh
 	@mkdir -p $(@D); CC='$(CC)' CPPFLAGS='$(CPPFLAGS)' CFLAGS='$(CFLAGS)' tools/deps.sh --check
 	@touch $@
 $(call objects,$(O),$(DAEMON) $(CLI)): | $(B)/.headers
-# The header goes into the daemon: a .c module is compiled with it wherever the daemon lies.
+# The daemon contains the header, so it can compile .c modules wherever it is installed.
 $(O)/supervisor/daemon/task/header.o $(O)-kill/supervisor/daemon/task/header.o: core/shoal.h
 
 $(O)-kill/%.o: %.c $(O)-kill/.flags
@@ -153,7 +153,7 @@ $(O)/%.o: %.c $(O)/.flags
 $(O)/%.o: %.S $(O)/.flags
 	$(call compile)
 
-# Programs other than shoald take from shm and core only what they need.
+# Programs other than shoald link only the objects of shm and core that they need.
 $(O)/libshoal.a: $(call objects,$(O),$(SHM) $(CORE)) $(B)/.link
 	@mkdir -p $(@D); rm -f $@; ar rcs $@ $(filter %.o,$^)
 
@@ -162,14 +162,14 @@ $(O)/libshoal.a: $(call objects,$(O),$(SHM) $(CORE)) $(B)/.link
 link = @mkdir -p $(@D); echo "  LD    $@"; \
 	$(CC) $(SH_LDFLAGS) $(if $(findstring -flto,$1),,-fno-lto) $1 $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $2
 
-# Modules see shoal_*, sh_* and the libc names that we stand in for; nothing else of shoald can
-# take the place of a function of the same name in a module.
+# shoald exports only shoal_*, sh_* and the libc names that worker/posix defines, so no other function of
+# shoald can replace a function of the same name in a module.
 INTERPOSED := tests/lint/interposed.txt
 $(B)/exports.list: $(INTERPOSED)
 	@mkdir -p $(@D); { echo '{ shoal_*; sh_*;'; sed -e 's/#.*//' -e '/^ *$$/d' -e 's/ *$$/;/' $<; echo '};'; } >$@
 
-# jemalloc is linked as a shared library: worker/posix/malloc.c defines malloc and its kin and calls
-# mallocx, rallocx, dallocx, sallocx, which only jemalloc has.
+# jemalloc is linked as a shared library: worker/posix/malloc.c defines malloc and related functions and
+# calls mallocx, rallocx, dallocx and sallocx, which only jemalloc has.
 DAEMON_LD   = -Wl,--dynamic-list=$(B)/exports.list
 DAEMON_LIBS = -ljansson -luv -ljemalloc -ldw -lelf -lpthread -ldl -lm
 
@@ -181,11 +181,11 @@ $(B)/shoal: $(call objects,$(O),$(CLI)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-ljansson -lncursesw -luv -ldw -lelf -lpthread -ldl -lm)
 $(B)/tests/unit: $(call objects,$(O),$(UNIT) $(UNIT_OF)) $(O)/libshoal.a $(B)/.link
 	$(call link,,-lcriterion -ljansson -luv -lpthread -ldl -lm)
-# It calls nothing of what a process lends the core.
+# It calls no function of core/host.h, so these symbols may stay undefined.
 $(B)/tests/runq_stress: SH_LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
 $(B)/tests/%_stress: $(O)/tests/unit/%_stress.o $(O)/libshoal.a $(B)/.link
 	$(call link,,-lpthread -ldl -lm)
-# It has kill points, and says itself when to die at which.
+# It has kill points, and decides itself at which one it dies.
 $(B)/kill/heap_stress: $(call objects,$(O)-kill,$(filter-out shm/kill.c,$(SHM)) tests/unit/heap_stress.c) $(B)/.link
 	$(call link,,-lpthread)
 $(B)/tests/sim: $(call objects,$(O)-sim,$(SHM) $(CORE) $(SIM)) $(B)/.link
@@ -216,11 +216,11 @@ $(B)/malloc_compare: $(call objects,$(O),$(COMPARE)) $(B)/.link
 	$(call link,,-lpthread)
 .SECONDARY:
 
-# ---- modules: compiled as a user would ----
+# ---- modules, compiled as a user compiles them ----
 
 module = @mkdir -p $(@D); echo "  SO    $@"; $(CC) $(MODFLAGS) $1 $(CFLAGS) -MMD -MP -MF $(@:.so=.d) -o $@ $< $(MODLIBS)
 
-# Libraries that a module links.
+# Libraries that modules link.
 $(B)/tests/modules/memory/deflate.so $(B)/examples/gzipcat.so: MODLIBS := -lz
 
 $(B)/examples/%.so: tools/examples/%.c $(B)/.modflags
@@ -233,17 +233,17 @@ $(B)/bench.d/%.so: tests/bench/%.c $(B)/.modflags
 -include $(foreach d,*/* */*/* */*/*/*,$(wildcard $(O)/$d.d $(O)-kill/$d.d $(O)-sim/$d.d)) \
 	$(wildcard $(B)/examples/*.d $(B)/tests/modules/*/*.d $(B)/bench.d/*.d)
 
-# ---- what to run ----
+# ---- targets to run ----
 
-# Inside a recipe: as many jobs as there are processors, unless the caller chose.
+# For recipes: runs as many jobs as there are processors, unless the caller passed -j.
 submake = +@$(MAKE) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
-test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## everything that the tests need, without running it
+test-programs: all $(TESTS) $(EXAMPLES) $(TEST_MODS)	## builds all that the tests need, without running them
 demo-programs: all $(EXAMPLES) $(TEST_MODS)
 bench-programs: all $(if $(BENCH),$(B)/bench) $(B)/malloc_compare $(BENCH_MODS) $(B)/examples/httpd.so \
 	$(if $(shell command -v go),$(B)/bench.d/rows)
 
-$(B)/bench.d/rows: tests/bench/rows.go	# the same rows in Go, where there is one
+$(B)/bench.d/rows: tests/bench/rows.go	# the same benchmarks in Go, if Go is installed
 	@mkdir -p $(@D); echo "  GO    $@"
 	@HOME=$${HOME:-/tmp} GO111MODULE=off go build -o $@ $<
 
@@ -254,36 +254,36 @@ san-programs:
 		$(MAKE) SAN=address,undefined MODE=release LTO= B='$(B)/san' $(patsubst $(B)/%,$(B)/san/%,$(SAN_TESTS)); \
 	else rm -rf '$(B)/san/tests'; fi
 
-test:	## installs what is missing, builds, runs all suites; T="unit" or T="unit:chan/*" for some, SLOW=N for N times the guards
+test:	## installs missing packages, builds, runs all tests; T="unit" or T="unit:chan/*" runs some, SLOW=N multiplies time limits
 	@tools/deps.sh
 	$(submake) test-programs $(if $(SAN),,$(if $(T),$(filter san-programs,$(T:san%=san-programs)),san-programs)) || { echo '0 passed, 1 failed'; exit 1; }
 	@SAN='$(SAN)' SHOAL_BUILD='$(B)' tests/run $(T)
 
-lint:	## layers, headers, symbols, style
+lint:	## checks layers, headers, symbols, comments and style
 	$(submake) all
 	@SHOAL_BUILD='$(B)' tests/lint/lint
 
-demo:	## installs what is missing, builds, shows what it can do
+demo:	## installs missing packages, builds, counts words while workers are killed
 	@tools/deps.sh
 	$(submake) demo-programs
 	@SHOAL_BUILD='$(B)' tools/demo.sh
 
-storm:	## everything at once under random kills; SECONDS=120
+storm:	## runs tasks of all kinds while random processes are killed; SECONDS=120
 	@tools/deps.sh
 	$(submake) test-programs
 	@$(B)/tests/storm $(or $(SECONDS),120)
 
-faults:	## what is measured of deaths, in one table; LONG=N: so many times as much of all that is counted, FAULTS_ARGS="--json kill stop"
+faults:	## measures deaths and recovery, in one table; LONG=N repeats N times as often, FAULTS_ARGS="--json kill stop"
 	@tools/deps.sh
 	$(submake) test-programs
 	@FAULTS_LONG='$(LONG)' $(B)/tests/faults $(FAULTS_ARGS)
 
-fuzz:	## looks for inputs that break what parses, with clang's libFuzzer (clang, libclang-rt-14-dev); SECONDS=60 for each
+fuzz:	## fuzzes the parsers with clang's libFuzzer (packages clang, libclang-rt-14-dev); SECONDS=60 for each
 	$(submake) $(FUZZ:%=$(B)/fuzz/%)
 	@for t in $(FUZZ); do mkdir -p $(B)/fuzz/corpus.$$t; (cd $(B)/fuzz && ASAN_OPTIONS=detect_leaks=0 ./$$t -max_total_time=$(or $(SECONDS),60) \
 		-print_final_stats=1 -rss_limit_mb=4096 corpus.$$t) || exit 1; done
 
-mutants:	## changes core and shm in one place at a time and lists the changes that no quick suite notices (python3, binutils); SECONDS=900 FILES='core/sched/*' SAMPLE=200 SEED=1 JOBS=2 LOG=FILE
+mutants:	## mutation testing of core and shm, lists the mutants that survive (python3, binutils); SECONDS=900 FILES='core/sched/*' SAMPLE=200 SEED=1 JOBS=2 LOG=FILE
 	@CC='$(CC)' tests/mutants/mutants --seconds $(or $(SECONDS),900) --jobs $(or $(JOBS),1) --seed $(or $(SEED),1) \
 		$(FILES:%=--files '%') $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(LOG),--log $(LOG))
 
@@ -303,7 +303,7 @@ $(B)/shoal.pc: Makefile FORCE
 		'Version: $(VERSION)' 'Cflags: -I$${includedir} -fstack-clash-protection' 'Libs:' >$@
 
 D := $(DESTDIR)$(PREFIX)
-install: all $(B)/shoal.pc	## DESTDIR= PREFIX=/usr/local
+install: all $(B)/shoal.pc	## installs programs, header and man pages; DESTDIR= PREFIX=/usr/local
 	install -d $(D)/bin $(D)/include $(D)/lib/pkgconfig
 	install -m 755 $(B)/shoal $(B)/shoald $(D)/bin
 	install -m 644 core/shoal.h $(D)/include
@@ -319,7 +319,7 @@ install: all $(B)/shoal.pc	## DESTDIR= PREFIX=/usr/local
 clean:	## removes build/
 	rm -rf $(B)
 
-help:	## this list
+help:	## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  make %-14s %s\n' "$$name" "$$text"; done
 	@echo '  MODE=release|debug  SAN=address|undefined|thread  CC=gcc|clang  B=build (where all results go)'

@@ -2,8 +2,7 @@
  * heap_repair.c - repairs caches and arena after a death; and the audit.
  *
  * OWNER  sh_heap_repair works for a seat whose process is dead. If that seat holds the arena's lock, the repair
- *        works
- *        under that lock
+ *        works under that lock
  * LOCK   arena->lock
  * ORDER  the dead seat's lock is freed after the rebuild, its notes are cleared after their operations are
  *        completed

@@ -118,7 +118,7 @@ void sh_segment_detach(void)
 	sh_area_unmap();
 }
 
-/* 47 bits of address, 12 of them within a page. */
+/* Addresses of user space have 47 bits, of which 12 are the offset in a page. */
 #define DATA_TOP (1ul << 47)
 #define DATA_WORD(p) (((_Atomic uint64_t *)sh_at(SH_OFF_DATA)) + ((uintptr_t)(p) >> 18))
 #define DATA_BIT(p) (1ul << ((uintptr_t)(p) >> 12) % 64)

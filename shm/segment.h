@@ -140,9 +140,13 @@ struct sh_segment {
 	_Atomic int32_t kill_countdown;
 	_Atomic uint32_t kill_next; /* armed after that kill, with its countdown */
 	_Atomic int32_t kill_next_countdown;
-	_Atomic uint64_t kill_done;		  /* kills so far */
-	int32_t poll_fd;			  /* the epoll set of all workers, in their descriptor table */
-	int32_t closed_fd;			  /* O_PATH: a number that leads there answers EBADF to each call */
+	_Atomic uint64_t kill_done; /* kills so far */
+	int32_t poll_fd;	    /* the epoll set of all workers, in their descriptor table */
+	/*
+	 * an O_PATH descriptor. Numbers of closed descriptors are made copies of it, so that every call on them
+	 * fails with EBADF
+	 */
+	int32_t closed_fd;
 	_Atomic uint8_t kill_passed[SH_KILL_MAX]; /* by index of the point */
 	struct sh_arena *arena;
 	struct sh_seat seat[SH_SEATS];

@@ -4,8 +4,7 @@
  * OWNER  the holder of arena->lock, except the memory of runs in use or in PURGE
  * LOCK   arena->lock. System calls are made outside of it
  * ORDER  the desc of a new part is written first, where no process reads yet; then the one store that splits or
- *        joins
- *        runs
+ *        joins runs
  * DEATH  bins, head bits, back lengths and counters can be computed from the descs; if the lock was held,
  *        sh_runs_rebuild computes them again. A seat that dies in a purge has the run in its note: the medic purges
  *        it again, or, if the lock is taken, the next process in the seat

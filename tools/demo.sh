@@ -16,8 +16,8 @@ for file in "$shoal" "$build/shoald" "$wordfreq"; do
 done
 
 top=1000          # words compared; five are shown
-share_kb=24576    # as much of /usr/share as this
-kills_max=10      # in one storm: more only puts the restarts off
+share_kb=24576    # size of the part of /usr/share that is counted
+kills_max=10      # kills in one run: more would only delay the restarts
 limit=120         # seconds for one run
 
 failed=0
@@ -36,7 +36,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-# A reader that has gone would end the shell without the trap on EXIT.
+# Without this, SIGPIPE would end the shell without the trap on EXIT.
 trap 'exit 141' PIPE
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
@@ -46,7 +46,7 @@ bad() { printf '   FAIL  %s\n' "$1"; failed=1; }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 
 skip= # files that the pipeline leaves out
-# The reference. grep '' and not cat: it ends the last line of every file, as wordfreq does.
+# The reference result. grep '' instead of cat, because it ends the last line of every file, as wordfreq does.
 pipeline() {
 	# shellcheck disable=SC2018,SC2019
 	find "$@" -type f ! -path "$skip" -exec grep -ahs '' {} + | tr -cs 'A-Za-z' '\n' | tr 'A-Z' 'a-z' | grep . |
@@ -76,8 +76,8 @@ same() {
 deaths() { "$shoal" stats --json | sed -n 's/.*"worker_deaths": *\([0-9]*\).*/\1/p'; }
 worker_pids() { "$shoal" workers --json | sed 's/{/\n{/g' | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p'; }
 
-# Kills a worker every now and then until told to stop. A pid is only killed while it is a child
-# of the supervisor: it could be somebody else's by now.
+# Kills a worker from time to time until the file "storm" is removed. Kills a pid only while it is a child
+# of the supervisor, because another process may have got the number.
 storm() {
 	kills=0
 	while [ -e "$dir/storm" ] && [ $kills -lt $kills_max ]; do
@@ -89,7 +89,7 @@ storm() {
 	done
 }
 
-# disturbed NAME DIR...: until a run has met three kills at least, or five runs are over.
+# disturbed NAME DIR...: repeats the run until at least three workers were killed in a run, at most five times.
 disturbed() {
 	name=$1
 	shift
@@ -108,7 +108,7 @@ disturbed() {
 	wait "$storm_pid"
 	storm_pid=
 	echo "   $(cat "$dir/kills") workers killed in $runs run(s), the last in $took ms"
-	same "$dir/$name.calm" "$dir/$name.killed" "killed or not: the same $top words"
+	same "$dir/$name.calm" "$dir/$name.killed" "the same $top words, with and without kills"
 }
 
 compare() {
@@ -121,7 +121,7 @@ compare() {
 	pipeline "$@" >"$dir/$name.pipe"
 	echo "   tr | sort | uniq: $(($(now_ms) - began)) ms"
 	[ -s "$dir/$name.pipe" ] || bad "nothing was counted"
-	same "$dir/$name.pipe" "$dir/$name.calm" "the same as tr | sort | uniq"
+	same "$dir/$name.pipe" "$dir/$name.calm" "the same result as tr | sort | uniq"
 	disturbed "$name" "$@"
 }
 
@@ -130,13 +130,13 @@ section "A supervisor on a socket of its own"
 supervisor=$("$shoal" info --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
 "$shoal" workers
 
-# A copy: somebody may be working in the tree.
+# Counts a copy, because files of the tree may change during the demo.
 tree=$dir/tree
 mkdir "$tree" && cp -R core shm supervisor worker tests tools "$tree"
 section "The words of this source tree"
 compare sources "$tree"
 
-section "The words of /usr/share, up to $((share_kb / 1024)) MiB of it"
+section "The words of $((share_kb / 1024)) MiB of /usr/share"
 du -sk /usr/share/* 2>/dev/null | sort -k1,1nr -k2 |
 	awk -v room=$share_kb '$1 <= room { room -= $1; print $2 }' | grep -v ' ' >"$dir/share"
 # shellcheck disable=SC2046
@@ -145,11 +145,11 @@ set -- $(cat "$dir/share")
 find "$@" -type f | awk 'END { print "   " NR " files" }'
 compare share "$@"
 
-section "Goroutines that crash: every README, twice each, and then they start again"
+section "Goroutines crash twice for every README, and then start again"
 count "$dir/crashed" --crash-on README --crash-times 2 "$tree"
-same "$dir/sources.calm" "$dir/crashed" "crashed or not: the same $top words"
+same "$dir/sources.calm" "$dir/crashed" "the same $top words, with and without crashes"
 
-section "Goroutines that crash every time: they are left out, and nothing else is"
+section "Goroutines crash every time: only their files are left out"
 count "$dir/without" --crash-on tools/README "$tree"
 sed 's/^/   /' "$dir/err" | head -n 3
 skip='*tools/README*'

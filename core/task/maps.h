@@ -18,12 +18,11 @@
  * OWNER  the task; the block is in its heap
  * LOCK   lock for table, change, next, limit and brk
  * ORDER  change[] and table are stored before gen. A worker publishes the goroutine that it is about to run
- *        (m->curg)
- *        before it reads the task's state number. A changer stores gen, raises that number, makes all workers pass a
- *        barrier, and reads curg: either the worker applies the change by itself, or the changer waits for it
+ *        (m->curg) before it reads the task's state number. A changer stores gen, raises that number, makes all
+ *        workers pass a barrier, and reads curg: either the worker applies the change by itself, or the changer
+ *        waits for it
  * DEATH  a table never changes except for the state of an entry: a change makes a new table, and one store
- *        publishes
- *        it. A death before that store costs a block of the task's heap; after it, the change is done.
+ *        publishes it. A death before that store costs a block of the task's heap; after it, the change is done.
  *        MAPS_LEAVING entries of a goroutine that died are finished by the next goroutine that unmaps something.
  *        sh_maps_repair() counts the task's mapped memory again
  */

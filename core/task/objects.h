@@ -2,8 +2,7 @@
  * objects.h - the module and the libraries of each instance, with their addresses in this process.
  *
  * OWNER  the zygote fills the table. A worker has the copy from when it was cloned, and runs only tasks whose
- *        instance is
- *        in it. The table is private to the process
+ *        instance is in it. The table is private to the process
  * DEATH  the table is lost with the process
  */
 #ifndef CORE_TASK_OBJECTS_H

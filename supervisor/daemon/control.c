@@ -60,7 +60,7 @@ struct conn {
 	size_t unsent;
 	struct asker *askers;
 	unsigned naskers;
-	bool busy; /* its lines are being handled: do not free */
+	bool busy; /* its requests are being handled, so it must not be freed */
 	bool dead;
 };
 

@@ -532,7 +532,8 @@ void sh_fleet_adopt(unsigned workers)
 		else if (state == SEAT_EMPTY)
 			clone_into(seat);
 		else if (state == SEAT_STARTING && sh_seat_unreserve(seat))
-			mark_dead(seat); /* no process has claimed the seat; a late one finds its claim refused */
+			/* no process has claimed the seat, and the claim of a late process is refused */
+			mark_dead(seat);
 	}
 	sh_fleet_zygote(atomic_load(&sh_root->zygote));
 	if (!watch_pidfd(sh_keeper_pid()))

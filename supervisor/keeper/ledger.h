@@ -5,10 +5,8 @@
  * stray store of a task cannot reach it. The keeper holds its descriptor.
  *
  * OWNER  modules, jobs: the supervisor. Instances: the supervisor until it sends the request, then the zygote,
- *        which
- *        records what it has done before it answers
- * DEATH  the last store to an entry is the word that makes it valid (used, state, id). adopt.c compares the
- *        entries
+ *        which records what it has done before it answers
+ * DEATH  the last store to an entry is the word that makes it valid (used, state, id). adopt.c compares the entries
  *        with the tasks in the segment and so finds unfinished operations
  */
 #ifndef SUPERVISOR_KEEPER_LEDGER_H

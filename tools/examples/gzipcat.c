@@ -1,14 +1,14 @@
 /*
- * gzipcat.c - packs files as gzip does, and unpacks them, on as many goroutines as there are blocks.
+ * gzipcat.c - compresses files in gzip's format, and decompresses them, with a goroutine for each block.
  *
  *   shoal run gzipcat.so [-d] FILE... >OUT
  *
- * Packing, each block of 256 KiB is a goroutine and a gzip member of its own: members one after the
- * other are what gzip -d expects. A block whose worker dies is packed again. Unpacking, a file is a
- * goroutine, because a stream can only be read from its beginning, and hands over what it has in
- * pieces. The first goroutine writes all of it in order; it is never far behind, so memory is bounded.
+ * To compress, each block of 256 KiB is a goroutine and a gzip member of its own; gzip -d accepts several members
+ * in a row. A block whose worker dies is compressed again. To decompress, each file is a goroutine, because a
+ * stream can only be read from its beginning; it hands over its output in pieces. The root goroutine writes
+ * everything in order. The number of blocks that are ahead of it is limited, so memory is bounded.
  *
- * Link with -lz, which knows nothing of goroutines: its state is on the heap and moves with them.
+ * Link with -lz. zlib knows nothing of goroutines: its state is on the heap, so it moves with them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #include <zlib.h>
 
 #define BLOCK (256u << 10)
-#define AHEAD 32     /* blocks or files in work at once */
+#define AHEAD 32     /* limit of blocks or files that are processed at the same time */
 #define GZIP 15 + 16 /* zlib's window, with a gzip header */
 #define DETECT 15 + 32
 
@@ -30,12 +30,12 @@ struct block {
 	off_t at;
 	size_t size;
 	unsigned char *out;
-	size_t len; /* of out; 0: it failed */
+	size_t len; /* length of out; 0: it failed */
 };
 
 struct piece {
 	unsigned char *out;
-	size_t len; /* 0: the file is no gzip file, or damaged */
+	size_t len; /* 0: the file is not a gzip file, or it is damaged */
 };
 
 struct file {
@@ -76,7 +76,7 @@ static int read_block(const struct block *b, unsigned char *in)
 		ssize_t n = pread(b->fd, in + have, b->size - have, b->at + (off_t)have);
 
 		if (n <= 0)
-			return -1; /* it shrank meanwhile */
+			return -1; /* the file became shorter while it was read */
 		have += (size_t)n;
 	}
 	return 0;
@@ -108,7 +108,7 @@ static void pack(void *arg)
 static struct block *blocks[AHEAD];
 static shoal_gid packers[AHEAD];
 
-/* The next in order. */
+/* Writes the next block in order. */
 static void put_block(unsigned slot, const char *name)
 {
 	struct block *b = blocks[slot];
@@ -117,7 +117,7 @@ static void put_block(unsigned slot, const char *name)
 	if (!b)
 		return;
 	if (shoal_join(packers[slot], &end) || end.how != SHOAL_DONE || !b->len)
-		fail(name, "a block could not be packed");
+		fail(name, "cannot compress a block");
 	else
 		put(b->out, b->len);
 	free(b->out);
@@ -137,7 +137,7 @@ static void pack_file(const char *name)
 		fail(name, strerror(errno));
 		return;
 	}
-	do { /* an empty file is a member as well */
+	do { /* an empty file is also written as a member */
 		struct block *b = calloc(1, sizeof *b);
 
 		put_block(slot, name);
@@ -164,7 +164,7 @@ static void pack_file(const char *name)
 
 /* ---- unpacking ---- */
 
-/* One step of the stream. Z_OK, or how it ended. */
+/* Decompresses one piece of the stream. Returns Z_OK, or how the stream ended. */
 static int unpack_piece(struct file *f, z_stream *z, unsigned char *in)
 {
 	struct piece p = {malloc(BLOCK), 0};
@@ -179,7 +179,7 @@ static int unpack_piece(struct file *f, z_stream *z, unsigned char *in)
 		if (!z->avail_in) {
 			n = read(f->fd, in, BLOCK);
 			if (n <= 0) {
-				r = Z_DATA_ERROR; /* its end is missing */
+				r = Z_DATA_ERROR; /* the end of the stream is missing */
 				break;
 			}
 			z->next_in = in;
@@ -208,7 +208,7 @@ static void unpack(void *arg)
 			more = 0;
 			if (r != Z_STREAM_END)
 				break;
-			/* Another member? What gzip finds behind the last it leaves alone, zeros for one. */
+			/* Check for another member. gzip ignores other bytes behind the last member, such as zeros. */
 			if (!z.avail_in) {
 				ssize_t n = read(f->fd, in, BLOCK);
 

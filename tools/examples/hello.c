@@ -1,4 +1,4 @@
-/* hello - the smallest task. */
+/* hello.c - a minimal task. */
 #include <shoal.h>
 
 #include <stdio.h>

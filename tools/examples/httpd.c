@@ -1,15 +1,15 @@
 /*
- * httpd.c - an HTTP/1.1 server, a goroutine a connection, on plain sockets.
+ * httpd.c - an HTTP/1.1 server on plain sockets, with a goroutine for each connection.
  *
  *   shoal run httpd.so [--port N] [--static FILE] [--acceptors N]
  *
  * /         says hello                     /static   sends FILE
- * /worker   says which worker answers      /spin     loops for 100 ms, without a single call
- * /crash    dereferences NULL, in a goroutine of its own, and tells how that one ended
+ * /worker   says which worker answers      /spin     computes for 100 ms without a call
+ * /crash    dereferences NULL in a goroutine of its own, and reports how that goroutine ended
  *
- * All calls that wait park their goroutine. When a worker is killed its connections go on in the
- * others; only a goroutine that was running there is lost. It has attempts left, so it starts again
- * with its connection, and closes that if a request was under way: the client need not wait.
+ * All calls that wait park their goroutine. When a worker is killed, its connections continue on other workers;
+ * only the goroutine that it was running is lost. That goroutine has attempts left, so it starts again with its
+ * connection, and closes the connection if it was handling a request, so that the client need not wait.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -39,15 +39,15 @@ static int listener;
 static const char *static_file;
 
 /*
- * Of each connection, by its descriptor: a goroutine that starts again finds it here. The buffer is on the
- * heap, and small until a request is long: it is all that one that waits for a request takes, beside a stack
- * of a few hundred bytes.
+ * The state of each connection, by descriptor, where a goroutine that starts again finds it. The buffer is on the
+ * heap, and small until a request is long: a connection that waits for a request needs only this and a few hundred
+ * bytes of stack.
  */
 static struct connection {
 	char *buf;
 	size_t room;
-	int busy;	 /* a request is under way */
-	unsigned serial; /* of the connection that the descriptor is; another one once it is over */
+	int busy;	 /* a request is being handled */
+	unsigned serial; /* number of the connection that the descriptor belongs to */
 } connections[FDS];
 
 struct accepted {
@@ -56,7 +56,7 @@ struct accepted {
 };
 
 struct request {
-	int fd, keep, head; /* head: the answer is to have no body */
+	int fd, keep, head; /* head: the answer must have no body */
 };
 
 static int send_all(int fd, const char *head, size_t n)
@@ -104,7 +104,7 @@ static int send_static(const struct request *rq)
 	return r;
 }
 
-/* ---- what should not happen to a server ---- */
+/* ---- failures on purpose ---- */
 
 static void crashes(void *arg)
 {
@@ -134,7 +134,7 @@ static void ends_spin(void *arg)
 
 static int spin(const struct request *r)
 {
-	volatile int *stop = calloc(1, sizeof *stop); /* not on the stack: another goroutine writes it */
+	volatile int *stop = calloc(1, sizeof *stop); /* on the heap, because another goroutine writes it */
 
 	if (!stop || !shoal_go(ends_spin, &stop, sizeof stop)) {
 		free((void *)stop);
@@ -164,7 +164,7 @@ static int is_path(const char *request, const char *path)
 	return at && strncmp(at + 1, path, n) == 0 && (at[1 + n] == ' ' || at[1 + n] == '?');
 }
 
-/* Of a body nothing is read, so what comes behind it is not understood. */
+/* The body of a request is not read, so the bytes behind it cannot be parsed as the next request. */
 static int keeps_alive(const char *request, const char *end)
 {
 	const char *option = strcasestr(request, "\r\nConnection:");
@@ -176,7 +176,7 @@ static int keeps_alive(const char *request, const char *end)
 	return strncmp(end - 8, "HTTP/1.1", 8) == 0;
 }
 
-/* One request, whole and ended by a 0. Returns -1 when the connection is to be closed. */
+/* Handles one complete request that ends with '\0'. Returns -1 if the connection must be closed. */
 static int serve(int fd, const char *request)
 {
 	const char *end = strstr(request, "\r\n");
@@ -184,12 +184,12 @@ static int serve(int fd, const char *request)
 	int r;
 
 	if (!end || end - request < 14 || strncmp(end - 9, " HTTP/1.", 8) != 0) {
-		answer(&rq, "400 Bad Request", "that is no HTTP/1.1\n");
+		answer(&rq, "400 Bad Request", "this is not HTTP/1.1\n");
 		return -1;
 	}
 	rq.keep = keeps_alive(request, end);
 	if (!rq.head && strncmp(request, "GET ", 4) != 0)
-		r = answer(&rq, "501 Not Implemented", "GET and HEAD are all we know\n");
+		r = answer(&rq, "501 Not Implemented", "only GET and HEAD are supported\n");
 	else if (is_path(request, "/"))
 		r = say_hello(&rq);
 	else if (is_path(request, "/static"))
@@ -205,7 +205,7 @@ static int serve(int fd, const char *request)
 	return rq.keep ? r : -1;
 }
 
-/* Room for more of a request, or -1. */
+/* Makes room for more bytes of a request. Returns -1 if there is no memory. */
 static int grow(struct connection *c, size_t room)
 {
 	char *more = room <= REQUEST_MAX ? realloc(c->buf, room + 1) : NULL;
@@ -217,7 +217,10 @@ static int grow(struct connection *c, size_t room)
 	return 0;
 }
 
-/* The last answer is to arrive: if we closed with something unread, the client would be told of an error instead. */
+/*
+ * Reads what is left before it closes: closing with unread bytes would send a reset, and the client might not see
+ * the last answer.
+ */
 static void hang_up(int fd)
 {
 	struct timeval patience = {2, 0};
@@ -266,12 +269,16 @@ static void connection(void *arg)
 	char *buf;
 
 	if (c->serial != a->serial)
-		return; /* we were lost at its very end */
+		return; /* the earlier run was lost just before its end */
 	if (!c->busy && (c->buf || grow(c, REQUEST_FIRST) == 0))
 		requests(a->fd, c);
 	else if (c->busy)
 		c->buf =
-			NULL; /* lost in the middle of a request, and the buffer perhaps as it grew: left to the task's end */
+			/*
+			 * The earlier run was lost during a request, perhaps while the buffer grew: leave that
+			 * memory to the end of the task.
+			 */
+			NULL;
 	buf = c->buf;
 	c->buf = NULL;
 	c->busy = 0;

@@ -1,4 +1,4 @@
-/* pipeline - numbers flow through stages, each a goroutine, over channels: pipeline.so [N]. */
+/* pipeline.c - passes numbers through stages, each a goroutine, over channels: pipeline.so [N]. */
 #include <shoal.h>
 
 #include <stdio.h>

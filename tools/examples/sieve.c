@@ -1,4 +1,4 @@
-/* sieve - the concurrent prime sieve: a goroutine for each prime found: sieve.so [N]. */
+/* sieve.c - the concurrent prime sieve, with a goroutine for each prime: sieve.so [N]. */
 #include <shoal.h>
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* skynet - a tree of goroutines, ten below each; the leaves send their number up: skynet.so [LEAVES]. */
+/* skynet.c - a tree of goroutines with ten children each; the leaves send their number up: skynet.so [LEAVES]. */
 #include <shoal.h>
 
 #include <stdio.h>
@@ -35,7 +35,7 @@ int shoal_main(int argc, char **argv)
 	while (power < leaves)
 		power *= 10;
 	if (power != leaves) {
-		fprintf(stderr, "skynet: LEAVES is a power of ten\n");
+		fprintf(stderr, "skynet: LEAVES must be a power of ten\n");
 		return 2;
 	}
 	struct shoal_chan *c = shoal_chan_new(sizeof(long), 1);

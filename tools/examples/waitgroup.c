@@ -1,9 +1,9 @@
-/* waitgroup - the example of the talk: add 3, start three, wait. */
+/* waitgroup.c - adds 3 to a wait group, starts three goroutines, and waits for them. */
 #include <shoal.h>
 
 #include <stdio.h>
 
-static struct shoal_wg wg; /* a global: sync objects do not live on stacks */
+static struct shoal_wg wg; /* a global, because sync objects must not be on a stack */
 
 static void work(void *arg)
 {

@@ -1,35 +1,36 @@
 /*
- * wordfreq - counts words over all files below the folders given, a goroutine for each file.
+ * wordfreq.c - counts the words of all files in the given folders, with a goroutine for each file.
  *
  *   shoal run --attempts 100 wordfreq.so [-n N] [-j N] [--crash-on PATTERN [--crash-times N]] DIR...
  *
- *   -n N              the N most frequent words (20), lines "count word"
- *   -j N              at most N goroutines at once (64)
+ *   -n N              print the N most frequent words (20), as lines "count word"
+ *   -j N              run at most N goroutines at the same time (64)
  *   --crash-on PAT    goroutines of files whose path contains or matches PAT write to NULL: every
  *                     time, so that the file is left out, or ...
- *   --crash-times N   ... the first N times (below 100): then they start again and all is counted
+ *   --crash-times N   ... the first N times (below 100): then they start again and the file is counted
  *
- * A word is a run of A-Z and a-z, in lower case; files end words. So the result is that of
+ * A word is a sequence of A-Z and a-z, in lower case; it ends with its file at the latest. So the result is the
+ * same as that of
  *
  *   find DIR... -type f -exec grep -ahs '' {} + | tr -cs A-Za-z '\n' | tr A-Z a-z | grep . |
  *       sort | uniq -c | sort -k1,1nr -k2,2 | head -n N
  *
- * with LC_ALL=C (grep and not cat: it ends the last line of each file). Links are not followed,
- * what cannot be read is left out.
+ * with LC_ALL=C (grep instead of cat, because it ends the last line of each file). Links are not followed, and
+ * files that cannot be read are left out.
  *
- * The count is right whatever worker is killed, and when:
- *  - A file's goroutine counts into a table that only it knows, and commits with one store, of
- *    the pointer to the finished table. Killed before: nothing has happened, and it starts again
- *    from its entry. Killed after: the table is there, and the next run sees that and ends.
- *  - It neither takes nor gives back its place in `places`, the channel that bounds how many
- *    there are: the root does both, the second after a join, which comes back exactly once
- *    however the goroutine ended. So a death leaks no place, and no place is given back twice.
- *  - Only the root adds tables up. Killed in the middle of that it starts again itself, and then
- *    its memory is fresh and the other goroutines are gone.
- *  - The result goes out at the very end. The root may be killed between this write and its
- *    return, and then it starts again; but what a dead goroutine has written is in the task's
- *    output, once and whole. So it looks how much is there, and writes the rest of the same text.
- * No lock is held by anybody, so no dead goroutine can hold one.
+ * The count is right whichever worker is killed at whichever moment:
+ *  - A file's goroutine counts into a table that only it knows, and commits by one store of the pointer to the
+ *    finished table. If it is killed before the store, it starts again from its entry. If it is killed after the
+ *    store, its next run finds the table and ends.
+ *  - `places`, a channel, limits the number of goroutines. Only the root takes and returns places. It returns one
+ *    after a join, which returns exactly once however the goroutine ended. So a death can neither lose a place nor
+ *    return one twice.
+ *  - Only the root adds up the tables. If it is killed meanwhile, it starts again with fresh memory, and the other
+ *    goroutines are gone.
+ *  - The result is written at the very end. If the root is killed between this write and its return, it starts
+ *    again; but the bytes that it has written are in the task's output exactly once. So it checks how many there
+ *    are, and writes the rest of the same text.
+ * No goroutine holds a lock, so a dead goroutine cannot hold one.
  */
 #include <shoal.h>
 
@@ -48,8 +49,8 @@
 
 #define READ_SIZE 65536
 #define ARENA_SIZE 16384
-#define ATTEMPTS 100	/* of a file's goroutine */
-#define ATTEMPTS_LOST 3 /* of one that crashes each time */
+#define ATTEMPTS 100	/* attempts of a file's goroutine */
+#define ATTEMPTS_LOST 3 /* attempts of a goroutine that crashes each time */
 
 /* ---- tables: word -> count ---- */
 
@@ -59,7 +60,7 @@ struct entry {
 	uint64_t count;
 };
 
-struct arena { /* where the words lie */
+struct arena { /* memory of the words */
 	struct arena *next;
 	size_t used, size;
 	char data[];
@@ -84,7 +85,7 @@ static char *keep_word(struct table *t, const char *word, size_t len)
 {
 	struct arena *a = t->arena;
 	if (!a || a->size - a->used < len) {
-		/* The first one is small: most files have few words. */
+		/* The first block is small, because most files have few words. */
 		size_t size = a ? ARENA_SIZE : ARENA_SIZE / 8;
 		size = len > size ? len : size;
 		a = must(malloc(sizeof(*a) + size));
@@ -142,15 +143,15 @@ static void table_free(struct table *t)
 
 /* ---- the goroutine of a file ---- */
 
-struct file { /* on the heap; the root makes and frees it */
+struct file { /* on the heap; the root allocates and frees it */
 	shoal_gid gid;
 	_Atomic(struct table *) result; /* the commit */
 	_Atomic bool unreadable;
-	_Atomic int crashes; /* still to come; -1: each time */
+	_Atomic int crashes; /* crashes that remain; -1: crash each time */
 	char path[];
 };
 
-/* A word may go on from one piece that was read to the next. */
+/* A word may continue in the next piece that is read. */
 struct scanner {
 	char *word;
 	size_t len, room;
@@ -180,13 +181,13 @@ static void scan(struct scanner *s, struct table *t, const unsigned char *p, siz
 	}
 }
 
-static int *volatile nowhere; /* volatile: or the compiler sees what we are up to */
+static int *volatile nowhere; /* volatile, so that the compiler keeps the store to NULL */
 
 static void count_file(void *arg)
 {
 	struct file *f = *(struct file **)arg;
 	if (atomic_load(&f->result))
-		return; /* committed by a run that was killed on its way out */
+		return; /* an earlier run committed the table and was killed before it ended */
 	int crashes = atomic_load(&f->crashes);
 	if (crashes) {
 		if (crashes > 0)
@@ -218,8 +219,8 @@ static void count_file(void *arg)
 
 struct root {
 	struct table *total;
-	struct shoal_chan *places; /* a counting semaphore: one element for each goroutine that there is */
-	struct file **queue;	   /* their files, oldest first: a ring of `jobs` */
+	struct shoal_chan *places; /* a counting semaphore with one element for each running goroutine */
+	struct file **queue;	   /* the files of these goroutines, oldest first: a ring of `jobs` */
 	size_t jobs, first, n;
 	const char *crash_on;
 	int crash_times;
@@ -236,7 +237,7 @@ static void merge(struct table *total, const struct table *t)
 	}
 }
 
-/* Waits for the oldest goroutine, takes its result, gives its place back. */
+/* Waits for the oldest goroutine, takes its result, and returns its place. */
 static void collect(struct root *r)
 {
 	struct file *f = r->queue[r->first];
@@ -247,7 +248,7 @@ static void collect(struct root *r)
 	}
 	r->first = (r->first + 1) % r->jobs;
 	r->n--;
-	/* Its end may be a bad one, and its result there: killed after the commit. */
+	/* The goroutine may have crashed after it committed its result. */
 	struct table *t = atomic_load(&f->result);
 	if (t) {
 		merge(r->total, t);
@@ -291,7 +292,7 @@ static void start_file(struct root *r, const char *path)
 	r->queue[(r->first + r->n++) % r->jobs] = f;
 }
 
-struct todo { /* folders still to be read */
+struct todo { /* folders that are not read yet */
 	char **path;
 	size_t n, room;
 };
@@ -347,7 +348,7 @@ static int by_count(const void *x, const void *y)
 	return order ? order : (a->len > b->len) - (a->len < b->len);
 }
 
-/* What an earlier run of the root has written. Nothing else goes to standard output. */
+/* Returns how many bytes an earlier run of the root has written. Only the result goes to standard output. */
 static size_t written_before(void)
 {
 	int fd = dup(1);
@@ -434,6 +435,6 @@ int shoal_main(int argc, char **argv)
 	if (r.cancelled)
 		return 1;
 	if (r.unreadable)
-		fprintf(stderr, "wordfreq: %zu could not be read\n", r.unreadable);
+		fprintf(stderr, "wordfreq: %zu files could not be read\n", r.unreadable);
 	return print_top(r.total, (size_t)top) && !r.failed ? 0 : 1;
 }

@@ -9,7 +9,7 @@ static void reads(void *arg)
 	char c;
 
 	if (read(end[0], &c, 1) < 0 && errno == ECANCELED)
-		close(end[0]); /* its chance to tidy up */
+		close(end[0]); /* a cancelled goroutine can release its resources */
 }
 
 int shoal_main(int argc, char **argv)

@@ -3,7 +3,7 @@
 
 static void is_wrong(void *arg)
 {
-	*(int *)arg = 1; /* NULL: it crashes, alone */
+	*(int *)arg = 1; /* arg is NULL: only this goroutine crashes */
 }
 
 int shoal_main(int argc, char **argv)

@@ -9,7 +9,7 @@ static void pays_in(void *arg)
 {
 	for (int i = 0; i < 1000; i++) {
 		if (shoal_mutex_lock(&mu) == -EOWNERDEAD)
-			counted = balance; /* who held it died half-way */
+			counted = balance; /* the last holder died while it changed the data */
 		balance++;
 		counted++;
 		shoal_mutex_unlock(&mu);

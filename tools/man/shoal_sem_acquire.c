@@ -1,6 +1,6 @@
 #include <shoal.h>
 
-static struct shoal_sem room; /* at most two are in */
+static struct shoal_sem room; /* admits at most two goroutines */
 static struct shoal_wg wg;
 static _Atomic int in, most;
 

@@ -16,7 +16,7 @@ int shoal_main(int argc, char **argv)
 {
 	long sum = 0;
 
-	part = calloc(10, sizeof *part); /* good in every worker */
+	part = calloc(10, sizeof *part); /* valid in every worker */
 	for (int i = 0; i < 10; i++)
 		shoal_wg_go(&wg, sums, &i, sizeof i);
 	shoal_wg_wait(&wg);

@@ -67,11 +67,11 @@ struct track {				   /* state of one worker's track */
 	bool named;
 };
 
-/* For the G with that index: the latest start and end of an arrow that is not written yet. */
+/* The latest start and end of an arrow that is not written yet, for the G with that index. */
 struct end {
 	uint64_t gid;
 	int64_t ns;  /* 0: none */
-	int64_t run; /* of a start: when the waker's run began; 0: no goroutine was the waker */
+	int64_t run; /* for a start: time at which the waker's run began; 0: the waker was no goroutine */
 	uint16_t order;
 	uint8_t seat;
 };
