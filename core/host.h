@@ -1,5 +1,5 @@
 /*
- * host.h - what a process lends the core.
+ * host.h - the functions that the core calls in the process that runs it.
  *
  * The functions are bound at link time: the worker implements them with real stacks, signals and libuv,
  * the simulation with a seeded scheduler in one process.
@@ -91,8 +91,8 @@ void host_kick(unsigned seat); /* sends the preemption signal */
 void host_kill(unsigned seat); /* SIGKILL */
 enum host_doing { HOST_GONE, HOST_RUNS, HOST_SLEEPS, HOST_STOPPED };
 /*
- * What the kernel says about the process in the seat: it runs or is ready to run, sleeps in a call, is
- * stopped, or is gone; *cpu_ns: its processor time.
+ * Returns the state of the process in the seat: it runs or is ready to run, sleeps in a call, is stopped, or has
+ * ended. Stores its processor time in *cpu_ns.
  */
 enum host_doing host_doing(unsigned seat, int64_t *cpu_ns);
 enum signals_ran { SIGNALS_NONE, SIGNALS_RESTART, SIGNALS_INTERRUPT };

@@ -85,10 +85,10 @@ void sh_heap_release(struct sh_heap *, unsigned seat);
 /*
  * The task of the heap has ended, but processes may still have pointers to blocks: libraries keep some in variables of
  * their own. Frees what is free already. The rest no longer counts as used and stays until sh_heap_release; its
- * blocks may still be freed. True: no block was left, and the heap is gone. Restartable.
+ * blocks may still be freed. Returns true if no block was left and the heap itself was freed. Restartable.
  *
  * sh_heap_touch: the process in the seat (below 64) is about to run the task of the heap. sh_heap_seats has its bit
- * until sh_heap_renewed: that process is gone, and its pointers with it.
+ * until sh_heap_renewed, which says that the process has ended and its pointers are gone.
  */
 bool sh_heap_retire(struct sh_heap *, unsigned seat);
 void sh_heap_touch(struct sh_heap *, unsigned seat);

@@ -61,8 +61,8 @@ enum sh_seat_state {
 	SEAT_EMPTY,    /* never used */
 	SEAT_STARTING, /* a process is being cloned, or is not in its loop yet */
 	SEAT_LIVE,
-	SEAT_DEAD,  /* its process is gone, repair has begun */
-	SEAT_VACANT /* repaired, or left in good order: a process may be cloned into it */
+	SEAT_DEAD,  /* its process is dead, and repair has begun */
+	SEAT_VACANT /* the seat is repaired, or the process left normally: a new process may be cloned for it */
 };
 
 #define SH_OWN_FDS 8
@@ -100,7 +100,7 @@ struct sh_seat {
 	_Atomic int32_t pid;
 	uint32_t generation;	       /* number of processes that have had the seat */
 	uint64_t load_gen;	       /* load_gen of the segment when the process was cloned: which modules it has */
-	_Atomic uint32_t exited_clean; /* 1: it ended in good order (renewal, stop) */
+	_Atomic uint32_t exited_clean; /* 1: the process ended normally (renewal, stop) */
 	/*
 	 * eventfd in the workers' descriptor table; -1: the seat was never used. It stays with the seat: if it were closed
 	 * with the process, a waker might write into another file.
@@ -138,7 +138,7 @@ struct sh_segment {
 	_Atomic uint32_t bell;	     /* futex: rung for the medic; pairs with sh_bell */
 	_Atomic uint32_t kill_armed; /* tests: index of the armed kill point, plus 1 */
 	_Atomic int32_t kill_countdown;
-	_Atomic uint32_t kill_next; /* armed after that kill, with its countdown */
+	_Atomic uint32_t kill_next; /* the second kill point, armed after the first kill, and its countdown */
 	_Atomic int32_t kill_next_countdown;
 	_Atomic uint64_t kill_done; /* kills so far */
 	int32_t poll_fd;	    /* the epoll set of all workers, in their descriptor table */

@@ -200,7 +200,7 @@ static uint32_t extend(struct sh_arena *a, uint32_t n, size_t align)
 	uint32_t top = a->top, last = free_before(a, top), q = last ? last : top, p = fit(a, q, a->end - q, n, align);
 
 	sh_check(HOLDS(a));
-	if (!p || p + n <= top) /* it is large enough, but was far back in its bin */
+	if (!p || p + n <= top) /* large enough: find_run missed it, because it tries only the first runs of a bin */
 		return p ? q : 0;
 	if (last)
 		bin_drop(a, last, top - last);

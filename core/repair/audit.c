@@ -1,8 +1,8 @@
 /*
  * audit.c - checks every invariant of the scheduler without stopping anybody.
  *
- * What looks wrong is checked again a little later: a change in progress is right by then. Only what stays wrong
- * is reported.
+ * A fault may only be a change in progress, so the audit checks it again a little later, and reports it only if it
+ * is still there.
  */
 #include "core/repair/audit.h"
 #include "core/g/g.h"

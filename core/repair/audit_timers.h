@@ -1,8 +1,8 @@
 /*
  * audit_timers.h - the audit of the timer heaps.
  *
- * Each function returns what is wrong at this moment, or NULL. A change that is under way can look wrong:
- * the caller asks again, and only what stays wrong is a fault.
+ * Each function returns what is wrong at this moment, or NULL. A change in progress can look wrong, so the caller
+ * calls again and reports only a fault that is still there.
  */
 #ifndef CORE_REPAIR_AUDIT_TIMERS_H
 #define CORE_REPAIR_AUDIT_TIMERS_H

@@ -42,7 +42,7 @@ struct dump_g {
 	char name[32];
 };
 
-/* What lies on the stack of a goroutine that does not run, from sp upwards (worker/switch_x86_64.S). */
+/* The top of the stack of a goroutine that does not run, from sp upwards (worker/switch_x86_64.S). */
 struct saved_frame {
 	uint64_t control, r15, r14, r13, r12, rbx, rbp, pc;
 };

@@ -30,7 +30,7 @@ void sh_mark_of(struct file_mark *, const struct stat *);
 bool sh_mark_same(const struct file_mark *, const struct file_mark *);
 
 struct library {
-	char *name, *path; /* the name that another object needs it by; its file */
+	char *name, *path; /* the name by which another object needs it; its file */
 	struct file_mark mark;
 };
 

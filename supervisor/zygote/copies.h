@@ -30,7 +30,7 @@ struct copy {
 struct copies {
 	struct copy *copy; /* the module first, then its libraries breadth first */
 	unsigned n;
-	struct copy_name { /* the name that an object needs a file by */
+	struct copy_name { /* the name by which an object needs a file */
 		char *needed;
 		unsigned copy;
 	} * needed;

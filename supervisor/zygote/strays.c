@@ -135,8 +135,8 @@ static bool same_open_file(int a, int b)
 }
 
 /*
- * True for a kind of descriptor that only the stand-ins in worker/posix make. A raw system call may also have made
- * a descriptor without a file.
+ * True for a kind of descriptor that only the stand-ins in worker/posix make. False for a descriptor without a
+ * file, because a raw system call may have made it.
  */
 static bool may_be_closed(int fd, struct stat *st)
 {

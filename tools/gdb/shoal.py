@@ -2,13 +2,13 @@
 
     gdb -p PID -x tools/gdb/shoal.py          PID: any process of the runtime (shoal workers, or the log)
 
-    info goroutines [all]        one line a goroutine; all: dead ones that are not used again yet, too
+    info goroutines [all]        one line for each goroutine; all: also dead ones, until they are used again
     goroutine GID bt [full]      frames of a goroutine that does not run, with its own memory and registers
-    shoal-symbols                symbols of modules and libraries; done by itself after an attach
+    shoal-symbols                loads symbols of modules and libraries; runs automatically after an attach
 
 A parked goroutine's frames lie in an image or in the window of some worker, so the attached process has other
-bytes at their addresses. `goroutine` therefore writes a small core file (registers and stack) and has gdb
-unwind that in an inferior of its own, which it removes again. Nothing of the attached process is changed.
+bytes at their addresses. So `goroutine` writes a small core file (registers and stack), lets gdb unwind it in
+an inferior of its own, and removes that inferior. It changes nothing in the attached process.
 """
 import os
 import struct
@@ -39,7 +39,7 @@ def word(at):
 
 
 def goroutines(every=False):
-    """(address, struct g) of each goroutine that lives."""
+    """Yields (address, struct g) of each live goroutine."""
     at, kind = layout(), gdb.lookup_type("struct g")
     count = int(gdb.parse_and_eval("((struct shoal_root *)%d)->schedt.ngs" % int(at["base"])))
     for i in range(1, count):
@@ -77,12 +77,12 @@ def wait_reason(g):
 
 
 def owner(g):
-    """The seat in the status word; 0 if no worker has the goroutine."""
+    """Returns the seat in the status word, or 0 if no worker has the goroutine."""
     return ((int(g["status"]) >> 16) & 0xffff) - 1
 
 
 class InfoGoroutines(gdb.Command):
-    """info goroutines [all] - number, task, status, where its frames are, and what it started with."""
+    """info goroutines [all] - number, task, status, place of the frames, and function of each goroutine."""
 
     def __init__(self):
         super().__init__("info goroutines", gdb.COMMAND_STATUS)
@@ -113,7 +113,7 @@ def thread_stack(win):
 
 
 def frames_of(g):
-    """(lowest address, bytes, registers) of the stack of a goroutine that does not run."""
+    """Returns (lowest address, bytes, registers) of the stack of a goroutine that does not run."""
     at = layout()
     status, res, win = int(g["status"]) & STATUS, int(g["res"]), int(g["win"])
     if status in (0, 6):
@@ -153,7 +153,7 @@ REGISTERS = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax
 
 
 def core_file(path, low, data, registers):
-    """An ELF core with one thread and one piece of memory."""
+    """Makes an ELF core file with one thread and one piece of memory."""
     values = [registers.get(name, 0) for name in REGISTERS]
     prstatus = bytes(32) + struct.pack("<I", 1) + bytes(76) + struct.pack("<27Q", *values) + bytes(8)
     note = struct.pack("<III", 5, len(prstatus), 1) + b"CORE\0\0\0\0" + prstatus
@@ -172,7 +172,7 @@ def core_file(path, low, data, registers):
 
 
 def bias_of(path, start, offset):
-    """What the loader added to the addresses of a file that is mapped at start from offset on; None: not ELF."""
+    """Returns what the loader added to the addresses of a mapped file, or None if it is not an ELF file."""
     with open(path, "rb") as f:
         head = f.read(64)
         if head[:5] != b"\x7fELF\2":
@@ -187,7 +187,7 @@ def bias_of(path, start, offset):
 
 
 def mapped_code(pid):
-    """(name, readable path, bias) of each file from which the process has code mapped."""
+    """Yields (name, readable path, bias) of each file from which the process has code mapped."""
     found = {}
     with open("/proc/%d/maps" % pid) as maps:
         for line in maps:
@@ -244,7 +244,7 @@ known_pid = 0
 
 
 def load_modules():
-    """Symbols of what gdb cannot open by its name: modules and libraries that the zygote loaded from memory."""
+    """Loads symbols of the modules and libraries that the zygote loaded from memory, so that gdb finds no file."""
     global known_pid
     known_pid = gdb.selected_inferior().pid
     n = 0

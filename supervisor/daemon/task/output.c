@@ -63,7 +63,7 @@ static struct job *oldest, **newest = &oldest;
 static unsigned nkept, nreaders;
 static struct reader *readers;
 static uint64_t charged; /* memory charged to all jobs */
-static uint64_t leaving; /* the part of `charged` that is being on_copied to files */
+static uint64_t leaving; /* the part of `charged` that is being copied to files */
 
 static struct ledger_job *ledger_of(const struct job *j)
 {
@@ -255,7 +255,7 @@ static uint64_t drop_before(struct job *j, int stream, uint64_t to)
 	return to - from;
 }
 
-/* Drops about so many bytes of the job, from the longer stream first. */
+/* Drops about that many bytes of the job's output, first from the longer stream. */
 static void drop_some(struct job *j, uint64_t bytes)
 {
 	uint64_t *moved = ledger_of(j)->moved, freed = 0;
