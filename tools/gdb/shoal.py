@@ -187,7 +187,7 @@ def bias_of(path, start, offset):
 
 
 def mapped_code(pid):
-    """Yields (name, readable path, bias) of each file from which the process has code mapped."""
+    """Returns a list of (name, readable path, bias) for each file from which the process has code mapped."""
     found = {}
     with open("/proc/%d/maps" % pid) as maps:
         for line in maps:
