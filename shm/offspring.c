@@ -58,6 +58,13 @@ static void set_limit(uint64_t soft)
 	syscall(SYS_prlimit64, 0, RLIMIT_LOCKS, limit, NULL);
 }
 
+uint64_t sh_offspring_task(int32_t pid)
+{
+	uint64_t limit = pid > 0 ? limit_of(pid) : 0, task = limit & ((1ull << TASK_BITS) - 1);
+
+	return limit != ~0ull && limit == mark_of(task) ? task : 0;
+}
+
 uint64_t sh_offspring_mark(uint64_t task)
 {
 	uint64_t old = limit_of(0);

@@ -15,6 +15,8 @@
  */
 uint64_t sh_offspring_mark(uint64_t task);
 void sh_offspring_unmark(uint64_t old);
+/* The task to which the process belongs, also as a zombie. 0: to none of this runtime. Async-signal-safe. */
+uint64_t sh_offspring_task(int32_t pid);
 /*
  * Sends a signal to the programs of a task, or of all tasks, but not to programs that have detached themselves.
  * Returns how many were still alive. Allocates nothing.

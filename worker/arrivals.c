@@ -14,13 +14,12 @@
  * DEATH  of the worker: a signal that was not passed on is lost with it
  */
 #include "worker/arrivals.h"
-#include "shm/procstat.h"
+#include "shm/offspring.h"
 #include "worker/flags.h"
 #include "worker/posix/signal.h"
 #include "worker/stacks.h"
 
 #define MAX 64 /* power of two */
-#define GENERATIONS 16
 
 struct arrival {
 	siginfo_t info;
@@ -53,18 +52,11 @@ static void look_soon(void)
 
 static uint64_t sending_task(const siginfo_t *si)
 {
-	struct sh_procstat stat;
-	int32_t pid = si->si_pid;
-	uint64_t task;
+	uint64_t task = sh_offspring_task(si->si_pid);
 
-	for (unsigned i = 0; i < GENERATIONS && pid > 1; i++) {
-		if ((task = children_task_of(pid)))
-			return task;
-		if (!sh_procstat_read(pid, &stat))
-			break;
-		pid = stat.parent;
-	}
-	return children_only_task();
+	if (!task)
+		task = children_task_of(si->si_pid); /* it has ended and was waited for */
+	return task ? task : children_only_task();
 }
 
 /* The kernel sends it to the thread that has made the call. */

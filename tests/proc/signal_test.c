@@ -30,7 +30,7 @@ PROC_TEST(handlers_run_with_the_masks_and_stacks_they_ask_for)
 
 PROC_TEST(signals_are_queued_and_reach_the_thread_they_are_for)
 {
-	static const char *const cases[] = {"queue", "thread", "child"};
+	static const char *const cases[] = {"queue", "thread", "child", "program"};
 
 	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++)
 		is_ok("posix", cases[i]);

@@ -39,6 +39,8 @@ enum { CHILD_FREE, CHILD_MADE, CHILD_ENDED };
 
 struct child {
 	_Atomic uint64_t task; /* id; 0: the entry is free */
+	_Atomic uint64_t
+		was; /* the task of pid, also when the entry is free again: a signal that it sent may still come */
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
 	int32_t seat;
@@ -117,8 +119,8 @@ void children_tell(void)
 uint64_t children_task_of(int32_t pid)
 {
 	for (struct child *c = children; c < children + atomic_load(&posix_shared->children_top); c++)
-		if (atomic_load(&c->task) && atomic_load(&c->pid) == pid && atomic_load(&c->state) == CHILD_MADE)
-			return atomic_load(&c->task);
+		if (pid > 0 && atomic_load(&c->pid) == pid)
+			return atomic_load(&c->was);
 	return 0;
 }
 
@@ -284,6 +286,7 @@ static void *spawn_thread(void *arg)
 	ignore(s->ignored, false);
 	if (s->r == 0) {
 		atomic_store(&s->child->state, CHILD_MADE);
+		atomic_store(&s->child->was, s->task->id);
 		atomic_store(&s->child->pid, pid);
 		KILL_POINT("child.made");
 	}
