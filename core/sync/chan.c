@@ -223,15 +223,6 @@ static void slot_done(struct g *g)
 	g->sudog.elem = NULL;
 }
 
-int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
-{
-	sh_check(g == getg());
-	if (timeout == 0)
-		return -EAGAIN;
-	gopark(NULL, why, deadline(timeout));
-	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
-}
-
 /* No receiver and no room: waits. Holds: c->lock; drops it. Parks. */
 static __attribute__((noinline)) int send_park(struct shoal_chan *c, const void *value, int64_t timeout)
 {

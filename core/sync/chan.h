@@ -10,7 +10,15 @@
 #ifndef CORE_SYNC_CHAN_H
 #define CORE_SYNC_CHAN_H
 
+#include "core/g/api.h"
+#include "core/g/g.h"
+#include "core/g/names.h"
+#include "core/sched/m.h"
+#include "core/sched/proc.h"
 #include "core/sync/waitq.h"
+#include "shm/check.h"
+
+#include <errno.h>
 
 /*
  * A channel.
@@ -47,7 +55,15 @@ struct shoal_chan *chan_check(struct shoal_chan *, const char *call);
 /* Without waiting: 0 or 1 as shoal_send and shoal_recv return; -EPIPE; -EAGAIN if they would wait. */
 int chan_try_send(struct shoal_chan *, const void *value);
 int chan_try_recv(struct shoal_chan *, void *value);
-int chan_block_forever(struct g *, int64_t timeout, enum waitreason);
+/* On no channel at all: waits until the time-out. Inlined, so that dump finds the line of the call of the interface. Parks. */
+static inline __attribute__((always_inline)) int chan_block_forever(struct g *g, int64_t timeout, enum waitreason why)
+{
+	sh_check(g == getg());
+	if (timeout == 0)
+		return -EAGAIN;
+	gopark(NULL, why, deadline(timeout));
+	return g_cancelled(g) ? -ECANCELED : -ETIMEDOUT;
+}
 /* Makes the channel whole. Holds: its lock, in a dead worker's name. */
 void chan_repair(struct sh_lock *, struct note *);
 /* Takes a lost goroutine's sudog off the queue in which it may still be. */

@@ -2,11 +2,13 @@
  * hold.c - the restart delay of a task whose goroutines crash. See hold.h.
  *
  * A worker whose goroutine crashed is replaced at once: that costs the others nothing but the clone. The delay
- * belongs to the task. After HELD_AFTER crashes within WITHIN_NS, each further crash holds back for a while what
- * may crash next: goroutines that start again, isolated ones that start, and the root. The delay begins with
- * DELAY_NS, doubles up to DELAY_MAX_NS, and is forgotten after HEALTHY_NS without a crash.
+ * belongs to the task. After HELD_AFTER crashes within WITHIN_NS, each further crash holds back what may crash next:
+ *   - goroutines that start again, and the root: by a delay that begins with DELAY_NS, doubles up to DELAY_MAX_NS,
+ *     and is forgotten after HEALTHY_NS without a crash;
+ *   - isolated goroutines that are new: by DELAY_NS. So a server whose handlers crash goes on answering others, and
+ *     a task that does nothing but crash costs others little.
  *
- * OWNER  crash_ns, crashes, hold_ns, held_until of the task: the medic writes them, goroutines read held_until
+ * OWNER  crash_ns, crashes, hold_ns, held_until, paused_until of the task: the medic writes them, goroutines read held_until
  * LOCK   none
  * ORDER  none: a goroutine that reads an old held_until starts too early
  * DEATH  a medic that dies here has counted a crash or not
@@ -40,16 +42,19 @@ void sh_task_crashed(struct task *t)
 	if (atomic_load_explicit(&sched.no_delay, memory_order_relaxed) || !(often || t->hold_ns))
 		return;
 	t->hold_ns = !t->hold_ns ? DELAY_NS : t->hold_ns < DELAY_MAX_NS / 2 ? 2 * t->hold_ns : DELAY_MAX_NS;
+	atomic_store_explicit(&t->paused_until, now + DELAY_NS, memory_order_relaxed);
 	atomic_store_explicit(&t->held_until, now + t->hold_ns, memory_order_relaxed);
 }
 
 void sh_task_wait_held(struct g *g)
 {
 	struct task *t = g->task;
+	bool again = (g->flags & GF_ROOT) || g->attempt > 1;
+	_Atomic int64_t *end = again ? &t->held_until : &t->paused_until;
 	int64_t until;
 
-	if (!(g->flags & (GF_ISOLATED | GF_ROOT)) && g->attempt <= 1)
+	if (!again && !(g->flags & GF_ISOLATED))
 		return;
-	while (!g_cancelled(g) && (until = atomic_load_explicit(&t->held_until, memory_order_relaxed)) > host_now())
+	while (!g_cancelled(g) && (until = atomic_load_explicit(end, memory_order_relaxed)) > host_now())
 		gopark(NULL, WAIT_RESTART, until);
 }

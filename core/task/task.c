@@ -188,6 +188,7 @@ static void forget_crashes(struct task *t)
 	memset(t->crash_ns, 0, sizeof t->crash_ns);
 	t->hold_ns = 0;
 	atomic_store(&t->held_until, 0);
+	atomic_store(&t->paused_until, 0);
 }
 
 static void task_start(struct task *t)

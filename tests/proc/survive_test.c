@@ -489,11 +489,11 @@ SURVIVE_TEST(tasks_survive_random_deaths_at_random_times)
 /* The worker is replaced at once, however often the goroutines of one task crash; what that task starts is held back. */
 PROC_TEST(the_restart_delay_belongs_to_the_task_that_crashes)
 {
-	cr_assert_eq(sh("build/shoal submit build/tests/modules/survive/bombs.so 7"), 0, "%s", text);
+	cr_assert_eq(sh("build/shoal submit build/tests/modules/survive/bombs.so 40"), 0, "%s", text);
 	WAIT_FOR(waiting_for("restart delay") == 1);
 	WAIT_FOR(count_in("workers", "workers", "status", "vacant") == 0);
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/basic/many.so 100 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("timeout 60 build/shoal wait 1 2>&1"), 0, "%s", text);
 	cr_expect_eq(sh("build/shoal logs 1"), 0);
-	cr_expect_str_eq(text, "7 crashed\n");
+	cr_expect_str_eq(text, "40 crashed\n");
 }

@@ -32,6 +32,16 @@ static char *segment(void)
 	return (char *)found;
 }
 
+/* By system calls that no function makes: libc's are the task's. */
+static void die_without_the_runtime(void)
+{
+	long r, pid;
+
+	__asm__ volatile("syscall" : "=a"(pid) : "a"(SYS_getpid) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall" : "=a"(r) : "a"(SYS_kill), "D"(pid), "S"(SIGKILL) : "rcx", "r11", "memory");
+	(void)r;
+}
+
 int shoal_main(int argc, char **argv)
 {
 	static struct robust_list_head empty = {{&empty.list}, 0, NULL};
@@ -61,6 +71,6 @@ int shoal_main(int argc, char **argv)
 		mprotect(start, START_BYTES, PROT_READ);
 	else
 		return 1;
-	syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+	die_without_the_runtime();
 	return 2;
 }
