@@ -371,7 +371,7 @@ void gmain(struct g *g)
 	void *arg = NULL;
 
 	sh_check(g == getg());
-	if (__builtin_expect(atomic_load_explicit(&g->task->held_until, memory_order_relaxed) != 0, 0))
+	if (__builtin_expect(atomic_load_explicit(&g->task->paused_until, memory_order_relaxed) != 0, 0))
 		sh_task_wait_held(g);
 	if (g->arg_size) { /* its own copy: the original is kept for another attempt */
 		arg = __builtin_alloca(g->arg_size);

@@ -186,8 +186,6 @@ static void forget_crashes(struct task *t)
 {
 	t->crashes = 0;
 	memset(t->crash_ns, 0, sizeof t->crash_ns);
-	t->hold_ns = 0;
-	atomic_store(&t->held_until, 0);
 	atomic_store(&t->paused_until, 0);
 }
 

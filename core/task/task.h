@@ -115,9 +115,9 @@ struct task {
 	_Atomic uint32_t root_exited; /* the root ended by shoal_exit: the task ends with its last G */
 	uint32_t finishing;	      /* then: the goroutine that runs the handlers of exit has been made */
 	uint32_t crashes;	      /* of its goroutines while it went on: hold.c */
-	int64_t crash_ns[HELD_AFTER], hold_ns;
-	_Atomic int64_t held_until, paused_until; /* what may crash again does not start before; 0: it may */
-	_Atomic uint32_t again;			  /* the root is to start again, with fresh memory and globals */
+	int64_t crash_ns[HELD_AFTER];
+	_Atomic int64_t paused_until; /* what may crash again does not start before; 0: it may */
+	_Atomic uint32_t again;	      /* the root is to start again, with fresh memory and globals */
 	uint32_t kicks;
 	_Atomic uint32_t fds;  /* how many descriptors it has had: some may be open */
 	uint32_t witness;      /* checkdead: index of a G that was not asleep for good */

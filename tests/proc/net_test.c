@@ -16,7 +16,7 @@ static void runs(const char *module, const char *what)
 {
 	cr_expect_eq(sh("timeout 30 build/shoal run build/tests/modules/%s.so %s 2>&1", module, what), 0, "%s: %s",
 		     what, text);
-	cr_expect_str_eq(text, "ok\n", "%s: %s", what, text);
+	cr_expect_not_null(strstr(text, "ok\n"), "%s: %s", what, text); /* beside what was refused, in words */
 }
 
 NET_TEST(system_calls_give_the_p_away)

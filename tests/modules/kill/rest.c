@@ -64,9 +64,21 @@ static void environment(void *arg)
 	done++;
 }
 
+/* A system call that no function makes: the runtime does not see it. */
+static int open_zero_unseen(void)
+{
+	long r;
+
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(SYS_open), "D"("/dev/zero"), "S"(O_RDONLY | O_CLOEXEC)
+			 : "rcx", "r11", "memory");
+	return (int)r;
+}
+
 static void files(void *arg)
 {
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, "/dev/zero", O_RDONLY | O_CLOEXEC); /* as a library would */
+	int fd = open_zero_unseen(); /* as a library would */
 	FILE *f = tmpfile();
 	char b[4];
 

@@ -122,14 +122,22 @@ static void on_anothers_stack(const char *what)
 		shoal_once_do(foreign, nothing);
 }
 
+static void on_its_stack(void *arg)
+{
+	on_the_stack(*(const char **)arg + 6);
+	exit(3); /* nobody minded */
+}
+
 int shoal_main(int argc, char **argv)
 {
 	const char *how = argc > 1 ? argv[1] : "";
 	long v = 0;
 
 	c = shoal_chan_new(sizeof v, 1);
-	if (!strncmp(how, "stack:", 6))
-		on_the_stack(how + 6);
+	if (!strncmp(how, "stack:", 6)) { /* the root's own stack is memory of the task, this one's is not */
+		shoal_go_with(&(struct shoal_go_opts){.name = "main"}, on_its_stack, &how, sizeof how);
+		shoal_sleep(SHOAL_FOREVER);
+	}
 	if (!strcmp(how, "unlock"))
 		shoal_mutex_unlock(&mu);
 	if (!strcmp(how, "unlock-other")) {
