@@ -337,10 +337,10 @@ NET_TEST(requests_of_all_kinds)
 		{"GET /../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
 		{"GET /static/../../etc/passwd HTTP/1.0\r\n\r\n", "404 Not Found", "no such page\n"},
 		{"POST / HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..", "501 Not Implemented",
-		 "all we know\n"},
+		 "are supported\n"},
 		{"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nGET /", "200 OK", "Hello, world\n"},
-		{"GET HTTP/1.1\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
-		{"rubbish\r\n\r\n", "400 Bad Request", "no HTTP/1.1\n"},
+		{"GET HTTP/1.1\r\n\r\n", "400 Bad Request", "not HTTP/1.1\n"},
+		{"rubbish\r\n\r\n", "400 Bad Request", "not HTTP/1.1\n"},
 		{"GET /crash HTTP/1.0\r\n\r\n", "500 Internal", "goroutine crashed, signal 11\n"},
 	};
 	static char much[1 << 20];
