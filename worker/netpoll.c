@@ -46,6 +46,7 @@ static uv_loop_t loop;
 static uv_poll_t wake_poll, net_poll;
 static uv_timer_t wake_timer;
 static int wake_fd = -1;
+static bool was_rung; /* a wake-up was taken out of wake_fd */
 
 /* ---- the loop ---- */
 
@@ -62,6 +63,7 @@ static void on_wake(uv_poll_t *h, int status, int events)
 	(void)h;
 	(void)status;
 	(void)events;
+	was_rung = true;
 	drain_wake_fd();
 }
 
@@ -150,13 +152,16 @@ static void sleep_in_loop(int64_t until)
 	bool looks = !until || until > look;
 
 	/* Each loop that watches the set is told of each event: 0.2 us in the kernel. Spare workers need not be. */
+	was_rung = false;
 	if (!uv_is_active((uv_handle_t *)&net_poll)) {
 		uv_poll_start(&net_poll, UV_READABLE, on_net);
-		uv_run(&loop, UV_RUN_NOWAIT); /* libuv enters what it watches into its own set */
+		uv_run(&loop,
+		       UV_RUN_NOWAIT); /* libuv enters what it watches into its own set, and takes what is there */
 	}
 	if (looks)
 		until = look;
-	wait_for_loop(until - now);
+	if (!was_rung)
+		wait_for_loop(until - now);
 	if (looks && host_now() >= look)
 		look_for_others();
 	host_poll();
