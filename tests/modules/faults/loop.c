@@ -1,17 +1,13 @@
 /*
  * faults/loop.c HOW [N] - goroutines that do not give way.
  *   loops N     N times: one loops in the module's code, another waits for the processor: ns until it has it
- *   memchr N    one loops in a function of libc, over and over; 64 others count by turns for N s
- *   pause N     one sleeps in a system call that the runtime knows nothing of; others as before
+ *   libc N      one loops in a function of libc for ever; 64 others count by turns for N s: how many ms they were late
  *   count SECONDS  eight count by turns for so long; prints how many ended, how many of them twice
  */
-#include <linux/futex.h>
 #include <shoal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 static volatile int stop;
 static int64_t began, ran;
@@ -42,15 +38,6 @@ static void in_libc(void *arg)
 		qsort(hay, sizeof hay / 8, 8, (int (*)(const void *, const void *))strcmp);
 }
 
-static void asleep(void *arg)
-{
-	static int word;
-
-	(void)arg;
-	for (;;) /* not as a system call of the runtime: the P stays with it */
-		syscall(SYS_futex, &word, FUTEX_WAIT, 0, NULL, NULL, 0);
-}
-
 static void counts(void *arg)
 {
 	int64_t until = *(int64_t *)arg;
@@ -77,22 +64,16 @@ int shoal_main(int argc, char **argv)
 			shoal_wg_wait(&wg);
 			printf("%ld\n", (long)(ran - began));
 		}
-	if (strcmp(how, "memchr") == 0 || strcmp(how, "pause") == 0) {
-		struct shoal_go_opts once = {.attempts = 1, .flags = SHOAL_ISOLATED};
-		struct shoal_end end;
-		shoal_gid g = shoal_go_with(&once, how[0] == 'm' ? in_libc : asleep, NULL, 0);
+	if (strcmp(how, "libc") == 0) {
+		int64_t until;
 
-		began = shoal_now();
-		shoal_sleep(50000000); /* it has a P by now, and no other goroutine runs */
-		/* At any time a goroutine waits for a processor. */
-		for (int i = 0; i < 64; i++) {
-			int64_t until = began + n * 1000000000l;
-
+		shoal_go_with(&again, in_libc, NULL, 0);
+		until = shoal_now() + n * 1000000000l;
+		for (int i = 0; i < 64; i++)
 			shoal_wg_go_with(&wg, &again, counts, &until, sizeof until);
-		}
-		shoal_join(g, &end);
-		printf("%d %ld\n", end.how, (long)((shoal_now() - began) / 1000000));
-		return end.how == SHOAL_LOST ? 0 : 1;
+		shoal_wg_wait(&wg);
+		printf("%ld\n", (long)((shoal_now() - until) / 1000000));
+		return 0;
 	}
 	if (strcmp(how, "count") == 0) {
 		int64_t until = shoal_now() + n * 1000000000l;

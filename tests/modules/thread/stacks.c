@@ -193,7 +193,7 @@ static void *where(void *arg)
 	struct range *r = arg;
 	pthread_attr_t attr;
 	char here;
-	void *low;
+	void *low = NULL;
 
 	must(pthread_getattr_np(pthread_self(), &attr) == 0 && pthread_attr_getstack(&attr, &low, &r->size) == 0,
 	     "pthread_getattr_np");
