@@ -6,8 +6,8 @@
 #include <string.h>
 
 #define HOGS 4
-#define CALLS 6
-#define BIG (48ul << 20)
+#define CALLS 40
+#define BIG (8ul << 20)
 
 static struct shoal_go_opts stubborn = {.name = "hog", .attempts = 100, .flags = SHOAL_ISOLATED};
 static struct shoal_wg wg;
