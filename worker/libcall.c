@@ -42,10 +42,9 @@
 #define LIBRARIES 8
 #define FRAMES 64 /* the C library does not nest deeper on its own */
 
-/* Text that belongs to the process and not to a task. */
+/* Text of the C library. Not libgcc_s: the unwinder itself may hold its lock. */
 static struct {
 	uintptr_t from, to;
-	bool unwinds; /* libgcc_s: it may hold its own lock */
 } library[LIBRARIES];
 static unsigned nlibraries;
 
@@ -53,7 +52,7 @@ static const struct objects *trapped; /* their text is not executable; NULL: non
 
 static int note_library(struct dl_phdr_info *i, size_t size, void *arg)
 {
-	static const char *const names[] = {"libc.so", "libm.so", "ld-linux", "linux-vdso", "libgcc_s.so"};
+	static const char *const names[] = {"libc.so", "libm.so", "ld-linux", "linux-vdso"};
 	const char *slash = strrchr(i->dlpi_name, '/'), *name = slash ? slash + 1 : i->dlpi_name;
 
 	(void)size;
@@ -67,18 +66,17 @@ static int note_library(struct dl_phdr_info *i, size_t size, void *arg)
 			if (p->p_type != PT_LOAD || !(p->p_flags & PF_X))
 				continue;
 			library[nlibraries].from = i->dlpi_addr + p->p_vaddr;
-			library[nlibraries].to = i->dlpi_addr + p->p_vaddr + p->p_memsz;
-			library[nlibraries++].unwinds = k == 4;
+			library[nlibraries++].to = i->dlpi_addr + p->p_vaddr + p->p_memsz;
 		}
 	}
 	return 0;
 }
 
-static bool in_library(uintptr_t pc, bool or_unwinder)
+static bool in_library(uintptr_t pc)
 {
 	for (unsigned i = 0; i < nlibraries; i++)
 		if (pc - library[i].from < library[i].to - library[i].from)
-			return or_unwinder || !library[i].unwinds;
+			return true;
 	return false;
 }
 
@@ -129,7 +127,7 @@ static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *c, void *arg)
 		w->inside = pc == w->pc;
 		return _URC_NO_REASON;
 	}
-	if (in_library(pc, false))
+	if (in_library(pc))
 		return _URC_NO_REASON;
 	if (sh_objects_text(w->g->task, pc) && is_return_address((const unsigned char *)pc)) {
 		w->at = pc;
@@ -190,12 +188,12 @@ static __attribute__((noinline)) void walk_frames(struct caller *w)
 	walking = 0;
 }
 
-/* Its P can do something else meanwhile. */
+/* Another worker runs goroutines with its P while it computes. */
 static void hand_on(struct g *g, ucontext_t *u)
 {
 	struct caller w = {.g = g, .pc = (uintptr_t)u->uc_mcontext.gregs[REG_RIP]};
 
-	if (g_state(g) != G_RUNNING || !in_library(w.pc, false))
+	if (g_state(g) != G_RUNNING || !in_library(w.pc))
 		return;
 	walk_frames(&w);
 	if (w.at && preempt_has_room(g, (uintptr_t)u->uc_mcontext.gregs[REG_RSP]))
@@ -220,8 +218,9 @@ bool libcall_returned(const siginfo_t *si, void *ucontext)
 		return false;
 	protect(trapped, PROT_READ | PROT_EXEC);
 	trapped = NULL;
-	if (g && !getm->locks && atomic_load_explicit(&getm->oncpu, memory_order_relaxed) &&
-	    atomic_load_explicit(&g->preempt, memory_order_relaxed))
-		preempt_here(g, ucontext);
-	return true;
+	if (!g || getm->locks || !atomic_load_explicit(&getm->oncpu, memory_order_relaxed) ||
+	    !atomic_load_explicit(&g->preempt, memory_order_relaxed))
+		return true;
+	/* A callback may stand so deep that there is no room. Without a P it cannot go on: then it has overflowed. */
+	return preempt_here(g, ucontext) || !atomic_load(&getm->computes);
 }

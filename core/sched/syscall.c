@@ -94,6 +94,9 @@ void entersyscall_computing(uintptr_t pc, uintptr_t sp)
 	host_before_park(g);
 	atomic_store(&m->computes, 1);
 	KILL_POINT("syscall.computing");
+	/* also if it was only asked to stop, and that is withdrawn meanwhile: by this it finds that it has no P */
+	atomic_fetch_or(&g->preempt, PREEMPT_YIELD);
+	KILL_POINT("syscall.computing.asked");
 	handoffp(releasep());
 	syscall_enter(g);
 }

@@ -28,6 +28,17 @@ PROC_TEST(others_run_beside_a_goroutine_that_computes)
 	}
 }
 
+/* A reader asks the goroutine to stop, finds it without its P in the C library, and withdraws the request. */
+PROC_TEST(stacks_are_read_while_goroutines_compute)
+{
+	cr_assert_eq(sh("build/shoal submit " HOG " strlen 4000"), 0, "%s", text);
+	WAIT_FOR(with_status("running") + with_status("syscall") >= 2);
+	for (int i = 0; i < 40; i++)
+		cr_expect_eq(sh("build/shoal dump 2>&1"), 0, "%s", text);
+	cr_expect_eq(sh("timeout 40 build/shoal wait 1 2>&1"), 0, "%s", text);
+	cr_expect_eq(number_in("stats", "worker_deaths"), 0);
+}
+
 /* It has no P, and stands in a call that takes minutes. */
 PROC_TEST(a_long_call_of_the_c_library_ends_with_its_task)
 {
