@@ -41,7 +41,7 @@ void sh_task_crashed(struct task *t)
 		atomic_store_explicit(&t->paused_until, now + DELAY_NS, memory_order_relaxed);
 }
 
-/* How much longer than others it waits that has crashed so often itself. */
+/* In ns: how much longer a goroutine waits than others of its task, because it has itself crashed so often. */
 static int64_t own_delay(unsigned crashes)
 {
 	unsigned more = crashes > HELD_AFTER ? crashes - HELD_AFTER : 0;

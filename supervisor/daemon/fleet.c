@@ -671,7 +671,7 @@ void sh_fleet_reap(void)
 			on_exit_of(pid, status);
 }
 
-/* These processes may not be children of this process, so there is no SIGCHLD: poll them. */
+/* The supervisor gets no SIGCHLD for a process that an earlier supervisor or another zygote has cloned: it polls them. */
 static void poll_for_stopped(void)
 {
 	const pid_t who[] = {seat_process[SH_SEAT_MEDIC].pid, zygote, atomic_load(&sh_root->standby), sh_keeper_pid()};

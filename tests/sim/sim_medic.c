@@ -30,7 +30,7 @@ void sim_medic_begin(void (*stalled)(struct task *))
 	dead_at = NOT_DEAD;
 }
 
-/* What supervisor and medic do after the death of a worker. */
+/* Does the work of supervisor and medic after the death of a worker. */
 static void repair_worker(unsigned seat)
 {
 	struct sh_seat *s = &sh_root->seat[seat];

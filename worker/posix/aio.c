@@ -150,7 +150,7 @@ static unsigned members(struct g *g, const struct group *group, bool all)
 	return n;
 }
 
-/* Nobody needs it any more. Holds: the task's lock. True: it is off the list; the caller frees it. */
+/* Takes the request off the list if neither the program nor its helper uses it any more. Holds: the task's lock. True: the caller frees it. */
 static bool is_over(struct g *g, struct request *r)
 {
 	if (!r->through || (r->keeper && !r->gone))
@@ -285,7 +285,7 @@ static ssize_t carry_out(const struct request *r)
 	}
 }
 
-/* What happens twice if it happens again: a stream moves on, a file that is appended to grows. */
+/* False if a second run of the request gives another result: a stream moves on, a file that is appended to grows. */
 static bool repeatable(const struct request *r)
 {
 	return r->op >= SYNC_ALL ||

@@ -114,7 +114,7 @@ static bool places(long nr, const long *a, long *r)
 	return true;
 }
 
-/* What the runtime and libc have set for the worker's thread: even a pinned goroutine leaves it alone. */
+/* Calls that change what libc and the runtime have set for the worker's thread. They fail, also on a pinned goroutine. */
 static bool of_the_thread(long nr, long *r)
 {
 	switch (nr) {

@@ -3,8 +3,8 @@
  *
  * A call for which there is a function that means something else on a goroutine is a call of that
  * function: it parks, or is refused, or works on what the task owns. Calls that return at once are made
- * at once. What would change the process without the runtime's knowledge is refused. All others count as system calls
- * that may block: the P goes on without them, cancellation gets them out.
+ * at once. The runtime refuses a call that would change the process without its knowledge. All others
+ * count as system calls that may block: another worker takes the P meanwhile, and cancellation ends the call.
  *
  * The calls of the runtime itself go to the kernel: shm/syscall.h.
  */

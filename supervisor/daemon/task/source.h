@@ -10,7 +10,7 @@ struct module;
 
 typedef void module_done(void *arg, struct module *, const struct failure *);
 
-/* What the submitter says about the file. */
+/* Options of the submitter for one module file. */
 struct wish {
 	const char *compiler; /* command and flags, a newline, then what comes behind the file: libraries */
 	const char *search;   /* LD_LIBRARY_PATH, only absolute paths; "": none */

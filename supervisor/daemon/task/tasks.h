@@ -28,8 +28,8 @@ enum job_state {
 };
 
 /*
- * What the supervisor knows of a task. id is 0 until the task is accepted; from then on the job stays in its slot
- * until a later task takes the slot.
+ * The supervisor's record of a task. id is 0 until the supervisor accepts the task. After that the record keeps its
+ * slot until a later task takes the slot.
  */
 struct job {
 	uint64_t id;

@@ -3,6 +3,8 @@
  * own still there. tests/faults/ends.c says with which status.
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include <shoal.h>
 
 #include <fcntl.h>
@@ -37,12 +39,7 @@ static int overflow(int n)
 static void dies(void *arg)
 {
 	(void)arg;
-	long r, pid;
-
-	/* not by a function, which is the task's */
-	__asm__ volatile("syscall" : "=a"(pid) : "a"(SYS_getpid) : "rcx", "r11", "memory");
-	__asm__ volatile("syscall" : "=a"(r) : "a"(SYS_kill), "D"(pid), "S"(SIGKILL) : "rcx", "r11", "memory");
-	exit((int)r);
+	kill_this_process();
 }
 
 static void bus_error(void)

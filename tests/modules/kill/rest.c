@@ -3,6 +3,8 @@
  * an empty environment, descriptors that libraries open and lose. For the kill driver, as kill/work.c.
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include <shoal.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -64,21 +66,9 @@ static void environment(void *arg)
 	done++;
 }
 
-/* A system call that no function makes: the runtime does not see it. */
-static int open_zero_unseen(void)
-{
-	long r;
-
-	__asm__ volatile("syscall"
-			 : "=a"(r)
-			 : "a"(SYS_open), "D"("/dev/zero"), "S"(O_RDONLY | O_CLOEXEC)
-			 : "rcx", "r11", "memory");
-	return (int)r;
-}
-
 static void files(void *arg)
 {
-	int fd = open_zero_unseen(); /* as a library would */
+	int fd = (int)kernel_call(SYS_open, (long)"/dev/zero", O_RDONLY | O_CLOEXEC); /* as a library would */
 	FILE *f = tmpfile();
 	char b[4];
 

@@ -4,6 +4,8 @@
  * see/pin.c and see/run.c.
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include "tests/modules/language/cases.h"
 
 #include <fcntl.h>
@@ -211,20 +213,12 @@ static void pins_nest(void)
 	WANT(atomic_load(&ended) == 4);
 }
 
-static long of_the_kernel(long number, long arg)
-{
-	long r;
-
-	__asm__ volatile("syscall" : "=a"(r) : "a"(number), "D"(arg) : "rcx", "r11", "memory");
-	return r;
-}
-
 static void spoils_its_process(void *arg)
 {
 	(void)arg;
 	shoal_pin();
-	of_the_kernel(SYS_umask, 0777); /* past the interface, which would keep it for the task */
-	MUST(of_the_kernel(SYS_chdir, (long)"/proc") == 0);
+	kernel_call(SYS_umask, 0777, 0); /* past the interface, which would keep it for the task */
+	MUST(kernel_call(SYS_chdir, (long)"/proc", 0) == 0);
 	atomic_fetch_add(&ended, 1);
 }
 

@@ -3,6 +3,8 @@
  * does not touch: all of them are his at the end, whatever else was closed meanwhile. Who is lost begins anew.
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include <shoal.h>
 
 #include <errno.h>
@@ -65,18 +67,6 @@ static void client(void *arg)
 	}
 }
 
-/* A system call that no function makes: the runtime does not see it. */
-static int open_zero_unseen(void)
-{
-	long r;
-
-	__asm__ volatile("syscall"
-			 : "=a"(r)
-			 : "a"(SYS_open), "D"("/dev/zero"), "S"(O_RDONLY | O_CLOEXEC)
-			 : "rcx", "r11", "memory");
-	return (int)r;
-}
-
 static void keep(int i, int fd)
 {
 	struct stat st;
@@ -112,7 +102,7 @@ int shoal_main(int argc, char **argv)
 	keep(n++, memfd_create("kept", MFD_CLOEXEC));
 	keep(n++, eventfd(0, EFD_CLOEXEC));
 	keep(n++, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	keep(n++, open_zero_unseen()); /* behind the runtime's back */
+	keep(n++, (int)kernel_call(SYS_open, (long)"/dev/zero", O_RDONLY | O_CLOEXEC)); /* behind the runtime's back */
 	for (int i = 0; i < 4; i++)
 		shoal_wg_go_with(&wg, &stubborn, i % 2 ? client : server, NULL, 0);
 	puts("ready");

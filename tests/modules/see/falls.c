@@ -10,6 +10,8 @@
  *   bystand  a goroutine crashes while another one waits; prints the number of the one that waits
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include <fcntl.h>
 #include <shoal.h>
 #include <signal.h>
@@ -40,20 +42,11 @@ static void crash(void *arg)
 	__asm__ volatile(""); /* so that the call is no tail call */
 }
 
-/* Not syscall(): that ends the goroutine as kill() does, and not the worker. */
-static long raw_call(long number, long a, long b)
-{
-	long r;
-
-	__asm__ volatile("syscall" : "=a"(r) : "0"(number), "D"(a), "S"(b) : "rcx", "r11", "memory");
-	return r;
-}
-
 static void lose(void *arg)
 {
 	(void)arg;
 	shoal_sleep(1000000);
-	raw_call(SYS_kill, raw_call(SYS_getpid, 0, 0), SIGKILL);
+	kill_this_process();
 }
 
 static void wait_long(void *arg)

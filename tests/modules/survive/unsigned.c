@@ -5,6 +5,8 @@
  * of the segment's start. Prints its worker's pid first. With a second argument it waits for that file to exist.
  */
 #define _GNU_SOURCE
+#include "tests/modules/kernel_call.h"
+
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <shoal.h>
@@ -30,16 +32,6 @@ static char *segment(void)
 	if (f)
 		fclose(f);
 	return (char *)found;
-}
-
-/* By system calls that no function makes: libc's are the task's. */
-static void die_without_the_runtime(void)
-{
-	long r, pid;
-
-	__asm__ volatile("syscall" : "=a"(pid) : "a"(SYS_getpid) : "rcx", "r11", "memory");
-	__asm__ volatile("syscall" : "=a"(r) : "a"(SYS_kill), "D"(pid), "S"(SIGKILL) : "rcx", "r11", "memory");
-	(void)r;
 }
 
 int shoal_main(int argc, char **argv)
@@ -71,6 +63,6 @@ int shoal_main(int argc, char **argv)
 		mprotect(start, START_BYTES, PROT_READ);
 	else
 		return 1;
-	die_without_the_runtime();
+	kill_this_process();
 	return 2;
 }
