@@ -572,7 +572,7 @@ CLI_TEST(ctrl_c_gives_the_terminal_back)
 		for (size_t k = 0; k < sizeof when / sizeof *when; k++) {
 			/* Ctrl-C is repeated, because the first one may come before the verb has started. */
 			sh("rm -f %s/a %s/b %s/code; (until [ -s %s/a ]; do sleep 0.005; done; sleep %s; "
-			   "for i in $(seq 100); do printf '\\003'; sleep 0.3; [ -s %s/b ] && break; done) | "
+			   "for i in $(seq 600); do printf '\\003'; sleep 0.05; [ -s %s/b ] && break; done) | "
 			   "TERM=xterm timeout 60 script -qec 'sh %s/s.sh %s' %s/typescript >/dev/null",
 			   dir, dir, dir, dir, when[k], dir, dir, verbs[i], dir);
 			cr_expect_eq(sh("cat %s/code; cmp %s/a %s/b 2>&1", dir, dir, dir), 0, "%s after %s s: %s",

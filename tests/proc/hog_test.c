@@ -21,7 +21,7 @@ PROC_TEST(others_run_beside_a_goroutine_that_computes)
 		long rounds = 0;
 		double late = 1e9;
 
-		cr_expect_eq(sh("timeout 50 build/shoal run " HOG " %s 700 2>&1", kinds[i]), 0, "%s: %s", kinds[i],
+		cr_expect_eq(sh("timeout 50 build/shoal run " HOG " %s 400 2>&1", kinds[i]), 0, "%s: %s", kinds[i],
 			     text);
 		cr_expect_eq(sscanf(text, "%ld rounds, %lf ms late", &rounds, &late), 2, "%s: %s", kinds[i], text);
 		cr_expect(rounds >= 2 && late < LATE_MS, "%s: %s", kinds[i], text);
